@@ -1,0 +1,25 @@
+# Compiler options shared by all of our targets.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+add_library(quell_options INTERFACE)
+target_compile_options(quell_options INTERFACE -Wall -Wextra -Wconversion -Werror
+  # Results must not depend on which multiply-adds the compiler fuses (docs/numerics.md).
+  -ffp-contract=off -fno-math-errno -fno-trapping-math)
+# A false alarm of GCC 12 on std::string (GCC bug 105651).
+target_compile_options(quell_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+if(QUELL_SANITIZE)
+  set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(quell_options INTERFACE ${sanitizers})
+  target_link_options(quell_options INTERFACE ${sanitizers})
+endif()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_definitions(quell_options INTERFACE QUELL_X86_64)
+  set(QUELL_X86_64 ON)
+endif()

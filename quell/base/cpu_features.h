@@ -1,0 +1,22 @@
+// What this processor can do, found at run time.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+namespace quell {
+
+/// Instruction sets that kernels exist for, weakest first.
+enum class Isa { kPortable, kAvx2, kAvx512Vnni };
+
+std::string_view isa_name(Isa isa);  // "portable", "avx2", "avx512_vnni"
+std::optional<Isa> isa_from_name(std::string_view name);
+
+/// Whether the processor and the operating system support `isa`.
+bool cpu_supports(Isa isa);
+
+/// The strongest supported ISA, or the one that the environment variable QUELL_ISA forces. Throws Error(kUsage) when
+/// QUELL_ISA names an unknown ISA or one that this processor lacks.
+Isa best_isa();
+
+}  // namespace quell

@@ -1,0 +1,31 @@
+#include <cstdio>
+
+#include "quell/cli/command.h"
+#include "quell/job/verify_job.h"
+
+namespace quell::cli {
+
+Command add_verify(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("verify", "Compare a model with recorded outputs of a reference implementation");
+  const auto job = std::make_shared<VerifyJob>();
+  sub->add_option("model", job->model_dir, "Model directory")->required();
+  sub->add_option("reference", job->reference, "File with recorded inputs and outputs (.safetensors)")->required();
+  sub->add_option("--engine", job->engine, "float, simulated, simulated-exact or integer")->capture_default_str();
+  sub->add_option("--tolerance", job->tolerance, "Absolute and relative")->capture_default_str();
+  return {sub, [job](const GlobalOptions& globals, ExecContext& ctx) {
+            const VerifyResult result = run_verify_job(*job, ctx);
+            Json rows = Json::array();
+            std::string table;
+            for (const VerifyRow& row : result.rows) {
+              rows.push_back({{"tensor", row.tensor}, {"max_difference", row.max_difference}, {"compared", row.compared}, {"passed", row.worst_ratio <= 1}});
+              char line[160];
+              std::snprintf(line, sizeof(line), "%-32s max difference %.3e of %lld elements  %s\n", row.tensor.c_str(), row.max_difference,
+                            static_cast<long long>(row.compared), row.worst_ratio <= 1 ? "ok" : "BEYOND THE TOLERANCE");
+              table += line;
+            }
+            if (!write_json(globals, {{"passed", result.passed}, {"tensors", rows}})) print(table);
+            return result.passed ? 0 : 1;
+          }};
+}
+
+}  // namespace quell::cli

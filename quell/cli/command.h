@@ -1,0 +1,45 @@
+// What the subcommands share: global flags, output, progress.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "quell/base/exec_context.h"
+#include "quell/job/eval_job.h"
+#include "quell/job/report.h"
+
+namespace quell::cli {
+
+struct GlobalOptions {
+  int threads = 0;
+  bool quiet = false, verbose = false;
+  std::string json_file;
+};
+
+/// A subcommand: options registered on `app`, work done by `run` (returns the exit code).
+struct Command {
+  CLI::App* app;
+  std::function<int(const GlobalOptions&, ExecContext&)> run;
+};
+
+Command add_quantize(CLI::App& app);
+Command add_eval(CLI::App& app);
+Command add_inspect(CLI::App& app);
+Command add_verify(CLI::App& app);
+Command add_tokenize(CLI::App& app);
+Command add_recipes(CLI::App& app);
+
+/// Column flags that quantize and eval share.
+void add_column_options(CLI::App& app, ColumnChoice& columns);
+/// Options of the perplexity protocols and row limits.
+void add_eval_options(CLI::App& app, EvalOptions& options);
+/// Prints JSON to the file of --json ("-": stdout), if one was asked for; returns whether stdout was used.
+bool write_json(const GlobalOptions& globals, const Json& json);
+void print(const std::string& text);  ///< to stdout; throws Error(kIo) when that fails
+
+/// Progress on stderr: a bar with the time left on a terminal, a plain line now and then otherwise.
+ProgressSink make_progress();
+
+}  // namespace quell::cli

@@ -1,0 +1,20 @@
+// Extrema per channel over the tokens of a site.
+#pragma once
+
+#include <vector>
+
+#include "quell/compress/site.h"
+
+namespace quell {
+
+struct ChannelStats {
+  std::vector<float> min, max;  ///< [C]
+};
+
+/// Over all tokens whose mask is 1, or over all rows when `include_padding`. Throws Error(kNumeric) on NaN or infinity.
+ChannelStats channel_stats(const SiteActivations& activations, bool include_padding, const std::string& what);
+
+/// Whether row `i` of `x` counts: rows are tokens of the batch, or one a sequence (pooled values).
+bool row_counts(const Tensor& x, const TokenBatch& batch, std::int64_t i);
+
+}  // namespace quell

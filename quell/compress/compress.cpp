@@ -1,0 +1,232 @@
+#include "quell/compress/compress.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/compress/apply.h"
+#include "quell/compress/channel_stats.h"
+#include "quell/compress/pass.h"
+#include "quell/quant/observers/observer.h"
+#include "quell/quant/quantize.h"
+
+namespace quell {
+namespace {
+
+constexpr double kSiteTolerance = 1e-4;    // relative to the largest output of the linear
+constexpr double kOutputTolerance = 1e-3;  // of the whole model: differences of all sites add up
+
+double largest(const Tensor& t) {
+  double m = 0;
+  for (const float v : t.f32()) m = std::max(m, std::fabs(static_cast<double>(v)));
+  return m;
+}
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  double m = 0;
+  for (std::size_t i = 0; i < a.f32().size(); ++i) m = std::max(m, std::fabs(static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i])));
+  return m;
+}
+
+class Pipeline {
+ public:
+  Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx)
+      : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx) {
+    for (const PassParams& params : recipe.passes) {
+      auto pass = make_pass(params, recipe);
+      auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_ : weight_passes_;
+      list.push_back(std::move(pass));
+    }
+    if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe));
+    require(weight_passes_.size() == 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
+    check_spec();
+  }
+
+  void run() {
+    const Tensor before = reference_output();
+    model_.residual_after_quant = recipe_.residual_after_quant;
+    if (recipe_.quantize_embeddings) quantize_embeddings();
+    ops_ = make_float_ops(model_);
+    for (const TokenBatch& batch : samples_) executors_.push_back(std::make_unique<Executor>(model_, ops_, true, batch, ctx_));
+
+    std::map<int, const Site*> starts;  // first linear -> site
+    const std::vector<Site> sites = derive_sites(model_, {recipe_.quantize_projections, recipe_.quantize_head});
+    int last = 0;
+    for (const Site& site : sites) {
+      if (all_ignored(site)) continue;
+      starts[site.linears.front()] = &site;
+      last = std::max(last, site.linears.back());
+    }
+    require(!starts.empty(), ErrorCode::kInvalidInput, "recipe ", recipe_.name, ": every linear is ignored, nothing to quantize");
+    std::int64_t done = 0;
+    for (int n = 0; n <= last; ++n) {
+      if (const auto it = starts.find(n); it != starts.end()) {
+        process(*it->second);
+        ctx_.progress("quantize", ++done, static_cast<std::int64_t>(starts.size()));
+      }
+      if (recipe_.quantize_attention && node(n).kind == StepKind::kAttention) calibrate_attention(n);
+      for (const auto& executor : executors_) executor->run({n, n + 1});
+    }
+    executors_.clear();
+    const double difference = largest_difference(before, reference_output()), scale = 1 + largest(before);
+    require(difference <= kOutputTolerance * scale, ErrorCode::kVerification, "the migrated float model differs from the original by ", difference,
+            " at its outputs (largest ", scale - 1, "); this is a defect, please report it with the recipe");
+    log(LogLevel::kInfo, str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
+  }
+
+ private:
+  const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
+
+  void check_spec() const {
+    validate(recipe_.activations, 0, "recipe " + recipe_.name + ": activations");
+    for (const Site& site : derive_sites(model_, {recipe_.quantize_projections, recipe_.quantize_head}))
+      for (const int linear : site.linears) {
+        if (is_ignored(recipe_, model_.param_of(linear).module)) continue;
+        validate(recipe_.weights, model_.param_of(linear).weight.cols(), model_.param_of(linear).module + ".weight");
+        validate(recipe_.activations, model_.param_of(linear).weight.cols(), model_.param_of(linear).module + " input");
+      }
+  }
+
+  bool all_ignored(const Site& site) const {
+    return std::all_of(site.linears.begin(), site.linears.end(), [&](int n) { return is_ignored(recipe_, model_.param_of(n).module); });
+  }
+
+  /// Float outputs of the first batch, where the mask is 1: what migration must not change.
+  Tensor reference_output() const {
+    ForwardOutputs outputs;
+    make_float_model(model_)->forward(samples_.front(), outputs, ctx_);
+    const auto logits = outputs.values.find("logits");
+    Tensor out = logits != outputs.values.end() ? std::move(logits->second) : std::move(outputs.values.at("last_hidden_state"));
+    for (std::int64_t i = 0; i < out.rows(); ++i)
+      if (!row_counts(out, samples_.front(), i)) std::fill_n(out.row(i), out.cols(), 0.0F);
+    return out;
+  }
+
+  void quantize_embeddings() {
+    QuantSpec spec = recipe_.weights;
+    spec.granularity = Granularity::kPerChannel;
+    for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n)
+      if (model_.graph.nodes[n].kind == StepKind::kEmbedding) {
+        Param& p = model_.param_of(static_cast<int>(n));
+        p.dequantized = dequantize(quantize_weight(p.weight, spec));
+      }
+  }
+
+  SiteActivations activations(const Site& site, SampleChoice choice) const {
+    SiteActivations out;
+    for (std::size_t b = 0; b < executors_.size(); ++b) {
+      out.x.push_back(&executors_[b]->value(site.value));
+      out.batches.push_back(&samples_[b]);
+      if (choice == SampleChoice::kFirstBatch) break;
+    }
+    return out;
+  }
+
+  void process(const Site& site) {
+    for (const auto& pass : equivalence_) {
+      const Plan plan = pass->plan(site, activations(site, pass->samples()), ctx_);
+      apply_equivalence(plan, site);
+    }
+    Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
+    plan.push_back(SetInputQuant{site.value, {recipe_.activations, calibrate(site)}});
+    quell::apply(plan, model_);
+    for (const int linear : site.linears) ops_[static_cast<std::size_t>(linear)] = make_simulated_op(model_, linear, false, ctx_.isa);
+  }
+
+  /// Applies an equivalence plan, carries the values in flight over, and checks that the linears still give the same float outputs.
+  void apply_equivalence(const Plan& plan, const Site& site) {
+    const std::vector<Tensor> before = float_outputs(site);
+    quell::apply(plan, model_);
+    for (const PlanItem& item : plan) {
+      const auto* change = std::get_if<ShiftScale>(&item);
+      require(change, ErrorCode::kVerification, site.name, ": an equivalence pass returned something else than a shift and scale");
+      for (const auto& executor : executors_) {
+        Tensor x = executor->take(change->value);
+        inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_);
+        executor->set(change->value, std::move(x));
+      }
+      if (change->producer == ProducerKind::kLinearRows)
+        ops_[static_cast<std::size_t>(change->producer_node)] = make_simulated_op(model_, change->producer_node, false, ctx_.isa);
+    }
+    const std::vector<Tensor> after = float_outputs(site);
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      const double difference = largest_difference(before[i], after[i]), scale = 1 + largest(before[i]);
+      require(difference <= kSiteTolerance * scale, ErrorCode::kVerification, model_.node_name(site.linears[i]),
+              ": migration changed its float output by ", difference, " of ", scale - 1, "; exclude it with --ignore, and please report it");
+    }
+  }
+
+  std::vector<Tensor> float_outputs(const Site& site) const {
+    std::vector<Tensor> out;
+    const Tensor& x = executors_.front()->value(site.value);
+    for (const int linear : site.linears) {
+      const Param& p = model_.param_of(linear);
+      out.push_back(Tensor::f32({x.rows(), p.weight.rows()}));
+      matmul_nt(x, p.weight, p.bias, out.back().span(), ctx_);
+    }
+    return out;
+  }
+
+  /// Range over the tokens of one batch, padding left out.
+  Range token_range(const TensorView& x, const TokenBatch& batch, const std::string& name) const {
+    Range range;
+    bool first = true;
+    for (std::int64_t i = 0; i < x.rows(); ++i) {
+      if (x.rows() == batch.rows() && !batch.mask[static_cast<std::size_t>(i)]) continue;
+      const Range r = range_of({x.row(i), static_cast<std::size_t>(x.cols())}, name);
+      range = first ? r : Range{std::min(range.min, r.min), std::max(range.max, r.max)};
+      first = false;
+    }
+    return range;
+  }
+
+  StepAndZero calibrate(const Site& site) const {
+    const auto observer = make_observer(recipe_.observer);
+    for (std::size_t b = 0; b < executors_.size(); ++b) observer->observe(token_range(executors_[b]->value(site.value), samples_[b], site.name));
+    return recipe_.activations.dynamic ? StepAndZero{} : calculate_qparams(observer->range(), recipe_.activations);
+  }
+
+  /// q, k and v first; then the probabilities that quantized q and k give.
+  void calibrate_attention(int n) {
+    require(!recipe_.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe_.name, ": quantize: attention needs static activations");
+    AttentionQuant& quant = model_.attention_quant[n];
+    const auto observe = [&](std::initializer_list<std::pair<AttentionPoint, std::optional<ActivationQuant>*>> points) {
+      std::map<AttentionPoint, std::unique_ptr<Observer>> observers;
+      for (const auto& [point, target] : points) observers[point] = make_observer(recipe_.observer);
+      for (std::size_t b = 0; b < executors_.size(); ++b) {
+        Executor& executor = *executors_[b];
+        executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
+          if (const auto it = observers.find(point); it != observers.end())
+            it->second->observe(point == AttentionPoint::kProbs ? probs : token_range(operand, samples_[b], model_.node_name(n)));
+        };
+        executor.keep_values = true;
+        executor.run({n, n + 1});
+        executor.keep_values = false;
+        executor.on_attention = nullptr;
+      }
+      for (const auto& [point, target] : points)
+        *target = ActivationQuant{recipe_.activations, calculate_qparams(observers[point]->range(), recipe_.activations)};
+    };
+    observe({{AttentionPoint::kQuery, &quant.query}, {AttentionPoint::kKey, &quant.key}, {AttentionPoint::kValue, &quant.value}});
+    observe({{AttentionPoint::kProbs, &quant.probs}});
+  }
+
+  Model& model_;
+  const std::vector<TokenBatch>& samples_;
+  const Recipe& recipe_;
+  ExecContext& ctx_;
+  std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_;
+  OpTable ops_;
+  std::vector<std::unique_ptr<Executor>> executors_;
+};
+
+}  // namespace
+
+void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx) {
+  require(!model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": is already quantized; start from the float checkpoint");
+  require(!samples.empty(), ErrorCode::kInvalidInput, "calibration: no samples");
+  Pipeline(model, samples, recipe, ctx).run();
+}
+
+}  // namespace quell

@@ -1,0 +1,153 @@
+// Outlier Suppression+ (Wei et al., EMNLP 2023; docs/numerics.md): channel-wise shift and scale of what norms hand to linears, migrated into
+// both. Inputs: the site's activations behind quantized predecessors. Output: one ShiftScale a site.
+//   shift_j = (max_j + min_j) / 2 where biases can take it;   s_j by the threshold search of os_plus_search.h.
+#include <algorithm>
+
+#include "quell/compress/channel_stats.h"
+#include "quell/compress/os_plus_search.h"
+#include "quell/compress/pass.h"
+#include "quell/base/log.h"
+#include "quell/base/error.h"
+
+namespace quell {
+namespace {
+
+enum class ShiftChoice { kAuto, kAlways, kNever };
+
+struct Settings {
+  ShiftChoice shift = ShiftChoice::kAuto;  ///< auto: only where norm and linears have biases
+  bool scale = true;
+  bool first_batch = false;
+  bool include_padding = false;
+  double floor = 0;  ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
+};
+
+class OsPlus final : public Pass {
+ public:
+  OsPlus(const Settings& settings, const Recipe& recipe) : settings_(settings), recipe_(recipe) {}
+  PassStage stage() const override { return PassStage::kEquivalence; }
+  SampleChoice samples() const override { return settings_.first_batch ? SampleChoice::kFirstBatch : SampleChoice::kAll; }
+
+  Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
+    if (!applies(site)) return {};
+    OsPlusProblem problem = describe(site, activations);
+    Tensor shift;
+    if (wants_shift(site)) {
+      shift = make_shift(activations, site.name);
+      subtract_shift(site, shift, problem);
+    }
+    Tensor scale;
+    if (settings_.scale) {
+      OsPlusResult result = search_threshold(problem, ctx);
+      if (result.best >= 0)
+        log(LogLevel::kDebug, str(site.name, ": threshold ", result.thresholds[static_cast<std::size_t>(result.best)], " of ",
+                                  result.thresholds.front(), ", loss ", result.losses[static_cast<std::size_t>(result.best)], " of ", result.losses.front()));
+      scale = std::move(result.scale);
+    } else {
+      scale = Tensor::f32({problem.weight.cols()});
+      std::fill(scale.f32().begin(), scale.f32().end(), 1.0F);
+    }
+    Plan plan;
+    plan.push_back(ShiftScale{site.value, site.producer, site.producer_node, site.linears, site.residual, std::move(scale), std::move(shift)});
+    return plan;
+  }
+
+ private:
+  /// The linears must be of a kind that the loss is defined for, and be quantized.
+  bool applies(const Site& site) const {
+    if (site.producer == ProducerKind::kNone || site.kind == SiteKind::kPlain) return false;
+    const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(), [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
+    if (!any_quantized) return false;
+    const Param* rows = site.producer == ProducerKind::kLinearRows ? &site.model->param_of(site.producer_node) : nullptr;
+    if (rows && rows->quantized && rows->quantized->spec.granularity == Granularity::kPerTensor) {
+      log(LogLevel::kWarning, site.name + ": left as it is, since its producer " + rows->module + " has one step for the whole tensor");
+      return false;
+    }
+    return true;
+  }
+
+  bool wants_shift(const Site& site) const {
+    if (site.producer == ProducerKind::kLinearRows || settings_.shift == ShiftChoice::kNever) return false;
+    return settings_.shift == ShiftChoice::kAlways || site.bias_everywhere;
+  }
+
+  OsPlusProblem describe(const Site& site, const SiteActivations& activations) const {
+    OsPlusProblem p;
+    p.kind = site.kind;
+    p.batches = activations.batches;
+    p.weights = recipe_.weights;
+    p.activations = recipe_.activations;
+    p.include_padding = settings_.include_padding;
+    const Model& model = *site.model;
+    p.floor = settings_.floor > 0 ? settings_.floor : model.spec.norm_kind == NormKind::kRmsNorm ? 0.1 : 1.0;
+    for (const Tensor* x : activations.x) p.x.push_back(x->clone());
+    std::int64_t rows = 0;
+    bool bias = false;
+    for (const int n : site.linears) {
+      p.rows.push_back(model.param_of(n).weight.rows());
+      rows += p.rows.back();
+      bias |= model.param_of(n).bias.defined();
+    }
+    p.weight = Tensor::f32({rows, model.param_of(site.linears.front()).weight.cols()});
+    if (bias) p.bias = Tensor::f32({rows});
+    std::int64_t at = 0;
+    for (const int n : site.linears) {
+      const Param& param = model.param_of(n);
+      std::copy_n(param.weight.f32().data(), param.weight.numel(), p.weight.row(at));
+      if (param.bias.defined()) std::copy_n(param.bias.f32().data(), param.bias.numel(), p.bias.f32().data() + at);
+      at += param.weight.rows();
+    }
+    if (site.kind == SiteKind::kAttention) {
+      p.attention = model.attention_of(site.attention_node);
+      if (!p.attention.rotary_inv_freq.empty())
+        for (const TokenBatch* batch : activations.batches) p.positions.push_back(position_ids(model.spec, *batch));
+    }
+    if (site.kind == SiteKind::kGatedMlp) p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
+    return p;
+  }
+
+  Tensor make_shift(const SiteActivations& activations, const std::string& name) const {
+    const ChannelStats stats = channel_stats(activations, settings_.include_padding, name);
+    Tensor shift = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
+    for (std::size_t j = 0; j < stats.max.size(); ++j) shift.f32()[j] = (stats.max[j] + stats.min[j]) / 2.0F;
+    return shift;
+  }
+
+  /// x - shift, b + W shift.
+  static void subtract_shift(const Site&, const Tensor& shift, OsPlusProblem& p) {
+    for (Tensor& x : p.x)
+      for (std::int64_t i = 0; i < x.rows(); ++i)
+        for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
+    if (!p.bias.defined()) p.bias = Tensor::f32({p.weight.rows()});
+    for (std::int64_t r = 0; r < p.weight.rows(); ++r) {
+      double sum = 0;
+      for (std::int64_t j = 0; j < p.weight.cols(); ++j)
+        sum += static_cast<double>(p.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
+      float& b = p.bias.f32()[static_cast<std::size_t>(r)];
+      b = static_cast<float>(static_cast<double>(b) + sum);
+    }
+  }
+
+  Settings settings_;
+  Recipe recipe_;
+};
+
+std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
+  params.check_keys({"shift", "scale", "samples", "padding", "floor"});
+  Settings s;
+  const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
+  s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
+  s.scale = params.choice("scale", {"true", "false"}, "true") == "true";
+  s.first_batch = params.choice("samples", {"all", "first_batch"}, "all") == "first_batch";
+  // The reference reads one batch, padding included.
+  s.include_padding = params.choice("padding", {"exclude", "include"}, s.first_batch ? "include" : "exclude") == "include";
+  s.floor = params.number("floor", 0, 1e6, 0);
+  return std::make_unique<OsPlus>(s, recipe);
+}
+
+}  // namespace
+
+extern const PassFactory k_os_plus;
+const PassFactory k_os_plus = {"os_plus", make};
+
+}  // namespace quell

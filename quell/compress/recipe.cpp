@@ -1,0 +1,257 @@
+#include "quell/compress/recipe.h"
+
+#include <fnmatch.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <regex>
+#include <set>
+
+#include "quell/base/error.h"
+#include "quell/io/mapped_file.h"
+#include "quell/quant/observers/observer.h"
+
+namespace quell {
+namespace {
+
+struct Builtin {
+  const char* name;
+  const char* text;
+};
+constexpr Builtin kBuiltins[] = {
+#include "builtin_recipes.inc"
+};
+
+std::string join(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& w : words) out += (out.empty() ? "" : ", ") + w;
+  return out;
+}
+
+double parse_number(const std::string& text, const std::string& what, double low, double high) {
+  double value = 0;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+  require(ec == std::errc() && end == text.data() + text.size() && value >= low && value <= high, ErrorCode::kInvalidInput, what, ": \"", text,
+          "\" is not a number from ", low, " to ", high);
+  return value;
+}
+
+/// A mapping whose keys must be known and distinct.
+class Section {
+ public:
+  Section(const YAML::Node& node, std::string where, const std::vector<std::string>& known) : where_(std::move(where)) {
+    require(node.IsMap(), ErrorCode::kInvalidInput, where_, ": expected a mapping");
+    for (const auto& item : node) {
+      require(item.first.IsScalar(), ErrorCode::kInvalidInput, where_, ": a key is not plain text");
+      const std::string key = item.first.Scalar();
+      require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, where_, ": unknown key \"", key, "\"; known are ",
+              join(known));
+      require(values_.emplace(key, item.second).second, ErrorCode::kInvalidInput, where_, ": duplicate key \"", key, '"');
+    }
+  }
+  const YAML::Node* find(const std::string& key) const {
+    const auto it = values_.find(key);
+    return it == values_.end() ? nullptr : &it->second;
+  }
+  std::string where(const std::string& key) const { return where_ + ": key \"" + key + "\""; }
+  std::string scalar(const std::string& key, const std::string& fallback) const {
+    const YAML::Node* node = find(key);
+    if (!node) return fallback;
+    require(node->IsScalar(), ErrorCode::kInvalidInput, where(key), ": expected one value");
+    return node->Scalar();
+  }
+  std::string choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const {
+    const std::string value = scalar(key, fallback);
+    require(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), ErrorCode::kInvalidInput, where(key), ": \"", value, "\"; use ",
+            join(allowed));
+    return value;
+  }
+  bool flag(const std::string& key, bool fallback) const { return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true"; }
+  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const {
+    const YAML::Node* node = find(key);
+    if (!node) return fallback;
+    const double value = parse_number(scalar(key, ""), where(key), static_cast<double>(low), static_cast<double>(high));
+    require(value == std::floor(value), ErrorCode::kInvalidInput, where(key), ": not a whole number");
+    return static_cast<std::int64_t>(value);
+  }
+
+ private:
+  std::string where_;
+  std::map<std::string, YAML::Node> values_;
+};
+
+QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec, bool weights, std::string* observer) {
+  std::vector<std::string> known = {"num_bits", "symmetric", "granularity", "group_size", "codes", "step"};
+  if (!weights) known.insert(known.end(), {"dynamic", "observer"});
+  const Section s(node, where, known);
+  spec.num_bits = static_cast<int>(s.integer("num_bits", 2, 8, spec.num_bits));
+  spec.symmetric = s.flag("symmetric", spec.symmetric);
+  const std::string granularity =
+      s.choice("granularity", weights ? std::vector<std::string>{"tensor", "channel", "group"} : std::vector<std::string>{"tensor", "token", "group"},
+               granularity_name(spec.granularity));
+  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerToken, Granularity::kPerGroup})
+    if (granularity_name(g) == granularity) spec.granularity = g;
+  spec.group_size = s.integer("group_size", 1, 1 << 24, 0);
+  require(spec.granularity != Granularity::kPerGroup || spec.group_size > 0, ErrorCode::kInvalidInput, where, ": granularity group needs group_size");
+  spec.codes = s.choice("codes", {"restricted", "full"}, "restricted") == "full" ? CodeRange::kFull : CodeRange::kRestricted;
+  spec.step_rule = s.choice("step", {"max_code", "half_range"}, "max_code") == "half_range" ? StepRule::kHalfRange : StepRule::kMaxCode;
+  if (weights) return spec;
+  spec.dynamic = s.flag("dynamic", spec.granularity != Granularity::kPerTensor);
+  require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput, where, ": static activations are per tensor only");
+  *observer = s.choice("observer", observer_names(), *observer);
+  return spec;
+}
+
+std::vector<PassParams> read_passes(const YAML::Node& node, const std::string& where) {
+  require(node.IsSequence(), ErrorCode::kInvalidInput, where, ": expected a list");
+  std::vector<PassParams> passes;
+  for (const YAML::Node& item : node) {
+    if (item.IsScalar()) {
+      passes.emplace_back(item.Scalar(), std::map<std::string, std::string>());
+      continue;
+    }
+    require(item.IsMap() && item.size() == 1 && item.begin()->first.IsScalar(), ErrorCode::kInvalidInput, where, ": each pass is a name, or one name with its settings");
+    const std::string name = item.begin()->first.Scalar();
+    std::map<std::string, std::string> values;
+    const YAML::Node settings = item.begin()->second;
+    require(settings.IsMap() || settings.IsNull(), ErrorCode::kInvalidInput, where, ": settings of ", name, " are not a mapping");
+    for (const auto& setting : settings) {
+      require(setting.first.IsScalar() && setting.second.IsScalar(), ErrorCode::kInvalidInput, where, ": a setting of ", name, " is not plain");
+      require(values.emplace(setting.first.Scalar(), setting.second.Scalar()).second, ErrorCode::kInvalidInput, where, ": duplicate key \"",
+              setting.first.Scalar(), '"');
+    }
+    passes.emplace_back(name, std::move(values));
+  }
+  return passes;
+}
+
+/// yaml-cpp resolves aliases into shared, possibly cyclic, nodes and recurses on depth: both are refused before it builds anything.
+void refuse_aliases_and_depth(const std::string& yaml, const std::string& source) {
+  constexpr std::size_t kMaxBytes = 1 << 20, kMaxDepth = 32;
+  require(yaml.size() <= kMaxBytes, ErrorCode::kInvalidInput, source, ": ", yaml.size(), " bytes, more than a recipe needs");
+  std::size_t depth = 0, dashes = 0;
+  char quote = 0;
+  bool comment = false, line_start = true;
+  char previous = '\n';
+  for (const char c : yaml) {
+    if (c == '\n') comment = false, line_start = true, dashes = 0;
+    const bool token_start = previous == ' ' || previous == '\n' || previous == '[' || previous == '{' || previous == ',' || previous == ':' || previous == '-' || previous == '\t';
+    if (!comment && !quote && c == '#' && token_start) comment = true;
+    if (!comment && (c == '"' || c == '\'') && (quote == c || (!quote && token_start))) quote = quote ? 0 : c;
+    if (!comment && !quote) {
+      require(!((c == '*' || c == '&' || c == '!') && token_start), ErrorCode::kInvalidInput, source,
+              ": YAML anchors, aliases and tags are not allowed in a recipe; quote a value that starts with ", c);
+      if (c == '[' || c == '{') ++depth;
+      if ((c == ']' || c == '}') && depth > 0) --depth;
+      if (line_start && (c == '-' || c == '?')) ++dashes;
+      if (c != ' ' && c != '-' && c != '?') line_start = false;
+    }
+    require(depth <= kMaxDepth && dashes <= kMaxDepth, ErrorCode::kInvalidInput, source, ": nested too deep");
+    previous = c;
+  }
+}
+
+}  // namespace
+
+std::string PassParams::choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const {
+  const auto it = values_.find(key);
+  if (it == values_.end()) return fallback;
+  require(std::find(allowed.begin(), allowed.end(), it->second) != allowed.end(), ErrorCode::kInvalidInput, "pass ", pass_, ": key \"", key, "\": \"",
+          it->second, "\"; use ", join(allowed));
+  return it->second;
+}
+
+double PassParams::number(const std::string& key, double low, double high, double fallback) const {
+  const auto it = values_.find(key);
+  return it == values_.end() ? fallback : parse_number(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
+}
+
+void PassParams::check_keys(const std::vector<std::string>& known) const {
+  for (const auto& [key, value] : values_)
+    require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, "pass ", pass_, ": unknown key \"", key, "\"; known are ",
+            join(known));
+}
+
+void set_scheme(Recipe& recipe, const std::string& scheme) {
+  static const std::regex kPattern("[wW]([2-8])[aA]([2-8])");
+  std::smatch match;
+  require(scheme.size() < 16 && std::regex_match(scheme, match, kPattern), ErrorCode::kUsage, "--scheme ", scheme,
+          ": expected W<bits>A<bits> with 2 to 8 bits, as in W8A8 or W4A4");
+  recipe.weights.num_bits = std::stoi(match[1]);
+  recipe.activations.num_bits = std::stoi(match[2]);
+}
+
+std::string scheme_of(const Recipe& recipe) { return str("W", recipe.weights.num_bits, "A", recipe.activations.num_bits); }
+
+Recipe parse_recipe(const std::string& yaml, const std::string& source) {
+  refuse_aliases_and_depth(yaml, source);
+  Recipe recipe;
+  recipe.weights = {8, true, Granularity::kPerChannel};
+  recipe.activations = {8, false, Granularity::kPerTensor};
+  try {
+    const YAML::Node root = YAML::Load(yaml);
+    const Section s(root, source, {"name", "description", "scheme", "weights", "activations", "batch_size", "quantize", "residual", "ignore", "passes"});
+    recipe.name = s.scalar("name", source);
+    if (s.find("scheme")) set_scheme(recipe, s.scalar("scheme", ""));
+    if (const YAML::Node* w = s.find("weights")) recipe.weights = read_quantizer(*w, s.where("weights"), recipe.weights, true, nullptr);
+    if (const YAML::Node* a = s.find("activations"))
+      recipe.activations = read_quantizer(*a, s.where("activations"), recipe.activations, false, &recipe.observer);
+    recipe.batch_size = s.integer("batch_size", 1, 4096, recipe.batch_size);
+    recipe.residual_after_quant = s.choice("residual", {"float", "quantized"}, "float") == "quantized";
+    if (const YAML::Node* q = s.find("quantize")) {
+      const Section parts(*q, s.where("quantize"), {"attention", "embeddings", "projections", "head"});
+      recipe.quantize_attention = parts.flag("attention", false);
+      recipe.quantize_embeddings = parts.flag("embeddings", false);
+      recipe.quantize_projections = parts.flag("projections", false);
+      recipe.quantize_head = parts.flag("head", false);
+    }
+    if (const YAML::Node* ignore = s.find("ignore")) {
+      require(ignore->IsSequence(), ErrorCode::kInvalidInput, s.where("ignore"), ": expected a list");
+      for (const YAML::Node& item : *ignore) {
+        require(item.IsScalar(), ErrorCode::kInvalidInput, s.where("ignore"), ": expected names");
+        recipe.ignore.push_back(item.Scalar());
+      }
+    }
+    if (const YAML::Node* passes = s.find("passes")) recipe.passes = read_passes(*passes, s.where("passes"));
+  } catch (const YAML::Exception& e) {
+    throw Error(ErrorCode::kInvalidInput, source + ": not a valid recipe: " + e.what());
+  } catch (const Error& e) {
+    throw Error(ErrorCode::kInvalidInput, e.what());
+  }
+  return recipe;
+}
+
+std::vector<std::string> builtin_recipe_names() {
+  std::vector<std::string> names;
+  for (const Builtin& b : kBuiltins) names.emplace_back(b.name);
+  return names;
+}
+
+std::string builtin_recipe_text(const std::string& name) {
+  for (const Builtin& b : kBuiltins)
+    if (name == b.name) return b.text;
+  throw Error(ErrorCode::kUsage, "recipe \"" + name + "\" is unknown; built-in are " + join(builtin_recipe_names()));
+}
+
+Recipe load_recipe(const std::string& name_or_file) {
+  for (const Builtin& b : kBuiltins)
+    if (name_or_file == b.name) return parse_recipe(b.text, name_or_file);
+  std::error_code ec;
+  if (!std::filesystem::exists(name_or_file, ec)) return parse_recipe(builtin_recipe_text(name_or_file), name_or_file);  // throws with the names
+  return parse_recipe(read_text_file(name_or_file, 1 << 20), name_or_file);
+}
+
+bool is_ignored(const Recipe& recipe, const std::string& module) {
+  return std::any_of(recipe.ignore.begin(), recipe.ignore.end(), [&](const std::string& pattern) {
+    if (!pattern.starts_with("re:")) return ::fnmatch(pattern.c_str(), module.c_str(), 0) == 0;
+    try {
+      return std::regex_search(module, std::regex(pattern.substr(3)), std::regex_constants::match_continuous);
+    } catch (const std::regex_error& e) {
+      throw Error(ErrorCode::kUsage, "--ignore " + pattern + ": not a valid regular expression: " + e.what());
+    }
+  });
+}
+
+}  // namespace quell

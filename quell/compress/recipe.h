@@ -1,0 +1,57 @@
+// What to do to a model, read from YAML. `quell recipes NAME` prints the built-in ones, which document every key.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "quell/quant/quant_spec.h"
+
+namespace quell {
+
+/// Parameters of one pass, as text; the pass reads and checks them.
+class PassParams {
+ public:
+  PassParams(std::string pass, std::map<std::string, std::string> values) : pass_(std::move(pass)), values_(std::move(values)) {}
+  const std::string& pass() const { return pass_; }
+  /// One of `allowed`; throws Error(kInvalidInput) naming pass, key and choices.
+  std::string choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const;
+  double number(const std::string& key, double low, double high, double fallback) const;
+  /// Throws Error(kInvalidInput) on a key that is not in `known`.
+  void check_keys(const std::vector<std::string>& known) const;
+
+ private:
+  std::string pass_;
+  std::map<std::string, std::string> values_;
+};
+
+struct Recipe {
+  std::string name;
+  QuantSpec weights, activations;
+  std::string observer = "avg_minmax";
+  std::int64_t batch_size = 16;
+  bool quantize_attention = false;    ///< q, k, v and probabilities too
+  bool residual_after_quant = false;  ///< residual branches read the fake-quantized value
+  bool quantize_embeddings = false;   ///< tables, one step a row
+  bool quantize_projections = false, quantize_head = false;
+  std::vector<std::string> ignore;    ///< module names, globs, or re:REGEX (anchored at the start)
+  std::vector<PassParams> passes;     ///< in order
+};
+
+/// Sets the bits of both sides from "W8A8" and the like. Throws Error(kUsage).
+void set_scheme(Recipe& recipe, const std::string& scheme);
+std::string scheme_of(const Recipe& recipe);
+
+/// Throws Error(kInvalidInput) with file, key and remedy. Aliases are refused (they could be cyclic), duplicate and unknown keys too.
+Recipe parse_recipe(const std::string& yaml, const std::string& source);
+
+std::vector<std::string> builtin_recipe_names();
+/// YAML text; throws Error(kUsage) with the known names.
+std::string builtin_recipe_text(const std::string& name);
+/// A built-in name, or a file.
+Recipe load_recipe(const std::string& name_or_file);
+
+bool is_ignored(const Recipe& recipe, const std::string& module);
+
+}  // namespace quell

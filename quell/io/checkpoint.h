@@ -1,0 +1,43 @@
+// A Hugging Face model directory: config.json and safetensors shards.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quell/io/json.h"
+#include "quell/io/safetensors.h"
+
+namespace quell {
+
+/// Owns the mapped shards; views stay valid while it lives.
+class Checkpoint {
+ public:
+  /// Maps `dir`/model.safetensors, or the shards that model.safetensors.index.json names, and reads config.json.
+  /// Throws Error(kIo | kInvalidInput | kUnsupported): a pickle (pytorch_model.bin) is refused with the way to convert it.
+  static Checkpoint open(const std::filesystem::path& dir);
+
+  const std::filesystem::path& dir() const { return dir_; }
+  const Json& config() const { return config_; }
+  const std::map<std::string, TensorView>& tensors() const { return tensors_; }
+  /// File that holds `name`, for messages.
+  const std::string& source_of(const std::string& name) const { return sources_.at(name); }
+  /// Bytes of all shards.
+  std::uint64_t num_bytes() const;
+
+ private:
+  std::filesystem::path dir_;
+  Json config_;
+  std::vector<std::shared_ptr<SafetensorsFile>> shards_;
+  std::map<std::string, TensorView> tensors_;
+  std::map<std::string, std::string> sources_;
+};
+
+/// Brings a transformers-5 config (`rope_parameters`, `dtype`) into the transformers-4 keys (`rope_theta`, `rope_scaling`,
+/// `torch_dtype`, `partial_rotary_factor`) that the families read. Keys already there win.
+Json normalize_config(Json config);
+
+}  // namespace quell

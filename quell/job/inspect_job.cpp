@@ -1,0 +1,111 @@
+#include "quell/job/inspect_job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "quell/base/error.h"
+#include "quell/compress/channel_stats.h"
+#include "quell/runtime/lower.h"
+
+namespace quell {
+namespace {
+
+constexpr double kOutlierSigmas = 6;
+
+Json describe_model(const Model& model, const Checkpoint& checkpoint) {
+  std::map<std::string, std::uint64_t> bytes;
+  std::int64_t parameters = 0;
+  for (const auto& [name, view] : checkpoint.tensors()) bytes[std::string(dtype_name(view.dtype()))] += view.num_bytes();
+  for (const Param& p : model.params) parameters += (p.tied_to < 0 ? p.weight.numel() : 0) + p.bias.numel();
+  std::vector<std::string> tied;
+  for (const Param& p : model.params)
+    if (p.tied_to >= 0) tied.push_back(p.module + " = " + model.params[static_cast<std::size_t>(p.tied_to)].module);
+  const AttentionSpec& a = model.spec.stacks.front().layers.front().attention;
+  return {{"model_type", model.spec.model_type}, {"head", head_name(model.spec.head)}, {"parameters", parameters},
+          {"bytes_per_dtype", bytes}, {"layers", model.graph.blocks.size()}, {"hidden_size", model.spec.hidden_size},
+          {"intermediate_size", model.spec.intermediate_size}, {"vocab_size", model.spec.vocab_size},
+          {"num_attention_heads", a.num_heads}, {"num_key_value_heads", a.num_kv_heads}, {"head_dim", a.head_dim},
+          {"context", model.spec.max_position_embeddings}, {"quantized", model.is_quantized()}, {"tied", tied},
+          {"unused_tensors", model.unused_tensors}};
+}
+
+/// Channels whose largest magnitude lies more than six standard deviations above the mean of all channels' magnitudes.
+std::int64_t count_outlier_channels(const ChannelStats& stats) {
+  double mean = 0, square = 0;
+  std::vector<double> magnitude;
+  for (std::size_t j = 0; j < stats.max.size(); ++j) magnitude.push_back(static_cast<double>(std::max(stats.max[j], -stats.min[j])));
+  for (const double m : magnitude) mean += m / static_cast<double>(magnitude.size());
+  for (const double m : magnitude) square += (m - mean) * (m - mean) / static_cast<double>(magnitude.size());
+  const double limit = mean + kOutlierSigmas * std::sqrt(square);
+  return std::count_if(magnitude.begin(), magnitude.end(), [&](double m) { return m > limit; });
+}
+
+Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecContext& ctx) {
+  const std::vector<TokenBatch> samples = make_batches(load_samples(choice, model), 16, model.spec.pad_token_id);
+  const OpTable ops = make_float_ops(model);
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (const TokenBatch& batch : samples) executors.push_back(std::make_unique<Executor>(model, ops, false, batch, ctx));
+  std::map<int, Site> starts;
+  for (const Site& site : derive_sites(model, {true, false})) starts[site.linears.front()] = site;
+  Json rows = Json::array();
+  for (int n = 0; n <= starts.rbegin()->first; ++n) {
+    if (const auto it = starts.find(n); it != starts.end()) {
+      SiteActivations activations;
+      for (std::size_t b = 0; b < samples.size(); ++b) {
+        activations.x.push_back(&executors[b]->value(it->second.value));
+        activations.batches.push_back(&samples[b]);
+      }
+      const ChannelStats stats = channel_stats(activations, false, it->second.name);
+      const auto largest = std::max_element(stats.max.begin(), stats.max.end());
+      const auto smallest = std::min_element(stats.min.begin(), stats.min.end());
+      rows.push_back({{"site", it->second.name}, {"min", *smallest}, {"max", *largest},
+                      {"largest_channel", *largest > -*smallest ? largest - stats.max.begin() : smallest - stats.min.begin()},
+                      {"outlier_channels", count_outlier_channels(stats)}, {"channels", stats.max.size()},
+                      {"migration", it->second.refusal.empty() ? "possible" : it->second.refusal}});
+    }
+    for (const auto& executor : executors) executor->run({n, n + 1});
+  }
+  return rows;
+}
+
+}  // namespace
+
+Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
+  const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
+  const Model model = load_model(checkpoint);
+  Json report = describe_model(model, checkpoint);
+  report["isa"] = isa_name(ctx.isa);
+  for (const LoweredLinear& linear : describe_lowering(model, ctx))
+    report["linears"].push_back({{"name", linear.name}, {"rows", linear.rows}, {"columns", linear.columns}, {"kernel", linear.kernel}});
+  if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
+  return report;
+}
+
+std::string inspect_text(const Json& report) {
+  std::string out;
+  for (const auto& [key, value] : report.items())
+    if (key != "linears" && key != "sites") out += key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  char line[256];
+  if (report.contains("linears")) {
+    out += "\nlinear                         rows  columns  kernel\n";
+    for (const Json& l : report["linears"]) {
+      std::snprintf(line, sizeof(line), "%-26s %8lld %8lld  %s\n", l["name"].get<std::string>().c_str(), static_cast<long long>(l["rows"].get<std::int64_t>()),
+                    static_cast<long long>(l["columns"].get<std::int64_t>()), l["kernel"].get<std::string>().c_str());
+      out += line;
+    }
+  }
+  if (report.contains("sites")) {
+    out += "\nsite                                 min        max  beyond 6 sigma  largest  migration\n";
+    for (const Json& s : report["sites"]) {
+      std::snprintf(line, sizeof(line), "%-30s %9.4f  %9.4f  %6lld of %5lld  %7lld  %s\n", s["site"].get<std::string>().c_str(), s["min"].get<double>(),
+                    s["max"].get<double>(), static_cast<long long>(s["outlier_channels"].get<std::int64_t>()),
+                    static_cast<long long>(s["channels"].get<std::int64_t>()), static_cast<long long>(s["largest_channel"].get<std::int64_t>()),
+                    s["migration"].get<std::string>().c_str());
+      out += line;
+    }
+  }
+  return out;
+}
+
+}  // namespace quell

@@ -1,0 +1,21 @@
+// `quell inspect`: what a checkpoint is, and where its outliers are.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "quell/io/json.h"
+#include "quell/job/quantize_job.h"
+
+namespace quell {
+
+struct InspectJob {
+  std::filesystem::path model_dir;
+  std::optional<CalibrationChoice> calibration;  ///< adds activation ranges per site
+};
+
+/// The report as JSON; `inspect_text` lays it out for people.
+Json run_inspect_job(const InspectJob& job, ExecContext& ctx);
+std::string inspect_text(const Json& report);
+
+}  // namespace quell

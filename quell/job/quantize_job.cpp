@@ -1,0 +1,91 @@
+#include "quell/job/quantize_job.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/base/random.h"
+#include "quell/compress/compress.h"
+#include "quell/exporting/compressed_tensors.h"
+#include "quell/io/output_file.h"
+#include "quell/runtime/lower.h"
+
+namespace quell {
+namespace {
+
+constexpr std::int64_t kDefaultLength = 512;
+
+std::vector<TokenSequence> cut_stream(const std::vector<std::int32_t>& ids, std::int64_t length) {
+  std::vector<TokenSequence> out;
+  for (std::size_t at = 0; at + static_cast<std::size_t>(length) <= ids.size(); at += static_cast<std::size_t>(length))
+    out.push_back({{ids.begin() + static_cast<std::ptrdiff_t>(at), ids.begin() + static_cast<std::ptrdiff_t>(at) + length}, {}, {}});
+  return out;
+}
+
+}  // namespace
+
+std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model) {
+  const Dataset data = read_dataset(choice.data.file, choice.data.columns);
+  const std::int64_t context = model.spec.max_position_embeddings;
+  const std::int64_t length = std::min(choice.max_seq_length > 0  ? choice.max_seq_length
+                                       : model.max_seq_length > 0 ? model.max_seq_length
+                                                                  : kDefaultLength,
+                                       context);
+  const PairMode mode = model.pooling != PoolingKind::kNone ? PairMode::kSeparate : PairMode::kPair;
+  std::vector<TokenSequence> all;
+  if (!data.stream.empty()) {
+    all = cut_stream(data.stream, length);
+    require(!all.empty(), ErrorCode::kInvalidInput, data.source, ": ", data.stream.size(), " tokens are fewer than one sample of ", length,
+            "; lower --max-seq-length");
+  } else {
+    all = tokenize_examples(data, open_tokenizer_for(data, model.dir).get(), mode, length);
+  }
+  require(choice.skip < static_cast<std::int64_t>(all.size()), ErrorCode::kUsage, data.source, ": --calibration-skip ", choice.skip,
+          " leaves nothing of ", all.size(), " samples");
+  all.erase(all.begin(), all.begin() + choice.skip);
+  if (choice.sampling == Sampling::kRandom) Random(choice.seed).shuffle(all);
+  if (static_cast<std::int64_t>(all.size()) > choice.num_samples) all.resize(static_cast<std::size_t>(choice.num_samples));
+  for (const TokenSequence& s : all)
+    for (const std::int32_t id : s.ids)
+      require(id >= 0 && id < model.spec.vocab_size, ErrorCode::kInvalidInput, data.source, ": token id ", id,
+              " is outside the model's vocabulary of ", model.spec.vocab_size);
+  return all;
+}
+
+Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
+  { const OutputDirectory probe(job.output, job.replace_output); }  // an unwritable output must not cost a calibration
+  Model model = load_model(Checkpoint::open(job.model_dir));
+  const std::vector<TokenBatch> samples =
+      make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  EvalSet set;
+  if (job.eval) {
+    const Dataset data = read_dataset(job.eval_data.file, job.eval_data.columns);
+    set = load_eval_set(*job.eval, data, open_tokenizer_for(data, job.model_dir).get(), model);
+  }
+  const std::optional<Model> original = job.eval ? std::optional(load_model(Checkpoint::open(job.model_dir))) : std::nullopt;
+  const auto reference = original ? make_float_model(*original) : nullptr;
+  Report report;
+  const auto measure = [&](const std::string& engine, const ForwardModel& forward) {
+    if (job.eval) report.add(engine, job.eval->task, evaluate(forward, engine == "float" ? nullptr : reference.get(), *job.eval, set, ctx));
+  };
+  measure("float", *make_float_model(model));
+  compress(model, samples, job.recipe, ctx);
+  measure("simulated", *make_simulated_model(model, false, ctx.isa));
+  export_compressed_tensors(model, job.output, job.replace_output);
+  log(LogLevel::kInfo, "wrote " + job.output.string() + " (" + scheme_of(job.recipe) + ", recipe " + job.recipe.name + ")");
+  const Model exported = load_model(Checkpoint::open(job.output));  // read back what users will read
+  if (!job.eval) return report;
+  std::unique_ptr<ForwardModel> integer;
+  try {
+    integer = lower(exported, ctx);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kUnsupported) throw;
+    log(LogLevel::kWarning, std::string("no integer engine for this scheme: ") + e.what());
+    return report;
+  }
+  measure("integer", *integer);
+  return report;
+}
+
+}  // namespace quell

@@ -1,0 +1,38 @@
+// `quell quantize`: the main job.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "quell/compress/recipe.h"
+#include "quell/job/eval_job.h"
+#include "quell/job/report.h"
+
+namespace quell {
+
+enum class Sampling { kRandom, kFirst };
+
+struct CalibrationChoice {
+  DataChoice data;
+  std::int64_t num_samples = 128;
+  std::int64_t skip = 0;            ///< rows or windows left out at the beginning
+  Sampling sampling = Sampling::kRandom;
+  std::int64_t max_seq_length = 0;  ///< 0: the model's own limit, at most 512
+  std::uint64_t seed = 0;
+};
+
+struct QuantizeJob {
+  std::filesystem::path model_dir, output;
+  Recipe recipe;
+  CalibrationChoice calibration;
+  bool replace_output = false;
+  std::optional<EvalOptions> eval;  ///< measured as float, simulated and integer model
+  DataChoice eval_data;
+};
+
+/// Sequences for calibration: rows of text or ids, or windows of a token stream. Throws Error(kInvalidInput) when there are none.
+std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model);
+
+Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx);
+
+}  // namespace quell

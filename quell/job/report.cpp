@@ -1,0 +1,50 @@
+#include "quell/job/report.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace quell {
+
+void Report::add(const std::string& engine, const std::string& task, const std::vector<MetricResult>& results) {
+  for (const MetricResult& r : results) rows.push_back({engine, task, r});
+}
+
+Json Report::to_json() const {
+  Json results = Json::array();
+  for (const ReportRow& row : rows)
+    results.push_back({{"engine", row.engine}, {"task", row.task}, {"metric", row.result.metric}, {"value", row.result.value},
+                       {"samples", row.result.samples}});
+  return {{"results", results}};
+}
+
+std::string Report::to_table() const {
+  std::vector<std::string> engines, metrics;
+  const auto note = [](std::vector<std::string>& list, const std::string& name) {
+    if (std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
+  };
+  for (const ReportRow& row : rows) {
+    note(engines, row.engine);
+    note(metrics, row.result.metric);
+  }
+  const auto pad = [](std::string text, std::size_t width) {
+    text.resize(std::max(width, text.size()), ' ');
+    return text;
+  };
+  std::string out = pad("engine", 16);
+  for (const std::string& metric : metrics) out += " " + pad(metric, 14);
+  out += "\n";
+  for (const std::string& engine : engines) {
+    out += pad(engine, 16);
+    for (const std::string& metric : metrics) {
+      const auto it = std::find_if(rows.begin(), rows.end(), [&](const ReportRow& r) { return r.engine == engine && r.result.metric == metric; });
+      char text[32] = "-";
+      const bool small = metric == "kl" || metric.starts_with("cosine") || metric == "perplexity";
+      if (it != rows.end()) std::snprintf(text, sizeof(text), small ? "%.4f" : "%.2f", it->result.value);
+      out += " " + pad(text, 14);
+    }
+    out += "\n";
+  }
+  return out;
+}
+
+}  // namespace quell

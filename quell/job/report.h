@@ -1,0 +1,26 @@
+// What jobs return: numbers by engine, for tables and JSON.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "quell/eval/evaluate.h"
+#include "quell/io/json.h"
+
+namespace quell {
+
+struct ReportRow {
+  std::string engine, task;
+  MetricResult result;
+};
+
+struct Report {
+  std::vector<ReportRow> rows;
+  void add(const std::string& engine, const std::string& task, const std::vector<MetricResult>& results);
+  /// {"results": [{"engine", "task", "metric", "value", "samples"}]}
+  Json to_json() const;
+  /// Metrics as columns, engines as rows.
+  std::string to_table() const;
+};
+
+}  // namespace quell

@@ -1,0 +1,118 @@
+#include "quell/job/verify_job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "quell/base/error.h"
+#include "quell/io/safetensors.h"
+#include "quell/job/engine.h"
+
+namespace quell {
+namespace {
+
+bool is_output(const std::string& name) {
+  static const std::set<std::string> kNames = {"logits", "last_hidden_state", "pooler_output", "embedding", "embedding_normalized"};
+  return kNames.contains(name) || name.starts_with("hidden_states.");
+}
+
+std::string prefix_of(const std::string& name) {
+  for (const char* output : {"hidden_states.", "last_hidden_state", "logits", "pooler_output", "embedding"})
+    if (const auto at = name.find(output); at != std::string::npos && at > 0 && name[at - 1] == '.') return name.substr(0, at);
+  return "";
+}
+
+/// Inputs of a group: "<prefix>input_ids", or the main inputs cut to [rows, length].
+TokenBatch read_inputs(const SafetensorsFile& file, const std::string& prefix, std::int64_t rows, std::int64_t length) {
+  const std::string base = file.has(prefix + "input_ids") ? prefix : "";
+  const TensorView& view = file.at(base + "input_ids");
+  const Shape& shape = view.shape();
+  require(shape.rank() == 1 || shape.rank() == 2, ErrorCode::kInvalidInput, file.source(), ": input_ids must be [rows, length]");
+  const std::int64_t all_rows = shape.rank() == 1 ? 1 : shape[0], all_length = shape[-1];
+  TokenBatch batch;
+  batch.batch = rows > 0 ? std::min(rows, all_rows) : all_rows;
+  batch.length = length > 0 ? std::min(length, all_length) : all_length;
+  const auto cut = [&](const std::string& name, std::int32_t fallback) {
+    std::vector<std::int32_t> all(static_cast<std::size_t>(all_rows * all_length), fallback), out;
+    if (file.has(base + name)) {
+      require(file.at(base + name).numel() == view.numel(), ErrorCode::kInvalidInput, file.source(), ": ", name, " and input_ids differ in shape");
+      all = to_i32(file.at(base + name), name);
+    }
+    for (std::int64_t r = 0; r < batch.batch; ++r)
+      out.insert(out.end(), all.begin() + r * all_length, all.begin() + r * all_length + batch.length);
+    return out;
+  };
+  batch.ids = cut("input_ids", 0);
+  batch.mask = cut("attention_mask", 1);
+  batch.type_ids = cut("token_type_ids", 0);
+  return batch;
+}
+
+VerifyRow compare(const std::string& name, const Tensor& got, const Tensor& want, const TokenBatch& batch, double tolerance) {
+  VerifyRow row{name};
+  require(got.numel() == want.numel(), ErrorCode::kInvalidInput, "tensor \"", name, "\": recorded ", want.shape().to_string(), ", computed ",
+          got.shape().to_string());
+  const bool per_token = got.rows() == batch.rows() && got.rows() * got.cols() == got.numel();
+  for (std::int64_t i = 0; i < got.rows(); ++i) {
+    if (per_token && !batch.mask[static_cast<std::size_t>(i)]) continue;
+    for (std::int64_t j = 0; j < got.cols(); ++j) {
+      const double a = static_cast<double>(got.row(i)[j]), b = static_cast<double>(want.f32()[static_cast<std::size_t>(i * got.cols() + j)]);
+      const double difference = std::fabs(a - b);
+      row.max_difference = std::max(row.max_difference, difference);
+      row.worst_ratio = std::max(row.worst_ratio, difference / (tolerance * (1 + std::fabs(b))));
+      ++row.compared;
+    }
+  }
+  return row;
+}
+
+Tensor output_of(const std::string& name, const ForwardModel& engine, const ForwardOutputs& outputs, const TokenBatch& batch) {
+  if (name.starts_with("hidden_states.")) {
+    const std::size_t index = std::strtoul(name.c_str() + 14, nullptr, 10);
+    require(index < outputs.hidden_states.size(), ErrorCode::kInvalidInput, "tensor \"", name, "\": this model has ",
+            outputs.hidden_states.size(), " hidden states");
+    return outputs.hidden_states[index].clone();
+  }
+  if (name.starts_with("embedding")) {
+    const PoolingKind kind = engine.model().pooling;
+    require(kind != PoolingKind::kNone, ErrorCode::kInvalidInput, "tensor \"", name, "\": this model has no pooling");
+    return pool(kind, name == "embedding_normalized", outputs.values.at("last_hidden_state"), batch);
+  }
+  const auto it = outputs.values.find(name);
+  require(it != outputs.values.end(), ErrorCode::kInvalidInput, "tensor \"", name, "\": this model does not compute it");
+  return it->second.clone();
+}
+
+}  // namespace
+
+VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
+  require(job.tolerance > 0, ErrorCode::kUsage, "--tolerance must be positive");
+  const Model model = load_model(Checkpoint::open(job.model_dir));
+  const auto engine = make_engine(job.engine, model, ctx);
+  const SafetensorsFile file(job.reference);
+  std::map<std::string, std::vector<std::string>> groups;  // prefix -> outputs
+  for (const auto& [name, view] : file.tensors()) {
+    const std::string prefix = prefix_of(name);
+    if (is_output(name.substr(prefix.size()))) groups[prefix].push_back(name.substr(prefix.size()));
+  }
+  require(!groups.empty(), ErrorCode::kInvalidInput, file.source(), ": holds no recorded output (logits, last_hidden_state, hidden_states.i, ...)");
+  VerifyResult result;
+  for (const auto& [prefix, names] : groups) {
+    std::int64_t rows = 0, length = 0;
+    if (!prefix.empty() && !file.has(prefix + "input_ids"))
+      for (const std::string& name : names)
+        if (const Shape& shape = file.at(prefix + name).shape(); shape.rank() == 3) rows = shape[0], length = shape[1];
+    const TokenBatch batch = read_inputs(file, prefix, rows, length);
+    ForwardOutputs outputs;
+    outputs.want_hidden_states = true;
+    engine->forward(batch, outputs, ctx);
+    for (const std::string& name : names) {
+      const Tensor want = to_f32(file.at(prefix + name), prefix + name);
+      result.rows.push_back(compare(prefix + name, output_of(name, *engine, outputs, batch), want, batch, job.tolerance));
+      result.passed &= result.rows.back().worst_ratio <= 1;
+    }
+  }
+  return result;
+}
+
+}  // namespace quell

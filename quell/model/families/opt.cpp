@@ -1,0 +1,89 @@
+// OPT (Zhang et al. 2022): pre-norm decoder with learned positions; OPT-350m is post-norm with projections around a narrower embedding.
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/model/family.h"
+
+namespace quell {
+namespace {
+
+constexpr std::int32_t kPositionOffset = 2;  // rows 0 and 1 of the position table are not used
+
+bool pre_norm(const Json& config) { return json_bool(config, "do_layer_norm_before", true); }
+bool final_norm(const Json& config) { return pre_norm(config) && !json_bool(config, "_remove_final_layer_norm", false); }
+std::int64_t embedding_size(const ModelSpec& s, const Json& config) {
+  return json_int(config, "word_embed_proj_dim", 1, kMaxDim, s.hidden_size);
+}
+
+ModelSpec read_spec(const Json& config) {
+  const std::string name = architecture_of(config);
+  require(name.empty() || name == "OPTForCausalLM" || name == "OPTModel", ErrorCode::kUnsupported, "architecture \"", name,
+          "\" is not supported for opt");
+  ModelSpec s;
+  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
+  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
+  s.intermediate_size = json_int(config, "ffn_dim", 1, kMaxDim);
+  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, kMaxDim, 2048);
+  s.pad_token_id = static_cast<std::int32_t>(json_int(config, "pad_token_id", 0, kMaxDim, 1));
+  s.position_rule = PositionRule::kMaskCount;
+  s.position_offset = kPositionOffset;
+
+  AttentionSpec attention;
+  attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, s.hidden_size);
+  require(s.hidden_size % attention.num_heads == 0, ErrorCode::kInvalidInput, "key \"num_attention_heads\": ", attention.num_heads,
+          " does not divide hidden_size ", s.hidden_size);
+  attention.head_dim = s.hidden_size / attention.num_heads;
+  attention.causal = true;
+  attention.scale = 1.0F / std::sqrt(static_cast<float>(attention.head_dim));
+  attention.quantize_scaled_query = true;
+
+  Stack stack;
+  const bool projected = embedding_size(s, config) != s.hidden_size;
+  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
+  if (projected) stack.prologue.push_back(linear(Slot::kProjectIn, Value::kHidden, Value::kHidden));
+  stack.prologue.push_back(embedding(Slot::kPositionEmbedding, Value::kEmbedded));
+  stack.prologue.push_back(add_values(Value::kHidden, Value::kEmbedded, Value::kHidden));
+  const ActivationKind act = read_activation(config, "activation_function", "relu");
+  stack.block = pre_norm(config) ? pre_norm_block(mlp_steps(act, Value::kNormed)) : post_norm_block(mlp_steps(act, Value::kHidden));
+  if (final_norm(config)) stack.epilogue.push_back(norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden));
+  if (projected) stack.epilogue.push_back(linear(Slot::kProjectOut, Value::kHidden, Value::kHidden));
+  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
+  s.stacks.push_back(std::move(stack));
+
+  s.head = Head::kCausalLm;
+  s.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
+  s.outputs = {{"last_hidden_state", Value::kHidden}, {"logits", Value::kLogits}};
+  return s;
+}
+
+std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+  const std::int64_t h = s.hidden_size, f = s.intermediate_size, e = embedding_size(s, config);
+  const bool bias = json_bool(config, "enable_bias", true), affine = json_bool(config, "layer_norm_elementwise_affine", true);
+  const bool tied = json_bool(config, "tie_word_embeddings", true);
+  const std::string d = "model.decoder.", l = d + "layers.{}.";
+  std::vector<TensorRule> rules = {
+      {Slot::kWordEmbedding, false, d + "embed_tokens", {s.vocab_size, e}},
+      {Slot::kPositionEmbedding, false, d + "embed_positions", {s.max_position_embeddings + kPositionOffset, h}},
+      {Slot::kQProj, true, l + "self_attn.q_proj", {h, h}, true, bias},
+      {Slot::kKProj, true, l + "self_attn.k_proj", {h, h}, true, bias},
+      {Slot::kVProj, true, l + "self_attn.v_proj", {h, h}, true, bias},
+      {Slot::kOutProj, true, l + "self_attn.out_proj", {h, h}, true, bias},
+      {Slot::kAttentionNorm, true, l + "self_attn_layer_norm", {h}, affine, affine},
+      {Slot::kFc1, true, l + "fc1", {f, h}, true, bias},
+      {Slot::kFc2, true, l + "fc2", {h, f}, true, bias},
+      {Slot::kFfnNorm, true, l + "final_layer_norm", {h}, affine, affine},
+      {Slot::kLmHead, false, "lm_head", {s.vocab_size, e}, true, false, tied ? Slot::kWordEmbedding : Slot::kNone}};
+  if (e != h) {
+    rules.push_back({Slot::kProjectIn, false, d + "project_in", {h, e}});
+    rules.push_back({Slot::kProjectOut, false, d + "project_out", {e, h}});
+  }
+  if (final_norm(config)) rules.push_back({Slot::kFinalNorm, false, d + "final_layer_norm", {h}, affine, affine});
+  return rules;
+}
+
+}  // namespace
+
+extern const Family k_opt;
+const Family k_opt = {"opt", "model.", read_spec, tensors};
+
+}  // namespace quell

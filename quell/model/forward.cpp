@@ -1,0 +1,119 @@
+#include "quell/model/forward.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/quant/quantized_linear.h"
+
+namespace quell {
+namespace {
+
+bool finite(std::span<const float> values) {
+  bool ok = true;
+  for (const float v : values) ok &= std::isfinite(v);
+  return ok;
+}
+
+class StepModel final : public ForwardModel {
+ public:
+  StepModel(const Model& model, OpTable ops, bool quantized) : model_(model), ops_(std::move(ops)), quantized_(quantized) {}
+  void forward(const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) const override {
+    run_forward(model_, ops_, quantized_, batch, outputs, ctx);
+  }
+  const Model& model() const override { return model_; }
+
+ private:
+  const Model& model_;
+  OpTable ops_;
+  bool quantized_;
+};
+
+template <typename MakeOp>
+OpTable make_ops(const Model& model, MakeOp make_op) {
+  OpTable ops(model.graph.nodes.size());
+  for (std::size_t n = 0; n < ops.size(); ++n)
+    if (model.graph.nodes[n].kind == StepKind::kLinear) ops[n] = make_op(static_cast<int>(n));
+  return ops;
+}
+
+std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
+  const Param& p = model.param_of(node);
+  return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
+}
+
+}  // namespace
+
+void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) {
+  Executor executor(model, ops, quantized, batch, ctx);
+  const Graph& graph = model.graph;
+  outputs.hidden_states.clear();
+  outputs.values.clear();
+  std::map<ValueId, Tensor> kept;
+  const auto keep = [&](int node) {
+    const ValueId v = graph.nodes[static_cast<std::size_t>(node)].out;
+    const bool hidden = outputs.want_hidden_states && std::count(graph.hidden_states.begin(), graph.hidden_states.end(), v);
+    const bool output = std::any_of(graph.outputs.begin(), graph.outputs.end(), [&](const auto& o) { return o.second == v; });
+    if (hidden || output) kept.emplace(v, executor.restored(v));
+  };
+  for (int n = 0; n < static_cast<int>(graph.nodes.size()); ++n) {
+    executor.run({n, n + 1});
+    keep(n);
+  }
+  if (outputs.want_hidden_states)
+    for (const ValueId v : graph.hidden_states) outputs.hidden_states.push_back(kept.at(v).clone());
+  for (const auto& [name, v] : graph.outputs) outputs.values[name] = kept.at(v).clone();
+  if (model.pooling != PoolingKind::kNone)
+    outputs.values["embedding"] = pool(model.pooling, model.normalize_embedding, outputs.values.at("last_hidden_state"), batch);
+  for (const auto& [name, tensor] : outputs.values)
+    require(finite(tensor.f32()), ErrorCode::kNumeric, model.dir.string(), ": ", name, " holds NaN or infinity; the weights are damaged or overflow f32");
+}
+
+Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch) {
+  Tensor out = Tensor::f32({batch.batch, hidden.cols()});
+  for (std::int64_t b = 0; b < batch.batch; ++b) {
+    std::vector<double> sum(static_cast<std::size_t>(hidden.cols()), kind == PoolingKind::kMax ? -INFINITY : 0.0);
+    double count = 0;
+    for (std::int64_t i = 0; i < batch.length; ++i) {
+      if (!batch.mask[static_cast<std::size_t>(b * batch.length + i)] || (kind == PoolingKind::kCls && count > 0)) continue;
+      ++count;
+      const float* row = hidden.row(b * batch.length + i);
+      for (std::size_t j = 0; j < sum.size(); ++j)
+        sum[j] = kind == PoolingKind::kMax ? std::max(sum[j], static_cast<double>(row[j])) : sum[j] + static_cast<double>(row[j]);
+    }
+    double norm = 0;
+    for (double& v : sum) {
+      if (kind == PoolingKind::kMean) v /= std::max(count, 1e-9);
+      norm += v * v;
+    }
+    const double divisor = normalize ? std::max(std::sqrt(norm), 1e-12) : 1.0;
+    for (std::size_t j = 0; j < sum.size(); ++j) out.row(b)[j] = static_cast<float>(sum[j] / divisor);
+  }
+  return out;
+}
+
+std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool exact, Isa isa) {
+  const Param& p = model.param_of(node);
+  if (!p.quantized) return make_float_op(model, node);
+  const auto input = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node)].in[0]);
+  require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node), ": quantized weights without an input quantizer");
+  if (exact) return make_integer_linear(*p.quantized, p.bias, input->second, isa, true);
+  return make_fake_quantized_linear(*p.quantized, p.bias, input->second);
+}
+
+OpTable make_float_ops(const Model& model) {
+  return make_ops(model, [&](int node) { return make_float_op(model, node); });
+}
+OpTable make_simulated_ops(const Model& model, bool exact, Isa isa) {
+  return make_ops(model, [&](int node) { return make_simulated_op(model, node, exact, isa); });
+}
+
+std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, bool quantized) {
+  return std::make_unique<StepModel>(model, std::move(ops), quantized);
+}
+std::unique_ptr<ForwardModel> make_float_model(const Model& model) { return make_step_model(model, make_float_ops(model), false); }
+std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa) {
+  return make_step_model(model, make_simulated_ops(model, exact, isa), true);
+}
+
+}  // namespace quell

@@ -1,0 +1,91 @@
+// The only forward pass: it walks a model's nodes with whatever linear operators it is given.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "quell/model/model.h"
+#include "quell/ops/linear.h"
+#include "quell/text/data/token_batch.h"
+
+namespace quell {
+
+/// Position ids of every token of a batch, by the model's rule.
+std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& batch);
+
+/// What a forward pass leaves behind. `values` holds the model's outputs by name: "logits", "last_hidden_state" [B*N, H], "pooler_output"
+/// [B, H], and "embedding" [B, H] for models with pooling.
+struct ForwardOutputs {
+  bool want_hidden_states = false;
+  std::map<std::string, Tensor> values;
+  std::vector<Tensor> hidden_states;
+};
+
+/// Anything that maps tokens to outputs: float, simulated and integer engines alike.
+class ForwardModel {
+ public:
+  virtual ~ForwardModel() = default;
+  virtual void forward(const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) const = 0;
+  virtual const Model& model() const = 0;
+};
+
+/// Linear operators by node; null for nodes that are no linears.
+using OpTable = std::vector<std::unique_ptr<LinearOp>>;
+
+enum class AttentionPoint { kQuery, kKey, kValue, kProbs };
+
+/// One batch on its way through the nodes of a model. Values are kept until their last use, or as long as `keep_values`.
+class Executor {
+ public:
+  /// `quantized`: apply the model's quantizers inside attention and on residual branches.
+  Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx);
+
+  void run(NodeRange range);
+  void set(ValueId value, Tensor tensor) { values_[static_cast<std::size_t>(value)] = std::move(tensor); }
+  /// As linears read it (migrated).
+  const Tensor& value(ValueId v) const { return values_[static_cast<std::size_t>(v)]; }
+  /// With its original meaning: fake-quantized where residuals are, then restored.
+  Tensor restored(ValueId v) const;
+  Tensor take(ValueId v) { return std::move(values_[static_cast<std::size_t>(v)]); }
+  bool has(ValueId v) const { return values_[static_cast<std::size_t>(v)].shape().numel() > 0; }
+
+  bool keep_values = false;
+  /// Sees the operands of attention before they are quantized: q, k, v as tensors, of the probabilities their range.
+  std::function<void(int node, AttentionPoint point, const TensorView& operand, Range probs)> on_attention;
+
+ private:
+  void run_node(int node);
+  void run_attention(int node, Tensor& out);
+  TensorView operand(ValueId v, Tensor& storage) const;
+  void embed(int node, Tensor& out) const;
+  const std::vector<std::int32_t>& positions() const { return positions_; }
+
+  const Model& model_;
+  const OpTable& ops_;
+  bool quantized_;
+  const TokenBatch& batch_;
+  ExecContext& ctx_;
+  std::vector<Tensor> values_;
+  std::vector<std::int32_t> positions_;
+};
+
+/// Runs a whole model. Throws Error(kNumeric) when an output is not finite.
+void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx);
+
+/// Float operators for every linear, on the (migrated) float weights.
+OpTable make_float_ops(const Model& model);
+/// Simulated operators for quantized linears, float ones for the rest. `exact`: sums in integers.
+OpTable make_simulated_ops(const Model& model, bool exact, Isa isa);
+/// The simulated operator of one linear, or the float one when it is not quantized.
+std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool exact, Isa isa);
+
+/// Engines that keep a reference to `model`.
+std::unique_ptr<ForwardModel> make_float_model(const Model& model);
+std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa);
+std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, bool quantized);
+
+/// Pooled sentence embeddings [B, H] from last hidden states [B*N, H]; L2-normalised on request.
+Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch);
+
+}  // namespace quell

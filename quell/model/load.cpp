@@ -1,0 +1,205 @@
+#include <algorithm>
+#include <set>
+
+#include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/model/model.h"
+#include "quell/model/quantized_checkpoint.h"
+
+namespace quell {
+namespace fs = std::filesystem;
+namespace {
+
+std::string fill_layer(const std::string& pattern, int layer) {
+  const std::size_t at = pattern.find("{}");
+  return at == std::string::npos ? pattern : pattern.substr(0, at) + std::to_string(layer) + pattern.substr(at + 2);
+}
+
+bool ends_with_replace(std::string& name, std::string_view from, std::string_view to) {
+  if (!name.ends_with(from)) return false;
+  name.replace(name.size() - from.size(), from.size(), to);
+  return true;
+}
+
+class Loader {
+ public:
+  Loader(const Checkpoint& checkpoint, const Family& family, Model& model) : checkpoint_(checkpoint), family_(family), model_(model) {}
+
+  void load() {
+    std::set<int> layer_weights;
+    for (const Stack& stack : model_.spec.stacks)
+      for (const LayerRef& layer : stack.layers) layer_weights.insert(layer.weights);
+    for (const TensorRule& rule : family_.tensors(model_.spec, model_.config)) {
+      if (!rule.per_layer) {
+        add_param(rule, -1);
+        continue;
+      }
+      for (const int layer : layer_weights) add_param(rule, layer);
+    }
+    tie();
+    for (const auto& [name, view] : checkpoint_.tensors())
+      if (!used_.contains(name)) model_.unused_tensors.push_back(name);
+    connect();
+  }
+
+ private:
+  /// The name under which the file holds `name`: as it is, without the family's prefix, or with the old norm names.
+  std::optional<std::string> locate(const std::string& name) const {
+    std::vector<std::string> candidates = {name};
+    if (name.starts_with(family_.prefix)) candidates.push_back(name.substr(family_.prefix.size()));
+    for (std::size_t i = 0, n = candidates.size(); i < n; ++i) {
+      std::string old = candidates[i];
+      if (ends_with_replace(old, "LayerNorm.weight", "LayerNorm.gamma") || ends_with_replace(old, "LayerNorm.bias", "LayerNorm.beta"))
+        candidates.push_back(old);
+    }
+    for (const std::string& candidate : candidates)
+      if (checkpoint_.tensors().contains(candidate)) return candidate;
+    return std::nullopt;
+  }
+
+  Tensor read(const std::string& name, const Shape& shape) {
+    const auto found = locate(name);
+    require(found.has_value(), ErrorCode::kInvalidInput, checkpoint_.dir().string(), ": tensor \"", name,
+            "\" is missing; is config.json of another model?");
+    const TensorView& view = checkpoint_.tensors().at(*found);
+    require(view.shape() == shape, ErrorCode::kInvalidInput, checkpoint_.source_of(*found), ": tensor \"", *found, "\" has shape ",
+            view.shape().to_string(), ", config.json says ", shape.to_string());
+    used_.insert(*found);
+    return to_f32(view, *found);
+  }
+
+  void add_param(const TensorRule& rule, int layer) {
+    Param p;
+    p.slot = rule.slot;
+    p.weights = layer;
+    p.module = fill_layer(rule.module, layer);
+    p.bias_name = rule.bias_name.empty() ? p.module + ".bias" : rule.bias_name;
+    if (rule.has_weight && rule.tied_to == Slot::kNone) {
+      const auto found = locate(p.module + ".weight");
+      if (rule.shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found)) {
+        read_quantized_module(checkpoint_, model_.config, *found, rule.shape, p, used_);
+        inputs_[static_cast<int>(model_.params.size())] = read_input_quant(checkpoint_, model_.config, *found, used_);
+      } else {
+        p.weight = read(p.module + ".weight", rule.shape);
+      }
+    }
+    if (rule.tied_to != Slot::kNone) {
+      ties_.emplace_back(static_cast<int>(model_.params.size()), rule.tied_to);
+      if (const auto copy = locate(p.module + ".weight")) used_.insert(*copy);  // an explicit copy of the tied matrix
+    }
+    if (rule.has_bias) {
+      std::string name = p.bias_name;
+      if (!locate(name) && locate(p.module + ".bias")) name = p.module + ".bias";
+      p.bias = read(name, {rule.shape[0]});
+    }
+    read_added_tensors(checkpoint_, rule.shape, p, used_);
+    model_.params.push_back(std::move(p));
+  }
+
+  void tie() {
+    for (const auto& [index, slot] : ties_)
+      for (std::size_t i = 0; i < model_.params.size(); ++i)
+        if (model_.params[i].slot == slot) model_.params[static_cast<std::size_t>(index)].tied_to = static_cast<int>(i);
+  }
+
+  void connect() {
+    std::map<std::pair<int, Slot>, int> index;
+    for (std::size_t i = 0; i < model_.params.size(); ++i)
+      index[{model_.params[i].weights, model_.params[i].slot}] = static_cast<int>(i);
+    for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n) {
+      const Node& node = model_.graph.nodes[n];
+      int param = -1;
+      if (node.slot != Slot::kNone) {
+        const auto it = index.find({node.weights, node.slot});
+        require(it != index.end(), ErrorCode::kUnsupported, "family ", family_.model_type, " has no tensor rule for ", slot_name(node.slot));
+        param = it->second;
+      }
+      model_.node_param.push_back(param);
+      if (param >= 0 && inputs_.contains(param)) model_.input_quant[node.in[0]] = inputs_[param];
+    }
+  }
+
+  const Checkpoint& checkpoint_;
+  const Family& family_;
+  Model& model_;
+  std::set<std::string> used_;
+  std::vector<std::pair<int, Slot>> ties_;
+  std::map<int, ActivationQuant> inputs_;
+};
+
+void read_sentence_settings(const fs::path& dir, Model& model) {
+  std::error_code ec;
+  if (fs::exists(dir / "sentence_bert_config.json", ec))
+    model.max_seq_length = json_int(read_json_file(dir / "sentence_bert_config.json"), "max_seq_length", 1, 1 << 20, 0);
+  if (!fs::exists(dir / "1_Pooling" / "config.json", ec)) return;
+  const Json pooling = read_json_file(dir / "1_Pooling" / "config.json");
+  if (json_bool(pooling, "pooling_mode_mean_tokens", false)) model.pooling = PoolingKind::kMean;
+  if (json_bool(pooling, "pooling_mode_cls_token", false)) model.pooling = PoolingKind::kCls;
+  if (json_bool(pooling, "pooling_mode_max_tokens", false)) model.pooling = PoolingKind::kMax;
+  require(model.pooling != PoolingKind::kNone, ErrorCode::kUnsupported, (dir / "1_Pooling/config.json").string(),
+          ": only mean, cls and max pooling are supported");
+  if (!fs::exists(dir / "modules.json", ec)) return;
+  for (const Json& module : read_json_file(dir / "modules.json"))
+    if (json_string(module, "type", "").ends_with("Normalize")) model.normalize_embedding = true;
+}
+
+}  // namespace
+
+Model load_model(const Checkpoint& checkpoint) {
+  const std::string source = (checkpoint.dir() / "config.json").string();
+  Model model;
+  model.config = checkpoint.config();
+  model.dir = checkpoint.dir();
+  const auto in_config = [&](auto f) {
+    try {
+      return f();
+    } catch (const Error& e) {
+      throw Error(e.code(), source + ": " + e.what());
+    } catch (const Json::exception& e) {
+      throw Error(ErrorCode::kInvalidInput, source + ": " + e.what());
+    }
+  };
+  const std::string type = json_string(model.config, "model_type", "");
+  require(!type.empty(), ErrorCode::kInvalidInput, source, ": key \"model_type\" is missing");
+  const Family& family = in_config([&]() -> const Family& { return find_family(type); });
+  model.spec = in_config([&] { return family.read_spec(model.config); });
+  model.spec.model_type = type;
+  // A hostile layer count must not cost memory before the tensors are seen to be missing.
+  std::size_t layers = 0;
+  for (const Stack& stack : model.spec.stacks) layers += stack.layers.size();
+  require(layers <= checkpoint.tensors().size(), ErrorCode::kInvalidInput, source, ": ", layers, " layers, and the checkpoint holds only ",
+          checkpoint.tensors().size(), " tensors");
+  model.graph = build_graph(model.spec);
+  Loader(checkpoint, family, model).load();
+  in_config([&] {
+    read_quell_section(checkpoint, model);
+    return 0;
+  });
+  read_sentence_settings(checkpoint.dir(), model);
+  return model;
+}
+
+bool Model::is_quantized() const {
+  return std::any_of(params.begin(), params.end(), [](const Param& p) { return p.quantized.has_value(); });
+}
+
+std::string Model::node_name(int node) const {
+  const Node& n = graph.nodes[static_cast<std::size_t>(node)];
+  std::string name = n.layer >= 0 ? "layers." + std::to_string(n.layer) + "." : "";
+  if (n.slot != Slot::kNone) return name + slot_name(n.slot);
+  static constexpr const char* kKinds[] = {"embedding", "norm", "linear", "activation", "multiply", "add", "attention", "select_first"};
+  int ordinal = 0;
+  for (int i = node - 1; i >= 0; --i) {
+    const Node& other = graph.nodes[static_cast<std::size_t>(i)];
+    if (other.layer != n.layer) break;
+    ordinal += other.kind == n.kind && other.slot == Slot::kNone ? 1 : 0;
+  }
+  return name + kKinds[static_cast<int>(n.kind)] + (ordinal ? "." + std::to_string(ordinal) : "");
+}
+
+const AttentionSpec& Model::attention_of(int node) const {
+  const Node& n = graph.nodes[static_cast<std::size_t>(node)];
+  return spec.stacks[static_cast<std::size_t>(n.stack)].layers[static_cast<std::size_t>(n.layer)].attention;
+}
+
+}  // namespace quell

@@ -1,0 +1,81 @@
+// A loaded model: its description, its weights in slots, and what quantization has added to it.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quell/io/checkpoint.h"
+#include "quell/model/family.h"
+#include "quell/model/graph.h"
+#include "quell/quant/quant_spec.h"
+
+namespace quell {
+
+/// A norm, linear or embedding table. All tensors f32.
+struct Param {
+  Slot slot = Slot::kNone;
+  int weights = -1;        ///< layer weights index, -1 for the whole model
+  std::string module;      ///< Hugging Face module name
+  Tensor weight, bias;     ///< undefined where the module has none
+  int tied_to = -1;        ///< parameter whose weight this one uses
+  std::string bias_name;   ///< tensor name of the bias
+  /// Set by quantization of a linear: codes and steps. `weight` then still holds the float (migrated) matrix, or, for a
+  /// checkpoint read back, the dequantized codes.
+  std::optional<QTensor> quantized;
+  /// Of a quantized embedding table: what quantized engines look up.
+  Tensor dequantized;
+  /// Tensors added by quantization that the Hugging Face module does not have (bias of an RMSNorm, of a linear without one).
+  bool added_weight = false, added_bias = false;
+};
+
+/// x * scale + shift gives a migrated value its original meaning again: residual branches and outputs read it so.
+struct ChannelAffine {
+  Tensor scale, shift;  ///< [C]; shift may be undefined
+};
+
+/// Quantizers inside attention, in the papers' "standard" scheme.
+struct AttentionQuant {
+  std::optional<ActivationQuant> query, key, value, probs;
+};
+
+/// How sentence embeddings come from the last hidden states (1_Pooling/config.json).
+enum class PoolingKind { kNone, kMean, kCls, kMax };
+
+struct Model {
+  ModelSpec spec;
+  Graph graph;
+  Json config;
+  std::filesystem::path dir;  ///< where it was read from (tokenizer and other files)
+  std::vector<Param> params;
+  std::vector<int> node_param;  ///< node -> parameter, -1 for steps without weights
+  std::vector<std::string> unused_tensors;
+
+  PoolingKind pooling = PoolingKind::kNone;
+  bool normalize_embedding = false;
+  std::int64_t max_seq_length = 0;  ///< of sentence_bert_config.json, 0 where there is none
+
+  // What quantization added.
+  std::map<ValueId, ActivationQuant> input_quant;    ///< at the input of quantized linears
+  std::map<int, AttentionQuant> attention_quant;     ///< by node
+  std::map<ValueId, ChannelAffine> restore;          ///< migrated values that something other than a linear reads
+  std::map<ValueId, ChannelAffine> explicit_affine;  ///< values divided where no producer could absorb it: (x - shift) / scale
+  bool residual_after_quant = false;                 ///< residual branches read the fake-quantized value
+
+  const Param& param_of(int node) const { return params[static_cast<std::size_t>(node_param[static_cast<std::size_t>(node)])]; }
+  Param& param_of(int node) { return params[static_cast<std::size_t>(node_param[static_cast<std::size_t>(node)])]; }
+  const Tensor& weight_of(const Param& p) const { return p.tied_to >= 0 ? params[static_cast<std::size_t>(p.tied_to)].weight : p.weight; }
+  bool is_quantized() const;
+  /// "layers.3.fc1", "embedding_norm", ...: for messages.
+  std::string node_name(int node) const;
+  const AttentionSpec& attention_of(int node) const;
+};
+
+/// Reads a checkpoint: float ones, and those that Quell or another tool wrote in the compressed-tensors `int-quantized` layout. Throws Error with
+/// file, tensor or key on anything missing, misshapen or not finite.
+Model load_model(const Checkpoint& checkpoint);
+
+}  // namespace quell

@@ -1,0 +1,205 @@
+#include "quell/model/quantized_checkpoint.h"
+
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/quant/quantize.h"
+
+namespace quell {
+namespace {
+
+/// The group of quantization_config that describes the linears; Quell reads checkpoints with one.
+const Json& config_group(const Json& config) {
+  const auto it = config.find("quantization_config");
+  require(it != config.end() && it->is_object(), ErrorCode::kInvalidInput, "integer weights without \"quantization_config\" in config.json");
+  const std::string format = json_string(*it, "format", "");
+  require(json_string(*it, "quant_method", "") == "compressed-tensors" && (format == "int-quantized" || format == "naive-quantized"),
+          ErrorCode::kUnsupported, "quantization format \"", format, "\" is not supported; Quell reads compressed-tensors int-quantized");
+  const auto groups = it->find("config_groups");
+  require(groups != it->end() && groups->is_object() && groups->size() == 1, ErrorCode::kUnsupported,
+          "quantization_config needs exactly one config group");
+  return *groups->begin();
+}
+
+QuantSpec read_args(const Json& args, const char* what) {
+  require(args.is_object(), ErrorCode::kInvalidInput, "quantization_config: ", what, " is missing");
+  require(json_string(args, "type", "int") == "int", ErrorCode::kUnsupported, "quantization_config: only integer types are supported");
+  QuantSpec spec;
+  spec.num_bits = static_cast<int>(json_int(args, "num_bits", 2, 8));
+  spec.symmetric = json_bool(args, "symmetric", true);
+  spec.dynamic = json_bool(args, "dynamic", false);
+  spec.codes = CodeRange::kFull;
+  spec.step_rule = StepRule::kHalfRange;
+  const std::string strategy = json_string(args, "strategy", "tensor");
+  bool known = false;
+  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerToken, Granularity::kPerGroup})
+    if (granularity_name(g) == strategy) {
+      spec.granularity = g;
+      known = true;
+    }
+  require(known, ErrorCode::kUnsupported, "quantization_config: strategy \"", strategy, "\" is not supported");
+  spec.group_size = json_int(args, "group_size", -1, kMaxDim, 0);
+  return spec;
+}
+
+const Json& member(const Json& object, const char* key) {
+  static const Json kNull;
+  const auto it = object.find(key);
+  return it == object.end() ? kNull : *it;
+}
+
+std::string module_of(const std::string& weight_name) { return weight_name.substr(0, weight_name.size() - std::string(".weight").size()); }
+
+const TensorView& need(const Checkpoint& checkpoint, const std::string& name, std::set<std::string>& used) {
+  const auto it = checkpoint.tensors().find(name);
+  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensor \"", name, "\" is missing");
+  used.insert(name);
+  return it->second;
+}
+
+/// Steps must be positive, or codes would lose their meaning.
+Tensor read_scales(const TensorView& view, const std::string& name, std::int64_t count) {
+  Tensor scale = to_f32(view, name);
+  require(scale.numel() == count, ErrorCode::kInvalidInput, "tensor \"", name, "\": ", scale.numel(), " scales, expected ", count);
+  for (const float s : scale.f32()) require(s > 0.0F, ErrorCode::kInvalidInput, "tensor \"", name, "\": a scale is not positive");
+  scale.reshape({count});
+  return scale;
+}
+
+Tensor read_vector(const Checkpoint& checkpoint, const std::string& name, std::int64_t size) {
+  const auto it = checkpoint.tensors().find(name);
+  if (it == checkpoint.tensors().end()) return {};
+  require(it->second.numel() == size, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name, "\" has ", it->second.numel(),
+          " elements, expected ", size);
+  Tensor t = to_f32(it->second, name);
+  t.reshape({size});
+  return t;
+}
+
+}  // namespace
+
+bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name) {
+  return checkpoint.tensors().contains(module_of(weight_name) + ".weight_scale");
+}
+
+void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape, Param& p,
+                           std::set<std::string>& used) {
+  const std::string module = module_of(weight_name);
+  const TensorView& codes = need(checkpoint, weight_name, used);
+  require(codes.shape() == shape && codes.dtype() == DType::kI8, ErrorCode::kInvalidInput, checkpoint.source_of(weight_name), ": tensor \"",
+          weight_name, "\": expected I8 codes of shape ", shape.to_string(), ", found ", dtype_name(codes.dtype()), " ", codes.shape().to_string());
+  QTensor q;
+  q.spec = read_args(member(config_group(config), "weights"), "weights");
+  if (q.spec.granularity == Granularity::kPerGroup) validate(q.spec, shape[1], "tensor \"" + weight_name + "\"");
+  q.codes = Tensor(DType::kI16, shape);
+  const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);  // the format stores signed codes
+  const std::vector<std::int32_t> stored = to_i32(codes, weight_name);
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    const std::int32_t code = stored[i] + offset;
+    require(code >= q.spec.min_code() && code <= q.spec.max_code(), ErrorCode::kInvalidInput, checkpoint.source_of(weight_name),
+            ": tensor \"", weight_name, "\": code ", stored[i], " does not fit ", q.spec.num_bits, " bits");
+    q.codes.as<std::int16_t>()[i] = static_cast<std::int16_t>(code);
+  }
+  const std::int64_t groups = num_groups(q.codes, q.spec);
+  q.qparams.scale = read_scales(need(checkpoint, module + ".weight_scale", used), module + ".weight_scale", groups);
+  q.qparams.zero_point = Tensor(DType::kI32, {groups});
+  if (!q.spec.symmetric) {
+    const std::string name = module + ".weight_zero_point";
+    const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, name, used), name);
+    require(static_cast<std::int64_t>(zeros.size()) == groups, ErrorCode::kInvalidInput, "tensor \"", name, "\": ", zeros.size(),
+            " zero points, expected ", groups);
+    for (std::size_t i = 0; i < zeros.size(); ++i) {
+      require(zeros[i] + offset >= 0 && zeros[i] + offset <= q.spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", name,
+              "\": zero point ", zeros[i], " does not fit ", q.spec.num_bits, " bits");
+      q.qparams.zero_point.as<std::int32_t>()[i] = zeros[i] + offset;
+    }
+  }
+  p.weight = dequantize(q);
+  p.quantized = std::move(q);
+}
+
+ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name,
+                                 std::set<std::string>& used) {
+  const Json& group = config_group(config);
+  ActivationQuant quant;
+  quant.spec = read_args(member(group, "input_activations"), "input_activations");
+  const Json& ours = member(config, kQuellKey);
+  if (json_string(ours, "input_codes", "full") == "restricted") quant.spec.codes = CodeRange::kRestricted;
+  if (json_string(ours, "input_step", "half_range") == "max_code") quant.spec.step_rule = StepRule::kMaxCode;
+  if (quant.spec.dynamic) return quant;
+  const std::string scale = module_of(weight_name) + ".input_scale", zero = module_of(weight_name) + ".input_zero_point";
+  quant.qparams.scale = read_scales(need(checkpoint, scale, used), scale, 1).f32()[0];
+  if (!quant.spec.symmetric) {
+    const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, zero, used), zero);
+    require(zeros.size() == 1, ErrorCode::kInvalidInput, "tensor \"", zero, "\": expected one element");
+    quant.qparams.zero_point = zeros[0] + (1 << (quant.spec.num_bits - 1));
+    require(quant.qparams.zero_point >= 0 && quant.qparams.zero_point <= quant.spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero,
+            "\": zero point ", zeros[0], " does not fit ", quant.spec.num_bits, " bits");
+  }
+  return quant;
+}
+
+void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p, std::set<std::string>& used) {
+  const auto read = [&](const char* suffix, Tensor& to, bool& added) {
+    const std::string name = kAddedPrefix + p.module + suffix;
+    Tensor found = read_vector(checkpoint, name, weight_shape[0]);
+    if (!found.defined()) return;
+    used.insert(name);
+    to = std::move(found);
+    added = true;
+  };
+  if (weight_shape.rank() == 1) read(".weight", p.weight, p.added_weight);
+  read(".bias", p.bias, p.added_bias);
+}
+
+Json activation_quant_to_json(const ActivationQuant& quant) {
+  return {{"num_bits", quant.spec.num_bits}, {"symmetric", quant.spec.symmetric}, {"strategy", granularity_name(quant.spec.granularity)},
+          {"dynamic", quant.spec.dynamic}, {"group_size", quant.spec.group_size},
+          {"codes", quant.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
+          {"step", quant.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
+          {"scale", quant.qparams.scale}, {"zero_point", quant.qparams.zero_point}};
+}
+
+ActivationQuant activation_quant_from_json(const Json& json) {
+  ActivationQuant quant;
+  quant.spec = read_args(json, "activation quantizer");
+  quant.spec.codes = json_string(json, "codes", "full") == "restricted" ? CodeRange::kRestricted : CodeRange::kFull;
+  quant.spec.step_rule = json_string(json, "step", "half_range") == "max_code" ? StepRule::kMaxCode : StepRule::kHalfRange;
+  quant.qparams.scale = static_cast<float>(json_number(json, "scale", 1.0));
+  require(quant.qparams.scale > 0, ErrorCode::kInvalidInput, "key \"scale\": must be positive");
+  quant.qparams.zero_point =
+      static_cast<std::int32_t>(json_int(json, "zero_point", quant.spec.min_code(), quant.spec.max_code(), 0));
+  return quant;
+}
+
+void read_quell_section(const Checkpoint& checkpoint, Model& model) {
+  const Json& ours = member(model.config, kQuellKey);
+  if (ours.is_null()) return;
+  model.residual_after_quant = json_bool(ours, "residual_after_quant", false);
+  std::map<std::string, int> nodes;
+  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) nodes[model.node_name(static_cast<int>(n))] = static_cast<int>(n);
+  const auto node_of = [&](const std::string& name) {
+    const auto it = nodes.find(name);
+    require(it != nodes.end(), ErrorCode::kInvalidInput, "section \"quell\" names \"", name, "\", which this model does not have");
+    return it->second;
+  };
+  const Json& attention = member(ours, "attention");
+  if (attention.is_object())
+    for (const auto& [name, points] : attention.items()) {
+      AttentionQuant& quant = model.attention_quant[node_of(name)];
+      for (const auto& [key, point] : {std::pair("query", &quant.query), {"key", &quant.key}, {"value", &quant.value}, {"probs", &quant.probs}})
+        if (points.contains(key)) *point = activation_quant_from_json(points[key]);
+    }
+  for (const auto& [prefix, target] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
+    for (const auto& [name, view] : checkpoint.tensors()) {
+      const std::string suffix = ".scale";
+      if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
+      const std::string node = name.substr(std::string(prefix).size(), name.size() - std::string(prefix).size() - suffix.size());
+      const ValueId value = model.graph.nodes[static_cast<std::size_t>(node_of(node))].out;
+      const std::int64_t size = model.spec.hidden_size;
+      (*target)[value] = {read_vector(checkpoint, name, size), read_vector(checkpoint, prefix + node + ".shift", size)};
+    }
+  std::erase_if(model.unused_tensors, [](const std::string& n) { return n.starts_with("quell."); });
+}
+
+}  // namespace quell

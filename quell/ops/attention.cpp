@@ -1,0 +1,70 @@
+#include "quell/ops/attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/kernels/sgemm/sgemm.h"
+
+namespace quell {
+namespace {
+
+/// Softmax over the keys that row `i` may attend to; the others become 0.
+void masked_softmax(float* row, std::int64_t i, std::int64_t n, bool causal, const std::int32_t* mask) {
+  const std::int64_t end = causal ? i + 1 : n;
+  float high = -INFINITY;
+  for (std::int64_t j = 0; j < end; ++j)
+    if (mask[j]) high = std::max(high, row[j]);
+  if (high == -INFINITY) {  // nothing to attend to (or NaN scores, which the caller's checks report)
+    std::fill_n(row, n, 1.0F / static_cast<float>(n));
+    return;
+  }
+  float sum = 0.0F;
+  for (std::int64_t j = 0; j < n; ++j) {
+    row[j] = j < end && mask[j] ? std::exp(row[j] - high) : 0.0F;
+    sum += row[j];
+  }
+  for (std::int64_t j = 0; j < n; ++j) row[j] /= sum;
+}
+
+}  // namespace
+
+void attention(const AttentionShape& shape, const TensorView& q, const TensorView& k, const TensorView& v,
+               std::span<const std::int32_t> mask, TensorSpan out, const ProbsHook& hook, ExecContext& ctx) {
+  const std::int64_t n = shape.length, d = shape.head_dim, group = shape.num_heads / shape.num_kv_heads;
+  require(q.rows() == shape.batch * n && q.cols() == shape.num_heads * d && k.cols() == shape.num_kv_heads * d &&
+              v.cols() == k.cols() && static_cast<std::int64_t>(mask.size()) == shape.batch * n,
+          ErrorCode::kInvalidInput, "attention: shapes ", q.shape().to_string(), ", ", k.shape().to_string(), " do not fit");
+  ctx.pool.parallel_for(shape.batch * shape.num_heads, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> probs(static_cast<std::size_t>(n * n));
+    for (std::int64_t index = begin; index < end; ++index) {
+      const std::int64_t b = index / shape.num_heads, h = index % shape.num_heads, kv = h / group;
+      kernels::sgemm(n, n, d, shape.scale, q.row(b * n) + h * d, q.cols(), k.row(b * n) + kv * d, k.cols(), true, probs.data(), n);
+      for (std::int64_t i = 0; i < n; ++i) masked_softmax(probs.data() + i * n, i, n, shape.causal, mask.data() + b * n);
+      if (hook) hook(index, probs);
+      kernels::sgemm(n, d, n, 1.0F, probs.data(), n, v.row(b * n) + kv * d, v.cols(), false, out.row(b * n) + h * d, out.cols());
+    }
+  });
+}
+
+void rotate(TensorSpan x, std::int64_t head_dim, std::span<const std::int32_t> positions, std::span<const float> inv_freq,
+            float amplitude, ExecContext& ctx) {
+  const std::int64_t half = static_cast<std::int64_t>(inv_freq.size()), heads = x.cols() / head_dim;
+  require(2 * half <= head_dim && static_cast<std::int64_t>(positions.size()) == x.rows(), ErrorCode::kInvalidInput,
+          "rotary embedding: sizes do not fit");
+  ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t)
+      for (std::int64_t i = 0; i < half; ++i) {
+        const float angle = static_cast<float>(positions[static_cast<std::size_t>(t)]) * inv_freq[static_cast<std::size_t>(i)];
+        const float c = std::cos(angle) * amplitude, s = std::sin(angle) * amplitude;
+        for (std::int64_t h = 0; h < heads; ++h) {
+          float* p = x.row(t) + h * head_dim + i;
+          const float a = p[0], b = p[half];
+          p[0] = a * c - b * s;
+          p[half] = b * c + a * s;
+        }
+      }
+  });
+}
+
+}  // namespace quell

@@ -1,0 +1,34 @@
+// Row-wise and element-wise f32 operations: norms, activations, sums, gathers.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "quell/base/exec_context.h"
+#include "quell/tensor/tensor.h"
+
+namespace quell {
+
+enum class ActivationKind { kRelu, kGelu, kGeluTanh, kSilu, kTanh };
+/// From the names in config.json (`gelu`, `gelu_new`, `gelu_pytorch_tanh`, `silu`, ...).
+std::optional<ActivationKind> activation_from_name(std::string_view name);
+std::string_view activation_name(ActivationKind kind);
+
+enum class NormKind { kLayerNorm, kRmsNorm };
+
+/// y[t,:] = norm(x[t,:]) * weight + bias; weight and bias [C] may be undefined. Statistics in double, elements in f32.
+void normalize(NormKind kind, const TensorView& x, const TensorView& weight, const TensorView& bias, double eps, TensorSpan y,
+               ExecContext& ctx);
+void activate(ActivationKind kind, const TensorView& x, TensorSpan y, ExecContext& ctx);
+void add(const TensorView& a, const TensorView& b, TensorSpan y, ExecContext& ctx);
+void multiply(const TensorView& a, const TensorView& b, TensorSpan y, ExecContext& ctx);
+/// y[t,:] = table[ids[t],:]. Throws Error(kInvalidInput) on an id outside the table.
+void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std::string_view what, TensorSpan y);
+/// y[t,j] = x[t,j] * scale[j] + shift[j].
+void affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx);
+/// y[t,j] = (x[t,j] - shift[j]) / scale[j]; `shift` may be undefined.
+void inverse_affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx);
+
+}  // namespace quell

@@ -1,0 +1,35 @@
+// Linears behind one call: float, fake-quantized and packed-integer ones look the same to the forward pass.
+#pragma once
+
+#include <string>
+
+#include "quell/base/exec_context.h"
+#include "quell/tensor/tensor.h"
+
+namespace quell {
+
+/// y[M,N] = f(x[M,K]); immutable, may be called from one job at a time.
+class LinearOp {
+ public:
+  virtual ~LinearOp() = default;
+  /// x: f32 [M,K], y: f32 [M,N].
+  virtual void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const = 0;
+  /// One line for people: kernel, ISA and why it was chosen.
+  virtual std::string describe() const = 0;
+};
+
+/// y = x * w^T + bias in f32. Borrows both; `bias` may be undefined.
+class FloatLinear final : public LinearOp {
+ public:
+  FloatLinear(TensorView weight, TensorView bias) : weight_(std::move(weight)), bias_(std::move(bias)) {}
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override;
+  std::string describe() const override;
+
+ private:
+  TensorView weight_, bias_;
+};
+
+/// y[M,N] = x[M,K] * w[N,K]^T (+ bias[N] when it has elements), f32, threaded over rows in chunks that depend on M alone.
+void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y, ExecContext& ctx);
+
+}  // namespace quell

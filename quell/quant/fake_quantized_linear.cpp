@@ -1,0 +1,31 @@
+#include "quell/base/error.h"
+#include "quell/quant/quantize.h"
+#include "quell/quant/quantized_linear.h"
+
+namespace quell {
+namespace {
+
+class FakeQuantizedLinear final : public LinearOp {
+ public:
+  FakeQuantizedLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input)
+      : weight_(dequantize(weight)), bias_(Tensor::copy_of(bias)), input_(input) {}
+
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
+    Tensor quantized = Tensor::f32(x.shape());
+    fake_quantize_activations(x, input_, Rounding::kReciprocal, quantized.span(), ctx);
+    matmul_nt(quantized, weight_, bias_, y, ctx);
+  }
+  std::string describe() const override { return "f32 simulation of quantized codes"; }
+
+ private:
+  Tensor weight_, bias_;
+  ActivationQuant input_;
+};
+
+}  // namespace
+
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input) {
+  return std::make_unique<FakeQuantizedLinear>(weight, bias, input);
+}
+
+}  // namespace quell

@@ -1,0 +1,68 @@
+// What a quantizer is: bits, codes, granularity. Vocabulary of compressed-tensors. The numbers are defined in
+// docs/numerics.md and follow Outlier Suppression (NeurIPS 2022) and Outlier Suppression+ (EMNLP 2023).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "quell/tensor/tensor.h"
+
+namespace quell {
+
+enum class Granularity { kPerTensor, kPerChannel, kPerToken, kPerGroup };
+/// Symmetric codes of b bits: restricted [-(2^(b-1)-1), 2^(b-1)-1], or full [-2^(b-1), 2^(b-1)-1]. Asymmetric codes are 0..2^b-1.
+enum class CodeRange { kRestricted, kFull };
+/// Step of symmetric codes: amax / (2^(b-1)-1) (OS+), or amax / ((2^b-1)/2) (OS, compressed-tensors).
+enum class StepRule { kMaxCode, kHalfRange };
+
+struct QuantSpec {
+  int num_bits = 8;
+  bool symmetric = true;
+  Granularity granularity = Granularity::kPerTensor;
+  std::int64_t group_size = 0;
+  bool dynamic = false;
+  CodeRange codes = CodeRange::kRestricted;
+  StepRule step_rule = StepRule::kMaxCode;
+
+  int min_code() const;
+  int max_code() const;
+  bool operator==(const QuantSpec&) const = default;
+};
+
+std::string granularity_name(Granularity g);  // "tensor", "channel", "token", "group"
+/// Throws Error(kInvalidInput) unless bits are 2..8 and the group size fits `columns` (ignored when 0).
+void validate(const QuantSpec& spec, std::int64_t columns, const std::string& what);
+
+struct Range {
+  float min = 0.0F, max = 0.0F;
+};
+
+struct StepAndZero {
+  float scale = 1.0F;
+  std::int32_t zero_point = 0;
+};
+
+/// Step and zero point of a range, which is first widened to contain 0. All in f32 as the reference computes it; the step is at least 2^-23
+/// (kMaxCode) or 1e-8 (kHalfRange).
+StepAndZero calculate_qparams(Range range, const QuantSpec& spec);
+
+/// Values of a quantizer; scale: f32, zero_point: int32, both [groups].
+struct QParams {
+  Tensor scale, zero_point;
+  StepAndZero at(std::int64_t i) const { return {scale.f32()[static_cast<std::size_t>(i)], zero_point.as<std::int32_t>()[static_cast<std::size_t>(i)]}; }
+};
+
+/// A quantized matrix. codes: int16 [rows, cols] (holds every code of up to 8 bits, signed or not).
+struct QTensor {
+  QuantSpec spec;
+  QParams qparams;
+  Tensor codes;
+};
+
+/// An activation quantizer; `qparams` holds one scale and zero point when the spec is static, nothing when it is dynamic.
+struct ActivationQuant {
+  QuantSpec spec;
+  StepAndZero qparams;
+};
+
+}  // namespace quell

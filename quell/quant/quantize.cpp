@@ -1,0 +1,123 @@
+#include "quell/quant/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/quant/rounding.h"
+
+namespace quell {
+namespace {
+
+std::int64_t group_elements(std::int64_t numel, std::int64_t cols, const QuantSpec& spec) {
+  switch (spec.granularity) {
+    case Granularity::kPerTensor: return numel;
+    case Granularity::kPerGroup: return spec.group_size;
+    case Granularity::kPerChannel:
+    case Granularity::kPerToken: return cols;
+  }
+  return numel;
+}
+
+Range finite_range(const float* x, std::int64_t n) {
+  Range r{x[0], x[0]};
+  for (std::int64_t i = 1; i < n; ++i) {
+    r.min = std::min(r.min, x[i]);
+    r.max = std::max(r.max, x[i]);
+  }
+  return r;
+}
+
+}  // namespace
+
+Range range_of(std::span<const float> values, std::string_view what) {
+  if (values.empty()) return {};
+  bool finite = true;
+  for (const float v : values) finite &= std::isfinite(v);
+  require(finite, ErrorCode::kNumeric, what, ": NaN or infinity; the model or the calibration data is damaged");
+  return finite_range(values.data(), static_cast<std::int64_t>(values.size()));
+}
+
+void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding, std::span<float> out) {
+  const auto zero = static_cast<float>(qparams.zero_point), low = static_cast<float>(spec.min_code()),
+             high = static_cast<float>(spec.max_code());
+  const float scale = qparams.scale, inv = 1.0F / scale;
+  if (rounding == Rounding::kDivide) {
+    for (std::size_t i = 0; i < in.size(); ++i)
+      out[i] = (std::min(std::max(round_half_even(in[i] / scale) + zero, low), high) - zero) * scale;
+  } else {
+    for (std::size_t i = 0; i < in.size(); ++i)
+      out[i] = (std::min(std::max(round_half_even(in[i] * inv) + zero, low), high) - zero) * scale;
+  }
+}
+
+void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y, ExecContext& ctx) {
+  const std::span<const float> in = x.f32();
+  const std::span<float> out = y.f32();
+  const std::int64_t size = quant.spec.dynamic ? group_elements(x.numel(), x.cols(), quant.spec) : x.cols();
+  if (x.numel() == 0) return;
+  const std::int64_t chunk = std::max<std::int64_t>(1, (1 << 14) / size);
+  ctx.pool.parallel_for(x.numel() / size, chunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t g = begin; g < end; ++g) {
+      const auto part = in.subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size));
+      const StepAndZero qp = quant.spec.dynamic ? calculate_qparams(finite_range(part.data(), size), quant.spec) : quant.qparams;
+      fake_quantize(part, qp, quant.spec, rounding, out.subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
+    }
+  });
+}
+
+std::int64_t num_groups(const TensorView& w, const QuantSpec& spec) {
+  return w.numel() == 0 ? 0 : w.numel() / group_elements(w.numel(), w.cols(), spec);
+}
+
+QTensor quantize_weight(const TensorView& w, const QuantSpec& spec) {
+  validate(spec, w.cols(), "weight");
+  const std::int64_t groups = num_groups(w, spec), size = w.numel() / std::max<std::int64_t>(groups, 1);
+  QTensor q{spec, {Tensor::f32({groups}), Tensor(DType::kI32, {groups})}, Tensor(DType::kI16, w.shape())};
+  const float* in = w.f32().data();
+  std::int16_t* codes = q.codes.as<std::int16_t>().data();
+  const auto low = static_cast<float>(spec.min_code()), high = static_cast<float>(spec.max_code());
+  for (std::int64_t g = 0; g < groups; ++g) {
+    const StepAndZero qp = calculate_qparams(finite_range(in + g * size, size), spec);
+    const auto zero = static_cast<float>(qp.zero_point);
+    for (std::int64_t i = g * size; i < (g + 1) * size; ++i)
+      codes[i] = static_cast<std::int16_t>(std::clamp(round_half_even(in[i] / qp.scale) + zero, low, high));
+    const auto at = static_cast<std::size_t>(g);
+    q.qparams.scale.f32()[at] = qp.scale;
+    q.qparams.zero_point.as<std::int32_t>()[at] = qp.zero_point;
+  }
+  return q;
+}
+
+void divide_row_steps(QTensor& q, std::span<const float> divisor) {
+  require(q.spec.granularity != Granularity::kPerTensor, ErrorCode::kUnsupported,
+          "a scaled producer needs one step a row or group; its weight is quantized per tensor");
+  const std::int64_t groups = q.qparams.scale.numel(), rows = q.codes.rows();
+  for (std::int64_t g = 0; g < groups; ++g)
+    q.qparams.scale.f32()[static_cast<std::size_t>(g)] /= divisor[static_cast<std::size_t>(g / (groups / rows))];
+}
+
+Tensor dequantize(const QTensor& q) {
+  Tensor out = Tensor::f32(q.codes.shape());
+  const std::int64_t groups = q.qparams.scale.numel(), size = groups ? out.numel() / groups : 0;
+  const std::int16_t* codes = q.codes.as<std::int16_t>().data();
+  for (std::int64_t g = 0; g < groups; ++g) {
+    const StepAndZero qp = q.qparams.at(g);
+    for (std::int64_t i = g * size; i < (g + 1) * size; ++i)
+      out.f32()[static_cast<std::size_t>(i)] = static_cast<float>(codes[i] - qp.zero_point) * qp.scale;
+  }
+  return out;
+}
+
+void fake_quantize_weight(const TensorView& w, const QuantSpec& spec, TensorSpan out, ExecContext& ctx) {
+  const std::int64_t groups = num_groups(w, spec), size = groups ? w.numel() / groups : 0;
+  ctx.pool.parallel_for(groups, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(size, 1)), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t g = begin; g < end; ++g) {
+      const std::span<const float> part(w.f32().data() + g * size, static_cast<std::size_t>(size));
+      fake_quantize(part, calculate_qparams(finite_range(part.data(), size), spec), spec, Rounding::kDivide,
+                    out.f32().subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
+    }
+  });
+}
+
+}  // namespace quell

@@ -1,0 +1,37 @@
+// Quantize, dequantize and fake-quantize. Two forms of the same rule: calibration and search divide, rne(x / s) + z, as the reference
+// does; both execution engines multiply, rne(x * (1/s)) + z. They differ on ties only.
+#pragma once
+
+#include "quell/base/exec_context.h"
+#include "quell/quant/quant_spec.h"
+
+namespace quell {
+
+enum class Rounding { kDivide, kReciprocal };
+
+/// Smallest and largest element. Throws Error(kNumeric) naming `what` when one is NaN or infinite.
+Range range_of(std::span<const float> values, std::string_view what);
+
+/// out = dequantize(quantize(in)) with one step; in and out may be the same.
+void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding, std::span<float> out);
+
+/// Matrix x[T,C] with static parameters or, for a dynamic spec, fresh ones per tensor, token or group.
+void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y, ExecContext& ctx);
+
+/// Number of quantization groups of w[N,K]: 1, N or N*K/group_size; elements of a group are consecutive.
+std::int64_t num_groups(const TensorView& w, const QuantSpec& spec);
+
+/// MinMax parameters of w and its codes (division).
+QTensor quantize_weight(const TensorView& w, const QuantSpec& spec);
+
+/// Divides the steps of row i by divisor[i], codes untouched: the 1/s that OS+ moves from down_proj's input into up_proj. Throws
+/// Error(kUnsupported) for one step a tensor.
+void divide_row_steps(QTensor& q, std::span<const float> divisor);
+
+/// f32 [N,K].
+Tensor dequantize(const QTensor& q);
+
+/// dequantize(quantize(w)) with fresh MinMax parameters, without keeping codes (the search's inner step).
+void fake_quantize_weight(const TensorView& w, const QuantSpec& spec, TensorSpan out, ExecContext& ctx);
+
+}  // namespace quell
