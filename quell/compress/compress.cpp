@@ -46,6 +46,7 @@ class Pipeline {
   void run() {
     const Tensor before = reference_output();
     model_.residual_after_quant = recipe_.residual_after_quant;
+    model_.rounding = Rounding::kDivide;
     if (recipe_.quantize_embeddings) quantize_embeddings();
     ops_ = make_float_ops(model_);
     for (const TokenBatch& batch : samples_) executors_.push_back(std::make_unique<Executor>(model_, ops_, true, batch, ctx_));
@@ -69,6 +70,7 @@ class Pipeline {
       for (const auto& executor : executors_) executor->run({n, n + 1});
     }
     executors_.clear();
+    model_.rounding = Rounding::kReciprocal;
     const double difference = largest_difference(before, reference_output()), scale = 1 + largest(before);
     require(difference <= kOutputTolerance * scale, ErrorCode::kVerification, "the migrated float model differs from the original by ", difference,
             " at its outputs (largest ", scale - 1, "); this is a defect, please report it with the recipe");

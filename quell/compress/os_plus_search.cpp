@@ -62,9 +62,8 @@ class Search {
 
   double loss(float t) const {
     const Tensor scale = scale_at(t);
-    Tensor w = p_.weight.clone();
-    for (std::int64_t r = 0; r < w.rows(); ++r)
-      for (std::int64_t j = 0; j < w.cols(); ++j) w.row(r)[j] *= scale.f32()[static_cast<std::size_t>(j)];
+    Tensor w = Tensor::f32(p_.weight.shape());
+    affine_columns(p_.weight, scale, TensorView(), w.span(), ctx_);
     fake_quantize_weight(w, p_.weights, w.span(), ctx_);
     ActivationQuant quant{p_.activations, {}};
     if (!quant.spec.dynamic) quant.qparams = calculate_qparams({-t, t}, quant.spec);
@@ -84,9 +83,10 @@ class Search {
     ctx_.pool.parallel_for(y.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         if (!row_counts(y, *p_.batches[b], i)) continue;
+        const float *got = y.row(i), *want = targets_[b].row(i);
         double sum = 0;
-        for (std::int64_t j = 0; j < y.cols(); ++j) {
-          const double d = static_cast<double>(y.row(i)[j]) - static_cast<double>(targets_[b].row(i)[j]);
+        for (std::int64_t j = 0, n = y.cols(); j < n; ++j) {
+          const double d = static_cast<double>(got[j]) - static_cast<double>(want[j]);
           sum += d * d;
         }
         rows[static_cast<std::size_t>(i)] = sum;

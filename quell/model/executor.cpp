@@ -60,7 +60,7 @@ Tensor Executor::restored(ValueId v) const {
   Tensor out = value(v).clone();
   if (quantized_ && model_.residual_after_quant)
     if (const auto quant = model_.input_quant.find(v); quant != model_.input_quant.end())
-      fake_quantize_activations(out, quant->second, Rounding::kReciprocal, out.span(), ctx_);
+      fake_quantize_activations(out, quant->second, model_.rounding, out.span(), ctx_);
   if (const auto affine = model_.restore.find(v); affine != model_.restore.end())
     affine_columns(out, affine->second.scale, affine->second.shift, out.span(), ctx_);
   return out;
@@ -96,7 +96,7 @@ void Executor::run_attention(int node, Tensor& out) {
   }
   const auto point = [&](AttentionPoint which, Tensor& t, const std::optional<ActivationQuant>& aq) {
     if (on_attention) on_attention(node, which, t, {});
-    if (aq) fake_quantize_activations(t, *aq, Rounding::kReciprocal, t.span(), ctx_);
+    if (aq) fake_quantize_activations(t, *aq, model_.rounding, t.span(), ctx_);
   };
   static const AttentionQuant kNone;
   const AttentionQuant& points = quant ? *quant : kNone;
@@ -109,7 +109,7 @@ void Executor::run_attention(int node, Tensor& out) {
   if (on_attention || points.probs)
     hook = [&](std::int64_t index, std::span<float> probs) {
       if (!ranges.empty()) ranges[static_cast<std::size_t>(index)] = min_max(probs);
-      if (points.probs) fake_quantize(probs, points.probs->qparams, points.probs->spec, Rounding::kReciprocal, probs);
+      if (points.probs) fake_quantize(probs, points.probs->qparams, points.probs->spec, model_.rounding, probs);
     };
   out = Tensor::f32(q.shape());
   attention(shape, q, k, v, batch_.mask, out.span(), hook, ctx_);

@@ -98,7 +98,7 @@ std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool e
   const auto input = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node)].in[0]);
   require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node), ": quantized weights without an input quantizer");
   if (exact) return make_integer_linear(*p.quantized, p.bias, input->second, isa, true);
-  return make_fake_quantized_linear(*p.quantized, p.bias, input->second);
+  return make_fake_quantized_linear(*p.quantized, p.bias, input->second, model.rounding);
 }
 
 OpTable make_float_ops(const Model& model) {

@@ -119,16 +119,24 @@ void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std
 void affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx) {
   const float *s = scale.f32().data(), *h = data_or_null(shift);
   ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      for (std::int64_t j = 0; j < x.cols(); ++j) y.row(i)[j] = x.row(i)[j] * s[j] + (h ? h[j] : 0.0F);
+    const std::int64_t n = x.cols();
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float* in = x.row(i);
+      float* out = y.row(i);
+      for (std::int64_t j = 0; j < n; ++j) out[j] = in[j] * s[j] + (h ? h[j] : 0.0F);
+    }
   });
 }
 
 void inverse_affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx) {
   const float *s = scale.f32().data(), *h = data_or_null(shift);
   ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      for (std::int64_t j = 0; j < x.cols(); ++j) y.row(i)[j] = (x.row(i)[j] - (h ? h[j] : 0.0F)) / s[j];
+    const std::int64_t n = x.cols();
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float* in = x.row(i);
+      float* out = y.row(i);
+      for (std::int64_t j = 0; j < n; ++j) out[j] = (in[j] - (h ? h[j] : 0.0F)) / s[j];
+    }
   });
 }
 

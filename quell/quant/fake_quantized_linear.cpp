@@ -7,12 +7,12 @@ namespace {
 
 class FakeQuantizedLinear final : public LinearOp {
  public:
-  FakeQuantizedLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input)
-      : weight_(dequantize(weight)), bias_(Tensor::copy_of(bias)), input_(input) {}
+  FakeQuantizedLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, Rounding rounding)
+      : weight_(dequantize(weight)), bias_(Tensor::copy_of(bias)), input_(input), rounding_(rounding) {}
 
   void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
     Tensor quantized = Tensor::f32(x.shape());
-    fake_quantize_activations(x, input_, Rounding::kReciprocal, quantized.span(), ctx);
+    fake_quantize_activations(x, input_, rounding_, quantized.span(), ctx);
     matmul_nt(quantized, weight_, bias_, y, ctx);
   }
   std::string describe() const override { return "f32 simulation of quantized codes"; }
@@ -20,12 +20,14 @@ class FakeQuantizedLinear final : public LinearOp {
  private:
   Tensor weight_, bias_;
   ActivationQuant input_;
+  Rounding rounding_;
 };
 
 }  // namespace
 
-std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input) {
-  return std::make_unique<FakeQuantizedLinear>(weight, bias, input);
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
+                                                     Rounding rounding) {
+  return std::make_unique<FakeQuantizedLinear>(weight, bias, input, rounding);
 }
 
 }  // namespace quell

@@ -15,6 +15,9 @@ enum class CodeRange { kRestricted, kFull };
 /// Step of symmetric codes: amax / (2^(b-1)-1) (OS+), or amax / ((2^b-1)/2) (OS, compressed-tensors).
 enum class StepRule { kMaxCode, kHalfRange };
 
+/// How a quotient is taken before rounding: calibration, search and golden tests divide, the engines multiply by 1/s.
+enum class Rounding { kDivide, kReciprocal };
+
 struct QuantSpec {
   int num_bits = 8;
   bool symmetric = true;

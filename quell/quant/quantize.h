@@ -7,8 +7,6 @@
 
 namespace quell {
 
-enum class Rounding { kDivide, kReciprocal };
-
 /// Smallest and largest element. Throws Error(kNumeric) naming `what` when one is NaN or infinite.
 Range range_of(std::span<const float> values, std::string_view what);
 

@@ -45,7 +45,7 @@ class TensorView {
     return {static_cast<const T*>(data_), static_cast<std::size_t>(numel())};
   }
   std::span<const float> f32() const { return as<float>(); }
-  const float* row(std::int64_t i) const { return f32().data() + i * cols(); }
+  const float* row(std::int64_t i) const { return static_cast<const float*>(data_) + i * cols(); }
 
  private:
   const void* data_ = nullptr;
@@ -70,7 +70,7 @@ class TensorSpan {
     return {static_cast<T*>(data_), static_cast<std::size_t>(numel())};
   }
   std::span<float> f32() const { return as<float>(); }
-  float* row(std::int64_t i) const { return f32().data() + i * cols(); }
+  float* row(std::int64_t i) const { return static_cast<float*>(data_) + i * cols(); }
   operator TensorView() const { return {data_, dtype_, shape_}; }
 
  private:
@@ -111,16 +111,18 @@ class Tensor {
 
   template <typename T>
   std::span<T> as() {
-    return span().as<T>();
+    assert(dtype_of<T>() == dtype_);
+    return {reinterpret_cast<T*>(buffer_.data()), static_cast<std::size_t>(numel())};
   }
   template <typename T>
   std::span<const T> as() const {
-    return view().as<T>();
+    assert(dtype_of<T>() == dtype_);
+    return {reinterpret_cast<const T*>(buffer_.data()), static_cast<std::size_t>(numel())};
   }
   std::span<float> f32() { return as<float>(); }
   std::span<const float> f32() const { return as<float>(); }
-  float* row(std::int64_t i) { return f32().data() + i * cols(); }
-  const float* row(std::int64_t i) const { return f32().data() + i * cols(); }
+  float* row(std::int64_t i) { return reinterpret_cast<float*>(buffer_.data()) + i * cols(); }
+  const float* row(std::int64_t i) const { return reinterpret_cast<const float*>(buffer_.data()) + i * cols(); }
 
   TensorView view() const { return {buffer_.data(), dtype_, shape_}; }
   TensorSpan span() { return {buffer_.data(), dtype_, shape_}; }

@@ -1,0 +1,83 @@
+// Float models against outputs recorded with transformers: logits and every hidden state, padded left and right.
+#include <gtest/gtest.h>
+
+#include "quell/base/error.h"
+#include "quell/job/verify_job.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+void expect_equal(const fs::path& model, const fs::path& reference) {
+  ExecContext ctx(2);
+  const VerifyResult result = run_verify_job({model, reference, "float", 1e-4}, ctx);
+  EXPECT_FALSE(result.rows.empty());
+  for (const VerifyRow& row : result.rows) {
+    EXPECT_LE(row.worst_ratio, 1) << row.tensor << " differs by " << row.max_difference;
+    EXPECT_GT(row.compared, 0) << row.tensor;
+  }
+}
+
+/// A directory like `model` with another config or weights file in place of the usual one.
+void link_variant(const fs::path& model, const fs::path& variant, const std::string& config, const std::string& weights) {
+  for (const auto& entry : fs::directory_iterator(model)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "config.json" || (name == "model.safetensors" && weights != name)) continue;
+    fs::create_symlink(fs::absolute(entry.path()), variant / name);
+  }
+  fs::create_symlink(fs::absolute(model / config), variant / "config.json");
+  if (weights != "model.safetensors") fs::create_symlink(fs::absolute(model / weights), variant / "model.safetensors");
+}
+
+class GoldenModel : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenModel, EqualsReference) {
+  QUELL_NEED_DATA(model, std::string("golden/models/") + GetParam());
+  expect_equal(model, model / "reference.safetensors");
+}
+
+TEST_P(GoldenModel, OlderConfigAndTensorNames) {
+  QUELL_NEED_DATA(model, std::string("golden/models/") + GetParam());
+  const quell::testing::ScratchDir v4;
+  link_variant(model, v4.path(), "config.v4.json", "model.safetensors");
+  expect_equal(v4.path(), model / "reference.safetensors");
+  if (!fs::exists(model / "model.old-names.safetensors")) return;
+  const quell::testing::ScratchDir old;
+  link_variant(model, old.path(), "config.json", "model.old-names.safetensors");
+  expect_equal(old.path(), model / "reference.safetensors");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenModel,
+                         ::testing::Values("bert-base", "bert-cls", "bert-mlm", "opt", "opt-350m", "opt-nobias", "llama", "llama-tied-linear",
+                                         "llama3-rope", "llama-bias", "llama-bf16", "llama-f16", "llama-sharded"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+class RealModel : public ::testing::TestWithParam<const char*> {};
+TEST_P(RealModel, EqualsReference) {
+  QUELL_NEED_DATA(model, std::string("models/") + GetParam());
+  expect_equal(model, model / "reference.safetensors");
+}
+INSTANTIATE_TEST_SUITE_P(All, RealModel, ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105"), [](const auto& info) {
+  std::string name = info.param;
+  for (char& c : name) c = c == '-' ? '_' : c;
+  return name;
+});
+
+TEST(GoldenModelRefusal, OtherFamiliesAreRefusedByName) {
+  QUELL_NEED_DATA(model, "golden/models/gemma2");
+  try {
+    load_model(Checkpoint::open(model));
+    FAIL() << "gemma2 was loaded";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(std::string(e.what()).find("gemma2"), std::string::npos) << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace quell

@@ -1,0 +1,326 @@
+// OS+ against the official implementation, on tiny models. Strict where the comparison can be: each site's search from its recorded input,
+// migration, steps and codes, and logits from the recorded ranges. A whole pipeline run is compared by its error only: a value that differs in
+// the last bit lies exactly on a rounding tie at the extreme entry of every scaled channel (README of the golden data).
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <regex>
+
+#include "quell/compress/apply.h"
+#include "quell/compress/compress.h"
+#include "quell/compress/os_plus_search.h"
+#include "quell/quant/quantize.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr double kLossTolerance = 1e-5;  // relative; attention sums in another order (spec: 5e-6 in double, 5e-5 across implementations)
+
+struct Case {
+  explicit Case(const fs::path& dir)
+      : json(read_json_file(dir / "expected.json")), expected(dir / "expected.safetensors"), calibration(dir / "calibration.safetensors"),
+        eval(dir / "eval.safetensors"), model(load_model(Checkpoint::open(dir / "model"))) {
+    const Json& quant = json["config"]["quant"];
+    activations = read_spec(quant["a_qconfig"], true);
+    weights = read_spec(quant["w_qconfig"], false);
+    batch_rows = json["calibration"]["batch"].get<std::int64_t>();
+    for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
+      if (model.node_param[n] >= 0) nodes[model.param_of(static_cast<int>(n)).module] = static_cast<int>(n);
+  }
+
+  static QuantSpec read_spec(const Json& config, bool activation) {
+    QuantSpec spec{config["bit"].get<int>(), config["symmetric"].get<bool>()};
+    const auto quantizer = config["quantizer"].get<std::string>();
+    if (quantizer.starts_with("Group")) {
+      spec.granularity = Granularity::kPerGroup;
+      spec.group_size = config["group_size"].get<std::int64_t>();
+    } else if (quantizer.starts_with("Token")) {
+      spec.granularity = Granularity::kPerToken;
+    } else if (!activation && config["ch_axis"].get<int>() == 0) {
+      spec.granularity = Granularity::kPerChannel;
+    }
+    spec.dynamic = activation && spec.granularity != Granularity::kPerTensor;
+    return spec;
+  }
+
+  Tensor tensor(const std::string& name) const { return to_f32(expected.at(name), name); }
+  std::string site_key(const Json& site, const char* what) const { return "sites." + std::to_string(site["index"].get<int>()) + "." + what; }
+
+  TokenBatch batch_of(const SafetensorsFile& file, std::int64_t begin, std::int64_t rows) const {
+    const TensorView& ids = file.at("input_ids");
+    TokenBatch b;
+    b.batch = rows;
+    b.length = ids.cols();
+    const auto cut = [&](const char* name, std::int32_t fallback) {
+      std::vector<std::int32_t> all(static_cast<std::size_t>(ids.numel()), fallback);
+      if (file.has(name)) all = to_i32(file.at(name), name);
+      return std::vector<std::int32_t>(all.begin() + begin * b.length, all.begin() + (begin + rows) * b.length);
+    };
+    b.ids = cut("input_ids", 0);
+    b.mask = json["calibration"].value("attention_mask_given", true) ? cut("attention_mask", 1)
+                                                                     : std::vector<std::int32_t>(static_cast<std::size_t>(b.rows()), 1);
+    b.type_ids.assign(static_cast<std::size_t>(b.rows()), 0);
+    return b;
+  }
+  std::vector<TokenBatch> calibration_batches() const {
+    std::vector<TokenBatch> out;
+    const std::int64_t rows = calibration.at("input_ids").rows();
+    for (std::int64_t i = 0; i < rows; i += batch_rows) out.push_back(batch_of(calibration, i, std::min(batch_rows, rows - i)));
+    return out;
+  }
+  TokenBatch eval_batch() const { return batch_of(eval, 0, eval.at("input_ids").rows()); }
+
+  Json json;
+  SafetensorsFile expected, calibration, eval;
+  Model model;
+  QuantSpec activations, weights;
+  std::int64_t batch_rows = 0;
+  std::map<std::string, int> nodes;  ///< Hugging Face module -> node
+};
+
+SiteKind kind_of(const std::string& kind) {
+  if (kind == "qkv") return SiteKind::kAttention;
+  if (kind == "up_and_gate") return SiteKind::kGatedMlp;
+  return kind == "down_proj" ? SiteKind::kDown : SiteKind::kMlp;
+}
+
+class GoldenOsPlus : public ::testing::TestWithParam<const char*> {
+ protected:
+  ExecContext ctx{2};
+};
+
+TEST_P(GoldenOsPlus, SearchFromRecordedInputs) {
+  QUELL_NEED_DATA(dir, std::string("golden/osplus/") + GetParam());
+  Case c(dir);
+  const TokenBatch batch = c.batch_of(c.calibration, 0, c.batch_rows);
+  for (const Json& site : c.json["sites"]) {
+    OsPlusProblem p;
+    p.kind = kind_of(site["kind"].get<std::string>());
+    p.x.push_back(c.tensor(c.site_key(site, "input")));
+    p.x.front().reshape({p.x.front().rows(), p.x.front().cols()});
+    p.batches = {&batch};
+    p.weights = c.weights;
+    p.activations = c.activations;
+    p.include_padding = true;
+    p.floor = c.json["family"] == "llama" ? 0.1 : 1.0;
+    std::int64_t rows = 0;
+    // The order of q, k, v is that of the model's own site, whatever the order in the file.
+    const Site own = [&] {
+      for (const Site& s : derive_sites(c.model, {}))
+        if (std::count(s.linears.begin(), s.linears.end(), c.nodes.at(site["linears"][0].get<std::string>()))) return s;
+      return Site();
+    }();
+    ASSERT_EQ(own.linears.size(), site["linears"].size());
+    for (const int n : own.linears) rows += c.model.param_of(n).weight.rows();
+    p.weight = Tensor::f32({rows, p.x.front().cols()});
+    p.bias = Tensor::f32({rows});
+    std::int64_t at = 0;
+    const Tensor shift = c.expected.has(c.site_key(site, "shift")) ? c.tensor(c.site_key(site, "shift")) : Tensor();
+    for (const int n : own.linears) {
+      const Param& param = c.model.param_of(n);
+      p.rows.push_back(param.weight.rows());
+      for (std::int64_t r = 0; r < param.weight.rows(); ++r, ++at) {
+        std::copy_n(param.weight.row(r), param.weight.cols(), p.weight.row(at));
+        double bias = param.bias.defined() ? static_cast<double>(param.bias.f32()[static_cast<std::size_t>(r)]) : 0;
+        for (std::int64_t j = 0; shift.defined() && j < param.weight.cols(); ++j)
+          bias += static_cast<double>(param.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
+        p.bias.f32()[static_cast<std::size_t>(at)] = static_cast<float>(bias);
+      }
+    }
+    if (p.kind == SiteKind::kAttention) {
+      p.attention = c.model.attention_of(own.attention_node);
+      p.positions.push_back(position_ids(c.model.spec, batch));
+    }
+    const OsPlusResult result = search_threshold(p, ctx);
+    const std::string name = site["norm"].get<std::string>();
+    const TensorView& thresholds = c.expected.at(c.site_key(site, "thresholds"));
+    const Tensor losses = c.tensor(c.site_key(site, "losses"));
+    ASSERT_EQ(static_cast<std::int64_t>(result.thresholds.size()), thresholds.numel()) << name;
+    EXPECT_EQ(result.best, site["best_index"].get<int>()) << name;
+    for (std::size_t i = 0; i < result.thresholds.size(); ++i) {
+      double threshold = 0;
+      std::memcpy(&threshold, static_cast<const char*>(thresholds.raw()) + 8 * i, 8);
+      EXPECT_NEAR(result.thresholds[i], threshold, 1e-12 * std::fabs(threshold) + 1e-12) << name << " candidate " << i;
+      EXPECT_NEAR(result.losses[i] / static_cast<double>(losses.f32()[i]), 1, kLossTolerance) << name << " candidate " << i;
+    }
+    const Tensor scale = c.tensor(c.site_key(site, "scale"));
+    for (std::size_t j = 0; j < scale.f32().size(); ++j) EXPECT_NEAR(result.scale.f32()[j], scale.f32()[j], 1e-6) << name << " channel " << j;
+  }
+}
+
+/// Migrates every site of the model by the recorded shifts and scales.
+void migrate(Case& c) {
+  for (const Json& site : c.json["sites"]) {
+    for (const Site& own : derive_sites(c.model, {})) {
+      if (!std::count(own.linears.begin(), own.linears.end(), c.nodes.at(site["linears"][0].get<std::string>()))) continue;
+      Plan plan;
+      plan.push_back(ShiftScale{own.value, own.producer, own.producer_node, own.linears, own.residual, c.tensor(c.site_key(site, "scale")),
+                                c.expected.has(c.site_key(site, "shift")) ? c.tensor(c.site_key(site, "shift")) : Tensor()});
+      quell::apply(plan, c.model);
+    }
+  }
+}
+
+double max_difference(const Tensor& a, const Tensor& b) {
+  double m = 0;
+  for (std::size_t i = 0; i < a.f32().size(); ++i) m = std::max(m, std::fabs(static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i])));
+  return m;
+}
+
+double mean_square(const Tensor& a, const Tensor& b) {
+  double m = 0;
+  for (std::size_t i = 0; i < a.f32().size(); ++i) {
+    const double d = static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i]);
+    m += d * d;
+  }
+  return m / static_cast<double>(a.numel());
+}
+
+Tensor logits_of(const ForwardModel& model, const TokenBatch& batch, ExecContext& ctx) {
+  ForwardOutputs outputs;
+  model.forward(batch, outputs, ctx);
+  return std::move(outputs.values.at("logits"));
+}
+
+TEST_P(GoldenOsPlus, MigrationKeepsTheFloatFunctionAndEqualsTheFusedWeights) {
+  QUELL_NEED_DATA(dir, std::string("golden/osplus/") + GetParam());
+  Case c(dir);
+  const TokenBatch eval = c.eval_batch();
+  const double largest = c.json["checks"]["logits_abs_max"].get<double>();
+  EXPECT_LE(max_difference(logits_of(*make_float_model(c.model), eval, ctx), c.tensor("logits.fp32")), 1e-4 * (1 + largest / 10));
+  migrate(c);
+  EXPECT_LE(max_difference(logits_of(*make_float_model(c.model), eval, ctx), c.tensor("logits.fp32")), 1e-4 * (1 + largest / 10));
+  int compared = 0;
+  for (const auto& [name, view] : c.expected.tensors()) {
+    if (!name.starts_with("fused.") || c.expected.has(name + "_float_equivalent")) continue;
+    std::string module = name.substr(6, name.rfind('.') - 6), leaf = name.substr(name.rfind('.') + 1);
+    if (leaf == "weight_float_equivalent") leaf = "weight";
+    const Param& p = c.model.param_of(c.nodes.at(module));
+    const Tensor want = to_f32(view, name);
+    const Tensor& got = leaf == "weight" ? p.weight : p.bias;
+    ASSERT_EQ(got.numel(), want.numel()) << name;
+    for (std::size_t i = 0; i < want.f32().size(); ++i)
+      EXPECT_NEAR(got.f32()[i], want.f32()[i], 2e-5F + 2e-6F * std::fabs(want.f32()[i])) << name << " element " << i;
+    ++compared;
+  }
+  EXPECT_GT(compared, 5);
+}
+
+/// Which value an official activation quantizer sits on: the input of a linear, or a point inside attention.
+void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quant) {
+  std::smatch m;
+  std::string linear;
+  if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)first_act_fake_quant)"))) linear = m[1].str() + "self_attn.q_proj";
+  if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)second_act_fake_quant)")))
+    linear = m[1].str() + (c.nodes.contains(m[1].str() + "fc1") ? "fc1" : "mlp.gate_proj");
+  if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)down_proj\.act_fake_quant)"))) linear = m[1].str() + "mlp.down_proj";
+  else if (std::regex_match(name, m, std::regex(R"((.*)\.act_fake_quant)"))) linear = m[1];
+  if (name == "bert.embeddings.LayerNorm.layernorm_post_act_fake_quantize") linear = "bert.encoder.layer.0.attention.self.query";
+  if (std::regex_match(name, m, std::regex(R"((.*layer\.)(\d+)\.output\.LayerNorm\..*)")))
+    linear = m[1].str() + std::to_string(std::stoi(m[2]) + 1) + ".attention.self.query";
+  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)attention\.output\.LayerNorm\..*)"))) linear = m[1].str() + "intermediate.dense";
+  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)attention\.self\.context_view.*)"))) linear = m[1].str() + "attention.output.dense";
+  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)intermediate\.intermediate_act.*)"))) linear = m[1].str() + "output.dense";
+  if (name == "bert.pooler.getitem_post_act_fake_quantize") linear = "bert.pooler.dense";
+  if (name == "dropout_post_act_fake_quantize") linear = "classifier";
+  if (!linear.empty()) {
+    const int node = c.nodes.at(linear);
+    c.model.input_quant[c.model.graph.nodes[static_cast<std::size_t>(node)].in[0]] = quant;
+    return;
+  }
+  ASSERT_TRUE(std::regex_match(name, m, std::regex(R"((.*layers?\.\d+\.(attention\.self|self_attn)\.)(query|key|value|attention_probs)_.*)"))) << name;
+  const int q = c.nodes.at(m[1].str() + (m[2] == "self_attn" ? "q_proj" : "query"));
+  AttentionQuant& point = c.model.attention_quant[c.model.graph.uses(c.model.graph.nodes[static_cast<std::size_t>(q)].out).front()];
+  (m[3] == "query" ? point.query : m[3] == "key" ? point.key : m[3] == "value" ? point.value : point.probs) = quant;
+}
+
+TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
+  QUELL_NEED_DATA(dir, std::string("golden/osplus/") + GetParam());
+  Case c(dir);
+  migrate(c);
+  const bool bert = c.json["family"] == "bert";
+  for (const auto& [name, view] : c.expected.tensors()) {  // the recorded matrices themselves, so that codes can be equal
+    if (!name.starts_with("fused.") || name.ends_with("_float_equivalent")) continue;
+    Param& p = c.model.param_of(c.nodes.at(name.substr(6, name.rfind('.') - 6)));
+    (name.ends_with(".weight") ? p.weight : p.bias) = to_f32(view, name);
+  }
+  for (const Json& w : c.json["weight_quantizers"]) {
+    const auto module = w["name"].get<std::string>();
+    Param& p = c.model.param_of(c.nodes.at(module));
+    QTensor q = quantize_weight(p.weight, c.weights);
+    if (p.slot == Slot::kWordEmbedding || p.slot == Slot::kPositionEmbedding || p.slot == Slot::kTokenTypeEmbedding) {
+      p.dequantized = dequantize(q);
+      continue;
+    }
+    for (const Json& site : c.json["sites"])
+      if (site["kind"] == "down_proj" && site["norm"] == module) divide_row_steps(q, c.tensor(c.site_key(site, "scale")).f32());
+    const Tensor scale = c.tensor("weight." + module + ".scale");
+    for (std::size_t i = 0; i < scale.f32().size(); ++i) EXPECT_EQ(q.qparams.scale.f32()[i], scale.f32()[i]) << module << " step " << i;
+    if (c.expected.has("weight." + module + ".codes")) {
+      const std::vector<std::int32_t> codes = to_i32(c.expected.at("weight." + module + ".codes"), module);
+      for (std::size_t i = 0; i < codes.size(); ++i) ASSERT_EQ(q.codes.as<std::int16_t>()[i], codes[i]) << module << " code " << i;
+    }
+    p.quantized = std::move(q);
+  }
+  for (const Json& a : c.json["activation_quantizers"]) {
+    const Json& range = bert ? a["minmax"] : a;
+    const StepAndZero qp = calculate_qparams({range["min"].get<float>(), range["max"].get<float>()}, c.activations);
+    EXPECT_EQ(qp.scale, range["scale"].get<float>()) << a["name"];
+    EXPECT_EQ(qp.zero_point, range["zero_point"].get<int>()) << a["name"];
+    set_quantizer(c, a["name"].get<std::string>(), {c.activations, qp});
+  }
+  const auto disabled = c.json.value("disabled_quantizers", std::vector<std::string>());
+  for (const Json& a : c.json.value("dynamic_activation_quantizers", Json::array()))
+    if (const auto name = a["name"].get<std::string>(); !std::count(disabled.begin(), disabled.end(), name)) set_quantizer(c, name, {c.activations, {}});
+
+  c.model.residual_after_quant = true;
+  c.model.rounding = Rounding::kDivide;
+  const Tensor got = logits_of(*make_simulated_model(c.model, false, ctx.isa), c.eval_batch(), ctx);
+  const Tensor want = c.tensor(bert ? "logits.quant_minmax" : "logits.quant"), fp32 = c.tensor("logits.fp32");
+  // Where embedding noise of 1e-6 moves the official logits by a rounding step, so may another order of sums.
+  const double jitter = c.json["checks"]["quant_logits_jitter"]["max_abs"].get<double>();
+  if (jitter < 1e-3) {
+    EXPECT_LE(max_difference(got, want), 1e-4 * (1 + c.json["checks"]["logits_abs_max"].get<double>()));
+  }
+  EXPECT_LE(mean_square(got, want), 0.05 * mean_square(want, fp32));
+}
+
+Recipe reference_recipe(const Case& c) {
+  Recipe r;
+  r.name = "reference";
+  r.weights = c.weights;
+  r.activations = c.activations;
+  r.residual_after_quant = true;
+  r.quantize_attention = !c.activations.dynamic;
+  r.quantize_projections = true;
+  r.quantize_head = r.quantize_embeddings = c.json["family"] == "bert";
+  r.passes = {PassParams("os_plus", {{"samples", "first_batch"}}), PassParams("rtn", {})};
+  if (!c.json.value("disabled_quantizers", Json::array()).empty() && c.json.dump().find("down_proj.act_fake_quant\"]") != std::string::npos)
+    r.ignore = {"*down_proj"};
+  return r;
+}
+
+TEST_P(GoldenOsPlus, WholePipelineIsAsGoodAsTheReference) {
+  QUELL_NEED_DATA(dir, std::string("golden/osplus/") + GetParam());
+  Case c(dir);
+  const Json& checks = c.json["checks"];
+  const bool bert = c.json["family"] == "bert";
+  compress(c.model, c.calibration_batches(), reference_recipe(c), ctx);
+  const Tensor got = logits_of(*make_simulated_model(c.model, false, ctx.isa), c.eval_batch(), ctx);
+  const double error = mean_square(got, c.tensor("logits.fp32"));
+  const double reference = checks[bert ? "quant_minmax_mse" : "quant_mse"].get<double>();
+  const double none = checks[bert ? "quant_minmax_no_migration_mse" : "quant_no_migration_mse"].get<double>();
+  RecordProperty("mse", std::to_string(error));
+  EXPECT_LE(error, 1.6 * reference) << "reference " << reference;
+  EXPECT_LT(error, none);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenOsPlus,
+                         ::testing::Values("opt_w8a8_static", "opt_w6a6_static", "opt_w4a4_token", "opt_w4a4_group", "opt350m_w6a6_corrected",
+                                           "llama_w6a6_static", "llama_w6a6_token", "llama_w4a4_token", "llama_w4a4_token_disable",
+                                           "llama_gqa_w4a4_token", "bert_w6a6", "bert_w4a4"));
+
+}  // namespace
+}  // namespace quell

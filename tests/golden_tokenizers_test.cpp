@@ -1,0 +1,109 @@
+// Token ids, pairs and decoded text against huggingface/tokenizers, on every recorded line.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "quell/base/error.h"
+#include "quell/text/tokenizer/tokenizer.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+/// The folder itself, or links to the files that lie elsewhere (files.json).
+void gather(const fs::path& folder, const fs::path& scratch) {
+  const auto link = [&](const fs::path& from) {
+    if (fs::exists(from)) fs::create_symlink(fs::absolute(from), scratch / from.filename());
+  };
+  for (const char* name : {"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json"}) link(folder / name);
+  if (!fs::exists(folder / "files.json")) return;
+  const Json files = read_json_file(folder / "files.json");
+  for (const auto& [name, path] : files.items()) {
+    if (!path.is_string() || fs::exists(scratch / name)) continue;
+    const fs::path file = folder / path.get<std::string>();
+    if (fs::exists(file)) fs::create_symlink(fs::absolute(file), scratch / name);
+  }
+}
+
+std::vector<Json> read_lines(const fs::path& path) {
+  std::vector<Json> rows;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty()) rows.push_back(parse_json(line, path.string()));
+  return rows;
+}
+
+void check_lines(const Tokenizer& tokenizer, const fs::path& folder) {
+  const std::vector<Json> rows = read_lines(folder / "lines.jsonl");
+  ASSERT_GE(rows.size(), 270U);
+  for (const Json& row : rows) {
+    const auto text = row["text"].get<std::string>();
+    const auto ids = row["ids"].get<std::vector<std::int32_t>>();
+    EXPECT_EQ(tokenizer.encode(text).ids, ids) << text;
+    EXPECT_EQ(tokenizer.encode(text, 0, false).ids, row["ids_plain"].get<std::vector<std::int32_t>>()) << text;
+    EXPECT_EQ(tokenizer.decode(ids), row["decoded"].get<std::string>()) << text;
+  }
+  for (const Json& row : read_lines(folder / "pairs.jsonl")) {
+    const Encoding e = tokenizer.encode_pair(row["text"].get<std::string>(), row["pair"].get<std::string>());
+    EXPECT_EQ(e.ids, row["ids"].get<std::vector<std::int32_t>>()) << row["text"];
+    EXPECT_EQ(e.type_ids, row["type_ids"].get<std::vector<std::int32_t>>()) << row["text"];
+  }
+}
+
+class GoldenTokenizer : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenTokenizer, EqualsReferenceOnEveryLine) {
+  QUELL_NEED_DATA(folder, std::string("golden/tokenizers/") + GetParam());
+  const quell::testing::ScratchDir scratch;
+  gather(folder, scratch.path());
+  if (fs::is_empty(scratch.path())) GTEST_SKIP() << "the vocabulary of " << GetParam() << " is not there";
+  check_lines(Tokenizer::open(scratch.path()), folder);
+}
+
+TEST_P(GoldenTokenizer, VocabularyFilesGiveTheSame) {
+  QUELL_NEED_DATA(folder, std::string("golden/tokenizers/") + GetParam());
+  if (!fs::exists(folder / "tokenizer.json") || !fs::exists(folder / "vocab.txt")) GTEST_SKIP() << "has one form only";
+  const quell::testing::ScratchDir scratch;
+  for (const char* name : {"vocab.txt", "tokenizer_config.json"}) fs::create_symlink(fs::absolute(folder / name), scratch / name);
+  check_lines(Tokenizer::open(scratch.path()), folder);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer,
+                         ::testing::Values("bert-uncased", "bert-cased", "bert-cased-strip", "bert-cased-nochinese", "bert-lower-keepaccents", "gpt2",
+                                           "gpt2-prefix-space", "gpt2-cut", "gpt2-cut-prefix"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+TEST(GoldenTokenizerRefusal, UnknownComponentsAreNamed) {
+  for (const auto& [folder, component] : {std::pair("t5", "normalizer"), {"llama2", "normalizer"}, {"roberta", "post_processor"}, {"falcon", "Sequence"}}) {
+    QUELL_NEED_DATA(dir, std::string("golden/tokenizers/") + folder);
+    try {
+      Tokenizer::open(dir);
+      ADD_FAILURE() << folder << " was opened";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+      EXPECT_NE(std::string(e.what()).find(component), std::string::npos) << e.what();
+    }
+  }
+}
+
+TEST(Truncation, KeepsSpecialTokensAndCutsTheLongerOfAPair) {
+  QUELL_NEED_DATA(dir, "golden/tokenizers/bert-cased");
+  const Tokenizer t = Tokenizer::open(dir);
+  const Encoding full = t.encode("one two three four five six seven");
+  const Encoding cut = t.encode("one two three four five six seven", 5);
+  ASSERT_EQ(cut.ids.size(), 5U);
+  EXPECT_EQ(cut.ids.front(), full.ids.front());
+  EXPECT_EQ(cut.ids.back(), full.ids.back());
+  const Encoding pair = t.encode_pair("one two three four five six seven", "a", 8);
+  EXPECT_EQ(pair.ids.size(), 8U);
+  EXPECT_EQ(std::count(pair.type_ids.begin(), pair.type_ids.end(), 1), 2);
+  EXPECT_THROW(t.encode("one", 2), Error);
+}
+
+}  // namespace
+}  // namespace quell

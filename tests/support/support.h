@@ -1,0 +1,38 @@
+// Where test data lies, and scratch directories.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "quell/io/json.h"
+#include "quell/model/forward.h"
+
+namespace quell::testing {
+
+/// `relative` under $QUELL_DATA (default ../shared beside the checkout), else, for "golden/...", the selection in tests/golden. Empty when absent.
+std::filesystem::path find_data(const std::string& relative);
+
+/// A directory of its own, removed at the end.
+class ScratchDir {
+ public:
+  ScratchDir();
+  ~ScratchDir();
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct CommandResult {
+  int exit_code;
+  std::string out, err;
+};
+/// Runs the command `quell` with `arguments` (shell syntax), at most 10 minutes.
+CommandResult run_quell(const std::string& arguments, const std::string& environment = "");
+
+#define QUELL_NEED_DATA(variable, relative)                                                                  \
+  const std::filesystem::path variable = ::quell::testing::find_data(relative);                              \
+  if (variable.empty()) GTEST_SKIP() << relative << " is not there; set QUELL_DATA to the directory that holds it"
+
+}  // namespace quell::testing
