@@ -49,8 +49,9 @@ TEST_P(GoldenModel, OlderConfigAndTensorNames) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenModel,
-                         ::testing::Values("bert-base", "bert-cls", "bert-mlm", "opt", "opt-350m", "opt-nobias", "llama", "llama-tied-linear",
-                                         "llama3-rope", "llama-bias", "llama-bf16", "llama-f16", "llama-sharded"),
+                         ::testing::Values("bert-base", "bert-cls", "bert-mlm", "opt", "opt-350m", "opt-nobias", "llama",
+                                           "llama-tied-linear", "llama3-rope", "llama-bias", "llama-bf16", "llama-f16",
+                                           "llama-sharded"),
                          [](const auto& info) {
                            std::string name = info.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

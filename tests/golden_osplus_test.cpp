@@ -1,6 +1,7 @@
-// OS+ against the official implementation, on tiny models. Strict where the comparison can be: each site's search from its recorded input,
-// migration, steps and codes, and logits from the recorded ranges. A whole pipeline run is compared by its error only: a value that differs in
-// the last bit lies exactly on a rounding tie at the extreme entry of every scaled channel (README of the golden data).
+// OS+ against the official implementation, on tiny models. Strict where the comparison can be: each site's search from its recorded
+// input, migration, steps and codes, and logits from the recorded ranges. A whole pipeline run is compared by its error only: a
+// value that differs in the last bit lies exactly on a rounding tie at the extreme entry of every scaled channel (README of the
+// golden data).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -16,12 +17,16 @@ namespace quell {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr double kLossTolerance = 1e-5;  // relative; attention sums in another order (spec: 5e-6 in double, 5e-5 across implementations)
+constexpr double kLossTolerance =
+    1e-5;  // relative; attention sums in another order (spec: 5e-6 in double, 5e-5 across implementations)
 
 struct Case {
   explicit Case(const fs::path& dir)
-      : json(read_json_file(dir / "expected.json")), expected(dir / "expected.safetensors"), calibration(dir / "calibration.safetensors"),
-        eval(dir / "eval.safetensors"), model(load_model(Checkpoint::open(dir / "model"))) {
+      : json(read_json_file(dir / "expected.json")),
+        expected(dir / "expected.safetensors"),
+        calibration(dir / "calibration.safetensors"),
+        eval(dir / "eval.safetensors"),
+        model(load_model(Checkpoint::open(dir / "model"))) {
     const Json& quant = json["config"]["quant"];
     activations = read_spec(quant["a_qconfig"], true);
     weights = read_spec(quant["w_qconfig"], false);
@@ -46,7 +51,9 @@ struct Case {
   }
 
   Tensor tensor(const std::string& name) const { return to_f32(expected.at(name), name); }
-  std::string site_key(const Json& site, const char* what) const { return "sites." + std::to_string(site["index"].get<int>()) + "." + what; }
+  std::string site_key(const Json& site, const char* what) const {
+    return "sites." + std::to_string(site["index"].get<int>()) + "." + what;
+  }
 
   TokenBatch batch_of(const SafetensorsFile& file, std::int64_t begin, std::int64_t rows) const {
     const TensorView& ids = file.at("input_ids");
@@ -59,8 +66,9 @@ struct Case {
       return std::vector<std::int32_t>(all.begin() + begin * b.length, all.begin() + (begin + rows) * b.length);
     };
     b.ids = cut("input_ids", 0);
-    b.mask = json["calibration"].value("attention_mask_given", true) ? cut("attention_mask", 1)
-                                                                     : std::vector<std::int32_t>(static_cast<std::size_t>(b.rows()), 1);
+    b.mask = json["calibration"].value("attention_mask_given", true)
+                 ? cut("attention_mask", 1)
+                 : std::vector<std::int32_t>(static_cast<std::size_t>(b.rows()), 1);
     b.type_ids.assign(static_cast<std::size_t>(b.rows()), 0);
     return b;
   }
@@ -146,7 +154,8 @@ TEST_P(GoldenOsPlus, SearchFromRecordedInputs) {
       EXPECT_NEAR(result.losses[i] / static_cast<double>(losses.f32()[i]), 1, kLossTolerance) << name << " candidate " << i;
     }
     const Tensor scale = c.tensor(c.site_key(site, "scale"));
-    for (std::size_t j = 0; j < scale.f32().size(); ++j) EXPECT_NEAR(result.scale.f32()[j], scale.f32()[j], 1e-6) << name << " channel " << j;
+    for (std::size_t j = 0; j < scale.f32().size(); ++j)
+      EXPECT_NEAR(result.scale.f32()[j], scale.f32()[j], 1e-6) << name << " channel " << j;
   }
 }
 
@@ -156,7 +165,8 @@ void migrate(Case& c) {
     for (const Site& own : derive_sites(c.model, {})) {
       if (!std::count(own.linears.begin(), own.linears.end(), c.nodes.at(site["linears"][0].get<std::string>()))) continue;
       Plan plan;
-      plan.push_back(ShiftScale{own.value, own.producer, own.producer_node, own.linears, own.residual, c.tensor(c.site_key(site, "scale")),
+      plan.push_back(ShiftScale{own.value, own.producer, own.producer_node, own.linears, own.residual,
+                                c.tensor(c.site_key(site, "scale")),
                                 c.expected.has(c.site_key(site, "shift")) ? c.tensor(c.site_key(site, "shift")) : Tensor()});
       quell::apply(plan, c.model);
     }
@@ -165,7 +175,8 @@ void migrate(Case& c) {
 
 double max_difference(const Tensor& a, const Tensor& b) {
   double m = 0;
-  for (std::size_t i = 0; i < a.f32().size(); ++i) m = std::max(m, std::fabs(static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i])));
+  for (std::size_t i = 0; i < a.f32().size(); ++i)
+    m = std::max(m, std::fabs(static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i])));
   return m;
 }
 
@@ -215,14 +226,19 @@ void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quan
   if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)first_act_fake_quant)"))) linear = m[1].str() + "self_attn.q_proj";
   if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)second_act_fake_quant)")))
     linear = m[1].str() + (c.nodes.contains(m[1].str() + "fc1") ? "fc1" : "mlp.gate_proj");
-  if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)down_proj\.act_fake_quant)"))) linear = m[1].str() + "mlp.down_proj";
-  else if (std::regex_match(name, m, std::regex(R"((.*)\.act_fake_quant)"))) linear = m[1];
+  if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)down_proj\.act_fake_quant)")))
+    linear = m[1].str() + "mlp.down_proj";
+  else if (std::regex_match(name, m, std::regex(R"((.*)\.act_fake_quant)")))
+    linear = m[1];
   if (name == "bert.embeddings.LayerNorm.layernorm_post_act_fake_quantize") linear = "bert.encoder.layer.0.attention.self.query";
   if (std::regex_match(name, m, std::regex(R"((.*layer\.)(\d+)\.output\.LayerNorm\..*)")))
     linear = m[1].str() + std::to_string(std::stoi(m[2]) + 1) + ".attention.self.query";
-  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)attention\.output\.LayerNorm\..*)"))) linear = m[1].str() + "intermediate.dense";
-  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)attention\.self\.context_view.*)"))) linear = m[1].str() + "attention.output.dense";
-  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)intermediate\.intermediate_act.*)"))) linear = m[1].str() + "output.dense";
+  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)attention\.output\.LayerNorm\..*)")))
+    linear = m[1].str() + "intermediate.dense";
+  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)attention\.self\.context_view.*)")))
+    linear = m[1].str() + "attention.output.dense";
+  if (std::regex_match(name, m, std::regex(R"((.*layer\.\d+\.)intermediate\.intermediate_act.*)")))
+    linear = m[1].str() + "output.dense";
   if (name == "bert.pooler.getitem_post_act_fake_quantize") linear = "bert.pooler.dense";
   if (name == "dropout_post_act_fake_quantize") linear = "classifier";
   if (!linear.empty()) {
@@ -230,7 +246,9 @@ void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quan
     c.model.input_quant[c.model.graph.nodes[static_cast<std::size_t>(node)].in[0]] = quant;
     return;
   }
-  ASSERT_TRUE(std::regex_match(name, m, std::regex(R"((.*layers?\.\d+\.(attention\.self|self_attn)\.)(query|key|value|attention_probs)_.*)"))) << name;
+  ASSERT_TRUE(std::regex_match(
+      name, m, std::regex(R"((.*layers?\.\d+\.(attention\.self|self_attn)\.)(query|key|value|attention_probs)_.*)")))
+      << name;
   const int q = c.nodes.at(m[1].str() + (m[2] == "self_attn" ? "q_proj" : "query"));
   AttentionQuant& point = c.model.attention_quant[c.model.graph.uses(c.model.graph.nodes[static_cast<std::size_t>(q)].out).front()];
   (m[3] == "query" ? point.query : m[3] == "key" ? point.key : m[3] == "value" ? point.value : point.probs) = quant;
@@ -257,7 +275,8 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     for (const Json& site : c.json["sites"])
       if (site["kind"] == "down_proj" && site["norm"] == module) divide_row_steps(q, c.tensor(c.site_key(site, "scale")).f32());
     const Tensor scale = c.tensor("weight." + module + ".scale");
-    for (std::size_t i = 0; i < scale.f32().size(); ++i) EXPECT_EQ(q.qparams.scale.f32()[i], scale.f32()[i]) << module << " step " << i;
+    for (std::size_t i = 0; i < scale.f32().size(); ++i)
+      EXPECT_EQ(q.qparams.scale.f32()[i], scale.f32()[i]) << module << " step " << i;
     if (c.expected.has("weight." + module + ".codes")) {
       const std::vector<std::int32_t> codes = to_i32(c.expected.at("weight." + module + ".codes"), module);
       for (std::size_t i = 0; i < codes.size(); ++i) ASSERT_EQ(q.codes.as<std::int16_t>()[i], codes[i]) << module << " code " << i;
@@ -273,7 +292,8 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
   }
   const auto disabled = c.json.value("disabled_quantizers", std::vector<std::string>());
   for (const Json& a : c.json.value("dynamic_activation_quantizers", Json::array()))
-    if (const auto name = a["name"].get<std::string>(); !std::count(disabled.begin(), disabled.end(), name)) set_quantizer(c, name, {c.activations, {}});
+    if (const auto name = a["name"].get<std::string>(); !std::count(disabled.begin(), disabled.end(), name))
+      set_quantizer(c, name, {c.activations, {}});
 
   c.model.residual_after_quant = true;
   c.model.rounding = Rounding::kDivide;
@@ -297,7 +317,8 @@ Recipe reference_recipe(const Case& c) {
   r.quantize_projections = true;
   r.quantize_head = r.quantize_embeddings = c.json["family"] == "bert";
   r.passes = {PassParams("os_plus", {{"samples", "first_batch"}}), PassParams("rtn", {})};
-  if (!c.json.value("disabled_quantizers", Json::array()).empty() && c.json.dump().find("down_proj.act_fake_quant\"]") != std::string::npos)
+  if (!c.json.value("disabled_quantizers", Json::array()).empty() &&
+      c.json.dump().find("down_proj.act_fake_quant\"]") != std::string::npos)
     r.ignore = {"*down_proj"};
   return r;
 }
@@ -318,9 +339,9 @@ TEST_P(GoldenOsPlus, WholePipelineIsAsGoodAsTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenOsPlus,
-                         ::testing::Values("opt_w8a8_static", "opt_w6a6_static", "opt_w4a4_token", "opt_w4a4_group", "opt350m_w6a6_corrected",
-                                           "llama_w6a6_static", "llama_w6a6_token", "llama_w4a4_token", "llama_w4a4_token_disable",
-                                           "llama_gqa_w4a4_token", "bert_w6a6", "bert_w4a4"));
+                         ::testing::Values("opt_w8a8_static", "opt_w6a6_static", "opt_w4a4_token", "opt_w4a4_group",
+                                           "opt350m_w6a6_corrected", "llama_w6a6_static", "llama_w6a6_token", "llama_w4a4_token",
+                                           "llama_w4a4_token_disable", "llama_gqa_w4a4_token", "bert_w6a6", "bert_w4a4"));
 
 }  // namespace
 }  // namespace quell

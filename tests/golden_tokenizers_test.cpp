@@ -70,8 +70,8 @@ TEST_P(GoldenTokenizer, VocabularyFilesGiveTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer,
-                         ::testing::Values("bert-uncased", "bert-cased", "bert-cased-strip", "bert-cased-nochinese", "bert-lower-keepaccents", "gpt2",
-                                           "gpt2-prefix-space", "gpt2-cut", "gpt2-cut-prefix"),
+                         ::testing::Values("bert-uncased", "bert-cased", "bert-cased-strip", "bert-cased-nochinese",
+                                           "bert-lower-keepaccents", "gpt2", "gpt2-prefix-space", "gpt2-cut", "gpt2-cut-prefix"),
                          [](const auto& info) {
                            std::string name = info.param;
                            for (char& c : name) c = c == '-' ? '_' : c;
@@ -79,7 +79,8 @@ INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer,
                          });
 
 TEST(GoldenTokenizerRefusal, UnknownComponentsAreNamed) {
-  for (const auto& [folder, component] : {std::pair("t5", "normalizer"), {"llama2", "normalizer"}, {"roberta", "post_processor"}, {"falcon", "Sequence"}}) {
+  for (const auto& [folder, component] :
+       {std::pair("t5", "normalizer"), {"llama2", "normalizer"}, {"roberta", "post_processor"}, {"falcon", "Sequence"}}) {
     QUELL_NEED_DATA(dir, std::string("golden/tokenizers/") + folder);
     try {
       Tokenizer::open(dir);

@@ -85,8 +85,7 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::num_threads() const noexcept { return static_cast<int>(state_->workers.size()) + 1; }
 
-void ThreadPool::parallel_for(std::int64_t count, std::int64_t chunk,
-                              const std::function<void(std::int64_t, std::int64_t)>& body) {
+void ThreadPool::parallel_for(std::int64_t count, std::int64_t chunk, const std::function<void(std::int64_t, std::int64_t)>& body) {
   if (count <= 0) return;
   chunk = std::max<std::int64_t>(chunk, 1);
   if (inside_loop || state_->workers.empty() || count <= chunk) {

@@ -11,7 +11,8 @@ Command add_eval(CLI::App& app) {
       ->required()
       ->check(CLI::IsMember({"sts", "classification", "masked-lm", "perplexity"}));
   sub->add_option("--data", job->data.file, "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors)")->required();
-  sub->add_option("--engine", job->engine, "float, simulated, simulated-exact or integer; default integer where the model is quantized")
+  sub->add_option("--engine", job->engine,
+                  "float, simulated, simulated-exact or integer; default integer where the model is quantized")
       ->check(CLI::IsMember({"float", "simulated", "simulated-exact", "integer"}));
   sub->add_option("--reference", job->reference_dir, "Float model to compare with: cosine, KL divergence, top-1 agreement");
   sub->add_option("--max-seq-length", job->options.max_seq_length, "Tokens a row at most")->check(CLI::PositiveNumber);

@@ -9,7 +9,9 @@ Command add_inspect(CLI::App& app) {
   const auto calibration = std::make_shared<CalibrationChoice>();
   sub->add_option("model", job->model_dir, "Model directory")->required();
   sub->add_option("--calibration", calibration->data.file, "Data to measure activation ranges on");
-  sub->add_option("--num-samples", calibration->num_samples, "Samples at most")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  sub->add_option("--num-samples", calibration->num_samples, "Samples at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   sub->add_option("--max-seq-length", calibration->max_seq_length, "Tokens a sample at most")->check(CLI::PositiveNumber);
   add_column_options(*sub, calibration->data.columns);
   return {sub, [job, calibration](const GlobalOptions& globals, ExecContext& ctx) {

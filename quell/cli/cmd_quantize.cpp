@@ -1,5 +1,5 @@
-#include "quell/cli/command.h"
 #include "quell/base/error.h"
+#include "quell/cli/command.h"
 #include "quell/job/quantize_job.h"
 
 namespace quell::cli {
@@ -17,9 +17,14 @@ Command add_quantize(CLI::App& app) {
   sub->add_option("output", o->job.output, "Directory to write (compressed-tensors layout)")->required();
   sub->add_option("--recipe", o->recipe, "Built-in name (see quell recipes) or YAML file")->capture_default_str();
   sub->add_option("--scheme", o->scheme, "Bits of weights and activations, as W8A8; overrides the recipe");
-  sub->add_option("--calibration", o->job.calibration.data.file, "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")->required();
-  sub->add_option("--num-samples", o->job.calibration.num_samples, "Samples at most")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  sub->add_option("--calibration-skip", o->job.calibration.skip, "Samples left out at the beginning")->check(CLI::Range(0, 1 << 30));
+  sub->add_option("--calibration", o->job.calibration.data.file,
+                  "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
+      ->required();
+  sub->add_option("--num-samples", o->job.calibration.num_samples, "Samples at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  sub->add_option("--calibration-skip", o->job.calibration.skip, "Samples left out at the beginning")
+      ->check(CLI::Range(0, 1 << 30));
   sub->add_option("--sampling", o->sampling, "random or first")->check(CLI::IsMember({"random", "first"}))->capture_default_str();
   sub->add_option("--seed", o->job.calibration.seed, "Of random sampling")->capture_default_str();
   sub->add_option("--max-seq-length", o->job.calibration.max_seq_length, "Tokens a sample at most")->check(CLI::PositiveNumber);
@@ -29,7 +34,9 @@ Command add_quantize(CLI::App& app) {
   sub->add_option("--eval-task", o->eval.task, "Measure float, simulated and integer model on this task")
       ->check(CLI::IsMember({"sts", "classification", "masked-lm", "perplexity"}));
   sub->add_option("--eval-data", o->job.eval_data.file, "Data of --eval-task");
-  sub->add_option("--eval-text-column", o->job.eval_data.columns.text, "Text columns of --eval-data; default --text-column")->delimiter(',')->expected(1, 2);
+  sub->add_option("--eval-text-column", o->job.eval_data.columns.text, "Text columns of --eval-data; default --text-column")
+      ->delimiter(',')
+      ->expected(1, 2);
   add_eval_options(*sub, o->eval);
   return {sub, [o](const GlobalOptions& globals, ExecContext& ctx) {
             QuantizeJob& job = o->job;
@@ -37,7 +44,8 @@ Command add_quantize(CLI::App& app) {
             if (!o->scheme.empty()) set_scheme(job.recipe, o->scheme);
             job.recipe.ignore.insert(job.recipe.ignore.end(), o->ignore.begin(), o->ignore.end());
             job.calibration.sampling = o->sampling == "first" ? Sampling::kFirst : Sampling::kRandom;
-            require(o->eval.task.empty() == job.eval_data.file.empty(), ErrorCode::kUsage, "--eval-task and --eval-data belong together");
+            require(o->eval.task.empty() == job.eval_data.file.empty(), ErrorCode::kUsage,
+                    "--eval-task and --eval-data belong together");
             if (!o->eval.task.empty()) {
               o->eval.max_seq_length = job.calibration.max_seq_length;
               job.eval = o->eval;

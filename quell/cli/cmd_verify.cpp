@@ -17,10 +17,14 @@ Command add_verify(CLI::App& app) {
             Json rows = Json::array();
             std::string table;
             for (const VerifyRow& row : result.rows) {
-              rows.push_back({{"tensor", row.tensor}, {"max_difference", row.max_difference}, {"compared", row.compared}, {"passed", row.worst_ratio <= 1}});
+              rows.push_back({{"tensor", row.tensor},
+                              {"max_difference", row.max_difference},
+                              {"compared", row.compared},
+                              {"passed", row.worst_ratio <= 1}});
               char line[160];
-              std::snprintf(line, sizeof(line), "%-32s max difference %.3e of %lld elements  %s\n", row.tensor.c_str(), row.max_difference,
-                            static_cast<long long>(row.compared), row.worst_ratio <= 1 ? "ok" : "BEYOND THE TOLERANCE");
+              std::snprintf(line, sizeof(line), "%-32s max difference %.3e of %lld elements  %s\n", row.tensor.c_str(),
+                            row.max_difference, static_cast<long long>(row.compared),
+                            row.worst_ratio <= 1 ? "ok" : "BEYOND THE TOLERANCE");
               table += line;
             }
             if (!write_json(globals, {{"passed", result.passed}, {"tensors", rows}})) print(table);

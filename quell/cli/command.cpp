@@ -6,19 +6,21 @@
 #include <cstdio>
 
 #include "quell/base/error.h"
-#include "quell/io/mapped_file.h"
 
 namespace quell::cli {
 
 void add_column_options(CLI::App& app, ColumnChoice& columns) {
-  app.add_option("--text-column", columns.text, "Text column, or two, by header name or by number from 1")->delimiter(',')->expected(1, 2);
+  app.add_option("--text-column", columns.text, "Text column, or two, by header name or by number from 1")
+      ->delimiter(',')
+      ->expected(1, 2);
   app.add_option("--label-column", columns.label, "Label column, by header name or by number from 1");
 }
 
 void add_eval_options(CLI::App& app, EvalOptions& options) {
   app.add_option("--protocol", options.protocol, "Perplexity: gptq (windows scored inside) or windows (targets shifted by one)")
       ->check(CLI::IsMember({"gptq", "windows"}));
-  app.add_option("--window", options.window, "Perplexity: tokens a window; default 2048, or the model's context")->check(CLI::NonNegativeNumber);
+  app.add_option("--window", options.window, "Perplexity: tokens a window; default 2048, or the model's context")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--limit", options.limit, "Rows or windows at most; 0: all")->check(CLI::NonNegativeNumber);
   app.add_option("--skip", options.skip, "Rows or windows left out at the beginning")->check(CLI::Range(0, 1 << 30));
 }
@@ -30,12 +32,11 @@ void print(const std::string& text) {
 
 bool write_json(const GlobalOptions& globals, const Json& json) {
   if (globals.json_file.empty()) return false;
-  const std::string text = json.dump(2) + "\n";
   if (globals.json_file != "-") {
-    write_text_file(globals.json_file, text);
+    write_json_file(globals.json_file, json);
     return false;
   }
-  print(text);
+  print(json.dump(2) + "\n");
   return true;
 }
 
@@ -55,11 +56,12 @@ ProgressSink make_progress() {
     const double spent = std::chrono::duration<double>(now - state->start).count();
     const double left = done > 0 ? spent / static_cast<double>(done) * static_cast<double>(total - done) : 0;
     if (!terminal) {
-      std::fprintf(stderr, "%s: %lld of %lld, %.0f s\n", stage.c_str(), static_cast<long long>(done), static_cast<long long>(total), spent);
+      std::fprintf(stderr, "%s: %lld of %lld, %.0f s\n", stage.c_str(), static_cast<long long>(done), static_cast<long long>(total),
+                   spent);
     } else {
       const int filled = total > 0 ? static_cast<int>(30 * done / total) : 30;
-      std::fprintf(stderr, "\r%-24s [%.*s%*s] %3d%% %5.0f s left ", stage.c_str(), filled, "##############################", 30 - filled, "",
-                   total > 0 ? static_cast<int>(100 * done / total) : 100, left);
+      std::fprintf(stderr, "\r%-24s [%.*s%*s] %3d%% %5.0f s left ", stage.c_str(), filled, "##############################",
+                   30 - filled, "", total > 0 ? static_cast<int>(100 * done / total) : 100, left);
       if (done == total) std::fprintf(stderr, "\n");
     }
     if (done == total) state->stage.clear();

@@ -35,7 +35,8 @@ int run(int argc, char** argv) {
   app.add_flag("--quiet", globals.quiet, "No messages but errors");
   app.add_flag("-v,--verbose", globals.verbose, "More messages");
   app.add_option("--json", globals.json_file, "Write results as JSON to this file (-: standard output)");
-  const Command commands[] = {add_quantize(app), add_eval(app), add_inspect(app), add_verify(app), add_tokenize(app), add_recipes(app)};
+  const Command commands[] = {add_quantize(app), add_eval(app),     add_inspect(app),
+                              add_verify(app),   add_tokenize(app), add_recipes(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
@@ -44,7 +45,8 @@ int run(int argc, char** argv) {
     return fail(std::string(e.what()) + "; see quell --help", 2);
   }
   quell::set_log_sink([&](quell::LogLevel level, const std::string& message) {
-    const bool wanted = level == quell::LogLevel::kWarning || (level == quell::LogLevel::kInfo && !globals.quiet) || globals.verbose;
+    const bool wanted =
+        level == quell::LogLevel::kWarning || (level == quell::LogLevel::kInfo && !globals.quiet) || globals.verbose;
     if (wanted) print_message(level, message);
   });
   quell::ExecContext ctx(globals.threads);

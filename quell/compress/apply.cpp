@@ -22,7 +22,8 @@ void add_shifted_bias(Param& p, std::span<const float> shift) {
   }
   for (std::int64_t j = 0; j < p.weight.rows(); ++j) {
     double sum = 0;
-    for (std::int64_t k = 0; k < p.weight.cols(); ++k) sum += static_cast<double>(p.weight.row(j)[k]) * static_cast<double>(shift[static_cast<std::size_t>(k)]);
+    for (std::int64_t k = 0; k < p.weight.cols(); ++k)
+      sum += static_cast<double>(p.weight.row(j)[k]) * static_cast<double>(shift[static_cast<std::size_t>(k)]);
     float& b = p.bias.f32()[static_cast<std::size_t>(j)];
     b = static_cast<float>(static_cast<double>(b) + sum);
   }
@@ -53,7 +54,8 @@ void absorb_in_norm(Param& norm, const ShiftScale& item) {
 
 /// Rows of the producing linear / s; steps where its codes are already fixed.
 void absorb_in_rows(Param& p, const ShiftScale& item) {
-  require(!item.shift.defined(), ErrorCode::kUnsupported, p.module, ": rows of a linear in front of a product cannot absorb a shift");
+  require(!item.shift.defined(), ErrorCode::kUnsupported, p.module,
+          ": rows of a linear in front of a product cannot absorb a shift");
   const std::span<const float> s = item.scale.f32();
   if (p.quantized) divide_row_steps(*p.quantized, s);
   for (std::int64_t j = 0; j < p.weight.rows(); ++j)
@@ -97,8 +99,8 @@ void apply_item(const ShiftScale& item, Model& model) {
 void apply_item(const SetInputQuant& item, Model& model) { model.input_quant[item.value] = item.quant; }
 
 void apply_item(const ReplaceWeight& item, Model& model) {
-  model.param_of(item.node).quantized = QTensor{item.weight.spec, {item.weight.qparams.scale.clone(), item.weight.qparams.zero_point.clone()},
-                                                item.weight.codes.clone()};
+  model.param_of(item.node).quantized = QTensor{
+      item.weight.spec, {item.weight.qparams.scale.clone(), item.weight.qparams.zero_point.clone()}, item.weight.codes.clone()};
 }
 
 }  // namespace

@@ -25,7 +25,8 @@ double largest(const Tensor& t) {
 
 double largest_difference(const Tensor& a, const Tensor& b) {
   double m = 0;
-  for (std::size_t i = 0; i < a.f32().size(); ++i) m = std::max(m, std::fabs(static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i])));
+  for (std::size_t i = 0; i < a.f32().size(); ++i)
+    m = std::max(m, std::fabs(static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i])));
   return m;
 }
 
@@ -72,8 +73,9 @@ class Pipeline {
     executors_.clear();
     model_.rounding = Rounding::kReciprocal;
     const double difference = largest_difference(before, reference_output()), scale = 1 + largest(before);
-    require(difference <= kOutputTolerance * scale, ErrorCode::kVerification, "the migrated float model differs from the original by ", difference,
-            " at its outputs (largest ", scale - 1, "); this is a defect, please report it with the recipe");
+    require(difference <= kOutputTolerance * scale, ErrorCode::kVerification,
+            "the migrated float model differs from the original by ", difference, " at its outputs (largest ", scale - 1,
+            "); this is a defect, please report it with the recipe");
     log(LogLevel::kInfo, str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
   }
 
@@ -91,7 +93,8 @@ class Pipeline {
   }
 
   bool all_ignored(const Site& site) const {
-    return std::all_of(site.linears.begin(), site.linears.end(), [&](int n) { return is_ignored(recipe_, model_.param_of(n).module); });
+    return std::all_of(site.linears.begin(), site.linears.end(),
+                       [&](int n) { return is_ignored(recipe_, model_.param_of(n).module); });
   }
 
   /// Float outputs of the first batch, where the mask is 1: what migration must not change.
@@ -133,7 +136,8 @@ class Pipeline {
     Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
     plan.push_back(SetInputQuant{site.value, {recipe_.activations, calibrate(site)}});
     quell::apply(plan, model_);
-    for (const int linear : site.linears) ops_[static_cast<std::size_t>(linear)] = make_simulated_op(model_, linear, false, ctx_.isa);
+    for (const int linear : site.linears)
+      ops_[static_cast<std::size_t>(linear)] = make_simulated_op(model_, linear, false, ctx_.isa);
   }
 
   /// Applies an equivalence plan, carries the values in flight over, and checks that the linears still give the same float outputs.
@@ -155,7 +159,8 @@ class Pipeline {
     for (std::size_t i = 0; i < before.size(); ++i) {
       const double difference = largest_difference(before[i], after[i]), scale = 1 + largest(before[i]);
       require(difference <= kSiteTolerance * scale, ErrorCode::kVerification, model_.node_name(site.linears[i]),
-              ": migration changed its float output by ", difference, " of ", scale - 1, "; exclude it with --ignore, and please report it");
+              ": migration changed its float output by ", difference, " of ", scale - 1,
+              "; exclude it with --ignore, and please report it");
     }
   }
 
@@ -185,13 +190,15 @@ class Pipeline {
 
   StepAndZero calibrate(const Site& site) const {
     const auto observer = make_observer(recipe_.observer);
-    for (std::size_t b = 0; b < executors_.size(); ++b) observer->observe(token_range(executors_[b]->value(site.value), samples_[b], site.name));
+    for (std::size_t b = 0; b < executors_.size(); ++b)
+      observer->observe(token_range(executors_[b]->value(site.value), samples_[b], site.name));
     return recipe_.activations.dynamic ? StepAndZero{} : calculate_qparams(observer->range(), recipe_.activations);
   }
 
   /// q, k and v first; then the probabilities that quantized q and k give.
   void calibrate_attention(int n) {
-    require(!recipe_.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe_.name, ": quantize: attention needs static activations");
+    require(!recipe_.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe_.name,
+            ": quantize: attention needs static activations");
     AttentionQuant& quant = model_.attention_quant[n];
     const auto observe = [&](std::initializer_list<std::pair<AttentionPoint, std::optional<ActivationQuant>*>> points) {
       std::map<AttentionPoint, std::unique_ptr<Observer>> observers;

@@ -9,9 +9,10 @@
 
 namespace quell {
 
-/// Carries `recipe` out on `model` with calibration `samples` (kept by the caller while this runs). Every value a quantizer or pass sees comes from
-/// predecessors that are already quantized. After every equivalence plan the float function is compared at the site's linears, and at the
-/// model's outputs in the end: Error(kVerification) when it changed. Error(kInvalidInput) when nothing is left to quantize.
+/// Carries `recipe` out on `model` with calibration `samples` (kept by the caller while this runs). Every value a quantizer or pass
+/// sees comes from predecessors that are already quantized. After every equivalence plan the float function is compared at the
+/// site's linears, and at the model's outputs in the end: Error(kVerification) when it changed. Error(kInvalidInput) when nothing
+/// is left to quantize.
 void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx);
 
 }  // namespace quell

@@ -40,7 +40,8 @@ class Search {
       if (step <= 0) break;  // high == floor: one candidate
     }
     ctx_.progress("search threshold", num + 1, num + 1);
-    result.scale = result.best >= 0 ? scale_at(static_cast<float>(result.thresholds[static_cast<std::size_t>(result.best)])) : ones(channels);
+    result.scale =
+        result.best >= 0 ? scale_at(static_cast<float>(result.thresholds[static_cast<std::size_t>(result.best)])) : ones(channels);
     return result;
   }
 

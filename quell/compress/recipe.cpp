@@ -33,8 +33,8 @@ std::string join(const std::vector<std::string>& words) {
 double parse_number(const std::string& text, const std::string& what, double low, double high) {
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(ec == std::errc() && end == text.data() + text.size() && value >= low && value <= high, ErrorCode::kInvalidInput, what, ": \"", text,
-          "\" is not a number from ", low, " to ", high);
+  require(ec == std::errc() && end == text.data() + text.size() && value >= low && value <= high, ErrorCode::kInvalidInput, what,
+          ": \"", text, "\" is not a number from ", low, " to ", high);
   return value;
 }
 
@@ -46,8 +46,8 @@ class Section {
     for (const auto& item : node) {
       require(item.first.IsScalar(), ErrorCode::kInvalidInput, where_, ": a key is not plain text");
       const std::string key = item.first.Scalar();
-      require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, where_, ": unknown key \"", key, "\"; known are ",
-              join(known));
+      require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, where_, ": unknown key \"", key,
+              "\"; known are ", join(known));
       require(values_.emplace(key, item.second).second, ErrorCode::kInvalidInput, where_, ": duplicate key \"", key, '"');
     }
   }
@@ -64,11 +64,13 @@ class Section {
   }
   std::string choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const {
     const std::string value = scalar(key, fallback);
-    require(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), ErrorCode::kInvalidInput, where(key), ": \"", value, "\"; use ",
-            join(allowed));
+    require(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), ErrorCode::kInvalidInput, where(key), ": \"", value,
+            "\"; use ", join(allowed));
     return value;
   }
-  bool flag(const std::string& key, bool fallback) const { return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true"; }
+  bool flag(const std::string& key, bool fallback) const {
+    return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true";
+  }
   std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const {
     const YAML::Node* node = find(key);
     if (!node) return fallback;
@@ -88,18 +90,22 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
   const Section s(node, where, known);
   spec.num_bits = static_cast<int>(s.integer("num_bits", 2, 8, spec.num_bits));
   spec.symmetric = s.flag("symmetric", spec.symmetric);
-  const std::string granularity =
-      s.choice("granularity", weights ? std::vector<std::string>{"tensor", "channel", "group"} : std::vector<std::string>{"tensor", "token", "group"},
-               granularity_name(spec.granularity));
+  const std::string granularity = s.choice(
+      "granularity",
+      weights ? std::vector<std::string>{"tensor", "channel", "group"} : std::vector<std::string>{"tensor", "token", "group"},
+      granularity_name(spec.granularity));
   for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerToken, Granularity::kPerGroup})
     if (granularity_name(g) == granularity) spec.granularity = g;
   spec.group_size = s.integer("group_size", 1, 1 << 24, 0);
-  require(spec.granularity != Granularity::kPerGroup || spec.group_size > 0, ErrorCode::kInvalidInput, where, ": granularity group needs group_size");
+  require(spec.granularity != Granularity::kPerGroup || spec.group_size > 0, ErrorCode::kInvalidInput, where,
+          ": granularity group needs group_size");
   spec.codes = s.choice("codes", {"restricted", "full"}, "restricted") == "full" ? CodeRange::kFull : CodeRange::kRestricted;
-  spec.step_rule = s.choice("step", {"max_code", "half_range"}, "max_code") == "half_range" ? StepRule::kHalfRange : StepRule::kMaxCode;
+  spec.step_rule =
+      s.choice("step", {"max_code", "half_range"}, "max_code") == "half_range" ? StepRule::kHalfRange : StepRule::kMaxCode;
   if (weights) return spec;
   spec.dynamic = s.flag("dynamic", spec.granularity != Granularity::kPerTensor);
-  require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput, where, ": static activations are per tensor only");
+  require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput, where,
+          ": static activations are per tensor only");
   *observer = s.choice("observer", observer_names(), *observer);
   return spec;
 }
@@ -112,15 +118,17 @@ std::vector<PassParams> read_passes(const YAML::Node& node, const std::string& w
       passes.emplace_back(item.Scalar(), std::map<std::string, std::string>());
       continue;
     }
-    require(item.IsMap() && item.size() == 1 && item.begin()->first.IsScalar(), ErrorCode::kInvalidInput, where, ": each pass is a name, or one name with its settings");
+    require(item.IsMap() && item.size() == 1 && item.begin()->first.IsScalar(), ErrorCode::kInvalidInput, where,
+            ": each pass is a name, or one name with its settings");
     const std::string name = item.begin()->first.Scalar();
     std::map<std::string, std::string> values;
     const YAML::Node settings = item.begin()->second;
     require(settings.IsMap() || settings.IsNull(), ErrorCode::kInvalidInput, where, ": settings of ", name, " are not a mapping");
     for (const auto& setting : settings) {
-      require(setting.first.IsScalar() && setting.second.IsScalar(), ErrorCode::kInvalidInput, where, ": a setting of ", name, " is not plain");
-      require(values.emplace(setting.first.Scalar(), setting.second.Scalar()).second, ErrorCode::kInvalidInput, where, ": duplicate key \"",
-              setting.first.Scalar(), '"');
+      require(setting.first.IsScalar() && setting.second.IsScalar(), ErrorCode::kInvalidInput, where, ": a setting of ", name,
+              " is not plain");
+      require(values.emplace(setting.first.Scalar(), setting.second.Scalar()).second, ErrorCode::kInvalidInput, where,
+              ": duplicate key \"", setting.first.Scalar(), '"');
     }
     passes.emplace_back(name, std::move(values));
   }
@@ -137,7 +145,8 @@ void refuse_aliases_and_depth(const std::string& yaml, const std::string& source
   char previous = '\n';
   for (const char c : yaml) {
     if (c == '\n') comment = false, line_start = true, dashes = 0;
-    const bool token_start = previous == ' ' || previous == '\n' || previous == '[' || previous == '{' || previous == ',' || previous == ':' || previous == '-' || previous == '\t';
+    const bool token_start = previous == ' ' || previous == '\n' || previous == '[' || previous == '{' || previous == ',' ||
+                             previous == ':' || previous == '-' || previous == '\t';
     if (!comment && !quote && c == '#' && token_start) comment = true;
     if (!comment && (c == '"' || c == '\'') && (quote == c || (!quote && token_start))) quote = quote ? 0 : c;
     if (!comment && !quote) {
@@ -158,8 +167,8 @@ void refuse_aliases_and_depth(const std::string& yaml, const std::string& source
 std::string PassParams::choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const {
   const auto it = values_.find(key);
   if (it == values_.end()) return fallback;
-  require(std::find(allowed.begin(), allowed.end(), it->second) != allowed.end(), ErrorCode::kInvalidInput, "pass ", pass_, ": key \"", key, "\": \"",
-          it->second, "\"; use ", join(allowed));
+  require(std::find(allowed.begin(), allowed.end(), it->second) != allowed.end(), ErrorCode::kInvalidInput, "pass ", pass_,
+          ": key \"", key, "\": \"", it->second, "\"; use ", join(allowed));
   return it->second;
 }
 
@@ -170,8 +179,8 @@ double PassParams::number(const std::string& key, double low, double high, doubl
 
 void PassParams::check_keys(const std::vector<std::string>& known) const {
   for (const auto& [key, value] : values_)
-    require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, "pass ", pass_, ": unknown key \"", key, "\"; known are ",
-            join(known));
+    require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, "pass ", pass_, ": unknown key \"",
+            key, "\"; known are ", join(known));
 }
 
 void set_scheme(Recipe& recipe, const std::string& scheme) {
@@ -192,10 +201,13 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
   recipe.activations = {8, false, Granularity::kPerTensor};
   try {
     const YAML::Node root = YAML::Load(yaml);
-    const Section s(root, source, {"name", "description", "scheme", "weights", "activations", "batch_size", "quantize", "residual", "ignore", "passes"});
+    const Section s(
+        root, source,
+        {"name", "description", "scheme", "weights", "activations", "batch_size", "quantize", "residual", "ignore", "passes"});
     recipe.name = s.scalar("name", source);
     if (s.find("scheme")) set_scheme(recipe, s.scalar("scheme", ""));
-    if (const YAML::Node* w = s.find("weights")) recipe.weights = read_quantizer(*w, s.where("weights"), recipe.weights, true, nullptr);
+    if (const YAML::Node* w = s.find("weights"))
+      recipe.weights = read_quantizer(*w, s.where("weights"), recipe.weights, true, nullptr);
     if (const YAML::Node* a = s.find("activations"))
       recipe.activations = read_quantizer(*a, s.where("activations"), recipe.activations, false, &recipe.observer);
     recipe.batch_size = s.integer("batch_size", 1, 4096, recipe.batch_size);
@@ -239,7 +251,8 @@ Recipe load_recipe(const std::string& name_or_file) {
   for (const Builtin& b : kBuiltins)
     if (name_or_file == b.name) return parse_recipe(b.text, name_or_file);
   std::error_code ec;
-  if (!std::filesystem::exists(name_or_file, ec)) return parse_recipe(builtin_recipe_text(name_or_file), name_or_file);  // throws with the names
+  if (!std::filesystem::exists(name_or_file, ec))
+    return parse_recipe(builtin_recipe_text(name_or_file), name_or_file);  // throws with the names
   return parse_recipe(read_text_file(name_or_file, 1 << 20), name_or_file);
 }
 

@@ -35,15 +35,16 @@ struct Recipe {
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value
   bool quantize_embeddings = false;   ///< tables, one step a row
   bool quantize_projections = false, quantize_head = false;
-  std::vector<std::string> ignore;    ///< module names, globs, or re:REGEX (anchored at the start)
-  std::vector<PassParams> passes;     ///< in order
+  std::vector<std::string> ignore;  ///< module names, globs, or re:REGEX (anchored at the start)
+  std::vector<PassParams> passes;   ///< in order
 };
 
 /// Sets the bits of both sides from "W8A8" and the like. Throws Error(kUsage).
 void set_scheme(Recipe& recipe, const std::string& scheme);
 std::string scheme_of(const Recipe& recipe);
 
-/// Throws Error(kInvalidInput) with file, key and remedy. Aliases are refused (they could be cyclic), duplicate and unknown keys too.
+/// Throws Error(kInvalidInput) with file, key and remedy. Aliases are refused (they could be cyclic), duplicate and unknown keys
+/// too.
 Recipe parse_recipe(const std::string& yaml, const std::string& source);
 
 std::vector<std::string> builtin_recipe_names();

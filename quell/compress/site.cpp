@@ -74,7 +74,8 @@ class Derivation {
       site.refusal = "something beside linears and residual sums reads this value";
       return;
     }
-    const bool is_output = std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == site.value; });
+    const bool is_output =
+        std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == site.value; });
     if (is_output) {
       site.refusal = "it is an output of the model";
       return;
@@ -101,8 +102,9 @@ class Derivation {
       site.refusal = "a residual branch reads this value";
     }
     const auto has_bias = [&](int n) { return model_.param_of(n).bias.defined(); };
-    site.bias_everywhere = (site.producer == ProducerKind::kExplicit || (site.producer == ProducerKind::kNorm && has_bias(producer))) &&
-                           std::all_of(site.linears.begin(), site.linears.end(), has_bias);
+    site.bias_everywhere =
+        (site.producer == ProducerKind::kExplicit || (site.producer == ProducerKind::kNorm && has_bias(producer))) &&
+        std::all_of(site.linears.begin(), site.linears.end(), has_bias);
   }
 
   const Model& model_;

@@ -19,11 +19,11 @@ struct Site {
   std::vector<int> linears;  ///< nodes, in order
   ProducerKind producer = ProducerKind::kNone;
   int producer_node = -1;
-  bool residual = false;      ///< another branch reads the value and must restore it
+  bool residual = false;         ///< another branch reads the value and must restore it
   bool bias_everywhere = false;  ///< norm and linears have biases, so a shift costs nothing
-  std::string refusal;        ///< why no producer can absorb a change, where producer is kNone
-  int attention_node = -1;    ///< kAttention: where q, k, v go
-  int activation_node = -1;   ///< kGatedMlp: the activation of the gate
+  std::string refusal;           ///< why no producer can absorb a change, where producer is kNone
+  int attention_node = -1;       ///< kAttention: where q, k, v go
+  int activation_node = -1;      ///< kGatedMlp: the activation of the gate
   const Model* model = nullptr;
 };
 

@@ -16,8 +16,8 @@ std::span<const float> row_of(const Tensor& t, std::int64_t i) { return {t.row(i
 
 /// Runs `model` over all sequences in batches of similar length; `sink(sequence index, batch, row in batch, output)`.
 using Sink = std::function<void(std::size_t, const TokenBatch&, std::int64_t, const Tensor&)>;
-void for_each_output(const ForwardModel& model, const std::vector<TokenSequence>& sequences, const std::string& output, const Sink& sink,
-                     const std::string& stage, ExecContext& ctx) {
+void for_each_output(const ForwardModel& model, const std::vector<TokenSequence>& sequences, const std::string& output,
+                     const Sink& sink, const std::string& stage, ExecContext& ctx) {
   std::int64_t done = 0;
   for (const std::vector<std::size_t>& group : group_by_length(sequences, kBatchTokens)) {
     const TokenBatch batch = make_batch(sequences, group, model.model().spec.pad_token_id);
@@ -35,19 +35,23 @@ std::vector<std::vector<float>> embed_all(const ForwardModel& model, const EvalS
   std::vector<std::vector<float>> out(set.sequences.size());
   for_each_output(
       model, set.sequences, "embedding",
-      [&](std::size_t i, const TokenBatch&, std::int64_t r, const Tensor& t) { out[i].assign(row_of(t, r).begin(), row_of(t, r).end()); },
+      [&](std::size_t i, const TokenBatch&, std::int64_t r, const Tensor& t) {
+        out[i].assign(row_of(t, r).begin(), row_of(t, r).end());
+      },
       stage, ctx);
   return out;
 }
 
-std::vector<MetricResult> evaluate_sts(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set, ExecContext& ctx) {
+std::vector<MetricResult> evaluate_sts(const ForwardModel& model, Reference* reference, const EvalSet& set, ExecContext& ctx) {
   const auto embeddings = embed_all(model, set, "evaluate", ctx);
   std::vector<double> scores;
   for (std::size_t i = 0; i + 1 < embeddings.size(); i += 2) scores.push_back(cosine(embeddings[i], embeddings[i + 1]));
   const auto pairs = static_cast<std::int64_t>(scores.size());
-  std::vector<MetricResult> out = {{"spearman", spearman(scores, set.labels), pairs}, {"pearson", pearson(scores, set.labels), pairs}};
+  std::vector<MetricResult> out = {{"spearman", spearman(scores, set.labels), pairs},
+                                   {"pearson", pearson(scores, set.labels), pairs}};
   if (!reference) return out;
-  const auto expected = embed_all(*reference, set, "reference", ctx);
+  if (reference->embeddings.empty()) reference->embeddings = embed_all(*reference->model, set, "reference", ctx);
+  const auto& expected = reference->embeddings;
   double sum = 0, low = 1;
   for (std::size_t i = 0; i < embeddings.size(); ++i) {
     const double c = cosine(embeddings[i], expected[i]);
@@ -95,22 +99,24 @@ void for_each_logits(const ForwardModel& model, const ForwardModel* reference, c
       "evaluate", ctx);
 }
 
-std::vector<MetricResult> evaluate_classification(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set, ExecContext& ctx) {
+std::vector<MetricResult> evaluate_classification(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set,
+                                                  ExecContext& ctx) {
   std::vector<int> predicted(set.sequences.size()), expected;
   std::vector<double> scores(set.sequences.size());
   Agreement agreement;
   std::int64_t classes = 0;
-  for_each_logits(model, reference, set, ctx, [&](std::size_t i, const TokenBatch&, std::int64_t r, const Tensor& logits, const Tensor* ref) {
-    classes = logits.cols();
-    predicted[i] = argmax(row_of(logits, r));
-    scores[i] = static_cast<double>(logits.row(r)[0]);
-    if (ref && classes > 1) agreement.add(row_of(*ref, r), row_of(logits, r));
-  });
+  for_each_logits(model, reference, set, ctx,
+                  [&](std::size_t i, const TokenBatch&, std::int64_t r, const Tensor& logits, const Tensor* ref) {
+                    classes = logits.cols();
+                    predicted[i] = argmax(row_of(logits, r));
+                    scores[i] = static_cast<double>(logits.row(r)[0]);
+                    if (ref && classes > 1) agreement.add(row_of(*ref, r), row_of(logits, r));
+                  });
   const auto n = static_cast<std::int64_t>(predicted.size());
   if (classes == 1) return {{"spearman", spearman(scores, set.labels), n}, {"pearson", pearson(scores, set.labels), n}};
   for (const double label : set.labels) {
-    require(label >= 0 && label < static_cast<double>(classes) && label == std::floor(label), ErrorCode::kInvalidInput, set.source, ": label ",
-            label, " is not a class from 0 to ", classes - 1);
+    require(label >= 0 && label < static_cast<double>(classes) && label == std::floor(label), ErrorCode::kInvalidInput, set.source,
+            ": label ", label, " is not a class from 0 to ", classes - 1);
     expected.push_back(static_cast<int>(label));
   }
   std::vector<MetricResult> out = {{"accuracy", accuracy(predicted, expected), n}};
@@ -120,21 +126,24 @@ std::vector<MetricResult> evaluate_classification(const ForwardModel& model, con
   return out;
 }
 
-std::vector<MetricResult> evaluate_masked_lm(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set, ExecContext& ctx) {
+std::vector<MetricResult> evaluate_masked_lm(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set,
+                                             ExecContext& ctx) {
   double right = 0, nll = 0;
   std::int64_t count = 0;
   Agreement agreement;
-  for_each_logits(model, reference, set, ctx, [&](std::size_t, const TokenBatch& batch, std::int64_t r, const Tensor& logits, const Tensor* ref) {
-    for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
-      const std::int32_t label = batch.labels[static_cast<std::size_t>(i)];
-      if (label < 0 || !batch.mask[static_cast<std::size_t>(i)]) continue;
-      require(label < logits.cols(), ErrorCode::kInvalidInput, set.source, ": label ", label, " is outside the vocabulary of ", logits.cols());
-      right += argmax(row_of(logits, i)) == label ? 1 : 0;
-      nll += negative_log_likelihood(row_of(logits, i), label);
-      ++count;
-      if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
-    }
-  });
+  for_each_logits(model, reference, set, ctx,
+                  [&](std::size_t, const TokenBatch& batch, std::int64_t r, const Tensor& logits, const Tensor* ref) {
+                    for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
+                      const std::int32_t label = batch.labels[static_cast<std::size_t>(i)];
+                      if (label < 0 || !batch.mask[static_cast<std::size_t>(i)]) continue;
+                      require(label < logits.cols(), ErrorCode::kInvalidInput, set.source, ": label ", label,
+                              " is outside the vocabulary of ", logits.cols());
+                      right += argmax(row_of(logits, i)) == label ? 1 : 0;
+                      nll += negative_log_likelihood(row_of(logits, i), label);
+                      ++count;
+                      if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
+                    }
+                  });
   require(count > 0, ErrorCode::kInvalidInput, set.source, ": no masked token has a label");
   std::vector<MetricResult> out = {{"accuracy", 100 * right / static_cast<double>(count), count},
                                    {"perplexity", std::exp(nll / static_cast<double>(count)), count}};
@@ -142,20 +151,23 @@ std::vector<MetricResult> evaluate_masked_lm(const ForwardModel& model, const Fo
   return out;
 }
 
-std::vector<MetricResult> evaluate_perplexity(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set, ExecContext& ctx) {
+std::vector<MetricResult> evaluate_perplexity(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set,
+                                              ExecContext& ctx) {
   double nll = 0;
   std::int64_t count = 0;
   Agreement agreement;
-  for_each_logits(model, reference, set, ctx, [&](std::size_t, const TokenBatch& batch, std::int64_t r, const Tensor& logits, const Tensor* ref) {
-    for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
-      const std::int32_t target = batch.labels[static_cast<std::size_t>(i)];
-      if (target < 0) continue;
-      require(target < logits.cols(), ErrorCode::kInvalidInput, set.source, ": token id ", target, " is outside the vocabulary of ", logits.cols());
-      nll += negative_log_likelihood(row_of(logits, i), target);
-      ++count;
-      if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
-    }
-  });
+  for_each_logits(model, reference, set, ctx,
+                  [&](std::size_t, const TokenBatch& batch, std::int64_t r, const Tensor& logits, const Tensor* ref) {
+                    for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
+                      const std::int32_t target = batch.labels[static_cast<std::size_t>(i)];
+                      if (target < 0) continue;
+                      require(target < logits.cols(), ErrorCode::kInvalidInput, set.source, ": token id ", target,
+                              " is outside the vocabulary of ", logits.cols());
+                      nll += negative_log_likelihood(row_of(logits, i), target);
+                      ++count;
+                      if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
+                    }
+                  });
   std::vector<MetricResult> out = {{"perplexity", std::exp(nll / static_cast<double>(count)), count}};
   agreement.append_to(out);
   return out;
@@ -168,7 +180,8 @@ std::vector<std::int32_t> token_stream(const Dataset& data, const Tokenizer* tok
     require(tokenizer, ErrorCode::kInvalidInput, data.source, ": holds text, and the model directory has no tokenizer");
     return tokenizer->encode(data.raw_text).ids;
   }
-  for (const TokenSequence& s : tokenize_examples(data, tokenizer, PairMode::kSeparate, 0)) ids.insert(ids.end(), s.ids.begin(), s.ids.end());
+  for (const TokenSequence& s : tokenize_examples(data, tokenizer, PairMode::kSeparate, 0))
+    ids.insert(ids.end(), s.ids.begin(), s.ids.end());
   return ids;
 }
 
@@ -179,17 +192,20 @@ void cut_windows(const EvalOptions& options, std::vector<std::int32_t> ids, cons
           " is unknown; use gptq or windows");
   const std::int64_t context = model.spec.max_position_embeddings;
   const std::int64_t window = options.window > 0 ? options.window : std::min<std::int64_t>(2048, context);
-  require(window >= 2 && window <= context, ErrorCode::kUsage, "--window ", window, ": use 2 to ", context, ", the model's context");
+  require(window >= 2 && window <= context, ErrorCode::kUsage, "--window ", window, ": use 2 to ", context,
+          ", the model's context");
   const auto total = static_cast<std::int64_t>(ids.size());
   for (std::int64_t begin = options.skip * window; begin + window + (gptq ? 0 : 1) <= total; begin += window) {
     if (options.limit > 0 && static_cast<std::int64_t>(set.sequences.size()) == options.limit) break;
     TokenSequence s;
     s.ids.assign(ids.begin() + begin, ids.begin() + begin + window);
     s.labels.assign(static_cast<std::size_t>(window), -100);
-    for (std::int64_t i = 0; i < window - (gptq ? 1 : 0); ++i) s.labels[static_cast<std::size_t>(i)] = ids[static_cast<std::size_t>(begin + i + 1)];
+    for (std::int64_t i = 0; i < window - (gptq ? 1 : 0); ++i)
+      s.labels[static_cast<std::size_t>(i)] = ids[static_cast<std::size_t>(begin + i + 1)];
     set.sequences.push_back(std::move(s));
   }
-  require(!set.sequences.empty(), ErrorCode::kInvalidInput, set.source, ": ", total, " tokens are fewer than one window of ", window);
+  require(!set.sequences.empty(), ErrorCode::kInvalidInput, set.source, ": ", total, " tokens are fewer than one window of ",
+          window);
 }
 
 }  // namespace
@@ -206,23 +222,28 @@ EvalSet load_eval_set(const EvalOptions& options, const Dataset& data, const Tok
   Dataset rows = data;
   const auto skip = std::min(static_cast<std::size_t>(options.skip), rows.examples.size());
   rows.examples.erase(rows.examples.begin(), rows.examples.begin() + static_cast<std::ptrdiff_t>(skip));
-  if (options.limit > 0 && rows.examples.size() > static_cast<std::size_t>(options.limit)) rows.examples.resize(static_cast<std::size_t>(options.limit));
+  if (options.limit > 0 && rows.examples.size() > static_cast<std::size_t>(options.limit))
+    rows.examples.resize(static_cast<std::size_t>(options.limit));
   require(!rows.examples.empty(), ErrorCode::kInvalidInput, data.source, ": no rows left to evaluate");
-  const std::int64_t length = std::min(options.max_seq_length > 0  ? options.max_seq_length
+  const std::int64_t length = std::min(options.max_seq_length > 0 ? options.max_seq_length
                                        : model.max_seq_length > 0 ? model.max_seq_length
                                                                   : model.spec.max_position_embeddings,
                                        model.spec.max_position_embeddings);
   if (options.task == "sts") {
-    require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.string(), ": no 1_Pooling/config.json; sts needs a sentence-embedding model");
+    require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.string(),
+            ": no 1_Pooling/config.json; sts needs a sentence-embedding model");
     for (const Example& e : rows.examples)
-      require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source, ": sts needs two text columns and a label; choose with --text-column A,B --label-column C");
+      require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source,
+              ": sts needs two text columns and a label; choose with --text-column A,B --label-column C");
   } else if (options.task == "classification") {
     for (const Example& e : rows.examples)
       require(e.label.has_value(), ErrorCode::kUsage, data.source, ": classification needs a label; choose with --label-column");
   } else {
-    require(options.task == "masked-lm", ErrorCode::kUsage, "--task ", options.task, " is unknown; use sts, classification, masked-lm or perplexity");
+    require(options.task == "masked-lm", ErrorCode::kUsage, "--task ", options.task,
+            " is unknown; use sts, classification, masked-lm or perplexity");
     for (const Example& e : rows.examples)
-      require(!e.tokens.labels.empty(), ErrorCode::kUsage, data.source, ": masked-lm needs a .safetensors file with input_ids and labels");
+      require(!e.tokens.labels.empty(), ErrorCode::kUsage, data.source,
+              ": masked-lm needs a .safetensors file with input_ids and labels");
   }
   for (const Example& e : rows.examples)
     if (e.label) set.labels.push_back(*e.label);
@@ -230,12 +251,13 @@ EvalSet load_eval_set(const EvalOptions& options, const Dataset& data, const Tok
   return set;
 }
 
-std::vector<MetricResult> evaluate(const ForwardModel& model, const ForwardModel* reference, const EvalOptions& options, const EvalSet& set,
+std::vector<MetricResult> evaluate(const ForwardModel& model, Reference* reference, const EvalOptions& options, const EvalSet& set,
                                    ExecContext& ctx) {
   if (options.task == "sts") return evaluate_sts(model, reference, set, ctx);
-  if (options.task == "classification") return evaluate_classification(model, reference, set, ctx);
-  if (options.task == "masked-lm") return evaluate_masked_lm(model, reference, set, ctx);
-  return evaluate_perplexity(model, reference, set, ctx);
+  const ForwardModel* other = reference ? reference->model : nullptr;
+  if (options.task == "classification") return evaluate_classification(model, other, set, ctx);
+  if (options.task == "masked-lm") return evaluate_masked_lm(model, other, set, ctx);
+  return evaluate_perplexity(model, other, set, ctx);
 }
 
 }  // namespace quell

@@ -16,8 +16,9 @@ namespace {
 constexpr std::uintmax_t kMaxCopiedFile = 64U << 20;
 
 Json quantizer_args(const QuantSpec& spec, bool weights) {
-  Json args = {{"num_bits", spec.num_bits}, {"type", "int"}, {"symmetric", spec.symmetric}, {"strategy", granularity_name(spec.granularity)},
-               {"group_size", nullptr}, {"dynamic", spec.dynamic}};
+  Json args = {{"num_bits", spec.num_bits},   {"type", "int"},
+               {"symmetric", spec.symmetric}, {"strategy", granularity_name(spec.granularity)},
+               {"group_size", nullptr},       {"dynamic", spec.dynamic}};
   if (spec.granularity == Granularity::kPerGroup) args["group_size"] = spec.group_size;
   args["observer"] = weights ? "memoryless_minmax" : spec.dynamic ? "memoryless_minmax" : "static_minmax";
   args["observer_kwargs"] = Json::object();
@@ -106,13 +107,18 @@ class Exporter {
       }
     }
     require(first, ErrorCode::kUsage, "nothing is quantized, so there is nothing to export");
-    config["quantization_config"] = {
-        {"quant_method", "compressed-tensors"}, {"format", "int-quantized"}, {"quantization_status", "compressed"},
-        {"global_compression_ratio", nullptr}, {"kv_cache_scheme", nullptr}, {"ignore", ignore},
-        {"config_groups",
-         {{"group_0",
-           {{"targets", {"Linear"}}, {"weights", quantizer_args(first->quantized->spec, true)},
-            {"input_activations", quantizer_args(input->spec, false)}, {"output_activations", nullptr}}}}}};
+    config["quantization_config"] = {{"quant_method", "compressed-tensors"},
+                                     {"format", "int-quantized"},
+                                     {"quantization_status", "compressed"},
+                                     {"global_compression_ratio", nullptr},
+                                     {"kv_cache_scheme", nullptr},
+                                     {"ignore", ignore},
+                                     {"config_groups",
+                                      {{"group_0",
+                                        {{"targets", {"Linear"}},
+                                         {"weights", quantizer_args(first->quantized->spec, true)},
+                                         {"input_activations", quantizer_args(input->spec, false)},
+                                         {"output_activations", nullptr}}}}}};
     config[kQuellKey] = own_section(*input);
     return config;
   }
@@ -140,12 +146,14 @@ class Exporter {
   }
 
   Json own_section(const ActivationQuant& input) const {
-    Json own = {{"version", 1}, {"input_codes", input.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
+    Json own = {{"version", 1},
+                {"input_codes", input.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
                 {"input_step", input.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
                 {"residual_after_quant", model_.residual_after_quant}};
     for (const auto& [node, quant] : model_.attention_quant) {
       Json points = Json::object();
-      for (const auto& [key, point] : {std::pair("query", &quant.query), {"key", &quant.key}, {"value", &quant.value}, {"probs", &quant.probs}})
+      for (const auto& [key, point] :
+           {std::pair("query", &quant.query), {"key", &quant.key}, {"value", &quant.value}, {"probs", &quant.probs}})
         if (*point) points[key] = activation_quant_to_json(**point);
       own["attention"][model_.node_name(node)] = points;
     }

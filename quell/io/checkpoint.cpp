@@ -54,7 +54,8 @@ Checkpoint Checkpoint::open(const fs::path& dir) {
     for (const auto& [tensor, file] : index["weight_map"].items()) shards[checked_shard_name(file, dir / kIndex)].insert(tensor);
   } else {
     for (const auto& entry : fs::directory_iterator(dir, ec))
-      require(entry.path().extension() != ".bin" && entry.path().extension() != ".pt", ErrorCode::kUnsupported, entry.path().string(),
+      require(entry.path().extension() != ".bin" && entry.path().extension() != ".pt", ErrorCode::kUnsupported,
+              entry.path().string(),
               ": a pickle can run code when it is read; convert it first with transformers: "
               "AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)");
     throw Error(ErrorCode::kIo, (dir / kSingle).string() + ": missing");
@@ -67,7 +68,8 @@ Checkpoint Checkpoint::open(const fs::path& dir) {
       checkpoint.sources_[name] = shard->source();
     }
     for (const std::string& name : expected)
-      require(shard->has(name), ErrorCode::kInvalidInput, shard->source(), ": tensor \"", name, "\" that the index promises is missing");
+      require(shard->has(name), ErrorCode::kInvalidInput, shard->source(), ": tensor \"", name,
+              "\" that the index promises is missing");
     checkpoint.shards_.push_back(std::move(shard));
   }
   return checkpoint;

@@ -117,16 +117,15 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
                        const std::map<std::string, std::string>& metadata) {
   std::vector<const std::pair<const std::string, TensorView>*> order;
   for (const auto& item : tensors) order.push_back(&item);
-  std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return dtype_size(a->second.dtype()) > dtype_size(b->second.dtype());
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto* a, const auto* b) { return dtype_size(a->second.dtype()) > dtype_size(b->second.dtype()); });
   nlohmann::ordered_json header;
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::uint64_t offset = 0;
   for (const auto* item : order) {
     const std::uint64_t end = offset + item->second.num_bytes();
-    header[item->first] = {{"dtype", dtype_name(item->second.dtype())}, {"shape", item->second.shape().dims()},
-                           {"data_offsets", {offset, end}}};
+    header[item->first] = {
+        {"dtype", dtype_name(item->second.dtype())}, {"shape", item->second.shape().dims()}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.empty() ? "{}" : header.dump();
@@ -185,7 +184,8 @@ std::vector<std::int32_t> to_i32(const TensorView& view, const std::string& name
     for (std::size_t i = 0; i < out.size(); ++i) {
       T value;
       std::memcpy(&value, src + i * sizeof(T), sizeof(T));
-      require(std::in_range<std::int32_t>(value), ErrorCode::kInvalidInput, "tensor \"", name, "\": element ", i, " does not fit int32");
+      require(std::in_range<std::int32_t>(value), ErrorCode::kInvalidInput, "tensor \"", name, "\": element ", i,
+              " does not fit int32");
       out[i] = static_cast<std::int32_t>(value);
     }
   };

@@ -43,7 +43,8 @@ class SafetensorsFile {
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-/// Elements of any numeric dtype as f32. Throws Error(kNumeric) naming `name` at the first NaN or infinity unless `allow_nonfinite`.
+/// Elements of any numeric dtype as f32. Throws Error(kNumeric) naming `name` at the first NaN or infinity unless
+/// `allow_nonfinite`.
 Tensor to_f32(const TensorView& view, const std::string& name, bool allow_nonfinite = false);
 
 /// Elements of I64, I32, I16, I8, U8 or BOOL as int32. Throws Error(kInvalidInput) on another dtype or an overflow.

@@ -10,7 +10,8 @@ std::unique_ptr<ForwardModel> make_engine(const std::string& name, const Model& 
   require(name == "simulated" || name == "simulated-exact" || name == "integer", ErrorCode::kUsage, "--engine ", name,
           " is unknown; use float, simulated, simulated-exact or integer");
   if (name == "integer") return lower(model, ctx);
-  require(model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": holds no quantized weights; run `quell quantize` first, or use --engine float");
+  require(model.is_quantized(), ErrorCode::kUsage, model.dir.string(),
+          ": holds no quantized weights; run `quell quantize` first, or use --engine float");
   return make_simulated_model(model, name == "simulated-exact", ctx.isa);
 }
 

@@ -22,7 +22,8 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
     reference_engine = make_float_model(*reference);
   }
   Report report;
-  report.add(engine_name, job.options.task, evaluate(*engine, reference_engine.get(), job.options, set, ctx));
+  Reference compared{reference_engine.get(), {}};
+  report.add(engine_name, job.options.task, evaluate(*engine, reference_engine ? &compared : nullptr, job.options, set, ctx));
   return report;
 }
 

@@ -16,8 +16,8 @@ struct DataChoice {
 
 struct EvalJob {
   std::filesystem::path model_dir;
-  std::string engine;                      ///< empty: integer for quantized models, float otherwise
-  std::filesystem::path reference_dir;     ///< empty: none
+  std::string engine;                   ///< empty: integer for quantized models, float otherwise
+  std::filesystem::path reference_dir;  ///< empty: none
   DataChoice data;
   EvalOptions options;
 };

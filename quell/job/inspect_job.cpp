@@ -22,11 +22,20 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
   for (const Param& p : model.params)
     if (p.tied_to >= 0) tied.push_back(p.module + " = " + model.params[static_cast<std::size_t>(p.tied_to)].module);
   const AttentionSpec& a = model.spec.stacks.front().layers.front().attention;
-  return {{"model_type", model.spec.model_type}, {"head", head_name(model.spec.head)}, {"parameters", parameters},
-          {"bytes_per_dtype", bytes}, {"layers", model.graph.blocks.size()}, {"hidden_size", model.spec.hidden_size},
-          {"intermediate_size", model.spec.intermediate_size}, {"vocab_size", model.spec.vocab_size},
-          {"num_attention_heads", a.num_heads}, {"num_key_value_heads", a.num_kv_heads}, {"head_dim", a.head_dim},
-          {"context", model.spec.max_position_embeddings}, {"quantized", model.is_quantized()}, {"tied", tied},
+  return {{"model_type", model.spec.model_type},
+          {"head", head_name(model.spec.head)},
+          {"parameters", parameters},
+          {"bytes_per_dtype", bytes},
+          {"layers", model.graph.blocks.size()},
+          {"hidden_size", model.spec.hidden_size},
+          {"intermediate_size", model.spec.intermediate_size},
+          {"vocab_size", model.spec.vocab_size},
+          {"num_attention_heads", a.num_heads},
+          {"num_key_value_heads", a.num_kv_heads},
+          {"head_dim", a.head_dim},
+          {"context", model.spec.max_position_embeddings},
+          {"quantized", model.is_quantized()},
+          {"tied", tied},
           {"unused_tensors", model.unused_tensors}};
 }
 
@@ -34,7 +43,8 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
 std::int64_t count_outlier_channels(const ChannelStats& stats) {
   double mean = 0, square = 0;
   std::vector<double> magnitude;
-  for (std::size_t j = 0; j < stats.max.size(); ++j) magnitude.push_back(static_cast<double>(std::max(stats.max[j], -stats.min[j])));
+  for (std::size_t j = 0; j < stats.max.size(); ++j)
+    magnitude.push_back(static_cast<double>(std::max(stats.max[j], -stats.min[j])));
   for (const double m : magnitude) mean += m / static_cast<double>(magnitude.size());
   for (const double m : magnitude) square += (m - mean) * (m - mean) / static_cast<double>(magnitude.size());
   const double limit = mean + kOutlierSigmas * std::sqrt(square);
@@ -59,9 +69,12 @@ Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecCo
       const ChannelStats stats = channel_stats(activations, false, it->second.name);
       const auto largest = std::max_element(stats.max.begin(), stats.max.end());
       const auto smallest = std::min_element(stats.min.begin(), stats.min.end());
-      rows.push_back({{"site", it->second.name}, {"min", *smallest}, {"max", *largest},
+      rows.push_back({{"site", it->second.name},
+                      {"min", *smallest},
+                      {"max", *largest},
                       {"largest_channel", *largest > -*smallest ? largest - stats.max.begin() : smallest - stats.min.begin()},
-                      {"outlier_channels", count_outlier_channels(stats)}, {"channels", stats.max.size()},
+                      {"outlier_channels", count_outlier_channels(stats)},
+                      {"channels", stats.max.size()},
                       {"migration", it->second.refusal.empty() ? "possible" : it->second.refusal}});
     }
     for (const auto& executor : executors) executor->run({n, n + 1});
@@ -77,7 +90,8 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
   Json report = describe_model(model, checkpoint);
   report["isa"] = isa_name(ctx.isa);
   for (const LoweredLinear& linear : describe_lowering(model, ctx))
-    report["linears"].push_back({{"name", linear.name}, {"rows", linear.rows}, {"columns", linear.columns}, {"kernel", linear.kernel}});
+    report["linears"].push_back(
+        {{"name", linear.name}, {"rows", linear.rows}, {"columns", linear.columns}, {"kernel", linear.kernel}});
   if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
   return report;
 }
@@ -85,23 +99,26 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
 std::string inspect_text(const Json& report) {
   std::string out;
   for (const auto& [key, value] : report.items())
-    if (key != "linears" && key != "sites") out += key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+    if (key != "linears" && key != "sites")
+      out += key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
   char line[256];
   if (report.contains("linears")) {
     out += "\nlinear                         rows  columns  kernel\n";
     for (const Json& l : report["linears"]) {
-      std::snprintf(line, sizeof(line), "%-26s %8lld %8lld  %s\n", l["name"].get<std::string>().c_str(), static_cast<long long>(l["rows"].get<std::int64_t>()),
-                    static_cast<long long>(l["columns"].get<std::int64_t>()), l["kernel"].get<std::string>().c_str());
+      std::snprintf(line, sizeof(line), "%-26s %8lld %8lld  %s\n", l["name"].get<std::string>().c_str(),
+                    static_cast<long long>(l["rows"].get<std::int64_t>()), static_cast<long long>(l["columns"].get<std::int64_t>()),
+                    l["kernel"].get<std::string>().c_str());
       out += line;
     }
   }
   if (report.contains("sites")) {
     out += "\nsite                                 min        max  beyond 6 sigma  largest  migration\n";
     for (const Json& s : report["sites"]) {
-      std::snprintf(line, sizeof(line), "%-30s %9.4f  %9.4f  %6lld of %5lld  %7lld  %s\n", s["site"].get<std::string>().c_str(), s["min"].get<double>(),
-                    s["max"].get<double>(), static_cast<long long>(s["outlier_channels"].get<std::int64_t>()),
-                    static_cast<long long>(s["channels"].get<std::int64_t>()), static_cast<long long>(s["largest_channel"].get<std::int64_t>()),
-                    s["migration"].get<std::string>().c_str());
+      std::snprintf(line, sizeof(line), "%-30s %9.4f  %9.4f  %6lld of %5lld  %7lld  %s\n", s["site"].get<std::string>().c_str(),
+                    s["min"].get<double>(), s["max"].get<double>(),
+                    static_cast<long long>(s["outlier_channels"].get<std::int64_t>()),
+                    static_cast<long long>(s["channels"].get<std::int64_t>()),
+                    static_cast<long long>(s["largest_channel"].get<std::int64_t>()), s["migration"].get<std::string>().c_str());
       out += line;
     }
   }

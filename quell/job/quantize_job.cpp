@@ -19,7 +19,8 @@ constexpr std::int64_t kDefaultLength = 512;
 std::vector<TokenSequence> cut_stream(const std::vector<std::int32_t>& ids, std::int64_t length) {
   std::vector<TokenSequence> out;
   for (std::size_t at = 0; at + static_cast<std::size_t>(length) <= ids.size(); at += static_cast<std::size_t>(length))
-    out.push_back({{ids.begin() + static_cast<std::ptrdiff_t>(at), ids.begin() + static_cast<std::ptrdiff_t>(at) + length}, {}, {}});
+    out.push_back(
+        {{ids.begin() + static_cast<std::ptrdiff_t>(at), ids.begin() + static_cast<std::ptrdiff_t>(at) + length}, {}, {}});
   return out;
 }
 
@@ -36,8 +37,8 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
   std::vector<TokenSequence> all;
   if (!data.stream.empty()) {
     all = cut_stream(data.stream, length);
-    require(!all.empty(), ErrorCode::kInvalidInput, data.source, ": ", data.stream.size(), " tokens are fewer than one sample of ", length,
-            "; lower --max-seq-length");
+    require(!all.empty(), ErrorCode::kInvalidInput, data.source, ": ", data.stream.size(), " tokens are fewer than one sample of ",
+            length, "; lower --max-seq-length");
   } else {
     all = tokenize_examples(data, open_tokenizer_for(data, model.dir).get(), mode, length);
   }
@@ -65,9 +66,11 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   }
   const std::optional<Model> original = job.eval ? std::optional(load_model(Checkpoint::open(job.model_dir))) : std::nullopt;
   const auto reference = original ? make_float_model(*original) : nullptr;
+  Reference compared{reference.get(), {}};
   Report report;
   const auto measure = [&](const std::string& engine, const ForwardModel& forward) {
-    if (job.eval) report.add(engine, job.eval->task, evaluate(forward, engine == "float" ? nullptr : reference.get(), *job.eval, set, ctx));
+    if (job.eval)
+      report.add(engine, job.eval->task, evaluate(forward, engine == "float" ? nullptr : &compared, *job.eval, set, ctx));
   };
   measure("float", *make_float_model(model));
   compress(model, samples, job.recipe, ctx);

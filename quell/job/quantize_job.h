@@ -15,7 +15,7 @@ enum class Sampling { kRandom, kFirst };
 struct CalibrationChoice {
   DataChoice data;
   std::int64_t num_samples = 128;
-  std::int64_t skip = 0;            ///< rows or windows left out at the beginning
+  std::int64_t skip = 0;  ///< rows or windows left out at the beginning
   Sampling sampling = Sampling::kRandom;
   std::int64_t max_seq_length = 0;  ///< 0: the model's own limit, at most 512
   std::uint64_t seed = 0;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "quell/io/mapped_file.h"
+
 namespace quell {
 
 void Report::add(const std::string& engine, const std::string& task, const std::vector<MetricResult>& results) {
@@ -12,7 +14,10 @@ void Report::add(const std::string& engine, const std::string& task, const std::
 Json Report::to_json() const {
   Json results = Json::array();
   for (const ReportRow& row : rows)
-    results.push_back({{"engine", row.engine}, {"task", row.task}, {"metric", row.result.metric}, {"value", row.result.value},
+    results.push_back({{"engine", row.engine},
+                       {"task", row.task},
+                       {"metric", row.result.metric},
+                       {"value", row.result.value},
                        {"samples", row.result.samples}});
   return {{"results", results}};
 }
@@ -36,7 +41,8 @@ std::string Report::to_table() const {
   for (const std::string& engine : engines) {
     out += pad(engine, 16);
     for (const std::string& metric : metrics) {
-      const auto it = std::find_if(rows.begin(), rows.end(), [&](const ReportRow& r) { return r.engine == engine && r.result.metric == metric; });
+      const auto it = std::find_if(rows.begin(), rows.end(),
+                                   [&](const ReportRow& r) { return r.engine == engine && r.result.metric == metric; });
       char text[32] = "-";
       const bool small = metric == "kl" || metric.starts_with("cosine") || metric == "perplexity";
       if (it != rows.end()) std::snprintf(text, sizeof(text), small ? "%.4f" : "%.2f", it->result.value);
@@ -46,5 +52,7 @@ std::string Report::to_table() const {
   }
   return out;
 }
+
+void write_json_file(const std::string& path, const Json& json) { write_text_file(path, json.dump(2) + "\n"); }
 
 }  // namespace quell

@@ -23,4 +23,7 @@ struct Report {
   std::string to_table() const;
 };
 
+/// Writes `json`, indented, under a temporary name, then renames. Throws Error(kIo).
+void write_json_file(const std::string& path, const Json& json);
+
 }  // namespace quell

@@ -35,7 +35,8 @@ TokenBatch read_inputs(const SafetensorsFile& file, const std::string& prefix, s
   const auto cut = [&](const std::string& name, std::int32_t fallback) {
     std::vector<std::int32_t> all(static_cast<std::size_t>(all_rows * all_length), fallback), out;
     if (file.has(base + name)) {
-      require(file.at(base + name).numel() == view.numel(), ErrorCode::kInvalidInput, file.source(), ": ", name, " and input_ids differ in shape");
+      require(file.at(base + name).numel() == view.numel(), ErrorCode::kInvalidInput, file.source(), ": ", name,
+              " and input_ids differ in shape");
       all = to_i32(file.at(base + name), name);
     }
     for (std::int64_t r = 0; r < batch.batch; ++r)
@@ -50,13 +51,14 @@ TokenBatch read_inputs(const SafetensorsFile& file, const std::string& prefix, s
 
 VerifyRow compare(const std::string& name, const Tensor& got, const Tensor& want, const TokenBatch& batch, double tolerance) {
   VerifyRow row{name};
-  require(got.numel() == want.numel(), ErrorCode::kInvalidInput, "tensor \"", name, "\": recorded ", want.shape().to_string(), ", computed ",
-          got.shape().to_string());
+  require(got.numel() == want.numel(), ErrorCode::kInvalidInput, "tensor \"", name, "\": recorded ", want.shape().to_string(),
+          ", computed ", got.shape().to_string());
   const bool per_token = got.rows() == batch.rows() && got.rows() * got.cols() == got.numel();
   for (std::int64_t i = 0; i < got.rows(); ++i) {
     if (per_token && !batch.mask[static_cast<std::size_t>(i)]) continue;
     for (std::int64_t j = 0; j < got.cols(); ++j) {
-      const double a = static_cast<double>(got.row(i)[j]), b = static_cast<double>(want.f32()[static_cast<std::size_t>(i * got.cols() + j)]);
+      const double a = static_cast<double>(got.row(i)[j]),
+                   b = static_cast<double>(want.f32()[static_cast<std::size_t>(i * got.cols() + j)]);
       const double difference = std::fabs(a - b);
       row.max_difference = std::max(row.max_difference, difference);
       row.worst_ratio = std::max(row.worst_ratio, difference / (tolerance * (1 + std::fabs(b))));
@@ -95,7 +97,8 @@ VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
     const std::string prefix = prefix_of(name);
     if (is_output(name.substr(prefix.size()))) groups[prefix].push_back(name.substr(prefix.size()));
   }
-  require(!groups.empty(), ErrorCode::kInvalidInput, file.source(), ": holds no recorded output (logits, last_hidden_state, hidden_states.i, ...)");
+  require(!groups.empty(), ErrorCode::kInvalidInput, file.source(),
+          ": holds no recorded output (logits, last_hidden_state, hidden_states.i, ...)");
   VerifyResult result;
   for (const auto& [prefix, names] : groups) {
     std::int64_t rows = 0, length = 0;

@@ -27,8 +27,9 @@ struct VerifyResult {
   bool passed = true;
 };
 
-/// The file holds `input_ids` (and `attention_mask`, `token_type_ids`) with outputs: logits, last_hidden_state, pooler_output, embedding,
-/// embedding_normalized, hidden_states.i. A prefix ("left.", "first4.") has its own inputs, or the first rows and columns of the main ones.
+/// The file holds `input_ids` (and `attention_mask`, `token_type_ids`) with outputs: logits, last_hidden_state, pooler_output,
+/// embedding, embedding_normalized, hidden_states.i. A prefix ("left.", "first4.") has its own inputs, or the first rows and
+/// columns of the main ones.
 VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx);
 
 }  // namespace quell

@@ -33,7 +33,12 @@ std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& 
 }
 
 Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx)
-    : model_(model), ops_(ops), quantized_(quantized), batch_(batch), ctx_(ctx), values_(model.graph.producer.size()),
+    : model_(model),
+      ops_(ops),
+      quantized_(quantized),
+      batch_(batch),
+      ctx_(ctx),
+      values_(model.graph.producer.size()),
       positions_(position_ids(model.spec, batch)) {
   require(batch.length > 0 && batch.batch > 0, ErrorCode::kInvalidInput, "empty batch");
   require(batch.length <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ", batch.length,

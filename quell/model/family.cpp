@@ -33,8 +33,10 @@ namespace {
 /// Llama 3.1: long wavelengths are divided by `factor`, short ones kept, those between interpolated.
 void scale_llama3(const Json& scaling, std::vector<float>& inv_freq) {
   const double factor = json_number(scaling, "factor", 8), low = json_number(scaling, "low_freq_factor", 1),
-               high = json_number(scaling, "high_freq_factor", 4), context = json_number(scaling, "original_max_position_embeddings", 8192);
-  require(factor > 0 && high > low && low > 0 && context > 0, ErrorCode::kInvalidInput, "key \"rope_scaling\": llama3 factors are out of order");
+               high = json_number(scaling, "high_freq_factor", 4),
+               context = json_number(scaling, "original_max_position_embeddings", 8192);
+  require(factor > 0 && high > low && low > 0 && context > 0, ErrorCode::kInvalidInput,
+          "key \"rope_scaling\": llama3 factors are out of order");
   for (float& f : inv_freq) {
     const double wavelength = 2 * std::numbers::pi / static_cast<double>(f);
     if (wavelength < context / high) continue;

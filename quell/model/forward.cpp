@@ -44,7 +44,8 @@ std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
 
 }  // namespace
 
-void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) {
+void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs,
+                 ExecContext& ctx) {
   Executor executor(model, ops, quantized, batch, ctx);
   const Graph& graph = model.graph;
   outputs.hidden_states.clear();
@@ -66,7 +67,8 @@ void run_forward(const Model& model, const OpTable& ops, bool quantized, const T
   if (model.pooling != PoolingKind::kNone)
     outputs.values["embedding"] = pool(model.pooling, model.normalize_embedding, outputs.values.at("last_hidden_state"), batch);
   for (const auto& [name, tensor] : outputs.values)
-    require(finite(tensor.f32()), ErrorCode::kNumeric, model.dir.string(), ": ", name, " holds NaN or infinity; the weights are damaged or overflow f32");
+    require(finite(tensor.f32()), ErrorCode::kNumeric, model.dir.string(), ": ", name,
+            " holds NaN or infinity; the weights are damaged or overflow f32");
 }
 
 Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch) {
@@ -96,7 +98,8 @@ std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool e
   const Param& p = model.param_of(node);
   if (!p.quantized) return make_float_op(model, node);
   const auto input = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node)].in[0]);
-  require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node), ": quantized weights without an input quantizer");
+  require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node),
+          ": quantized weights without an input quantizer");
   if (exact) return make_integer_linear(*p.quantized, p.bias, input->second, isa, true);
   return make_fake_quantized_linear(*p.quantized, p.bias, input->second, model.rounding);
 }

@@ -14,8 +14,8 @@ namespace quell {
 /// Position ids of every token of a batch, by the model's rule.
 std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& batch);
 
-/// What a forward pass leaves behind. `values` holds the model's outputs by name: "logits", "last_hidden_state" [B*N, H], "pooler_output"
-/// [B, H], and "embedding" [B, H] for models with pooling.
+/// What a forward pass leaves behind. `values` holds the model's outputs by name: "logits", "last_hidden_state" [B*N, H],
+/// "pooler_output" [B, H], and "embedding" [B, H] for models with pooling.
 struct ForwardOutputs {
   bool want_hidden_states = false;
   std::map<std::string, Tensor> values;
@@ -71,7 +71,8 @@ class Executor {
 };
 
 /// Runs a whole model. Throws Error(kNumeric) when an output is not finite.
-void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx);
+void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs,
+                 ExecContext& ctx);
 
 /// Float operators for every linear, on the (migrated) float weights.
 OpTable make_float_ops(const Model& model);

@@ -30,10 +30,10 @@ struct NodeRange {
 
 struct Graph {
   std::vector<Node> nodes;
-  std::vector<int> producer;            ///< value -> node
-  std::vector<int> last_use;            ///< value -> node, -1 when unused
-  std::vector<NodeRange> blocks;        ///< one a layer, all stacks in order
-  std::vector<ValueId> hidden_states;   ///< embeddings, after each block, the last one after the epilogue
+  std::vector<int> producer;           ///< value -> node
+  std::vector<int> last_use;           ///< value -> node, -1 when unused
+  std::vector<NodeRange> blocks;       ///< one a layer, all stacks in order
+  std::vector<ValueId> hidden_states;  ///< embeddings, after each block, the last one after the epilogue
   std::vector<std::pair<std::string, ValueId>> outputs;
 
   /// Nodes that read `value`, ascending.

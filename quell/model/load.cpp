@@ -23,7 +23,8 @@ bool ends_with_replace(std::string& name, std::string_view from, std::string_vie
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const Family& family, Model& model) : checkpoint_(checkpoint), family_(family), model_(model) {}
+  Loader(const Checkpoint& checkpoint, const Family& family, Model& model)
+      : checkpoint_(checkpoint), family_(family), model_(model) {}
 
   void load() {
     std::set<int> layer_weights;
@@ -49,7 +50,8 @@ class Loader {
     if (name.starts_with(family_.prefix)) candidates.push_back(name.substr(family_.prefix.size()));
     for (std::size_t i = 0, n = candidates.size(); i < n; ++i) {
       std::string old = candidates[i];
-      if (ends_with_replace(old, "LayerNorm.weight", "LayerNorm.gamma") || ends_with_replace(old, "LayerNorm.bias", "LayerNorm.beta"))
+      if (ends_with_replace(old, "LayerNorm.weight", "LayerNorm.gamma") ||
+          ends_with_replace(old, "LayerNorm.bias", "LayerNorm.beta"))
         candidates.push_back(old);
     }
     for (const std::string& candidate : candidates)
@@ -111,7 +113,8 @@ class Loader {
       int param = -1;
       if (node.slot != Slot::kNone) {
         const auto it = index.find({node.weights, node.slot});
-        require(it != index.end(), ErrorCode::kUnsupported, "family ", family_.model_type, " has no tensor rule for ", slot_name(node.slot));
+        require(it != index.end(), ErrorCode::kUnsupported, "family ", family_.model_type, " has no tensor rule for ",
+                slot_name(node.slot));
         param = it->second;
       }
       model_.node_param.push_back(param);
@@ -167,8 +170,8 @@ Model load_model(const Checkpoint& checkpoint) {
   // A hostile layer count must not cost memory before the tensors are seen to be missing.
   std::size_t layers = 0;
   for (const Stack& stack : model.spec.stacks) layers += stack.layers.size();
-  require(layers <= checkpoint.tensors().size(), ErrorCode::kInvalidInput, source, ": ", layers, " layers, and the checkpoint holds only ",
-          checkpoint.tensors().size(), " tensors");
+  require(layers <= checkpoint.tensors().size(), ErrorCode::kInvalidInput, source, ": ", layers,
+          " layers, and the checkpoint holds only ", checkpoint.tensors().size(), " tensors");
   model.graph = build_graph(model.spec);
   Loader(checkpoint, family, model).load();
   in_config([&] {
@@ -187,7 +190,8 @@ std::string Model::node_name(int node) const {
   const Node& n = graph.nodes[static_cast<std::size_t>(node)];
   std::string name = n.layer >= 0 ? "layers." + std::to_string(n.layer) + "." : "";
   if (n.slot != Slot::kNone) return name + slot_name(n.slot);
-  static constexpr const char* kKinds[] = {"embedding", "norm", "linear", "activation", "multiply", "add", "attention", "select_first"};
+  static constexpr const char* kKinds[] = {"embedding", "norm", "linear",    "activation",
+                                           "multiply",  "add",  "attention", "select_first"};
   int ordinal = 0;
   for (int i = node - 1; i >= 0; --i) {
     const Node& other = graph.nodes[static_cast<std::size_t>(i)];

@@ -18,11 +18,11 @@ namespace quell {
 /// A norm, linear or embedding table. All tensors f32.
 struct Param {
   Slot slot = Slot::kNone;
-  int weights = -1;        ///< layer weights index, -1 for the whole model
-  std::string module;      ///< Hugging Face module name
-  Tensor weight, bias;     ///< undefined where the module has none
-  int tied_to = -1;        ///< parameter whose weight this one uses
-  std::string bias_name;   ///< tensor name of the bias
+  int weights = -1;       ///< layer weights index, -1 for the whole model
+  std::string module;     ///< Hugging Face module name
+  Tensor weight, bias;    ///< undefined where the module has none
+  int tied_to = -1;       ///< parameter whose weight this one uses
+  std::string bias_name;  ///< tensor name of the bias
   /// Set by quantization of a linear: codes and steps. `weight` then still holds the float (migrated) matrix, or, for a
   /// checkpoint read back, the dequantized codes.
   std::optional<QTensor> quantized;
@@ -68,15 +68,17 @@ struct Model {
 
   const Param& param_of(int node) const { return params[static_cast<std::size_t>(node_param[static_cast<std::size_t>(node)])]; }
   Param& param_of(int node) { return params[static_cast<std::size_t>(node_param[static_cast<std::size_t>(node)])]; }
-  const Tensor& weight_of(const Param& p) const { return p.tied_to >= 0 ? params[static_cast<std::size_t>(p.tied_to)].weight : p.weight; }
+  const Tensor& weight_of(const Param& p) const {
+    return p.tied_to >= 0 ? params[static_cast<std::size_t>(p.tied_to)].weight : p.weight;
+  }
   bool is_quantized() const;
   /// "layers.3.fc1", "embedding_norm", ...: for messages.
   std::string node_name(int node) const;
   const AttentionSpec& attention_of(int node) const;
 };
 
-/// Reads a checkpoint: float ones, and those that Quell or another tool wrote in the compressed-tensors `int-quantized` layout. Throws Error with
-/// file, tensor or key on anything missing, misshapen or not finite.
+/// Reads a checkpoint: float ones, and those that Quell or another tool wrote in the compressed-tensors `int-quantized` layout.
+/// Throws Error with file, tensor or key on anything missing, misshapen or not finite.
 Model load_model(const Checkpoint& checkpoint);
 
 }  // namespace quell

@@ -8,10 +8,30 @@ void append(std::vector<Step>& to, const std::vector<Step>& steps) { to.insert(t
 }  // namespace
 
 std::string slot_name(Slot slot) {
-  static constexpr const char* kNames[] = {
-      "none", "word_embeddings", "position_embeddings", "token_type_embeddings", "embedding_norm", "project_in",
-      "attention_norm", "q_proj", "k_proj", "v_proj", "out_proj", "ffn_norm", "fc1", "fc2", "gate_proj", "up_proj", "down_proj",
-      "final_norm", "project_out", "lm_head", "pooler", "classifier", "head_dense", "head_norm"};
+  static constexpr const char* kNames[] = {"none",
+                                           "word_embeddings",
+                                           "position_embeddings",
+                                           "token_type_embeddings",
+                                           "embedding_norm",
+                                           "project_in",
+                                           "attention_norm",
+                                           "q_proj",
+                                           "k_proj",
+                                           "v_proj",
+                                           "out_proj",
+                                           "ffn_norm",
+                                           "fc1",
+                                           "fc2",
+                                           "gate_proj",
+                                           "up_proj",
+                                           "down_proj",
+                                           "final_norm",
+                                           "project_out",
+                                           "lm_head",
+                                           "pooler",
+                                           "classifier",
+                                           "head_dense",
+                                           "head_norm"};
   return kNames[static_cast<int>(slot)];
 }
 
@@ -32,17 +52,21 @@ Step activation(ActivationKind kind, Value in, Value out) { return {StepKind::kA
 Step add_values(Value a, Value b, Value out) { return {StepKind::kAdd, Slot::kNone, {a, b}, out, {}}; }
 
 std::vector<Step> attention_steps(Value in) {
-  return {linear(Slot::kQProj, in, Value::kQuery), linear(Slot::kKProj, in, Value::kKey), linear(Slot::kVProj, in, Value::kValue),
+  return {linear(Slot::kQProj, in, Value::kQuery),
+          linear(Slot::kKProj, in, Value::kKey),
+          linear(Slot::kVProj, in, Value::kValue),
           {StepKind::kAttention, Slot::kNone, {Value::kQuery, Value::kKey, Value::kValue}, Value::kContext, {}},
           linear(Slot::kOutProj, Value::kContext, Value::kBranch)};
 }
 
 std::vector<Step> mlp_steps(ActivationKind kind, Value in) {
-  return {linear(Slot::kFc1, in, Value::kUp), activation(kind, Value::kUp, Value::kUp), linear(Slot::kFc2, Value::kUp, Value::kBranch)};
+  return {linear(Slot::kFc1, in, Value::kUp), activation(kind, Value::kUp, Value::kUp),
+          linear(Slot::kFc2, Value::kUp, Value::kBranch)};
 }
 
 std::vector<Step> gated_mlp_steps(ActivationKind kind, Value in) {
-  return {linear(Slot::kGateProj, in, Value::kGate), linear(Slot::kUpProj, in, Value::kUp),
+  return {linear(Slot::kGateProj, in, Value::kGate),
+          linear(Slot::kUpProj, in, Value::kUp),
           activation(kind, Value::kGate, Value::kGate),
           {StepKind::kMultiply, Slot::kNone, {Value::kGate, Value::kUp}, Value::kUp, {}},
           linear(Slot::kDownProj, Value::kUp, Value::kBranch)};
@@ -59,7 +83,8 @@ std::vector<Step> pre_norm_block(const std::vector<Step>& mlp) {
 
 std::vector<Step> post_norm_block(const std::vector<Step>& mlp) {
   std::vector<Step> block = attention_steps(Value::kHidden);
-  append(block, {add_values(Value::kHidden, Value::kBranch, Value::kHidden), norm(Slot::kAttentionNorm, Value::kHidden, Value::kHidden)});
+  append(block,
+         {add_values(Value::kHidden, Value::kBranch, Value::kHidden), norm(Slot::kAttentionNorm, Value::kHidden, Value::kHidden)});
   append(block, mlp);
   append(block, {add_values(Value::kHidden, Value::kBranch, Value::kHidden), norm(Slot::kFfnNorm, Value::kHidden, Value::kHidden)});
   return block;

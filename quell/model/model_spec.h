@@ -14,10 +14,29 @@ namespace quell {
 /// Places that weights go to. Spelled as Hugging Face does where it has one spelling.
 enum class Slot {
   kNone,
-  kWordEmbedding, kPositionEmbedding, kTokenTypeEmbedding, kEmbeddingNorm, kProjectIn,
-  kAttentionNorm, kQProj, kKProj, kVProj, kOutProj,
-  kFfnNorm, kFc1, kFc2, kGateProj, kUpProj, kDownProj,
-  kFinalNorm, kProjectOut, kLmHead, kPooler, kClassifier, kHeadDense, kHeadNorm,
+  kWordEmbedding,
+  kPositionEmbedding,
+  kTokenTypeEmbedding,
+  kEmbeddingNorm,
+  kProjectIn,
+  kAttentionNorm,
+  kQProj,
+  kKProj,
+  kVProj,
+  kOutProj,
+  kFfnNorm,
+  kFc1,
+  kFc2,
+  kGateProj,
+  kUpProj,
+  kDownProj,
+  kFinalNorm,
+  kProjectOut,
+  kLmHead,
+  kPooler,
+  kClassifier,
+  kHeadDense,
+  kHeadNorm,
 };
 std::string slot_name(Slot slot);
 

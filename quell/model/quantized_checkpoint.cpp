@@ -11,10 +11,13 @@ namespace {
 /// The group of quantization_config that describes the linears; Quell reads checkpoints with one.
 const Json& config_group(const Json& config) {
   const auto it = config.find("quantization_config");
-  require(it != config.end() && it->is_object(), ErrorCode::kInvalidInput, "integer weights without \"quantization_config\" in config.json");
+  require(it != config.end() && it->is_object(), ErrorCode::kInvalidInput,
+          "integer weights without \"quantization_config\" in config.json");
   const std::string format = json_string(*it, "format", "");
-  require(json_string(*it, "quant_method", "") == "compressed-tensors" && (format == "int-quantized" || format == "naive-quantized"),
-          ErrorCode::kUnsupported, "quantization format \"", format, "\" is not supported; Quell reads compressed-tensors int-quantized");
+  require(
+      json_string(*it, "quant_method", "") == "compressed-tensors" && (format == "int-quantized" || format == "naive-quantized"),
+      ErrorCode::kUnsupported, "quantization format \"", format,
+      "\" is not supported; Quell reads compressed-tensors int-quantized");
   const auto groups = it->find("config_groups");
   require(groups != it->end() && groups->is_object() && groups->size() == 1, ErrorCode::kUnsupported,
           "quantization_config needs exactly one config group");
@@ -23,7 +26,8 @@ const Json& config_group(const Json& config) {
 
 QuantSpec read_args(const Json& args, const char* what) {
   require(args.is_object(), ErrorCode::kInvalidInput, "quantization_config: ", what, " is missing");
-  require(json_string(args, "type", "int") == "int", ErrorCode::kUnsupported, "quantization_config: only integer types are supported");
+  require(json_string(args, "type", "int") == "int", ErrorCode::kUnsupported,
+          "quantization_config: only integer types are supported");
   QuantSpec spec;
   spec.num_bits = static_cast<int>(json_int(args, "num_bits", 2, 8));
   spec.symmetric = json_bool(args, "symmetric", true);
@@ -48,11 +52,14 @@ const Json& member(const Json& object, const char* key) {
   return it == object.end() ? kNull : *it;
 }
 
-std::string module_of(const std::string& weight_name) { return weight_name.substr(0, weight_name.size() - std::string(".weight").size()); }
+std::string module_of(const std::string& weight_name) {
+  return weight_name.substr(0, weight_name.size() - std::string(".weight").size());
+}
 
 const TensorView& need(const Checkpoint& checkpoint, const std::string& name, std::set<std::string>& used) {
   const auto it = checkpoint.tensors().find(name);
-  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensor \"", name, "\" is missing");
+  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensor \"", name,
+          "\" is missing");
   used.insert(name);
   return it->second;
 }
@@ -69,8 +76,8 @@ Tensor read_scales(const TensorView& view, const std::string& name, std::int64_t
 Tensor read_vector(const Checkpoint& checkpoint, const std::string& name, std::int64_t size) {
   const auto it = checkpoint.tensors().find(name);
   if (it == checkpoint.tensors().end()) return {};
-  require(it->second.numel() == size, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name, "\" has ", it->second.numel(),
-          " elements, expected ", size);
+  require(it->second.numel() == size, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name, "\" has ",
+          it->second.numel(), " elements, expected ", size);
   Tensor t = to_f32(it->second, name);
   t.reshape({size});
   return t;
@@ -82,12 +89,13 @@ bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight
   return checkpoint.tensors().contains(module_of(weight_name) + ".weight_scale");
 }
 
-void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape, Param& p,
-                           std::set<std::string>& used) {
+void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
+                           Param& p, std::set<std::string>& used) {
   const std::string module = module_of(weight_name);
   const TensorView& codes = need(checkpoint, weight_name, used);
-  require(codes.shape() == shape && codes.dtype() == DType::kI8, ErrorCode::kInvalidInput, checkpoint.source_of(weight_name), ": tensor \"",
-          weight_name, "\": expected I8 codes of shape ", shape.to_string(), ", found ", dtype_name(codes.dtype()), " ", codes.shape().to_string());
+  require(codes.shape() == shape && codes.dtype() == DType::kI8, ErrorCode::kInvalidInput, checkpoint.source_of(weight_name),
+          ": tensor \"", weight_name, "\": expected I8 codes of shape ", shape.to_string(), ", found ", dtype_name(codes.dtype()),
+          " ", codes.shape().to_string());
   QTensor q;
   q.spec = read_args(member(config_group(config), "weights"), "weights");
   if (q.spec.granularity == Granularity::kPerGroup) validate(q.spec, shape[1], "tensor \"" + weight_name + "\"");
@@ -133,8 +141,8 @@ ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& confi
     const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, zero, used), zero);
     require(zeros.size() == 1, ErrorCode::kInvalidInput, "tensor \"", zero, "\": expected one element");
     quant.qparams.zero_point = zeros[0] + (1 << (quant.spec.num_bits - 1));
-    require(quant.qparams.zero_point >= 0 && quant.qparams.zero_point <= quant.spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero,
-            "\": zero point ", zeros[0], " does not fit ", quant.spec.num_bits, " bits");
+    require(quant.qparams.zero_point >= 0 && quant.qparams.zero_point <= quant.spec.max_code(), ErrorCode::kInvalidInput,
+            "tensor \"", zero, "\": zero point ", zeros[0], " does not fit ", quant.spec.num_bits, " bits");
   }
   return quant;
 }
@@ -153,11 +161,15 @@ void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape,
 }
 
 Json activation_quant_to_json(const ActivationQuant& quant) {
-  return {{"num_bits", quant.spec.num_bits}, {"symmetric", quant.spec.symmetric}, {"strategy", granularity_name(quant.spec.granularity)},
-          {"dynamic", quant.spec.dynamic}, {"group_size", quant.spec.group_size},
+  return {{"num_bits", quant.spec.num_bits},
+          {"symmetric", quant.spec.symmetric},
+          {"strategy", granularity_name(quant.spec.granularity)},
+          {"dynamic", quant.spec.dynamic},
+          {"group_size", quant.spec.group_size},
           {"codes", quant.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
           {"step", quant.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
-          {"scale", quant.qparams.scale}, {"zero_point", quant.qparams.zero_point}};
+          {"scale", quant.qparams.scale},
+          {"zero_point", quant.qparams.zero_point}};
 }
 
 ActivationQuant activation_quant_from_json(const Json& json) {
@@ -187,7 +199,8 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
   if (attention.is_object())
     for (const auto& [name, points] : attention.items()) {
       AttentionQuant& quant = model.attention_quant[node_of(name)];
-      for (const auto& [key, point] : {std::pair("query", &quant.query), {"key", &quant.key}, {"value", &quant.value}, {"probs", &quant.probs}})
+      for (const auto& [key, point] :
+           {std::pair("query", &quant.query), {"key", &quant.key}, {"value", &quant.value}, {"probs", &quant.probs}})
         if (points.contains(key)) *point = activation_quant_from_json(points[key]);
     }
   for (const auto& [prefix, target] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})

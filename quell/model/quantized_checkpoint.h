@@ -1,5 +1,5 @@
-// The compressed-tensors `int-quantized` layout, read into Params (written by exporting/compressed_tensors.cpp), and Quell's own section beside
-// it: config.json key "quell", tensors "quell.*". docs/format.md describes both.
+// The compressed-tensors `int-quantized` layout, read into Params (written by exporting/compressed_tensors.cpp), and Quell's own
+// section beside it: config.json key "quell", tensors "quell.*". docs/format.md describes both.
 #pragma once
 
 #include <set>
@@ -8,15 +8,15 @@
 
 namespace quell {
 
-inline constexpr const char* kQuellKey = "quell";            ///< top-level key of config.json
-inline constexpr const char* kAddedPrefix = "quell.added.";  ///< + module + ".weight" or ".bias"
+inline constexpr const char* kQuellKey = "quell";                  ///< top-level key of config.json
+inline constexpr const char* kAddedPrefix = "quell.added.";        ///< + module + ".weight" or ".bias"
 inline constexpr const char* kRestorePrefix = "quell.restore.";    ///< + node + ".scale" or ".shift"
 inline constexpr const char* kExplicitPrefix = "quell.explicit.";  ///< likewise
 
 /// Whether `weight_name` ("...weight") holds integer codes with scales beside it.
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name);
-void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape, Param& p,
-                           std::set<std::string>& used);
+void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
+                           Param& p, std::set<std::string>& used);
 ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name,
                                  std::set<std::string>& used);
 void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p, std::set<std::string>& used);

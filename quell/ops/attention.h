@@ -23,12 +23,13 @@ struct AttentionShape {
 /// them. Called from several threads, each index once.
 using ProbsHook = std::function<void(std::int64_t index, std::span<float> probs)>;
 
-/// q: [B*N, num_heads*head_dim], k and v: [B*N, num_kv_heads*head_dim], mask: B*N of 0 and 1 (keys to attend to), out as q. A row without
-/// any key to attend to spreads evenly over all, as the reference implementation's finite mask does.
+/// q: [B*N, num_heads*head_dim], k and v: [B*N, num_kv_heads*head_dim], mask: B*N of 0 and 1 (keys to attend to), out as q. A row
+/// without any key to attend to spreads evenly over all, as the reference implementation's finite mask does.
 void attention(const AttentionShape& shape, const TensorView& q, const TensorView& k, const TensorView& v,
                std::span<const std::int32_t> mask, TensorSpan out, const ProbsHook& hook, ExecContext& ctx);
 
-/// Rotates pairs (i, i + head_dim/2) of every head of x[T, heads*head_dim] by positions[t] * inv_freq[i]; cosines and sines times `amplitude`.
+/// Rotates pairs (i, i + head_dim/2) of every head of x[T, heads*head_dim] by positions[t] * inv_freq[i]; cosines and sines times
+/// `amplitude`.
 void rotate(TensorSpan x, std::int64_t head_dim, std::span<const std::int32_t> positions, std::span<const float> inv_freq,
             float amplitude, ExecContext& ctx);
 

@@ -7,8 +7,8 @@ namespace quell {
 
 void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y, ExecContext& ctx) {
   const std::int64_t m = x.rows(), k = x.cols(), n = w.rows();
-  require(w.cols() == k && y.rows() == m && y.cols() == n, ErrorCode::kInvalidInput, "linear: shapes ", x.shape().to_string(), " x ",
-          w.shape().to_string(), "^T -> ", y.shape().to_string(), " do not fit");
+  require(w.cols() == k && y.rows() == m && y.cols() == n, ErrorCode::kInvalidInput, "linear: shapes ", x.shape().to_string(),
+          " x ", w.shape().to_string(), "^T -> ", y.shape().to_string(), " do not fit");
   const std::int64_t chunk = m >= 1024 ? 256 : 64;
   ctx.pool.parallel_for(m, chunk, [&](std::int64_t begin, std::int64_t end) {
     kernels::sgemm(end - begin, n, k, 1.0F, x.row(begin), k, w.f32().data(), k, true, y.row(begin), n);

@@ -1,5 +1,5 @@
-// y = s_x s_w[j] (acc + c[j]) + b[j]. Codes are held as the kernels want them: activations u8 (signed codes + 128), weights s8 (unsigned
-// codes - 128); zero points move along, so the integers are the same.
+// y = s_x s_w[j] (acc + c[j]) + b[j]. Codes are held as the kernels want them: activations u8 (signed codes + 128), weights s8
+// (unsigned codes - 128); zero points move along, so the integers are the same.
 #include <algorithm>
 #include <limits>
 
@@ -52,8 +52,9 @@ class IntegerLinear final : public LinearOp {
       std::vector<std::int32_t> sums(static_cast<std::size_t>(m));
       for (std::int64_t i = 0; i < m; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        steps[at] = input_.spec.dynamic ? calculate_qparams(range_of({x.row(begin + i), static_cast<std::size_t>(k_)}, "activation"), input_.spec)
-                                        : input_.qparams;
+        steps[at] = input_.spec.dynamic
+                        ? calculate_qparams(range_of({x.row(begin + i), static_cast<std::size_t>(k_)}, "activation"), input_.spec)
+                        : input_.qparams;
         const auto zero = static_cast<float>(steps[at].zero_point);
         sums[at] = quantize_(x.row(begin + i), k_,
                              {1.0F / steps[at].scale, zero, static_cast<float>(input_.spec.min_code()),
@@ -76,8 +77,10 @@ class IntegerLinear final : public LinearOp {
 
  private:
   void check(const QTensor& weight) const {
-    require(weight.spec.granularity != Granularity::kPerGroup && input_.spec.granularity != Granularity::kPerGroup, ErrorCode::kUnsupported,
-            "per-group quantization runs simulated only; use --engine simulated, or per-channel weights and per-tensor or per-token activations");
+    require(weight.spec.granularity != Granularity::kPerGroup && input_.spec.granularity != Granularity::kPerGroup,
+            ErrorCode::kUnsupported,
+            "per-group quantization runs simulated only; use --engine simulated, or per-channel weights and per-tensor or "
+            "per-token activations");
     require(!input_.spec.dynamic || input_.spec.granularity == Granularity::kPerToken, ErrorCode::kUnsupported,
             "dynamic activations per ", granularity_name(input_.spec.granularity), " have no integer kernel; use per token");
     // |acc| and its corrections must fit in int32: K * 255 * 255 each.

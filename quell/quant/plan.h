@@ -1,5 +1,5 @@
-// What a compression pass wants changed, as a value: it can be printed, tested, saved and replayed. Nodes and values are those of the model's
-// graph. compress/apply.cpp is the only code that carries a plan out.
+// What a compression pass wants changed, as a value: it can be printed, tested, saved and replayed. Nodes and values are those of
+// the model's graph. compress/apply.cpp is the only code that carries a plan out.
 #pragma once
 
 #include <string>

@@ -45,14 +45,16 @@ struct StepAndZero {
   std::int32_t zero_point = 0;
 };
 
-/// Step and zero point of a range, which is first widened to contain 0. All in f32 as the reference computes it; the step is at least 2^-23
-/// (kMaxCode) or 1e-8 (kHalfRange).
+/// Step and zero point of a range, which is first widened to contain 0. All in f32 as the reference computes it; the step is at
+/// least 2^-23 (kMaxCode) or 1e-8 (kHalfRange).
 StepAndZero calculate_qparams(Range range, const QuantSpec& spec);
 
 /// Values of a quantizer; scale: f32, zero_point: int32, both [groups].
 struct QParams {
   Tensor scale, zero_point;
-  StepAndZero at(std::int64_t i) const { return {scale.f32()[static_cast<std::size_t>(i)], zero_point.as<std::int32_t>()[static_cast<std::size_t>(i)]}; }
+  StepAndZero at(std::int64_t i) const {
+    return {scale.f32()[static_cast<std::size_t>(i)], zero_point.as<std::int32_t>()[static_cast<std::size_t>(i)]};
+  }
 };
 
 /// A quantized matrix. codes: int16 [rows, cols] (holds every code of up to 8 bits, signed or not).

@@ -38,7 +38,8 @@ Range range_of(std::span<const float> values, std::string_view what) {
   return finite_range(values.data(), static_cast<std::int64_t>(values.size()));
 }
 
-void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding, std::span<float> out) {
+void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding,
+                   std::span<float> out) {
   const auto zero = static_cast<float>(qparams.zero_point), low = static_cast<float>(spec.min_code()),
              high = static_cast<float>(spec.max_code());
   const float scale = qparams.scale, inv = 1.0F / scale;
@@ -51,7 +52,8 @@ void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const 
   }
 }
 
-void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y, ExecContext& ctx) {
+void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y,
+                               ExecContext& ctx) {
   const std::span<const float> in = x.f32();
   const std::span<float> out = y.f32();
   const std::int64_t size = quant.spec.dynamic ? group_elements(x.numel(), x.cols(), quant.spec) : x.cols();
@@ -61,7 +63,8 @@ void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant
     for (std::int64_t g = begin; g < end; ++g) {
       const auto part = in.subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size));
       const StepAndZero qp = quant.spec.dynamic ? calculate_qparams(finite_range(part.data(), size), quant.spec) : quant.qparams;
-      fake_quantize(part, qp, quant.spec, rounding, out.subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
+      fake_quantize(part, qp, quant.spec, rounding,
+                    out.subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
     }
   });
 }
@@ -111,13 +114,14 @@ Tensor dequantize(const QTensor& q) {
 
 void fake_quantize_weight(const TensorView& w, const QuantSpec& spec, TensorSpan out, ExecContext& ctx) {
   const std::int64_t groups = num_groups(w, spec), size = groups ? w.numel() / groups : 0;
-  ctx.pool.parallel_for(groups, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(size, 1)), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t g = begin; g < end; ++g) {
-      const std::span<const float> part(w.f32().data() + g * size, static_cast<std::size_t>(size));
-      fake_quantize(part, calculate_qparams(finite_range(part.data(), size), spec), spec, Rounding::kDivide,
-                    out.f32().subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
-    }
-  });
+  ctx.pool.parallel_for(groups, std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(size, 1)),
+                        [&](std::int64_t begin, std::int64_t end) {
+                          for (std::int64_t g = begin; g < end; ++g) {
+                            const std::span<const float> part(w.f32().data() + g * size, static_cast<std::size_t>(size));
+                            fake_quantize(part, calculate_qparams(finite_range(part.data(), size), spec), spec, Rounding::kDivide,
+                                          out.f32().subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
+                          }
+                        });
 }
 
 }  // namespace quell

@@ -1,5 +1,5 @@
-// Quantize, dequantize and fake-quantize. Two forms of the same rule: calibration and search divide, rne(x / s) + z, as the reference
-// does; both execution engines multiply, rne(x * (1/s)) + z. They differ on ties only.
+// Quantize, dequantize and fake-quantize. Two forms of the same rule: calibration and search divide, rne(x / s) + z, as the
+// reference does; both execution engines multiply, rne(x * (1/s)) + z. They differ on ties only.
 #pragma once
 
 #include "quell/base/exec_context.h"
@@ -11,10 +11,12 @@ namespace quell {
 Range range_of(std::span<const float> values, std::string_view what);
 
 /// out = dequantize(quantize(in)) with one step; in and out may be the same.
-void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding, std::span<float> out);
+void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding,
+                   std::span<float> out);
 
 /// Matrix x[T,C] with static parameters or, for a dynamic spec, fresh ones per tensor, token or group.
-void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y, ExecContext& ctx);
+void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y,
+                               ExecContext& ctx);
 
 /// Number of quantization groups of w[N,K]: 1, N or N*K/group_size; elements of a group are consecutive.
 std::int64_t num_groups(const TensorView& w, const QuantSpec& spec);

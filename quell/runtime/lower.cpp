@@ -10,7 +10,8 @@ std::unique_ptr<LinearOp> lower_linear(const Model& model, int node, ExecContext
   const Param& p = model.param_of(node);
   if (!p.quantized) return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
   const auto input = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node)].in[0]);
-  require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node), ": quantized weights without an input quantizer");
+  require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node),
+          ": quantized weights without an input quantizer");
   try {
     return make_integer_linear(*p.quantized, p.bias, input->second, ctx.isa, false);
   } catch (const Error& e) {
@@ -28,7 +29,8 @@ OpTable lower_all(const Model& model, ExecContext& ctx) {
 }  // namespace
 
 std::unique_ptr<ForwardModel> lower(const Model& model, ExecContext& ctx) {
-  require(model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": holds no quantized weights; run `quell quantize` first, or use --engine float");
+  require(model.is_quantized(), ErrorCode::kUsage, model.dir.string(),
+          ": holds no quantized weights; run `quell quantize` first, or use --engine float");
   return make_step_model(model, lower_all(model, ctx), true);
 }
 

@@ -9,8 +9,9 @@
 
 namespace quell {
 
-/// The integer engine: quantized linears run as exact integer products, everything else as in the float model. Keeps a reference to `model`.
-/// Throws Error(kUnsupported) naming the linear when its scheme has no integer kernel, and Error(kUsage) when nothing is quantized.
+/// The integer engine: quantized linears run as exact integer products, everything else as in the float model. Keeps a reference to
+/// `model`. Throws Error(kUnsupported) naming the linear when its scheme has no integer kernel, and Error(kUsage) when nothing is
+/// quantized.
 std::unique_ptr<ForwardModel> lower(const Model& model, ExecContext& ctx);
 
 struct LoweredLinear {

@@ -11,8 +11,8 @@ struct Row {
   std::size_t size;
   std::string_view name;
 };
-constexpr Row kRows[] = {{DType::kF64, 8, "F64"}, {DType::kF32, 4, "F32"},   {DType::kF16, 2, "F16"}, {DType::kBF16, 2, "BF16"},
-                         {DType::kI64, 8, "I64"}, {DType::kI32, 4, "I32"},   {DType::kI16, 2, "I16"}, {DType::kI8, 1, "I8"},
+constexpr Row kRows[] = {{DType::kF64, 8, "F64"}, {DType::kF32, 4, "F32"},  {DType::kF16, 2, "F16"}, {DType::kBF16, 2, "BF16"},
+                         {DType::kI64, 8, "I64"}, {DType::kI32, 4, "I32"},  {DType::kI16, 2, "I16"}, {DType::kI8, 1, "I8"},
                          {DType::kU8, 1, "U8"},   {DType::kBool, 1, "BOOL"}};
 }  // namespace
 
@@ -47,8 +47,8 @@ std::uint16_t f32_to_f16(float value) {
   if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7e00U);
   if (magnitude >= 65520.0F) return static_cast<std::uint16_t>(sign | 0x7c00U);
   int exponent = 0;
-  std::frexp(magnitude, &exponent);                  // magnitude = m * 2^exponent, m in [0.5, 1)
-  const int ulp = std::max(exponent - 11, -24);      // exponent of the last kept bit
+  std::frexp(magnitude, &exponent);              // magnitude = m * 2^exponent, m in [0.5, 1)
+  const int ulp = std::max(exponent - 11, -24);  // exponent of the last kept bit
   const double steps = std::nearbyint(std::ldexp(static_cast<double>(magnitude), -ulp));
   const double rounded = std::ldexp(steps, ulp);
   if (rounded < 0x1.0p-14) return static_cast<std::uint16_t>(sign | static_cast<unsigned>(std::ldexp(rounded, 24)));

@@ -42,8 +42,8 @@ ScratchDir::~ScratchDir() {
 
 CommandResult run_quell(const std::string& arguments, const std::string& environment) {
   const ScratchDir scratch;
-  const std::string command = environment + " timeout 600 '" QUELL_COMMAND "' " + arguments + " >'" + (scratch / "out").string() + "' 2>'" +
-                              (scratch / "err").string() + "' </dev/null";
+  const std::string command = environment + " timeout 600 '" QUELL_COMMAND "' " + arguments + " >'" + (scratch / "out").string() +
+                              "' 2>'" + (scratch / "err").string() + "' </dev/null";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(scratch / "out"), slurp(scratch / "err")};
 }

@@ -9,7 +9,8 @@
 
 namespace quell::testing {
 
-/// `relative` under $QUELL_DATA (default ../shared beside the checkout), else, for "golden/...", the selection in tests/golden. Empty when absent.
+/// `relative` under $QUELL_DATA (default ../shared beside the checkout), else, for "golden/...", the selection in tests/golden.
+/// Empty when absent.
 std::filesystem::path find_data(const std::string& relative);
 
 /// A directory of its own, removed at the end.
@@ -31,8 +32,8 @@ struct CommandResult {
 /// Runs the command `quell` with `arguments` (shell syntax), at most 10 minutes.
 CommandResult run_quell(const std::string& arguments, const std::string& environment = "");
 
-#define QUELL_NEED_DATA(variable, relative)                                                                  \
-  const std::filesystem::path variable = ::quell::testing::find_data(relative);                              \
+#define QUELL_NEED_DATA(variable, relative)                                     \
+  const std::filesystem::path variable = ::quell::testing::find_data(relative); \
   if (variable.empty()) GTEST_SKIP() << relative << " is not there; set QUELL_DATA to the directory that holds it"
 
 }  // namespace quell::testing

@@ -1,13 +1,13 @@
-// Outlier Suppression+ (Wei et al., EMNLP 2023; docs/numerics.md): channel-wise shift and scale of what norms hand to linears, migrated into
-// both. Inputs: the site's activations behind quantized predecessors. Output: one ShiftScale a site.
+// Outlier Suppression+ (Wei et al., EMNLP 2023; docs/numerics.md): channel-wise shift and scale of what norms hand to linears,
+// migrated into both. Inputs: the site's activations behind quantized predecessors. Output: one ShiftScale a site.
 //   shift_j = (max_j + min_j) / 2 where biases can take it;   s_j by the threshold search of os_plus_search.h.
 #include <algorithm>
 
+#include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/pass.h"
-#include "quell/base/log.h"
-#include "quell/base/error.h"
 
 namespace quell {
 namespace {
@@ -41,14 +41,16 @@ class OsPlus final : public Pass {
       OsPlusResult result = search_threshold(problem, ctx);
       if (result.best >= 0)
         log(LogLevel::kDebug, str(site.name, ": threshold ", result.thresholds[static_cast<std::size_t>(result.best)], " of ",
-                                  result.thresholds.front(), ", loss ", result.losses[static_cast<std::size_t>(result.best)], " of ", result.losses.front()));
+                                  result.thresholds.front(), ", loss ", result.losses[static_cast<std::size_t>(result.best)],
+                                  " of ", result.losses.front()));
       scale = std::move(result.scale);
     } else {
       scale = Tensor::f32({problem.weight.cols()});
       std::fill(scale.f32().begin(), scale.f32().end(), 1.0F);
     }
     Plan plan;
-    plan.push_back(ShiftScale{site.value, site.producer, site.producer_node, site.linears, site.residual, std::move(scale), std::move(shift)});
+    plan.push_back(
+        ShiftScale{site.value, site.producer, site.producer_node, site.linears, site.residual, std::move(scale), std::move(shift)});
     return plan;
   }
 
@@ -56,11 +58,13 @@ class OsPlus final : public Pass {
   /// The linears must be of a kind that the loss is defined for, and be quantized.
   bool applies(const Site& site) const {
     if (site.producer == ProducerKind::kNone || site.kind == SiteKind::kPlain) return false;
-    const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(), [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
+    const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(),
+                                           [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
     if (!any_quantized) return false;
     const Param* rows = site.producer == ProducerKind::kLinearRows ? &site.model->param_of(site.producer_node) : nullptr;
     if (rows && rows->quantized && rows->quantized->spec.granularity == Granularity::kPerTensor) {
-      log(LogLevel::kWarning, site.name + ": left as it is, since its producer " + rows->module + " has one step for the whole tensor");
+      log(LogLevel::kWarning,
+          site.name + ": left as it is, since its producer " + rows->module + " has one step for the whole tensor");
       return false;
     }
     return true;
@@ -102,7 +106,8 @@ class OsPlus final : public Pass {
       if (!p.attention.rotary_inv_freq.empty())
         for (const TokenBatch* batch : activations.batches) p.positions.push_back(position_ids(model.spec, *batch));
     }
-    if (site.kind == SiteKind::kGatedMlp) p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
+    if (site.kind == SiteKind::kGatedMlp)
+      p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
     return p;
   }
 

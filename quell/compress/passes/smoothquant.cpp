@@ -1,5 +1,6 @@
 // SmoothQuant (Xiao et al. 2023): s_j = max|X_j|^alpha / max|W_j|^(1-alpha) at every norm that feeds linears; scale only.
-// Inputs: channel extrema over all batches. Output: one ShiftScale a site. For models with post-norms the residual branch is restored, as for OS+.
+// Inputs: channel extrema over all batches. Output: one ShiftScale a site. For models with post-norms the residual branch is
+// restored, as for OS+.
 #include <algorithm>
 #include <cmath>
 
@@ -28,7 +29,8 @@ class SmoothQuant final : public Pass {
       scale.f32()[j] = static_cast<float>(std::max(std::pow(x, alpha_) / std::pow(w, 1 - alpha_), kFloor));
     }
     Plan plan;
-    plan.push_back(ShiftScale{site.value, site.producer, site.producer_node, site.linears, site.residual, std::move(scale), Tensor()});
+    plan.push_back(
+        ShiftScale{site.value, site.producer, site.producer_node, site.linears, site.residual, std::move(scale), Tensor()});
     return plan;
   }
 

@@ -22,8 +22,8 @@ Problem make_problem(std::int64_t m, std::int64_t n, std::int64_t k, int max_x, 
   p.x.assign(static_cast<std::size_t>(m * p.ldx), 0);
   for (std::int64_t i = 0; i < m; ++i)
     for (std::int64_t j = 0; j < k; ++j)
-      p.x[static_cast<std::size_t>(i * p.ldx + j)] =
-          static_cast<std::uint8_t>(rng.below(3) == 0 ? static_cast<std::uint64_t>(max_x) : rng.below(static_cast<std::uint64_t>(max_x) + 1));
+      p.x[static_cast<std::size_t>(i * p.ldx + j)] = static_cast<std::uint8_t>(
+          rng.below(3) == 0 ? static_cast<std::uint64_t>(max_x) : rng.below(static_cast<std::uint64_t>(max_x) + 1));
   p.w.resize(static_cast<std::size_t>(n * k));
   for (auto& code : p.w) {
     const int magnitude = rng.below(3) == 0 ? max_w : static_cast<int>(rng.below(static_cast<std::uint64_t>(max_w) + 1));
@@ -63,7 +63,8 @@ TEST(GemmU8S8, Avx512VnniEmulated) { check(vnni_gemm<EmulatedVnni>, 255 * 128); 
 
 class Native : public testing::TestWithParam<GemmU8S8Kernel> {};
 TEST_P(Native, EqualsNaiveSum) {
-  if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa) << "; the emulated test ran";
+  if (!cpu_supports(GetParam().isa))
+    GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa) << "; the emulated test ran";
   check(GetParam().run, GetParam().max_product);
 }
 INSTANTIATE_TEST_SUITE_P(GemmU8S8, Native, testing::ValuesIn(gemm_u8s8_kernels().begin(), gemm_u8s8_kernels().end()),

@@ -7,8 +7,8 @@
 
 namespace quell::kernels {
 
-/// Writes `n` codes to `out` and returns their sum. `offset` is added to every stored code (it turns signed codes into u8); `min_code` and
-/// `max_code` bound the code before the offset.
+/// Writes `n` codes to `out` and returns their sum. `offset` is added to every stored code (it turns signed codes into u8);
+/// `min_code` and `max_code` bound the code before the offset.
 struct QuantizeU8Args {
   float inv_scale;
   float zero_point, min_code, max_code, offset;  ///< integers held in f32

@@ -24,8 +24,10 @@ ModelSpec read_spec(const Json& config) {
   s.pad_token_id = static_cast<std::int32_t>(json_int(config, "pad_token_id", 0, kMaxDim, 0));
   s.norm_eps = json_number(config, "layer_norm_eps", 1e-12);
   const std::string positions = json_string(config, "position_embedding_type", "absolute");
-  require(positions == "absolute", ErrorCode::kUnsupported, "key \"position_embedding_type\": \"", positions, "\" is not supported");
-  require(!json_bool(config, "is_decoder", false), ErrorCode::kUnsupported, "key \"is_decoder\": BERT as a decoder is not supported");
+  require(positions == "absolute", ErrorCode::kUnsupported, "key \"position_embedding_type\": \"", positions,
+          "\" is not supported");
+  require(!json_bool(config, "is_decoder", false), ErrorCode::kUnsupported,
+          "key \"is_decoder\": BERT as a decoder is not supported");
 
   AttentionSpec attention;
   attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, s.hidden_size);
@@ -36,9 +38,12 @@ ModelSpec read_spec(const Json& config) {
 
   const ActivationKind act = read_activation(config, "hidden_act", "gelu");
   Stack stack;
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),       embedding(Slot::kTokenTypeEmbedding, Value::kEmbedded),
-                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden), embedding(Slot::kPositionEmbedding, Value::kEmbedded),
-                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden), norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
+  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),
+                    embedding(Slot::kTokenTypeEmbedding, Value::kEmbedded),
+                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
+                    embedding(Slot::kPositionEmbedding, Value::kEmbedded),
+                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
+                    norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
   stack.block = post_norm_block(mlp_steps(act, Value::kHidden));
   stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
   s.stacks.push_back(std::move(stack));

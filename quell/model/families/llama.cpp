@@ -25,8 +25,8 @@ ModelSpec read_spec(const Json& config) {
   AttentionSpec attention;
   attention.num_heads = json_int(config, "num_attention_heads", 1, s.hidden_size);
   attention.num_kv_heads = json_int(config, "num_key_value_heads", 1, attention.num_heads, attention.num_heads);
-  require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput, "key \"num_key_value_heads\": ",
-          attention.num_kv_heads, " does not divide num_attention_heads ", attention.num_heads);
+  require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput,
+          "key \"num_key_value_heads\": ", attention.num_kv_heads, " does not divide num_attention_heads ", attention.num_heads);
   require(s.hidden_size % attention.num_heads == 0 || config.contains("head_dim"), ErrorCode::kInvalidInput,
           "key \"num_attention_heads\": ", attention.num_heads, " does not divide hidden_size ", s.hidden_size);
   attention.head_dim = json_int(config, "head_dim", 1, kMaxDim, s.hidden_size / attention.num_heads);

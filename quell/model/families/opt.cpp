@@ -1,4 +1,5 @@
-// OPT (Zhang et al. 2022): pre-norm decoder with learned positions; OPT-350m is post-norm with projections around a narrower embedding.
+// OPT (Zhang et al. 2022): pre-norm decoder with learned positions; OPT-350m is post-norm with projections around a narrower
+// embedding.
 #include <cmath>
 
 #include "quell/base/error.h"

@@ -18,8 +18,8 @@ class Observer {
   virtual Range range() const = 0;
 };
 
-/// "minmax": over all batches. "avg_minmax": mean of the batch minima and of the batch maxima. "ema_minmax": v <- 0.9 v + 0.1 batch,
-/// starting from the first batch. Throws Error(kUsage) on another name.
+/// "minmax": over all batches. "avg_minmax": mean of the batch minima and of the batch maxima. "ema_minmax": v <- 0.9 v + 0.1
+/// batch, starting from the first batch. Throws Error(kUsage) on another name.
 std::unique_ptr<Observer> make_observer(const std::string& name);
 std::vector<std::string> observer_names();
 

@@ -39,8 +39,8 @@ std::vector<std::string> split_tabs(const std::string& line) {
 double parse_label(const std::string& text, const std::string& where) {
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(ec == std::errc() && end == text.data() + text.size() && std::isfinite(value), ErrorCode::kInvalidInput, where, ": label \"",
-          text, "\" is not a number");
+  require(ec == std::errc() && end == text.data() + text.size() && std::isfinite(value), ErrorCode::kInvalidInput, where,
+          ": label \"", text, "\" is not a number");
   return value;
 }
 
@@ -64,14 +64,17 @@ class Columns {
     };
     const auto need = [&](const std::string& name) {
       const auto at = locate(name);
-      require(at.has_value(), ErrorCode::kInvalidInput, source, ": no column \"", name, "\" in the header; columns may also be numbers from 1");
+      require(at.has_value(), ErrorCode::kInvalidInput, source, ": no column \"", name,
+              "\" in the header; columns may also be numbers from 1");
       return *at;
     };
     if (!choice.text.empty()) {
       for (const std::string& name : choice.text) text.push_back(need(name));
     } else {
-      for (const auto& usual : {std::vector<std::string>{"text", "text_pair"}, {"sentence1", "sentence2"}, {"text"}, {"sentence"}}) {
-        if (!text.empty() || !std::all_of(usual.begin(), usual.end(), [&](const auto& n) { return locate(n).has_value(); })) continue;
+      for (const auto& usual :
+           {std::vector<std::string>{"text", "text_pair"}, {"sentence1", "sentence2"}, {"text"}, {"sentence"}}) {
+        if (!text.empty() || !std::all_of(usual.begin(), usual.end(), [&](const auto& n) { return locate(n).has_value(); }))
+          continue;
         for (const std::string& name : usual) text.push_back(*locate(name));
       }
       require(!text.empty(), ErrorCode::kInvalidInput, source, ": no column named text or sentence; choose with --text-column");
@@ -112,8 +115,8 @@ std::vector<std::int32_t> read_ids(const Json& array, const std::string& where) 
   require(array.is_array(), ErrorCode::kInvalidInput, where, ": input_ids is not an array");
   std::vector<std::int32_t> ids;
   for (const Json& id : array) {
-    require(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < (1 << 30), ErrorCode::kInvalidInput, where,
-            ": input_ids holds ", id.dump());
+    require(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < (1 << 30), ErrorCode::kInvalidInput,
+            where, ": input_ids holds ", id.dump());
     ids.push_back(id.get<std::int32_t>());
   }
   return ids;
@@ -151,14 +154,17 @@ void read_jsonl(const std::string& text, const ColumnChoice& choice, Dataset& da
 void read_safetensors_rows(const fs::path& path, Dataset& data) {
   const SafetensorsFile file(path);
   const TensorView& view = file.at("input_ids");
-  require(view.shape().rank() == 1 || view.shape().rank() == 2, ErrorCode::kInvalidInput, data.source, ": input_ids must be [rows, length]");
+  require(view.shape().rank() == 1 || view.shape().rank() == 2, ErrorCode::kInvalidInput, data.source,
+          ": input_ids must be [rows, length]");
   const std::vector<std::int32_t> ids = to_i32(view, "input_ids");
   const auto optional = [&](const char* name) {
     if (!file.has(name)) return std::vector<std::int32_t>();
-    require(file.at(name).shape() == view.shape(), ErrorCode::kInvalidInput, data.source, ": ", name, " and input_ids differ in shape");
+    require(file.at(name).shape() == view.shape(), ErrorCode::kInvalidInput, data.source, ": ", name,
+            " and input_ids differ in shape");
     return to_i32(file.at(name), name);
   };
-  const std::vector<std::int32_t> mask = optional("attention_mask"), types = optional("token_type_ids"), labels = optional("labels");
+  const std::vector<std::int32_t> mask = optional("attention_mask"), types = optional("token_type_ids"),
+                                  labels = optional("labels");
   const auto length = static_cast<std::size_t>(view.cols());
   for (std::size_t r = 0; r < static_cast<std::size_t>(view.rows()); ++r) {
     Example e;
@@ -183,7 +189,8 @@ Dataset read_dataset(const fs::path& path, const ColumnChoice& columns) {
     read_safetensors_rows(path, data);
   } else if (extension == ".u16") {
     const MappedFile file(path);
-    require(file.bytes().size() % 2 == 0, ErrorCode::kInvalidInput, data.source, ": an odd number of bytes; expected 16-bit token ids");
+    require(file.bytes().size() % 2 == 0, ErrorCode::kInvalidInput, data.source,
+            ": an odd number of bytes; expected 16-bit token ids");
     data.stream.resize(file.bytes().size() / 2);
     for (std::size_t i = 0; i < data.stream.size(); ++i) {
       std::uint16_t id = 0;
@@ -207,7 +214,8 @@ Dataset read_dataset(const fs::path& path, const ColumnChoice& columns) {
   return data;
 }
 
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode, std::int64_t max_length) {
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
+                                             std::int64_t max_length) {
   std::vector<TokenSequence> out;
   for (const Example& e : data.examples) {
     if (e.texts.empty()) {

@@ -44,6 +44,7 @@ enum class PairMode { kSeparate, kPair };  ///< two sentences (embeddings), or o
 
 /// Tokens of every example (`kSeparate`: of every text, in order). `tokenizer` may be null when the data holds ids; throws
 /// Error(kInvalidInput) when it is needed. `max_length` 0: unlimited.
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode, std::int64_t max_length);
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
+                                             std::int64_t max_length);
 
 }  // namespace quell

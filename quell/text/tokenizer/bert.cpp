@@ -11,7 +11,10 @@ namespace {
 class BertNormalizer final : public Normalizer {
  public:
   BertNormalizer(bool clean_text, bool handle_chinese_chars, bool strip_accents, bool lowercase)
-      : clean_text_(clean_text), handle_chinese_chars_(handle_chinese_chars), strip_accents_(strip_accents), lowercase_(lowercase) {}
+      : clean_text_(clean_text),
+        handle_chinese_chars_(handle_chinese_chars),
+        strip_accents_(strip_accents),
+        lowercase_(lowercase) {}
 
   std::u32string apply(std::u32string_view text) const override {
     std::u32string out;
@@ -130,8 +133,8 @@ class WordPieceDecoder final : public Decoder {
       if (i > 0) token = token.starts_with(prefix_) ? token.substr(prefix_.size()) : " " + token;
       if (cleanup_) {
         static constexpr std::pair<const char*, const char*> kRules[] = {
-            {" .", "."},     {" ?", "?"},     {" !", "!"},         {" ,", ","},     {" ' ", "'"},    {" n't", "n't"},
-            {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+            {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+            {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
         for (const auto& [from, to] : kRules) replace_all(token, from, to);
       }
       out += token;

@@ -51,7 +51,8 @@ class Regex {
     const auto* p = reinterpret_cast<const OnigUChar*>(pattern.data());
     OnigErrorInfo info;
     const int status = onig_new(&regex_, p, p + pattern.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
-    require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern, " does not compile (Oniguruma ", status, ")");
+    require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern, " does not compile (Oniguruma ",
+            status, ")");
   }
   ~Regex() { onig_free(regex_); }
   Regex(const Regex&) = delete;

@@ -34,7 +34,8 @@ std::unique_ptr<Normalizer> read_normalizer(const Json& json) {
 std::unique_ptr<PreTokenizer> read_pre_tokenizer(const Json& json) {
   const std::string type = json.is_null() ? "null" : type_of(json);
   if (type == "BertPreTokenizer") return make_bert_pre_tokenizer();
-  if (type == "ByteLevel") return make_byte_level_pre_tokenizer(json_bool(json, "add_prefix_space", true), json_bool(json, "use_regex", true));
+  if (type == "ByteLevel")
+    return make_byte_level_pre_tokenizer(json_bool(json, "add_prefix_space", true), json_bool(json, "use_regex", true));
   refuse("pre_tokenizer", type);
 }
 
@@ -71,7 +72,8 @@ std::vector<PostProcessor::Piece> read_template(const Json& pieces, const Json& 
       p.sequence = id == "A" ? 0 : 1;
     } else {
       const Json& ids = member(member(specials, id.c_str()), "ids");
-      require(ids.is_array(), ErrorCode::kInvalidInput, "tokenizer: template needs special token \"", id, "\", which special_tokens lacks");
+      require(ids.is_array(), ErrorCode::kInvalidInput, "tokenizer: template needs special token \"", id,
+              "\", which special_tokens lacks");
       for (const Json& value : ids) {
         require(value.is_number_integer(), ErrorCode::kInvalidInput, "tokenizer: special token ids must be integers");
         p.ids.push_back(value.get<std::int32_t>());
@@ -174,8 +176,11 @@ Tokenizer Tokenizer::from_word_piece_files(const fs::path& dir, const Json& conf
   t.model_ = make_word_piece(vocab, special_token(config, "unk_token", "[UNK]"), "##", 100);
   t.decoder_ = make_word_piece_decoder("##", true);
   std::map<std::string, std::int32_t> specials;
-  for (const auto& [key, fallback] :
-       {std::pair("pad_token", "[PAD]"), {"unk_token", "[UNK]"}, {"cls_token", "[CLS]"}, {"sep_token", "[SEP]"}, {"mask_token", "[MASK]"}}) {
+  for (const auto& [key, fallback] : {std::pair("pad_token", "[PAD]"),
+                                      {"unk_token", "[UNK]"},
+                                      {"cls_token", "[CLS]"},
+                                      {"sep_token", "[SEP]"},
+                                      {"mask_token", "[MASK]"}}) {
     const std::string token = special_token(config, key, fallback);
     const auto token_id = t.model_->id_of(token);
     if (!token_id) continue;
@@ -215,7 +220,8 @@ Tokenizer Tokenizer::from_bpe_files(const fs::path& dir, const Json& config) {
   if (json_bool(config, "add_bos_token", false)) {
     const std::string bos = special_token(config, "bos_token", "<|endoftext|>");
     const auto id = t.model_->id_of(bos);
-    require(id.has_value(), ErrorCode::kInvalidInput, (dir / "vocab.json").string(), ": bos token \"", bos, "\" is not in the vocabulary");
+    require(id.has_value(), ErrorCode::kInvalidInput, (dir / "vocab.json").string(), ": bos token \"", bos,
+            "\" is not in the vocabulary");
     t.post_processor_.single = {{-1, 0, {*id}}, {0, 0, {}}};
     t.post_processor_.pair = {{-1, 0, {*id}}, {0, 0, {}}, {-1, 0, {*id}}, {1, 0, {}}};
   }
@@ -225,15 +231,18 @@ Tokenizer Tokenizer::from_bpe_files(const fs::path& dir, const Json& config) {
 
 Tokenizer Tokenizer::open(const fs::path& dir) {
   std::error_code ec;
-  if (fs::exists(dir / "tokenizer.json", ec)) return from_json(read_json_file(dir / "tokenizer.json"), (dir / "tokenizer.json").string());
-  const Json config = fs::exists(dir / "tokenizer_config.json", ec) ? read_json_file(dir / "tokenizer_config.json") : Json::object();
+  if (fs::exists(dir / "tokenizer.json", ec))
+    return from_json(read_json_file(dir / "tokenizer.json"), (dir / "tokenizer.json").string());
+  const Json config =
+      fs::exists(dir / "tokenizer_config.json", ec) ? read_json_file(dir / "tokenizer_config.json") : Json::object();
   try {
     if (fs::exists(dir / "vocab.txt", ec)) return from_word_piece_files(dir, config);
     if (fs::exists(dir / "vocab.json", ec) && fs::exists(dir / "merges.txt", ec)) return from_bpe_files(dir, config);
   } catch (const Json::exception& e) {
     throw Error(ErrorCode::kInvalidInput, dir.string() + ": " + e.what());
   }
-  throw Error(ErrorCode::kIo, dir.string() + ": no tokenizer.json, vocab.txt, or vocab.json with merges.txt; pass token ids instead of text");
+  throw Error(ErrorCode::kIo,
+              dir.string() + ": no tokenizer.json, vocab.txt, or vocab.json with merges.txt; pass token ids instead of text");
 }
 
 }  // namespace quell

@@ -87,7 +87,8 @@ Encoding Tokenizer::assemble(std::vector<std::int32_t> a, std::vector<std::int32
   for (const auto& piece : pieces) special += piece.ids.size();
   if (max_length > 0) {
     const auto limit = static_cast<std::size_t>(max_length);
-    require(limit > special, ErrorCode::kUsage, "max_seq_length ", max_length, " leaves no room for text beside ", special, " special tokens");
+    require(limit > special, ErrorCode::kUsage, "max_seq_length ", max_length, " leaves no room for text beside ", special,
+            " special tokens");
     while (a.size() + b.size() + special > limit) (a.size() >= b.size() ? a : b).pop_back();
   }
   Encoding out;

@@ -7,8 +7,8 @@ Vocabulary::Vocabulary(const Json& vocab) {
   require(vocab.is_object() && !vocab.empty(), ErrorCode::kInvalidInput, "tokenizer: vocabulary is not a non-empty object");
   constexpr std::int64_t kMaxId = 1 << 26;
   for (const auto& [token, value] : vocab.items()) {
-    require(value.is_number_integer() && value.get<std::int64_t>() >= 0 && value.get<std::int64_t>() < kMaxId, ErrorCode::kInvalidInput,
-            "tokenizer: id of token \"", token, "\" is not an integer from 0 to ", kMaxId - 1);
+    require(value.is_number_integer() && value.get<std::int64_t>() >= 0 && value.get<std::int64_t>() < kMaxId,
+            ErrorCode::kInvalidInput, "tokenizer: id of token \"", token, "\" is not an integer from 0 to ", kMaxId - 1);
     const auto id = static_cast<std::int32_t>(value.get<std::int64_t>());
     ids.emplace(token, id);
     if (tokens.size() <= static_cast<std::size_t>(id)) tokens.resize(static_cast<std::size_t>(id) + 1);

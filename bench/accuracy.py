@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Accuracy tables of docs/accuracy.md: float, simulated and integer results of every recipe and scheme.
+
+usage: bench/accuracy.py QUELL_COMMAND DATA_DIR [--only minilm|stories260K|babyllama-tok105] [--recipes a,b] [--schemes W8A8,...]
+DATA_DIR holds models/ and data/ (public models: all-MiniLM-L6-v2, stories260K, babyllama-tok105; STS-B).
+Prints Markdown and, with --json FILE, keeps the numbers.
+"""
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+
+parser = argparse.ArgumentParser()
+parser.add_argument("quell")
+parser.add_argument("data")
+parser.add_argument("--only", default="minilm,stories260K,babyllama-tok105")
+parser.add_argument("--recipes", default="minmax,smoothquant,os_plus")
+parser.add_argument("--schemes", default="W8A8,W7A8,W6A6,W4A4")
+parser.add_argument("--json")
+args = parser.parse_args()
+STS = os.path.join(args.data, "data", "glue", "STS-B")
+numbers = []
+
+
+def quell(*command):
+    result = subprocess.run([args.quell, *command, "--quiet", "--json", "-"], capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit("%s failed: %s" % (" ".join(command), result.stderr))
+    return {(r["engine"], r["metric"]): r["value"] for r in json.loads(result.stdout)["results"]}
+
+
+def minilm(recipe, scheme, out):
+    model = os.path.join(args.data, "models", "minilm-l6")
+    columns = ["--label-column", "5"]
+    dev = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", os.path.join(STS, "sts-train.csv"),
+                "--text-column", "6", "--num-samples", "128", "--sampling", "first", "--eval-task", "sts", "--eval-text-column", "6,7",
+                "--eval-data", os.path.join(STS, "sts-dev.csv"), *columns)
+    test = {}
+    for engine in ("simulated", "integer"):
+        extra = ["--reference", model] if engine == "integer" else []
+        test.update(quell("eval", out, "--engine", engine, "--task", "sts", "--data", os.path.join(STS, "sts-test.csv"), "--text-column",
+                          "6,7", *columns, *extra))
+    cells = []
+    for engine in ("simulated", "integer"):
+        cells += ["%.2f / %.2f" % (dev[engine, "spearman"], test[engine, "spearman"])]
+    cells += ["%.4f / %.4f" % (test["integer", "cosine_mean"], test["integer", "cosine_min"])]
+    return cells, {"dev": {" ".join(k): v for k, v in dev.items()}, "test": {" ".join(k): v for k, v in test.items()}}
+
+
+def language_model(name):
+    def run(recipe, scheme, out):
+        model = os.path.join(args.data, "models", name)
+        ids = os.path.join(model, "tinystories_eval_ids.u16")
+        r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", ids, "--calibration-skip", "120",
+                  "--num-samples", "128", "--sampling", "first", "--max-seq-length", "256", "--eval-task", "perplexity", "--eval-data", ids,
+                  "--protocol", "windows", "--window", "256", "--limit", "120")
+        return ["%.4f" % r["simulated", "perplexity"], "%.4f" % r["integer", "perplexity"],
+                "%.4f" % r["integer", "kl"], "%.2f" % r["integer", "top1_agreement"]], {" ".join(k): v for k, v in r.items()}
+    return run
+
+
+JOBS = {
+    "minilm": (minilm, "| recipe | scheme | simulated dev / test | integer dev / test | cosine mean / min (test, integer) |", 5),
+    "stories260K": (language_model("stories260K"), "| recipe | scheme | simulated perplexity | integer perplexity | KL | same top-1, % |", 6),
+    "babyllama-tok105": (language_model("babyllama-tok105"), "| recipe | scheme | simulated perplexity | integer perplexity | KL | same top-1, % |", 6),
+}
+for name in args.only.split(","):
+    run, header, columns = JOBS[name]
+    print("\n### %s\n\n%s\n|%s" % (name, header, "---|" * columns), flush=True)
+    for scheme in args.schemes.split(","):
+        for recipe in args.recipes.split(","):
+            with tempfile.TemporaryDirectory() as out:
+                cells, raw = run(recipe, scheme, os.path.join(out, "model"))
+            numbers.append({"model": name, "recipe": recipe, "scheme": scheme, "values": raw})
+            print("| %s | %s | %s |" % (recipe, scheme, " | ".join(cells)), flush=True)
+            if args.json:
+                with open(args.json, "w") as f:
+                    json.dump(numbers, f, indent=1)

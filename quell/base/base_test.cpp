@@ -1,0 +1,55 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <vector>
+
+#include "quell/base/cpu_features.h"
+#include "quell/base/error.h"
+#include "quell/base/random.h"
+#include "quell/base/thread_pool.h"
+
+namespace quell {
+namespace {
+
+TEST(ThreadPool, CoversEveryIndexOnceForAnyNumberOfThreads) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.num_threads(), threads);
+    for (const std::int64_t count : {0, 1, 7, 1000}) {
+      std::vector<std::atomic<int>> seen(static_cast<std::size_t>(count));
+      pool.parallel_for(count, 3, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) ++seen[static_cast<std::size_t>(i)];
+      });
+      for (const auto& s : seen) EXPECT_EQ(s, 1);
+    }
+  }
+}
+
+TEST(ThreadPool, RethrowsAndStaysUsable) {
+  ThreadPool pool(3);
+  EXPECT_THROW(pool.parallel_for(100, 1, [](std::int64_t i, std::int64_t) { require(i != 42, ErrorCode::kNumeric, "at ", i); }), Error);
+  std::atomic<int> sum = 0;
+  pool.parallel_for(10, 1, [&](std::int64_t i, std::int64_t) {
+    pool.parallel_for(2, 1, [&](std::int64_t, std::int64_t) { sum += static_cast<int>(i); });  // nested loops run inline
+  });
+  EXPECT_EQ(sum, 90);
+}
+
+TEST(Isa, NamesRoundTrip) {
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) EXPECT_EQ(isa_from_name(isa_name(isa)), isa);
+  EXPECT_FALSE(isa_from_name("mmx").has_value());
+  EXPECT_TRUE(cpu_supports(Isa::kPortable));
+}
+
+TEST(Random, IsTheSameEverywhere) {
+  Random r(1);
+  EXPECT_EQ(r.next(), 0x910a2dec89025cc1ULL);
+  std::vector<int> items = {1, 2, 3, 4, 5};
+  Random(7).shuffle(items);
+  std::vector<int> again = {1, 2, 3, 4, 5};
+  Random(7).shuffle(again);
+  EXPECT_EQ(items, again);
+}
+
+}  // namespace
+}  // namespace quell

@@ -1,0 +1,216 @@
+// The search against numbers recorded from the official implementation (vectors 3, 4 and 6 of the specification).
+#include "quell/compress/os_plus_search.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "quell/base/error.h"
+
+namespace quell {
+namespace {
+
+/// The specification's generator: a linear congruence, values in double, cast to f32.
+class Generator {
+ public:
+  explicit Generator(std::uint32_t seed) : state_(seed) {}
+  Tensor make(Shape shape, double low, double high) {
+    Tensor t = Tensor::f32(shape);
+    for (float& v : t.f32()) {
+      state_ = 1664525U * state_ + 1013904223U;
+      v = static_cast<float>(low + (high - low) * (state_ / 4294967296.0));
+    }
+    return t;
+  }
+
+ private:
+  std::uint32_t state_;
+};
+
+struct Setting {
+  const char* name;
+  QuantSpec activations, weights;
+};
+
+QuantSpec spec(int bits, bool symmetric, Granularity granularity, bool dynamic = false, std::int64_t group = 0) {
+  return {bits, symmetric, granularity, group, dynamic};
+}
+const Setting kInt8 = {"8b", spec(8, true, Granularity::kPerTensor), spec(8, true, Granularity::kPerTensor)};
+const Setting kInt6 = {"6b", spec(6, false, Granularity::kPerTensor), spec(6, false, Granularity::kPerChannel)};
+const Setting kToken4 = {"4b token", spec(4, false, Granularity::kPerToken, true), spec(4, false, Granularity::kPerChannel)};
+const Setting kGroup4 = {"4b group", spec(4, false, Granularity::kPerGroup, true, 4), spec(4, false, Granularity::kPerGroup, false, 4)};
+
+TokenBatch batch_2x4(bool padded) {
+  TokenBatch b{2, 4, std::vector<std::int32_t>(8, 1), std::vector<std::int32_t>(8, 1), std::vector<std::int32_t>(8, 0), {}};
+  if (padded) b.mask[7] = 0;
+  return b;
+}
+
+class OsPlusSearch : public ::testing::Test {
+ protected:
+  /// mk(seed, 2, 4, 8, outputs), shifted.
+  void make(std::uint32_t seed, std::int64_t outputs) {
+    Generator g(seed);
+    Tensor x = g.make({8, 8}, -1, 1);
+    for (int i = 0; i < 8; ++i) {
+      x.row(i)[1] = 3 * x.row(i)[1] + 18;
+      x.row(i)[4] = 5 * x.row(i)[4] - 25;
+    }
+    p.weight = g.make({outputs, 8}, -.5, .5);
+    p.bias = g.make({outputs}, -.1, .1);
+    shift = Tensor::f32({8});
+    for (int j = 0; j < 8; ++j) {
+      float low = x.row(0)[j], high = low;
+      for (int i = 1; i < 8; ++i) low = std::min(low, x.row(i)[j]), high = std::max(high, x.row(i)[j]);
+      shift.f32()[static_cast<std::size_t>(j)] = (high + low) / 2;
+      for (int i = 0; i < 8; ++i) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
+    }
+    for (std::int64_t r = 0; r < outputs; ++r) {
+      double sum = static_cast<double>(p.bias.f32()[static_cast<std::size_t>(r)]);
+      for (std::int64_t j = 0; j < 8; ++j) sum += static_cast<double>(p.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
+      p.bias.f32()[static_cast<std::size_t>(r)] = static_cast<float>(sum);
+    }
+    p.x.clear();
+    p.x.push_back(std::move(x));
+    batch = batch_2x4(true);
+    p.batches = {&batch};
+    p.include_padding = true;
+  }
+
+  OsPlusResult run(const Setting& setting) {
+    p.activations = setting.activations;
+    p.weights = setting.weights;
+    return search_threshold(p, ctx);
+  }
+
+  void expect(const OsPlusResult& r, double threshold, double loss, double tolerance, int best = -1) {
+    ASSERT_GE(r.best, 0);
+    const auto at = static_cast<std::size_t>(r.best);
+    EXPECT_NEAR(r.thresholds[at], threshold, 1e-6 * threshold);
+    EXPECT_NEAR(r.losses[at] / loss, 1, tolerance);
+    if (best >= 0) {
+      EXPECT_EQ(r.best, best);
+    }
+  }
+
+  ExecContext ctx{1};
+  OsPlusProblem p;
+  TokenBatch batch;
+  Tensor shift;
+};
+
+TEST_F(OsPlusSearch, SingleLinear) {
+  make(1, 6);
+  p.kind = SiteKind::kMlp;
+  p.rows = {6};
+  const float want[] = {-0.0257766545F, 18.0899639F, -0.16243948F, -0.275927663F, -24.9919529F, 0.0988735557F, 0.0012460351F, 0.00674653053F};
+  for (std::size_t j = 0; j < 8; ++j) EXPECT_NEAR(shift.f32()[j], want[j], 2e-6F);
+  OsPlusResult r = run(kInt8);
+  EXPECT_EQ(r.losses.size(), 100U);
+  EXPECT_NEAR(r.thresholds.back(), 1.03502611, 1e-6);
+  EXPECT_NEAR(r.losses.front() / 4.86453384e-04, 1, 1e-6);
+  EXPECT_NEAR(r.losses.back() / 4.85938072e-04, 1, 1e-6);
+  expect(r, 2.3660183, 8.94187324e-05, 1e-6, 61);
+  EXPECT_NEAR(r.scale.f32()[1], 1.18743145F, 1e-6);
+  EXPECT_NEAR(r.scale.f32()[4], 1.90303314F, 1e-6);
+  r = run(kInt6);
+  expect(r, 1.07005227, 0.0022294193, 1e-6, 98);
+  EXPECT_NEAR(r.scale.f32()[4], 4.20784235F, 2e-6);
+  expect(run(kToken4), 1.38528728, 0.0181078892, 1e-6, 89);
+  expect(run(kGroup4), 1.59544384, 0.0106358016, 1e-6, 83);
+}
+
+TEST_F(OsPlusSearch, JointAttention) {
+  make(7, 24);
+  p.kind = SiteKind::kAttention;
+  p.rows = {8, 8, 8};
+  p.attention.num_heads = p.attention.num_kv_heads = 2;
+  p.attention.head_dim = 4;
+  p.attention.causal = true;
+  p.attention.scale = 0.5F;
+  OsPlusResult r = run(kInt8);
+  EXPECT_EQ(r.losses.size(), 101U);
+  EXPECT_NEAR(r.losses.front() / 3.30822775e-04, 1, 5e-5);
+  expect(r, 1.55287552, 1.29998749e-04, 5e-5);
+  EXPECT_NEAR(r.scale.f32()[4], 2.06810021F, 2e-6);
+  expect(run(kInt6), 1.37595534, 0.00121370645, 5e-5);
+  expect(run(kToken4), 2.08363605, 0.0197099466, 5e-5);
+  expect(run(kGroup4), 2.72497153, 0.0120312525, 5e-5);
+}
+
+TEST_F(OsPlusSearch, LlamaSites) {
+  Generator g(11);
+  Tensor x = g.make({8, 8}, -1, 1);
+  for (int i = 0; i < 8; ++i) {
+    x.row(i)[2] *= 9;
+    x.row(i)[5] = x.row(i)[5] * 4 + 3;
+  }
+  Tensor qkv = g.make({24, 8}, -.5, .5), gate_up = g.make({12, 8}, -.5, .5);
+  Tensor xd = g.make({8, 6}, -1, 1);
+  for (float& v : xd.f32()) v *= 5;
+  Tensor down = g.make({8, 6}, -.5, .5);
+  batch = batch_2x4(true);
+  p.batches = {&batch};
+  p.include_padding = true;
+  p.floor = 0.1;
+  p.attention.num_heads = p.attention.num_kv_heads = 2;
+  p.attention.head_dim = 4;
+  p.attention.causal = true;
+  p.attention.scale = 0.5F;
+  p.attention.rotary_inv_freq = {1.0F, 0.01F};
+  p.positions = {{0, 1, 2, 3, 0, 1, 2, 3}};
+
+  p.kind = SiteKind::kAttention;
+  p.rows = {8, 8, 8};
+  p.weight = std::move(qkv);
+  p.x.push_back(x.clone());
+  OsPlusResult r = run(kInt6);
+  expect(r, 1.8832171, 0.00518376054, 5e-5);
+  EXPECT_NEAR(r.scale.f32()[2], 2.74994159F, 2e-6);
+  EXPECT_NEAR(r.scale.f32()[5], 3.69502115F, 2e-6);
+  expect(run(kToken4), 2.08897281, 0.0509504415, 5e-5);
+
+  p.kind = SiteKind::kGatedMlp;
+  p.rows = {6, 6};
+  p.weight = std::move(gate_up);
+  expect(run(kToken4), 3.46067834, 0.135175392, 5e-5);
+
+  p.kind = SiteKind::kDown;
+  p.rows = {8};
+  p.weight = std::move(down);
+  p.x.clear();
+  p.x.push_back(std::move(xd));
+  r = run(kToken4);
+  EXPECT_EQ(r.losses.size(), 101U);
+  expect(r, 4.35375547, 0.095178552, 1e-6);
+  const float want[] = {1, 1, 1.00331223F, 1.07522953F, 1.13323152F, 1.02390552F};
+  for (std::size_t j = 0; j < 6; ++j) EXPECT_NEAR(r.scale.f32()[j], want[j], 2e-6F);
+}
+
+TEST_F(OsPlusSearch, EdgesOfTheGridTerminate) {
+  make(1, 6);
+  p.kind = SiteKind::kMlp;
+  p.rows = {6};
+  for (float& v : p.x.front().f32()) v = 0.25F;
+  OsPlusResult r = run(kInt8);  // below the floor: no candidate
+  EXPECT_EQ(r.best, -1);
+  for (const float s : r.scale.f32()) EXPECT_EQ(s, 1.0F);
+  for (float& v : p.x.front().f32()) v = 1.0F;
+  r = run(kInt8);  // exactly at the floor: one candidate
+  EXPECT_EQ(r.losses.size(), 1U);
+  std::fill(batch.mask.begin(), batch.mask.end(), 0);
+  EXPECT_THROW(run(kInt8), Error);  // nothing to measure the loss on
+}
+
+TEST_F(OsPlusSearch, SameResultForAnyNumberOfThreads) {
+  make(1, 6);
+  p.kind = SiteKind::kMlp;
+  p.rows = {6};
+  const OsPlusResult one = run(kInt6);
+  ExecContext three(3);
+  const OsPlusResult other = search_threshold(p, three);
+  EXPECT_EQ(one.losses, other.losses);
+}
+
+}  // namespace
+}  // namespace quell

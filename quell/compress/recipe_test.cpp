@@ -1,0 +1,64 @@
+#include "quell/compress/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include "quell/base/error.h"
+#include "quell/compress/pass.h"
+
+namespace quell {
+namespace {
+
+void expect_refused(const std::string& yaml, const std::string& words) {
+  try {
+    const Recipe r = parse_recipe(yaml, "r.yaml");
+    for (const PassParams& p : r.passes) make_pass(p, r);
+    ADD_FAILURE() << "accepted: " << yaml;
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+  }
+}
+
+TEST(Recipe, BuiltinsParseAndTheirPassesExist) {
+  EXPECT_GE(builtin_recipe_names().size(), 5U);
+  for (const std::string& name : builtin_recipe_names()) {
+    const Recipe r = load_recipe(name);
+    EXPECT_EQ(r.name, name);
+    for (const PassParams& p : r.passes) EXPECT_NE(make_pass(p, r), nullptr);
+  }
+}
+
+TEST(Recipe, ReadsEveryKey) {
+  const Recipe r = parse_recipe(
+      "name: n\nscheme: W4A6\nweights: {symmetric: false, granularity: group, group_size: 32}\n"
+      "activations: {granularity: token}\nbatch_size: 4\nresidual: quantized\nquantize: {attention: true, head: true}\n"
+      "ignore: ['lm_head', 're:.*fc2']\npasses:\n  - os_plus: {shift: always, samples: first_batch}\n  - rtn\n", "r");
+  EXPECT_EQ(scheme_of(r), "W4A6");
+  EXPECT_FALSE(r.weights.symmetric);
+  EXPECT_EQ(r.weights.group_size, 32);
+  EXPECT_TRUE(r.activations.dynamic);
+  EXPECT_EQ(r.batch_size, 4);
+  EXPECT_TRUE(r.residual_after_quant && r.quantize_attention && r.quantize_head && !r.quantize_embeddings);
+  EXPECT_TRUE(is_ignored(r, "lm_head") && is_ignored(r, "model.layers.0.fc2") && !is_ignored(r, "model.layers.0.fc1"));
+  EXPECT_EQ(r.passes.size(), 2U);
+}
+
+TEST(Recipe, RefusesWhatItDoesNotKnow) {
+  expect_refused("scheme: W9A8", "W9A8");
+  expect_refused("shceme: W8A8", "unknown key");
+  expect_refused("scheme: W8A8\nscheme: W4A4", "duplicate key");
+  expect_refused("weights: {num_bits: 1}", "from 2 to 8");
+  expect_refused("weights: {granularity: group}", "group_size");
+  expect_refused("activations: {granularity: token, dynamic: false}", "static");
+  expect_refused("activations: {observer: median}", "median");
+  expect_refused("passes: [gptq]", "unknown");
+  expect_refused("passes:\n  - os_plus: {alpha: 1}", "unknown key");
+  expect_refused("passes:\n  - smoothquant: {alpha: 2}", "from 0 to 1");
+  expect_refused("a: &x [*x]", "anchors");
+  expect_refused("a: !!binary x", "anchors");
+  expect_refused("[1, 2", "recipe");
+  expect_refused("- 1", "mapping");
+  expect_refused(std::string(100000, '['), "deep");
+}
+
+}  // namespace
+}  // namespace quell

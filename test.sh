@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs all tests. Data for the larger ones is looked for in $QUELL_DATA (default ../shared); without it
+# they skip, and the selection in tests/golden is used.
+set -euo pipefail
+cd "$(dirname "$0")"
+tools/install_packages.sh build
+cmake --preset release -DQUELL_BUILD_TESTS=ON >/dev/null
+cmake --build --preset release
+ctest --test-dir build/release --output-on-failure -j "$(nproc)" "$@"

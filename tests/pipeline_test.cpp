@@ -1,0 +1,163 @@
+// The main job end to end on the shipped model, and the promise that integers give what the simulation said.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "quell/base/random.h"
+#include "quell/job/quantize_job.h"
+#include "quell/job/engine.h"
+#include "quell/quant/quantize.h"
+#include "quell/quant/quantized_linear.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+const fs::path kReviews = fs::path(QUELL_SOURCE_DIR) / "examples/reviews";
+
+QuantizeJob make_job(const std::string& recipe, const std::string& scheme, const fs::path& out) {
+  QuantizeJob job;
+  job.model_dir = kReviews / "model";
+  job.output = out;
+  job.recipe = load_recipe(recipe);
+  set_scheme(job.recipe, scheme);
+  job.calibration.data.file = kReviews / "calibration.tsv";
+  job.calibration.num_samples = 64;
+  job.calibration.sampling = Sampling::kFirst;
+  return job;
+}
+
+TokenBatch some_batch(const Model& model) {
+  CalibrationChoice choice;
+  choice.data.file = kReviews / "eval.tsv";
+  choice.num_samples = 24;
+  return make_batches(load_samples(choice, model), 24, 0).front();
+}
+
+Tensor logits(const std::string& engine, const Model& model, const TokenBatch& batch, ExecContext& ctx) {
+  ForwardOutputs outputs;
+  make_engine(engine, model, ctx)->forward(batch, outputs, ctx);
+  return std::move(outputs.values.at("logits"));
+}
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
+}
+
+class Pipeline : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
+
+TEST_P(Pipeline, IntegerEqualsExactSimulationOnEveryIsaAndThreadCount) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  run_quantize_job(make_job(std::get<0>(GetParam()), std::get<1>(GetParam()), dir / "out"), ctx);
+  const Model model = load_model(Checkpoint::open(dir / "out"));
+  ASSERT_TRUE(model.is_quantized());
+  const TokenBatch batch = some_batch(model);
+  const Tensor exact = logits("simulated-exact", model, batch, ctx);
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
+    if (!cpu_supports(isa)) continue;
+    ctx.isa = isa;
+    EXPECT_TRUE(same_bytes(logits("integer", model, batch, ctx), exact)) << isa_name(isa);
+  }
+  ExecContext one(1), three(3);
+  EXPECT_TRUE(same_bytes(logits("integer", model, batch, one), logits("integer", model, batch, three)));
+  const Tensor simulated = logits("simulated", model, batch, ctx), plain = logits("float", model, batch, ctx);
+  double to_simulated = 0, to_float = 0;
+  for (std::size_t i = 0; i < exact.f32().size(); ++i) {
+    to_simulated += std::fabs(static_cast<double>(exact.f32()[i] - simulated.f32()[i]));
+    to_float += std::fabs(static_cast<double>(exact.f32()[i] - plain.f32()[i]));
+  }
+  EXPECT_GT(to_float, 0);
+  EXPECT_LE(to_simulated, 0.25 * to_float + 1e-3);  // rounding flips are rare against the error of quantization itself
+}
+
+INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
+                         ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"), std::tuple("os_plus", "W8A8"),
+                                           std::tuple("os_plus", "W6A6"), std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
+                                           std::tuple("os_plus_standard", "W8A8")),
+                         [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
+
+TEST(Pipeline, SameInputGivesTheSameFiles) {
+  const quell::testing::ScratchDir dir;
+  for (const int threads : {1, 3}) {
+    ExecContext ctx(threads);
+    run_quantize_job(make_job("os_plus", "W6A6", dir / std::to_string(threads)), ctx);
+  }
+  for (const char* name : {"model.safetensors", "config.json"})
+    EXPECT_EQ(read_text_file(dir / "1" / name), read_text_file(dir / "3" / name)) << name;
+}
+
+TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
+  for (const char* name : {"opt", "opt-350m", "opt-nobias", "llama", "llama-bias", "bert-cls"})
+    for (const char* pass : {"{os_plus: {shift: always}}", "{smoothquant: {alpha: 0.5}}"}) {
+      QUELL_NEED_DATA(model_dir, std::string("golden/models/") + name);
+      const quell::testing::ScratchDir dir;
+      ExecContext ctx(2);
+      Random random(3);
+      std::string rows;
+      for (int i = 0; i < 24; ++i) {
+        Json ids = Json::array();
+        for (int j = 0; j < 12; ++j) ids.push_back(random.below(100));
+        rows += Json({{"input_ids", ids}}).dump() + "\n";
+      }
+      write_text_file(dir / "ids.jsonl", rows);
+      QuantizeJob job;
+      job.model_dir = model_dir;
+      job.output = dir / "out";
+      job.recipe = parse_recipe(std::string("scheme: W8A8\nquantize: {projections: true}\npasses: [") + pass + ", rtn]\n", "test");
+      job.calibration.data.file = dir / "ids.jsonl";
+      run_quantize_job(job, ctx);  // verifies the migrated float function itself
+      const Model exported = load_model(Checkpoint::open(dir / "out"));
+      const TokenBatch batch = make_batches(load_samples(job.calibration, exported), 8, 0).front();
+      const Tensor exact = logits("simulated-exact", exported, batch, ctx);
+      EXPECT_TRUE(same_bytes(logits("integer", exported, batch, ctx), exact)) << name << " " << pass;
+      const Model original = load_model(Checkpoint::open(model_dir));
+      const Tensor plain = logits("float", original, batch, ctx);
+      double error = 0, size = 0;
+      for (std::size_t i = 0; i < plain.f32().size(); ++i) {
+        error += std::pow(static_cast<double>(exact.f32()[i] - plain.f32()[i]), 2);
+        size += std::pow(static_cast<double>(plain.f32()[i]), 2);
+      }
+      EXPECT_LT(error, 0.02 * size) << name << " " << pass;
+      EXPECT_GT(error, 0) << name;
+    }
+}
+
+/// The bound of docs/numerics.md for one linear: 4 K 2^-24 sum |x w| between products of fake-quantized values and exact sums.
+TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
+  ExecContext ctx(2);
+  Random random(11);
+  const std::int64_t m = 9, k = 200, n = 37;
+  Tensor x = Tensor::f32({m, k}), w = Tensor::f32({n, k}), bias = Tensor::f32({n});
+  for (Tensor* t : {&x, &w, &bias})
+    for (float& v : t->f32()) v = static_cast<float>(random.uniform() * 2 - 1) * (random.below(50) ? 1.0F : 8.0F);
+  for (const int bits : {8, 6, 4, 2})
+    for (const bool symmetric_weight : {true, false})
+      for (const bool symmetric_input : {true, false})
+        for (const bool dynamic : {true, false}) {
+          const QTensor q = quantize_weight(w, {bits, symmetric_weight, Granularity::kPerChannel});
+          ActivationQuant input{{bits, symmetric_input, dynamic ? Granularity::kPerToken : Granularity::kPerTensor, 0, dynamic}, {}};
+          if (!dynamic) input.qparams = calculate_qparams(range_of(x.f32(), "x"), input.spec);
+          Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}), xq = Tensor::f32({m, k});
+          make_integer_linear(q, bias, input, Isa::kPortable, true)->forward(x, exact.span(), ctx);
+          make_fake_quantized_linear(q, bias, input, Rounding::kReciprocal)->forward(x, plain.span(), ctx);
+          for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
+            if (!cpu_supports(isa)) continue;
+            make_integer_linear(q, bias, input, isa, false)->forward(x, packed.span(), ctx);
+            EXPECT_TRUE(same_bytes(packed, exact)) << bits << " bits on " << isa_name(isa);
+          }
+          fake_quantize_activations(x, input, Rounding::kReciprocal, xq.span(), ctx);
+          const Tensor wq = dequantize(q);
+          for (std::int64_t i = 0; i < m; ++i)
+            for (std::int64_t j = 0; j < n; ++j) {
+              double sum = std::fabs(static_cast<double>(bias.f32()[static_cast<std::size_t>(j)]));
+              for (std::int64_t l = 0; l < k; ++l) sum += std::fabs(static_cast<double>(xq.row(i)[l]) * static_cast<double>(wq.row(j)[l]));
+              EXPECT_LE(std::fabs(static_cast<double>(plain.row(i)[j] - exact.row(i)[j])), 4 * k * 0x1p-24 * sum) << bits;
+            }
+        }
+}
+
+}  // namespace
+}  // namespace quell
