@@ -10,7 +10,7 @@ quell=build/release/bin/quell
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 reviews=examples/reviews
-printf '\nReviews (examples/reviews): accuracy on 4000 sentences, %%\n\n'
+printf '\nReviews (examples/reviews): accuracy on 2000 sentences, %%\n\n'
 printf '%-22s %-12s %-7s %8s %10s %8s\n' model recipe scheme float simulated integer
 for model in model model-plain; do
   for scheme in W8A8 W6A6 W4A4; do

@@ -51,8 +51,9 @@ TEST(BadInput, Usage) {
   expect_one_line("eval " + quoted(kReviews / "model") + " --task nonsense --data x", 2, "nonsense");
   expect_one_line(quantize(kReviews / "model", "/tmp/quell-never", "--recipe nonsense"), 2, "built-in are");
   expect_one_line(quantize(kReviews / "model", "/tmp/quell-never", "--scheme W9A8"), 2, "W9A8");
-  expect_one_line("eval " + quoted(kReviews / "model") + " --engine integer --task classification --data " + quoted(kReviews / "eval.tsv"), 2,
-                  "quell quantize");
+  expect_one_line(
+      "eval " + quoted(kReviews / "model") + " --engine integer --task classification --data " + quoted(kReviews / "eval.tsv"), 2,
+      "quell quantize");
   EXPECT_EQ(run_quell("--help").exit_code, 0);
   EXPECT_NE(run_quell("--version").out.find("quell "), std::string::npos);
   EXPECT_EQ(run_quell("inspect " + quoted(kReviews / "model"), "QUELL_ISA=mmx").exit_code, 2);
@@ -93,7 +94,8 @@ TEST(BadInput, CalibrationRecipesAndTokenizers) {
   const ScratchDir dir;
   std::ofstream(dir / "empty.txt") << "";
   std::ofstream(dir / "odd.u16") << "abc";
-  std::ofstream(dir / "ids.jsonl") << R"({"input_ids": [1, 99999]})" << "\n";
+  std::ofstream(dir / "ids.jsonl") << R"({"input_ids": [1, 99999]})"
+                                   << "\n";
   std::ofstream(dir / "broken.jsonl") << "{\n";
   std::ofstream(dir / "table.tsv") << "a\tb\n1\t2\n";
   std::ofstream(dir / "group.yaml") << "weights: {granularity: group, group_size: 7}\npasses: [rtn]\n";

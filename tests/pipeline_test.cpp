@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "quell/base/random.h"
-#include "quell/job/quantize_job.h"
 #include "quell/job/engine.h"
+#include "quell/job/quantize_job.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
 #include "tests/support/support.h"
@@ -74,8 +74,9 @@ TEST_P(Pipeline, IntegerEqualsExactSimulationOnEveryIsaAndThreadCount) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
-                         ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"), std::tuple("os_plus", "W8A8"),
-                                           std::tuple("os_plus", "W6A6"), std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
+                         ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"),
+                                           std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"),
+                                           std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
                                            std::tuple("os_plus_standard", "W8A8")),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
@@ -138,7 +139,8 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
       for (const bool symmetric_input : {true, false})
         for (const bool dynamic : {true, false}) {
           const QTensor q = quantize_weight(w, {bits, symmetric_weight, Granularity::kPerChannel});
-          ActivationQuant input{{bits, symmetric_input, dynamic ? Granularity::kPerToken : Granularity::kPerTensor, 0, dynamic}, {}};
+          ActivationQuant input{{bits, symmetric_input, dynamic ? Granularity::kPerToken : Granularity::kPerTensor, 0, dynamic},
+                                {}};
           if (!dynamic) input.qparams = calculate_qparams(range_of(x.f32(), "x"), input.spec);
           Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}), xq = Tensor::f32({m, k});
           make_integer_linear(q, bias, input, Isa::kPortable, true)->forward(x, exact.span(), ctx);
@@ -153,7 +155,8 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
           for (std::int64_t i = 0; i < m; ++i)
             for (std::int64_t j = 0; j < n; ++j) {
               double sum = std::fabs(static_cast<double>(bias.f32()[static_cast<std::size_t>(j)]));
-              for (std::int64_t l = 0; l < k; ++l) sum += std::fabs(static_cast<double>(xq.row(i)[l]) * static_cast<double>(wq.row(j)[l]));
+              for (std::int64_t l = 0; l < k; ++l)
+                sum += std::fabs(static_cast<double>(xq.row(i)[l]) * static_cast<double>(wq.row(j)[l]));
               EXPECT_LE(std::fabs(static_cast<double>(plain.row(i)[j] - exact.row(i)[j])), 4 * k * 0x1p-24 * sum) << bits;
             }
         }

@@ -27,7 +27,8 @@ TEST(ThreadPool, CoversEveryIndexOnceForAnyNumberOfThreads) {
 
 TEST(ThreadPool, RethrowsAndStaysUsable) {
   ThreadPool pool(3);
-  EXPECT_THROW(pool.parallel_for(100, 1, [](std::int64_t i, std::int64_t) { require(i != 42, ErrorCode::kNumeric, "at ", i); }), Error);
+  EXPECT_THROW(pool.parallel_for(100, 1, [](std::int64_t i, std::int64_t) { require(i != 42, ErrorCode::kNumeric, "at ", i); }),
+               Error);
   std::atomic<int> sum = 0;
   pool.parallel_for(10, 1, [&](std::int64_t i, std::int64_t) {
     pool.parallel_for(2, 1, [&](std::int64_t, std::int64_t) { sum += static_cast<int>(i); });  // nested loops run inline

@@ -31,7 +31,8 @@ TEST(Recipe, ReadsEveryKey) {
   const Recipe r = parse_recipe(
       "name: n\nscheme: W4A6\nweights: {symmetric: false, granularity: group, group_size: 32}\n"
       "activations: {granularity: token}\nbatch_size: 4\nresidual: quantized\nquantize: {attention: true, head: true}\n"
-      "ignore: ['lm_head', 're:.*fc2']\npasses:\n  - os_plus: {shift: always, samples: first_batch}\n  - rtn\n", "r");
+      "ignore: ['lm_head', 're:.*fc2']\npasses:\n  - os_plus: {shift: always, samples: first_batch}\n  - rtn\n",
+      "r");
   EXPECT_EQ(scheme_of(r), "W4A6");
   EXPECT_FALSE(r.weights.symmetric);
   EXPECT_EQ(r.weights.group_size, 32);

@@ -32,8 +32,10 @@ void expect_refused(const std::string& header, std::size_t data_bytes, const std
 }
 
 TEST(Safetensors, AcceptsWhatTheFormatAllows) {
-  const auto bytes = image(R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
-                           R"("a":{"dtype":"BF16","shape":[2,0],"data_offsets":[4,4]},"c":{"dtype":"I8","shape":[3],"data_offsets":[4,7]}}   )", 7);
+  const auto bytes =
+      image(R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
+            R"("a":{"dtype":"BF16","shape":[2,0],"data_offsets":[4,4]},"c":{"dtype":"I8","shape":[3],"data_offsets":[4,7]}}   )",
+            7);
   const SafetensorsFile file(bytes, "x");
   EXPECT_EQ(file.tensors().size(), 3U);
   EXPECT_EQ(file.at("b").shape().rank(), 0);
@@ -53,8 +55,10 @@ TEST(Safetensors, RefusesEveryBrokenRule) {
   expect_refused(one(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8])"), 8, "overflow");
   expect_refused(one(R"("dtype":"F4","shape":[2],"data_offsets":[0,1])"), 1, "not supported");
   expect_refused(one(R"("dtype":"F32","shape":[2])"), 8, "exactly");
-  expect_refused(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1, "duplicate");
-  expect_refused(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3, "holes and overlaps");
+  expect_refused(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1,
+                 "duplicate");
+  expect_refused(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3,
+                 "holes and overlaps");
   expect_refused(R"({"__metadata__":{"n":1}})", 0, "not a string");
   expect_refused("[1]", 0, "does not start");
   expect_refused("{nonsense", 0, "not valid JSON");
@@ -82,8 +86,7 @@ TEST(Safetensors, WritesWhatItReads) {
 }
 
 TEST(ToF32, ConvertsHalvesAndRefusesNaN) {
-  for (std::uint32_t bits = 0; bits < 0x7c00; bits += 7)
-    EXPECT_EQ(f32_to_f16(f16_to_f32(static_cast<std::uint16_t>(bits))), bits);
+  for (std::uint32_t bits = 0; bits < 0x7c00; bits += 7) EXPECT_EQ(f32_to_f16(f16_to_f32(static_cast<std::uint16_t>(bits))), bits);
   EXPECT_EQ(f16_to_f32(0x3c00), 1.0F);
   EXPECT_EQ(f16_to_f32(0x0001), 0x1p-24F);
   EXPECT_EQ(bf16_to_f32(f32_to_bf16(1.5F)), 1.5F);

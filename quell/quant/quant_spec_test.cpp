@@ -40,7 +40,8 @@ TEST(CalculateQParams, OutlierSuppression) {
   expect({-1, 3}, spec(6, true, true), 0.095238097F, 0);
   expect({-1, 3}, spec(4, true, true), 0.400000006F, 0);
   expect({0, 0}, spec(8, true, true), 9.99999994e-09F, 0);
-  for (const auto& [bits, zero] : {std::pair(8, 127), {6, 31}, {4, 7}}) EXPECT_EQ(calculate_qparams({-4, 4}, spec(bits, false)).zero_point, zero);
+  for (const auto& [bits, zero] : {std::pair(8, 127), {6, 31}, {4, 7}})
+    EXPECT_EQ(calculate_qparams({-4, 4}, spec(bits, false)).zero_point, zero);
 }
 
 TEST(FakeQuantize, TiesRoundToEvenAndZeroIsAddedAfterwards) {
@@ -53,16 +54,20 @@ TEST(FakeQuantize, TiesRoundToEvenAndZeroIsAddedAfterwards) {
 }
 
 TEST(FakeQuantize, PerGroupAndPerToken) {
-  const std::vector<float> w = {0.294278055F, 0.433333993F, -0.488839597F, -0.469284475F, 0.497506529F, 0.303807825F, -0.0446609966F, -0.10859859F};
+  const std::vector<float> w = {0.294278055F, 0.433333993F, -0.488839597F,  -0.469284475F,
+                                0.497506529F, 0.303807825F, -0.0446609966F, -0.10859859F};
   QuantSpec group = spec(4, false);
   group.granularity = Granularity::kPerGroup;
   group.group_size = 4;
   const Tensor got = dequantize(quantize_weight(Tensor::from<float>(w, {1, 8}), group));
-  const float want[] = {0.307391226F, 0.430347681F, -0.491825938F, -0.491825938F, 0.484884083F, 0.323256046F, -0.0404070057F, -0.121221021F};
+  const float want[] = {0.307391226F, 0.430347681F, -0.491825938F,  -0.491825938F,
+                        0.484884083F, 0.323256046F, -0.0404070057F, -0.121221021F};
   for (std::size_t i = 0; i < 8; ++i) EXPECT_FLOAT_EQ(got.f32()[i], want[i]);
 
-  const float x0[] = {-0.52708894F, 17.2156239F, 0.0084840646F, 0.409766525F, -29.4945641F, -0.260963291F, 0.549525917F, 0.112377144F};
-  const float shift[] = {-0.0257766545F, 18.0899639F, -0.16243948F, -0.275927663F, -24.9919529F, 0.0988735557F, 0.0012460351F, 0.00674653053F};
+  const float x0[] = {-0.52708894F, 17.2156239F,   0.0084840646F, 0.409766525F,
+                      -29.4945641F, -0.260963291F, 0.549525917F,  0.112377144F};
+  const float shift[] = {-0.0257766545F, 18.0899639F,   -0.16243948F,  -0.275927663F,
+                         -24.9919529F,   0.0988735557F, 0.0012460351F, 0.00674653053F};
   const float token[] = {-0.345887035F, -1.03766108F, 0, 0.69177407F, -4.49653149F, -0.345887035F, 0.69177407F, 0};
   Tensor row = Tensor::f32({1, 8});
   for (std::size_t i = 0; i < 8; ++i) row.f32()[i] = x0[i] - shift[i];
@@ -75,7 +80,8 @@ TEST(FakeQuantize, PerGroupAndPerToken) {
 }
 
 TEST(QuantizeWeight, RowStepsDivideExactlyByPowersOfTwo) {
-  const std::vector<float> w = {0.294278055F, 0.433333993F, -0.488839597F, -0.469284475F, 0.497506529F, 0.303807825F, -0.0446609966F, -0.10859859F};
+  const std::vector<float> w = {0.294278055F, 0.433333993F, -0.488839597F,  -0.469284475F,
+                                0.497506529F, 0.303807825F, -0.0446609966F, -0.10859859F};
   QuantSpec rows = spec(4, false);
   rows.granularity = Granularity::kPerChannel;
   QTensor q = quantize_weight(Tensor::from<float>(w, {1, 8}), rows);

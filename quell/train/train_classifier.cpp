@@ -111,7 +111,7 @@ int main(int argc, char** argv) {
     if (!data.empty()) {
       std::filesystem::create_directories(data);
       quell::train::write_rows(std::filesystem::path(data) / "calibration.tsv", quell::train::kCalibrationSeed, 256);
-      quell::train::write_rows(std::filesystem::path(data) / "eval.tsv", quell::train::kEvalSeed, 4000);
+      quell::train::write_rows(std::filesystem::path(data) / "eval.tsv", quell::train::kEvalSeed, 2000);
     }
     quell::train::train(out, outlier_gain, steps, seed, learning_rate);
   } catch (const std::exception& e) {
