@@ -126,49 +126,30 @@ std::vector<MetricResult> evaluate_classification(const ForwardModel& model, con
   return out;
 }
 
-std::vector<MetricResult> evaluate_masked_lm(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set,
-                                             ExecContext& ctx) {
+/// Tokens with labels: masked ones, or the next token of running text. Accuracy is reported for the former.
+std::vector<MetricResult> evaluate_tokens(const ForwardModel& model, const ForwardModel* reference, bool masked, const EvalSet& set,
+                                          ExecContext& ctx) {
   double right = 0, nll = 0;
   std::int64_t count = 0;
   Agreement agreement;
+  const auto score = [&](const Tensor& logits, const Tensor* ref, std::int64_t i, std::int32_t label) {
+    require(label < logits.cols(), ErrorCode::kInvalidInput, set.source, ": token id ", label, " is outside the vocabulary of ",
+            logits.cols());
+    right += argmax(row_of(logits, i)) == label ? 1 : 0;
+    nll += negative_log_likelihood(row_of(logits, i), label);
+    ++count;
+    if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
+  };
   for_each_logits(model, reference, set, ctx,
                   [&](std::size_t, const TokenBatch& batch, std::int64_t r, const Tensor& logits, const Tensor* ref) {
-                    for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
-                      const std::int32_t label = batch.labels[static_cast<std::size_t>(i)];
-                      if (label < 0 || !batch.mask[static_cast<std::size_t>(i)]) continue;
-                      require(label < logits.cols(), ErrorCode::kInvalidInput, set.source, ": label ", label,
-                              " is outside the vocabulary of ", logits.cols());
-                      right += argmax(row_of(logits, i)) == label ? 1 : 0;
-                      nll += negative_log_likelihood(row_of(logits, i), label);
-                      ++count;
-                      if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
-                    }
+                    for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i)
+                      if (const auto at = static_cast<std::size_t>(i); batch.labels[at] >= 0 && batch.mask[at])
+                        score(logits, ref, i, batch.labels[at]);
                   });
-  require(count > 0, ErrorCode::kInvalidInput, set.source, ": no masked token has a label");
-  std::vector<MetricResult> out = {{"accuracy", 100 * right / static_cast<double>(count), count},
-                                   {"perplexity", std::exp(nll / static_cast<double>(count)), count}};
-  agreement.append_to(out);
-  return out;
-}
-
-std::vector<MetricResult> evaluate_perplexity(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set,
-                                              ExecContext& ctx) {
-  double nll = 0;
-  std::int64_t count = 0;
-  Agreement agreement;
-  for_each_logits(model, reference, set, ctx,
-                  [&](std::size_t, const TokenBatch& batch, std::int64_t r, const Tensor& logits, const Tensor* ref) {
-                    for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
-                      const std::int32_t target = batch.labels[static_cast<std::size_t>(i)];
-                      if (target < 0) continue;
-                      require(target < logits.cols(), ErrorCode::kInvalidInput, set.source, ": token id ", target,
-                              " is outside the vocabulary of ", logits.cols());
-                      nll += negative_log_likelihood(row_of(logits, i), target);
-                      ++count;
-                      if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
-                    }
-                  });
-  std::vector<MetricResult> out = {{"perplexity", std::exp(nll / static_cast<double>(count)), count}};
+  require(count > 0, ErrorCode::kInvalidInput, set.source, ": no token has a label");
+  std::vector<MetricResult> out;
+  if (masked) out.push_back({"accuracy", 100 * right / static_cast<double>(count), count});
+  out.push_back({"perplexity", std::exp(nll / static_cast<double>(count)), count});
   agreement.append_to(out);
   return out;
 }
@@ -256,8 +237,7 @@ std::vector<MetricResult> evaluate(const ForwardModel& model, Reference* referen
   if (options.task == "sts") return evaluate_sts(model, reference, set, ctx);
   const ForwardModel* other = reference ? reference->model : nullptr;
   if (options.task == "classification") return evaluate_classification(model, other, set, ctx);
-  if (options.task == "masked-lm") return evaluate_masked_lm(model, other, set, ctx);
-  return evaluate_perplexity(model, other, set, ctx);
+  return evaluate_tokens(model, other, options.task == "masked-lm", set, ctx);
 }
 
 }  // namespace quell

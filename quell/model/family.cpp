@@ -72,6 +72,22 @@ void read_rotary(const Json& config, AttentionSpec& attention) {
   }
 }
 
+AttentionSpec read_attention(const Json& config, std::int64_t hidden_size) {
+  AttentionSpec attention;
+  attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, hidden_size);
+  require(hidden_size % attention.num_heads == 0 || config.contains("head_dim"), ErrorCode::kInvalidInput,
+          "key \"num_attention_heads\": ", attention.num_heads, " does not divide hidden_size ", hidden_size);
+  attention.head_dim = json_int(config, "head_dim", 1, kMaxDim, hidden_size / attention.num_heads);
+  attention.scale = 1.0F / std::sqrt(static_cast<float>(attention.head_dim));
+  return attention;
+}
+
+void set_causal_lm_head(ModelSpec& spec) {
+  spec.head = Head::kCausalLm;
+  spec.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
+  spec.outputs = {{"last_hidden_state", Value::kHidden}, {"logits", Value::kLogits}};
+}
+
 std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention) {
   std::vector<LayerRef> layers;
   for (std::int64_t i = 0; i < count; ++i) layers.push_back({static_cast<int>(i), attention});

@@ -44,6 +44,11 @@ std::string architecture_of(const Json& config);
 ActivationKind read_activation(const Json& config, const std::string& key, const std::string& fallback);
 /// Rotary frequencies and amplitude from rope_theta and rope_scaling (default, linear, llama3). Throws Error(kUnsupported).
 void read_rotary(const Json& config, AttentionSpec& attention);
+/// num_heads from num_attention_heads, head_dim and scale from hidden_size. Throws Error(kInvalidInput) when one does not divide
+/// the other.
+AttentionSpec read_attention(const Json& config, std::int64_t hidden_size);
+/// One linear (tied or not) on the last hidden state.
+void set_causal_lm_head(ModelSpec& spec);
 std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention);
 
 inline constexpr std::int64_t kMaxDim = 1 << 24;  ///< bound of sizes in config.json

@@ -1,6 +1,4 @@
 // BERT (Devlin et al. 2019): post-norm encoder; heads: none (embeddings), sequence classification, masked LM.
-#include <cmath>
-
 #include "quell/base/error.h"
 #include "quell/model/family.h"
 
@@ -29,13 +27,7 @@ ModelSpec read_spec(const Json& config) {
   require(!json_bool(config, "is_decoder", false), ErrorCode::kUnsupported,
           "key \"is_decoder\": BERT as a decoder is not supported");
 
-  AttentionSpec attention;
-  attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, s.hidden_size);
-  require(s.hidden_size % attention.num_heads == 0, ErrorCode::kInvalidInput, "key \"num_attention_heads\": ", attention.num_heads,
-          " does not divide hidden_size ", s.hidden_size);
-  attention.head_dim = s.hidden_size / attention.num_heads;
-  attention.scale = 1.0F / std::sqrt(static_cast<float>(attention.head_dim));
-
+  const AttentionSpec attention = read_attention(config, s.hidden_size);
   const ActivationKind act = read_activation(config, "hidden_act", "gelu");
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),

@@ -1,6 +1,4 @@
 // LLaMA (Touvron et al. 2023): pre-norm decoder with RMSNorm, rotary positions, grouped-query attention and a gated MLP.
-#include <cmath>
-
 #include "quell/base/error.h"
 #include "quell/model/family.h"
 
@@ -22,16 +20,11 @@ ModelSpec read_spec(const Json& config) {
   s.norm_eps = json_number(config, "rms_norm_eps", 1e-6);
   s.position_rule = PositionRule::kMaskCount;
 
-  AttentionSpec attention;
-  attention.num_heads = json_int(config, "num_attention_heads", 1, s.hidden_size);
+  AttentionSpec attention = read_attention(config, s.hidden_size);
   attention.num_kv_heads = json_int(config, "num_key_value_heads", 1, attention.num_heads, attention.num_heads);
   require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput,
           "key \"num_key_value_heads\": ", attention.num_kv_heads, " does not divide num_attention_heads ", attention.num_heads);
-  require(s.hidden_size % attention.num_heads == 0 || config.contains("head_dim"), ErrorCode::kInvalidInput,
-          "key \"num_attention_heads\": ", attention.num_heads, " does not divide hidden_size ", s.hidden_size);
-  attention.head_dim = json_int(config, "head_dim", 1, kMaxDim, s.hidden_size / attention.num_heads);
   attention.causal = true;
-  attention.scale = 1.0F / std::sqrt(static_cast<float>(attention.head_dim));
   read_rotary(config, attention);
 
   Stack stack;
@@ -41,9 +34,7 @@ ModelSpec read_spec(const Json& config) {
   stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
   s.stacks.push_back(std::move(stack));
 
-  s.head = Head::kCausalLm;
-  s.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
-  s.outputs = {{"last_hidden_state", Value::kHidden}, {"logits", Value::kLogits}};
+  set_causal_lm_head(s);
   return s;
 }
 

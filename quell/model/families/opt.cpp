@@ -1,7 +1,5 @@
 // OPT (Zhang et al. 2022): pre-norm decoder with learned positions; OPT-350m is post-norm with projections around a narrower
 // embedding.
-#include <cmath>
-
 #include "quell/base/error.h"
 #include "quell/model/family.h"
 
@@ -29,13 +27,8 @@ ModelSpec read_spec(const Json& config) {
   s.position_rule = PositionRule::kMaskCount;
   s.position_offset = kPositionOffset;
 
-  AttentionSpec attention;
-  attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, s.hidden_size);
-  require(s.hidden_size % attention.num_heads == 0, ErrorCode::kInvalidInput, "key \"num_attention_heads\": ", attention.num_heads,
-          " does not divide hidden_size ", s.hidden_size);
-  attention.head_dim = s.hidden_size / attention.num_heads;
+  AttentionSpec attention = read_attention(config, s.hidden_size);
   attention.causal = true;
-  attention.scale = 1.0F / std::sqrt(static_cast<float>(attention.head_dim));
   attention.quantize_scaled_query = true;
 
   Stack stack;
@@ -51,9 +44,7 @@ ModelSpec read_spec(const Json& config) {
   stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
   s.stacks.push_back(std::move(stack));
 
-  s.head = Head::kCausalLm;
-  s.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
-  s.outputs = {{"last_hidden_state", Value::kHidden}, {"logits", Value::kLogits}};
+  set_causal_lm_head(s);
   return s;
 }
 
