@@ -2,7 +2,7 @@
 # Fails on C++ that clang-format 14 would lay out differently. usage: tools/check_format.sh [--fix]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-mapfile -t files < <(git ls-files '*.h' '*.cpp')
+mapfile -t files < <(git ls-files --cached --others --exclude-standard '*.h' '*.cpp')
 if [ "${1:-}" = --fix ]; then
   clang-format-14 -i "${files[@]}"
 else

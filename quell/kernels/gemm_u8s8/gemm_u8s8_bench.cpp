@@ -21,15 +21,17 @@ void run(benchmark::State& state, const GemmU8S8Kernel& kernel) {
     kernel.run(x.data(), k, packed, acc.data(), n, m, 0, n);
     benchmark::DoNotOptimize(acc.data());
   }
-  state.counters["GMAC/s"] =
-      benchmark::Counter(static_cast<double>(m * n * k) * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["GMAC/s"] = benchmark::Counter(static_cast<double>(m * n * k) * 1e-9 * static_cast<double>(state.iterations()),
+                                                benchmark::Counter::kIsRate);
 }
 
 const bool registered = [] {
   for (const GemmU8S8Kernel& kernel : gemm_u8s8_kernels())
     if (cpu_supports(kernel.isa))
       for (const std::int64_t m : {1, 64, 512})
-        benchmark::RegisterBenchmark(("gemm_u8s8/" + std::string(kernel.name)).c_str(), [&kernel](benchmark::State& s) { run(s, kernel); })->Arg(m);
+        benchmark::RegisterBenchmark(("gemm_u8s8/" + std::string(kernel.name)).c_str(), [&kernel](benchmark::State& s) {
+          run(s, kernel);
+        })->Arg(m);
   return true;
 }();
 
