@@ -91,9 +91,12 @@ TEST(Pipeline, SameInputGivesTheSameFiles) {
 }
 
 TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
+  int ran = 0;
   for (const char* name : {"opt", "opt-350m", "opt-nobias", "llama", "llama-bias", "bert-cls"})
     for (const char* pass : {"{os_plus: {shift: always}}", "{smoothquant: {alpha: 0.5}}"}) {
-      QUELL_NEED_DATA(model_dir, std::string("golden/models/") + name);
+      const fs::path model_dir = quell::testing::find_data(std::string("golden/models/") + name);
+      if (model_dir.empty()) continue;  // not all are in tests/golden
+      ++ran;
       const quell::testing::ScratchDir dir;
       ExecContext ctx(2);
       Random random(3);
@@ -124,6 +127,7 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
       EXPECT_LT(error, 0.02 * size) << name << " " << pass;
       EXPECT_GT(error, 0) << name;
     }
+  EXPECT_GE(ran, 10);
 }
 
 /// The bound of docs/numerics.md for one linear: 4 K 2^-24 sum |x w| between products of fake-quantized values and exact sums.
