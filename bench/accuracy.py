@@ -53,7 +53,7 @@ def language_model(name):
         model = os.path.join(args.data, "models", name)
         ids = os.path.join(model, "tinystories_eval_ids.u16")
         r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", ids, "--calibration-skip", "120",
-                  "--num-samples", "32", "--sampling", "first", "--max-seq-length", "256", "--eval-task", "perplexity", "--eval-data", ids,
+                  "--num-samples", "16", "--sampling", "first", "--max-seq-length", "256", "--eval-task", "perplexity", "--eval-data", ids,
                   "--protocol", "windows", "--window", "256", "--limit", "120")
         return ["%.4f" % r["simulated", "perplexity"], "%.4f" % r["integer", "perplexity"],
                 "%.4f" % r["integer", "kl"], "%.2f" % r["integer", "top1_agreement"]], {" ".join(k): v for k, v in r.items()}
