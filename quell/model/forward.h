@@ -48,7 +48,6 @@ class Executor {
   /// With its original meaning: fake-quantized where residuals are, then restored.
   Tensor restored(ValueId v) const;
   Tensor take(ValueId v) { return std::move(values_[static_cast<std::size_t>(v)]); }
-  bool has(ValueId v) const { return values_[static_cast<std::size_t>(v)].shape().numel() > 0; }
 
   bool keep_values = false;
   /// Sees the operands of attention before they are quantized: q, k, v as tensors, of the probabilities their range.
@@ -59,7 +58,6 @@ class Executor {
   void run_attention(int node, Tensor& out);
   TensorView operand(ValueId v, Tensor& storage) const;
   void embed(int node, Tensor& out) const;
-  const std::vector<std::int32_t>& positions() const { return positions_; }
 
   const Model& model_;
   const OpTable& ops_;

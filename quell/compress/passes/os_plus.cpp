@@ -34,7 +34,7 @@ class OsPlus final : public Pass {
     Tensor shift;
     if (wants_shift(site)) {
       shift = make_shift(activations, site.name);
-      subtract_shift(site, shift, problem);
+      subtract_shift(shift, problem);
     }
     Tensor scale;
     if (settings_.scale) {
@@ -119,7 +119,7 @@ class OsPlus final : public Pass {
   }
 
   /// x - shift, b + W shift.
-  static void subtract_shift(const Site&, const Tensor& shift, OsPlusProblem& p) {
+  static void subtract_shift(const Tensor& shift, OsPlusProblem& p) {
     for (Tensor& x : p.x)
       for (std::int64_t i = 0; i < x.rows(); ++i)
         for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
