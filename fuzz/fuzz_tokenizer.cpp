@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     const quell::Tokenizer tokenizer = quell::Tokenizer::from_json(quell::parse_json(all.substr(0, nul), "fuzz"), "fuzz");
     (void)tokenizer.decode(tokenizer.encode(text).ids);
-    (void)tokenizer.encode_pair(text, text, 12);
+    (void)tokenizer.encode_pair(text, text, {.max_length = 12, .details = true});
   } catch (const quell::Error&) {
   }
   return 0;

@@ -113,8 +113,8 @@ TEST(BadInput, CalibrationRecipesAndTokenizers) {
   expect_one_line(quantize(kReviews / "model", dir / "out", "--ignore 're:('"), 2, "regular expression");
   const ScratchDir model;
   copy_model(model.path());
-  std::ofstream(model / "tokenizer.json") << R"({"model":{"type":"Unigram","vocab":[]},"pre_tokenizer":{"type":"Metaspace"}})";
-  expect_one_line("tokenize " + quoted(model.path()) + " " + quoted(dir / "table.tsv"), 1, "Metaspace");
+  std::ofstream(model / "tokenizer.json") << R"({"model":{"type":"Unigram","vocab":[]},"pre_tokenizer":{"type":"Metaspaces"}})";
+  expect_one_line("tokenize " + quoted(model.path()) + " " + quoted(dir / "table.tsv"), 1, "Metaspaces");
   EXPECT_FALSE(fs::exists(dir / "out"));
 }
 

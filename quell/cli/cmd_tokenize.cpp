@@ -6,23 +6,61 @@
 #include "quell/job/tokenize_job.h"
 
 namespace quell::cli {
+namespace {
+
+struct Files {
+  std::string model, file;
+};
+
+void add_files(CLI::App* sub, const std::shared_ptr<Files>& files, const char* what) {
+  sub->add_option("model", files->model, "Model directory")->required();
+  sub->add_option("file", files->file, std::string(what) + "; standard input where left out");
+}
+
+/// Runs `job(in, out)` on the file or standard input.
+template <typename Job>
+int with_streams(const std::string& file, Job job) {
+  std::ios::sync_with_stdio(false);
+  if (file.empty()) {
+    job(std::cin, std::cout);
+  } else {
+    std::ifstream in(file);
+    require(in.good(), ErrorCode::kIo, file, ": cannot open");
+    job(in, std::cout);
+  }
+  std::cout.flush();
+  require(std::cout.good(), ErrorCode::kIo, "cannot write to standard output");
+  return 0;
+}
+
+}  // namespace
 
 Command add_tokenize(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("tokenize", "Print the token ids of each line as a JSON array");
-  const auto files = std::make_shared<std::pair<std::string, std::string>>();
-  sub->add_option("model", files->first, "Model directory")->required();
-  sub->add_option("file", files->second, "Text file; standard input where left out");
-  return {sub, [files](const GlobalOptions&, ExecContext&) {
-            if (files->second.empty()) {
-              run_tokenize_job(files->first, std::cin, std::cout);
-            } else {
-              std::ifstream in(files->second);
-              require(in.good(), ErrorCode::kIo, files->second, ": cannot open");
-              run_tokenize_job(files->first, in, std::cout);
-            }
-            std::cout.flush();
-            require(std::cout.good(), ErrorCode::kIo, "cannot write to standard output");
-            return 0;
+  const auto files = std::make_shared<Files>();
+  const auto options = std::make_shared<TokenizeOptions>();
+  add_files(sub, files, "Text file");
+  sub->add_option("--max-length", options->max_length, "Ids to keep of each line, special tokens included; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_flag("--no-special-tokens{false}", options->add_special_tokens, "Leave out the special tokens around the text");
+  sub->add_flag("--details", options->details, "Print objects with ids, type_ids, tokens and character offsets");
+  return {sub, [files, options](const GlobalOptions&, ExecContext&) {
+            return with_streams(files->file,
+                                [&](std::istream& in, std::ostream& out) { run_tokenize_job(files->model, *options, in, out); });
+          }};
+}
+
+Command add_detokenize(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("detokenize", "Print the text of each line of token ids");
+  const auto files = std::make_shared<Files>();
+  const auto flags = std::make_shared<std::pair<bool, bool>>(true, false);
+  add_files(sub, files, "File of ids: a JSON array a line, or numbers with spaces between");
+  sub->add_flag("--special-tokens{false}", flags->first, "Show special tokens too");
+  sub->add_flag("--escape", flags->second, "Write line breaks inside a text as \\n and backslashes as \\\\");
+  return {sub, [files, flags](const GlobalOptions&, ExecContext&) {
+            return with_streams(files->file, [&](std::istream& in, std::ostream& out) {
+              run_detokenize_job(files->model, flags->first, flags->second, in, out);
+            });
           }};
 }
 

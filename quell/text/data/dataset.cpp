@@ -229,9 +229,9 @@ std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenize
     require(tokenizer, ErrorCode::kInvalidInput, data.source, ": holds text, and the model directory has no tokenizer");
     const auto push = [&](Encoding encoding) { out.push_back({std::move(encoding.ids), std::move(encoding.type_ids), {}}); };
     if (mode == PairMode::kPair && e.texts.size() == 2) {
-      push(tokenizer->encode_pair(e.texts[0], e.texts[1], max_length));
+      push(tokenizer->encode_pair(e.texts[0], e.texts[1], {.max_length = max_length}));
     } else {
-      for (const std::string& text : e.texts) push(tokenizer->encode(text, max_length));
+      for (const std::string& text : e.texts) push(tokenizer->encode(text, {.max_length = max_length}));
     }
   }
   for (const TokenSequence& s : out)

@@ -1,5 +1,5 @@
-// The stages of a tokenizer, each behind a small interface. One file implements each; factory functions read the
-// tokenizer.json object of a stage and refuse by name what they do not know.
+// The stages of a tokenizer, each behind a small interface. The factory functions read the tokenizer.json object of a stage
+// and refuse by name what they do not know; a new component is a class and a line in its file's table.
 #pragma once
 
 #include <cstdint>
@@ -10,40 +10,53 @@
 #include <vector>
 
 #include "quell/io/json.h"
+#include "quell/text/tokenizer/aligned_text.h"
 
 namespace quell {
 
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  virtual std::u32string apply(std::u32string_view text) const = 0;
+  virtual void apply(AlignedText& text) const = 0;
 };
 
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
-  /// Appends the pieces of `text` to `out`.
-  virtual void split(std::u32string_view text, std::vector<std::u32string>& out) const = 0;
+  /// Cuts the pieces further, and may change their text.
+  virtual void apply(Pieces& pieces) const = 0;
+  /// Reads where a piece came from, so that texts must be tracked.
+  virtual bool needs_origins() const { return false; }
 };
 
+/// A token and the characters of its piece that it stands for.
+struct PieceToken {
+  std::int32_t id = 0;
+  std::uint32_t begin = 0, end = 0;
+};
+
+/// Immutable but for caches that lock; may be used from several threads.
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
-  /// Appends the ids of one piece.
-  virtual void tokenize(std::u32string_view piece, std::vector<std::int32_t>& ids) const = 0;
+  /// Appends the tokens of one piece, which is not empty.
+  virtual void tokenize(std::u32string_view piece, std::vector<PieceToken>& out) const = 0;
   virtual std::optional<std::int32_t> id_of(const std::string& token) const = 0;
   /// Empty for an id that is not in the vocabulary.
   virtual const std::string& token_of(std::int32_t id) const = 0;
   virtual std::int32_t vocab_size() const = 0;
+  /// The id whose tokens are shown as the text they stand for (Unigram's unknown), or -1.
+  virtual std::int32_t id_shown_as_text() const { return -1; }
 };
 
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  virtual std::string join(const std::vector<std::string>& tokens) const = 0;
+  /// Rewrites the tokens in place, so that joined they are the text.
+  virtual void apply(std::vector<std::string>& tokens) const = 0;
 };
 
-/// Special tokens around one sequence or a pair.
+/// Special tokens around one sequence or a pair, and whether spaces are left out of offsets.
 struct PostProcessor {
   struct Piece {
     int sequence;  ///< 0 = A, 1 = B, -1 = the special tokens `ids`
@@ -51,20 +64,24 @@ struct PostProcessor {
     std::vector<std::int32_t> ids;
   };
   std::vector<Piece> single, pair;
+  bool trim_offsets = false, add_prefix_space = false;
 };
 
-std::unique_ptr<Normalizer> make_bert_normalizer(bool clean_text, bool handle_chinese_chars, bool strip_accents, bool lowercase);
-std::unique_ptr<PreTokenizer> make_bert_pre_tokenizer();
-std::unique_ptr<PreTokenizer> make_byte_level_pre_tokenizer(bool add_prefix_space, bool use_regex);
-/// `vocab`: token -> id. Throws Error(kInvalidInput).
-std::unique_ptr<TokenModel> make_word_piece(const Json& vocab, const std::string& unk_token, const std::string& prefix,
-                                            std::int64_t max_input_chars_per_word);
-/// `merges`: "a b" strings or ["a", "b"] pairs, best first.
-std::unique_ptr<TokenModel> make_byte_level_bpe(const Json& vocab, const Json& merges, bool ignore_merges);
-std::unique_ptr<Decoder> make_word_piece_decoder(const std::string& prefix, bool cleanup);
-std::unique_ptr<Decoder> make_byte_level_decoder();
+// All throw Error(kInvalidInput | kUnsupported). `json` may be null where the stage may be missing.
+std::unique_ptr<Normalizer> make_normalizer(const Json& json);       ///< null: none
+std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json);  ///< null: none
+std::unique_ptr<TokenModel> make_token_model(const Json& json);
+PostProcessor make_post_processor(const Json& json);
+std::unique_ptr<Decoder> make_decoder(const Json& json);  ///< null: tokens with spaces between
 
-/// token -> id and back, shared by the models. Throws Error(kInvalidInput) on ids that are negative, huge or used twice.
+std::unique_ptr<TokenModel> make_word_piece(const Json& json);
+std::unique_ptr<TokenModel> make_bpe(const Json& json);
+std::unique_ptr<TokenModel> make_unigram(const Json& json);
+std::unique_ptr<TokenModel> make_word_level(const Json& json);
+/// SentencePiece's rules compiled into a trie of bytes (base64 of "precompiled_charsmap").
+std::unique_ptr<Normalizer> make_precompiled(const Json& json);
+
+/// token -> id and back, shared by the models. Throws Error(kInvalidInput) on ids that are negative or huge.
 struct Vocabulary {
   explicit Vocabulary(const Json& vocab);
   std::unordered_map<std::string, std::int32_t> ids;
@@ -72,5 +89,29 @@ struct Vocabulary {
   std::optional<std::int32_t> find(const std::string& token) const;
   const std::string& token_of(std::int32_t id) const;
 };
+
+/// A member of an object, or null.
+const Json& member(const Json& object, const char* key);
+std::string type_of(const Json& stage);
+/// One character. Throws Error(kInvalidInput).
+char32_t read_character(const Json& json, const char* key, char32_t fallback);
+/// {"String": s} as a literal or {"Regex": r}.
+class Regex;
+Regex read_pattern(const Json& json);
+[[noreturn]] void refuse_component(const char* stage, const std::string& type);
+
+/// A table of a stage's components: `type` as in tokenizer.json.
+template <typename Component>
+struct ComponentEntry {
+  const char* type;
+  std::unique_ptr<Component> (*make)(const Json&);
+};
+template <typename Component, std::size_t N>
+std::unique_ptr<Component> make_from(const ComponentEntry<Component> (&table)[N], const char* stage, const Json& json) {
+  const std::string type = type_of(json);
+  for (const auto& entry : table)
+    if (type == entry.type) return entry.make(json);
+  refuse_component(stage, type);
+}
 
 }  // namespace quell

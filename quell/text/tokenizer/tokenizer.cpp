@@ -3,128 +3,223 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
-#include "quell/text/tokenizer/unicode.h"
+#include "quell/text/tokenizer/byte_alphabet.h"
 
 namespace quell {
+
+void Tokenizer::Sequence::keep(std::size_t n, bool from_left) {
+  if (n >= ids.size()) return;
+  const auto cut = [&](auto& v) {
+    if (v.empty()) return;
+    if (from_left)
+      v.erase(v.begin(), v.end() - static_cast<std::ptrdiff_t>(n));
+    else
+      v.resize(n);
+  };
+  cut(ids);
+  cut(spans);
+  cut(texts);
+}
+
+/// `text`: what was matched, with the spaces that the token takes along.
+void Tokenizer::add_token(const AddedToken& token, std::u32string_view text, CharSpan span, bool details, Sequence& out) const {
+  out.ids.push_back(token.id);
+  if (!details) return;
+  out.spans.push_back(span);
+  out.texts.push_back(unicode::encode(text));
+}
+
+void Tokenizer::tokenize_pieces(AlignedText&& text, bool details, Sequence& out) const {
+  Pieces pieces{std::move(text), {}};
+  pieces.ranges.push_back({0, pieces.text.size()});
+  if (pre_tokenizer_) pre_tokenizer_->apply(pieces);
+  std::vector<PieceToken> tokens;
+  for (const CharRange& piece : pieces.ranges) {
+    if (piece.size() == 0) continue;
+    tokens.clear();
+    model_->tokenize(pieces.text.text(piece), tokens);
+    for (const PieceToken& t : tokens) {
+      out.ids.push_back(t.id);
+      if (!details) continue;
+      const CharRange r{piece.begin + t.begin, piece.begin + t.end};
+      out.spans.push_back(pieces.text.span(r));
+      out.texts.push_back(t.id == model_->id_shown_as_text() ? unicode::encode(pieces.text.text(r)) : model_->token_of(t.id));
+    }
+  }
+}
+
+/// Text between added tokens that are matched before normalization.
+void Tokenizer::tokenize_part(AlignedText&& text, bool details, Sequence& out) const {
+  if (normalizer_) normalizer_->apply(text);
+  std::vector<AddedTokens::Part> parts;
+  added_.find(text.text(), true, parts);
+  for (const auto& [range, token] : parts) {
+    if (token)
+      add_token(*token, text.text(range), text.span(range), details, out);
+    else
+      tokenize_pieces(parts.size() == 1 ? std::move(text) : text.slice(range), details, out);
+  }
+}
+
+Tokenizer::Sequence Tokenizer::tokenize(std::string_view text, bool details) const {
+  Sequence out;
+  const bool track = details || (pre_tokenizer_ && pre_tokenizer_->needs_origins());
+  const std::u32string decoded = unicode::decode(text);
+  out.ids.reserve(decoded.size() / 3 + 4);
+  std::vector<AddedTokens::Part> parts;
+  added_.find(decoded, false, parts);
+  for (const auto& [range, token] : parts) {
+    const std::u32string_view part = std::u32string_view(decoded).substr(range.begin, range.size());
+    if (token)
+      add_token(*token, part, {static_cast<std::int32_t>(range.begin), static_cast<std::int32_t>(range.end)}, details, out);
+    else
+      tokenize_part(AlignedText(part, range.begin, track), details, out);
+  }
+  if (details && post_processor_.trim_offsets) trim_offsets(out);
+  return out;
+}
+
+/// Spaces at the ends of byte-level tokens do not count; one that was added in front counts for nothing.
+void Tokenizer::trim_offsets(Sequence& sequence) const {
+  const auto is_space = [](char32_t c) { return c == character_of_byte(' ') || unicode::is(c, unicode::kWhitespace); };
+  for (std::size_t i = 0; i < sequence.ids.size(); ++i) {
+    const std::u32string text = unicode::decode(sequence.texts[i]);
+    CharSpan& span = sequence.spans[i];
+    auto leading = static_cast<std::int32_t>(std::find_if_not(text.begin(), text.end(), is_space) - text.begin());
+    const auto trailing = static_cast<std::int32_t>(std::find_if_not(text.rbegin(), text.rend(), is_space) - text.rbegin());
+    if (leading > 0) {
+      if ((i == 0 || span.begin == 0) && post_processor_.add_prefix_space) --leading;
+      span.begin = std::min(span.begin + leading, span.end);
+    }
+    if (trailing > 0 && span.end >= trailing) span.end = std::max(span.end - trailing, span.begin);
+  }
+}
+
 namespace {
 
-/// Calls `on_match(token)` and `on_text(begin, end)` for the leftmost-longest occurrences of `tokens` (longest first) in text.
-template <typename Tokens, typename OnText, typename OnMatch>
-void split_on(std::u32string_view text, const Tokens& tokens, OnText on_text, OnMatch on_match) {
-  std::size_t done = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const auto* match = [&]() -> decltype(&*tokens.begin()) {
-      for (const auto& token : tokens) {
-        if (text[at] != token.content.front() || !text.substr(at).starts_with(token.content)) continue;
-        const std::size_t end = at + token.content.size();
-        const bool inside_word = (at > 0 && unicode::is_word(text[at - 1])) || (end < text.size() && unicode::is_word(text[end]));
-        if (!token.single_word || !inside_word) return &token;
-      }
-      return nullptr;
-    }();
-    if (!match) {
-      ++at;
-      continue;
-    }
-    std::size_t begin = at, end = at + match->content.size();
-    if (match->lstrip)
-      while (begin > done && unicode::is_whitespace(text[begin - 1])) --begin;
-    if (match->rstrip)
-      while (end < text.size() && unicode::is_whitespace(text[end])) ++end;
-    if (begin > done) on_text(text.substr(done, begin - done));
-    on_match(*match);
-    done = at = end;
+struct Lengths {
+  std::size_t a, b;
+};
+
+/// How many tokens of each sequence fit into `limit`.
+Lengths truncate(Lengths n, bool pair, std::size_t limit, TruncationStrategy strategy) {
+  if (n.a + n.b <= limit) return n;
+  if (!pair || strategy == TruncationStrategy::kOnlyFirst || strategy == TruncationStrategy::kOnlySecond) {
+    std::size_t& cut = pair && strategy == TruncationStrategy::kOnlySecond ? n.b : n.a;
+    const std::size_t excess = n.a + n.b - limit;
+    require(cut > excess || !pair, ErrorCode::kInvalidInput, "max_length ", limit, ": the sequence to be cut is too short for it");
+    cut -= std::min(cut, excess);
+    return n;
   }
-  if (done < text.size()) on_text(text.substr(done));
+  const bool swap = n.a > n.b;
+  std::size_t low = std::min(n.a, n.b), high = low > limit ? low : std::max(low, limit - low);
+  if (low + high > limit) {
+    low = limit / 2;
+    high = low + limit % 2;
+  }
+  return swap ? Lengths{high, low} : Lengths{low, high};
 }
 
 }  // namespace
 
-void Tokenizer::prepare_added_tokens() {
-  std::erase_if(added_, [](const AddedToken& t) { return t.content.empty(); });
-  std::stable_sort(added_.begin(), added_.end(),
-                   [](const AddedToken& a, const AddedToken& b) { return a.content.size() > b.content.size(); });
-}
-
-void Tokenizer::tokenize_normalized(std::u32string_view text, std::vector<std::int32_t>& ids) const {
-  std::vector<std::u32string> pieces;
-  pre_tokenizer_->split(text, pieces);
-  for (const std::u32string& piece : pieces) model_->tokenize(piece, ids);
-}
-
-/// Text between added tokens that are matched before normalization.
-void Tokenizer::tokenize_text(std::u32string_view text, std::vector<std::int32_t>& ids) const {
-  const std::u32string normalized = normalizer_ ? normalizer_->apply(text) : std::u32string(text);
-  std::vector<AddedToken> candidates;
-  for (const AddedToken& token : added_) {
-    if (!token.normalized) continue;
-    candidates.push_back(token);
-    if (normalizer_) candidates.back().content = normalizer_->apply(token.content);
-  }
-  std::erase_if(candidates, [](const AddedToken& t) { return t.content.empty(); });
-  split_on(
-      normalized, candidates, [&](std::u32string_view part) { tokenize_normalized(part, ids); },
-      [&](const AddedToken& token) { ids.push_back(token.id); });
-}
-
-std::vector<std::int32_t> Tokenizer::tokenize(std::string_view text) const {
-  std::vector<std::int32_t> ids;
-  std::vector<AddedToken> candidates;
-  std::copy_if(added_.begin(), added_.end(), std::back_inserter(candidates), [](const AddedToken& t) { return !t.normalized; });
-  const std::u32string decoded = unicode::decode(text);
-  split_on(
-      decoded, candidates, [&](std::u32string_view part) { tokenize_text(part, ids); },
-      [&](const AddedToken& token) { ids.push_back(token.id); });
-  return ids;
-}
-
-Encoding Tokenizer::assemble(std::vector<std::int32_t> a, std::vector<std::int32_t> b, bool pair, std::int64_t max_length,
-                             bool add_special_tokens) const {
+Encoding Tokenizer::assemble(Sequence a, Sequence b, bool pair, const EncodeOptions& options) const {
   static const std::vector<PostProcessor::Piece> kPlainSingle = {{0, 0, {}}}, kPlainPair = {{0, 0, {}}, {1, 1, {}}};
-  const bool plain = !add_special_tokens || (pair ? post_processor_.pair : post_processor_.single).empty();
+  const bool plain = !options.add_special_tokens || (pair ? post_processor_.pair : post_processor_.single).empty();
   const auto& pieces = plain ? (pair ? kPlainPair : kPlainSingle) : (pair ? post_processor_.pair : post_processor_.single);
-  std::size_t special = 0;
-  for (const auto& piece : pieces) special += piece.ids.size();
-  if (max_length > 0) {
-    const auto limit = static_cast<std::size_t>(max_length);
-    require(limit > special, ErrorCode::kUsage, "max_seq_length ", max_length, " leaves no room for text beside ", special,
+  if (options.max_length > 0) {
+    std::size_t special = 0;
+    for (const auto& piece : pieces) special += piece.ids.size();
+    const auto limit = static_cast<std::size_t>(options.max_length);
+    require(limit > special, ErrorCode::kUsage, "max_seq_length ", options.max_length, " leaves no room for text beside ", special,
             " special tokens");
-    while (a.size() + b.size() + special > limit) (a.size() >= b.size() ? a : b).pop_back();
+    const Lengths kept = truncate({a.ids.size(), b.ids.size()}, pair, limit - special, options.truncation);
+    a.keep(kept.a, options.truncate_left);
+    b.keep(kept.b, options.truncate_left);
   }
   Encoding out;
   for (const auto& piece : pieces) {
-    const std::vector<std::int32_t>& source = piece.sequence == 0 ? a : piece.sequence == 1 ? b : piece.ids;
-    out.ids.insert(out.ids.end(), source.begin(), source.end());
+    const Sequence* sequence = piece.sequence == 0 ? &a : piece.sequence == 1 ? &b : nullptr;
+    const std::vector<std::int32_t>& ids = sequence ? sequence->ids : piece.ids;
+    out.ids.insert(out.ids.end(), ids.begin(), ids.end());
     out.type_ids.resize(out.ids.size(), piece.type_id);
+    if (!options.details) continue;
+    out.special_tokens_mask.resize(out.ids.size(), sequence ? 0 : 1);
+    out.sequence_ids.resize(out.ids.size(), piece.sequence);
+    if (sequence) {
+      out.tokens.insert(out.tokens.end(), sequence->texts.begin(), sequence->texts.end());
+      out.offsets.insert(out.offsets.end(), sequence->spans.begin(), sequence->spans.end());
+    } else {
+      for (const std::int32_t id : ids) out.tokens.push_back(token_of(id));
+      out.offsets.resize(out.ids.size());
+    }
   }
   return out;
 }
 
-Encoding Tokenizer::encode(std::string_view text, std::int64_t max_length, bool add_special_tokens) const {
-  return assemble(tokenize(text), {}, false, max_length, add_special_tokens);
+Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  return assemble(tokenize(text, options.details), {}, false, options);
 }
 
-Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second, std::int64_t max_length) const {
-  return assemble(tokenize(first), tokenize(second), true, max_length, true);
+Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options) const {
+  return assemble(tokenize(first, options.details), tokenize(second, options.details), true, options);
 }
 
-std::string Tokenizer::decode(const std::vector<std::int32_t>& ids, bool skip_special_tokens) const {
+const std::string& Tokenizer::token_of(std::int32_t id) const {
+  const AddedToken* added = added_.by_id(id);
+  return added ? added->content : model_->token_of(id);
+}
+
+std::optional<std::int32_t> Tokenizer::id_of(const std::string& token) const {
+  for (const AddedToken& added : added_.all())
+    if (added.content == token) return added.id;
+  return model_->id_of(token);
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const {
   std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
   for (const std::int32_t id : ids) {
-    const auto added = std::find_if(added_.begin(), added_.end(), [&](const AddedToken& t) { return t.id == id; });
-    if (added != added_.end()) {
-      if (!(skip_special_tokens && added->special)) tokens.push_back(added->utf8);
-      continue;
+    const AddedToken* added = added_.by_id(id);
+    if (added) {
+      if (!(skip_special_tokens && added->special)) tokens.push_back(added->content);
+    } else if (const std::string& token = model_->token_of(id); !token.empty()) {
+      tokens.push_back(token);
     }
-    if (const std::string& token = model_->token_of(id); !token.empty()) tokens.push_back(token);
   }
-  return decoder_->join(tokens);
+  decoder_->apply(tokens);
+  std::string out;
+  for (const std::string& token : tokens) out += token;
+  return out;
 }
 
 std::int32_t Tokenizer::vocab_size() const {
   std::int32_t size = model_->vocab_size();
-  for (const AddedToken& token : added_) size = std::max(size, token.id + 1);
+  for (const AddedToken& token : added_.all()) size = std::max(size, token.id + 1);
   return size;
+}
+
+std::vector<std::vector<std::int32_t>> pad(std::vector<Encoding>& batch, const Padding& padding) {
+  std::size_t length = static_cast<std::size_t>(padding.length);
+  if (length == 0)
+    for (const Encoding& e : batch) length = std::max(length, e.ids.size());
+  if (const auto multiple = static_cast<std::size_t>(padding.multiple_of); multiple > 0)
+    length = (length + multiple - 1) / multiple * multiple;
+  std::vector<std::vector<std::int32_t>> masks;
+  for (Encoding& e : batch) {
+    const std::size_t missing = length - std::min(length, e.ids.size());
+    masks.emplace_back(e.ids.size(), 1);
+    const auto fill = [&](auto& v, const auto& value) { v.insert(padding.left ? v.begin() : v.end(), missing, value); };
+    fill(masks.back(), 0);
+    fill(e.type_ids, padding.type_id);
+    if (e.tokens.size() == e.ids.size()) {
+      fill(e.tokens, padding.token);
+      fill(e.offsets, CharSpan{});
+      fill(e.special_tokens_mask, 1);
+      fill(e.sequence_ids, -1);
+    }
+    fill(e.ids, padding.id);
+  }
+  return masks;
 }
 
 }  // namespace quell

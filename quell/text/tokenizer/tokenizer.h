@@ -1,4 +1,4 @@
-// Text to token ids and back, equal to the Hugging Face tokenizers library on the components that are supported.
+// Text to token ids and back, equal to the Hugging Face tokenizers library.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "quell/text/tokenizer/added_tokens.h"
 #include "quell/text/tokenizer/components.h"
 
 namespace quell {
@@ -14,47 +15,81 @@ namespace quell {
 struct Encoding {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> type_ids;  ///< 0 for the first sequence, 1 for the second, where the file says so
+
+  // Only with EncodeOptions::details; one entry a token.
+  std::vector<std::string> tokens;
+  std::vector<CharSpan> offsets;  ///< characters (code points) of the sequence; {0, 0} for special tokens
+  std::vector<std::int32_t> special_tokens_mask;
+  std::vector<std::int32_t> sequence_ids;  ///< 0, 1, or -1 at special tokens
+};
+
+/// Which sequence of a pair is cut, and at which end.
+enum class TruncationStrategy { kLongestFirst, kOnlyFirst, kOnlySecond };
+struct EncodeOptions {
+  std::int64_t max_length = 0;  ///< ids to keep, special tokens included; 0: all
+  TruncationStrategy truncation = TruncationStrategy::kLongestFirst;
+  bool truncate_left = false;
+  bool add_special_tokens = true;
+  bool details = false;
+};
+
+/// How to fill up the encodings of a batch.
+struct Padding {
+  std::int64_t length = 0;  ///< 0: the longest of the batch
+  std::int64_t multiple_of = 0;
+  bool left = false;
+  std::int32_t id = 0, type_id = 0;
+  std::string token = "[PAD]";
+};
+/// Pads ids, type ids and details. Returns the attention masks: 1 at tokens, 0 at padding.
+std::vector<std::vector<std::int32_t>> pad(std::vector<Encoding>& batch, const Padding& padding);
+
+/// What the file asks for by default; callers decide whether to follow.
+struct TokenizerDefaults {
+  std::optional<EncodeOptions> truncation;
+  std::optional<Padding> padding;
 };
 
 /// Immutable after opening; may be used from several threads.
 class Tokenizer {
  public:
-  /// Reads tokenizer.json, else vocab.txt (WordPiece), else vocab.json + merges.txt (byte-level BPE). Throws Error(kIo |
-  /// kInvalidInput | kUnsupported); components that are not supported are refused by name.
+  /// Reads tokenizer.json, else vocab.txt (WordPiece), vocab.json + merges.txt (byte-level BPE), or a SentencePiece *.model. Throws
+  /// Error(kIo | kInvalidInput | kUnsupported); components that are not supported are refused by name.
   static Tokenizer open(const std::filesystem::path& dir);
   static Tokenizer from_json(const Json& tokenizer, const std::string& source);
 
-  /// `max_length` > 0 keeps that many ids, special tokens included; of a pair, the longer sequence is cut first.
-  Encoding encode(std::string_view text, std::int64_t max_length = 0, bool add_special_tokens = true) const;
-  Encoding encode_pair(std::string_view first, std::string_view second, std::int64_t max_length = 0) const;
-  std::string decode(const std::vector<std::int32_t>& ids, bool skip_special_tokens = true) const;
+  Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
+  Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
+  std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = true) const;
+  /// The text of a token in the vocabulary; empty for an unknown id.
+  const std::string& token_of(std::int32_t id) const;
+  std::optional<std::int32_t> id_of(const std::string& token) const;
   std::int32_t vocab_size() const;
+  const TokenizerDefaults& defaults() const { return defaults_; }
 
  private:
-  struct AddedToken {
-    std::int32_t id = 0;
-    std::u32string content;
-    std::string utf8;
-    bool single_word = false, lstrip = false, rstrip = false, normalized = true, special = false;
+  /// Tokens of one sequence. `texts` and `spans` are filled with details only.
+  struct Sequence {
+    std::vector<std::int32_t> ids;
+    std::vector<CharSpan> spans;
+    std::vector<std::string> texts;
+    void keep(std::size_t n, bool from_left);
   };
 
-  static Tokenizer from_word_piece_files(const std::filesystem::path& dir, const Json& config);
-  static Tokenizer from_bpe_files(const std::filesystem::path& dir, const Json& config);
-
-  void read_added_token(const Json& json);
-  void prepare_added_tokens();
-  std::vector<std::int32_t> tokenize(std::string_view text) const;
-  void tokenize_text(std::u32string_view text, std::vector<std::int32_t>& ids) const;
-  void tokenize_normalized(std::u32string_view text, std::vector<std::int32_t>& ids) const;
-  Encoding assemble(std::vector<std::int32_t> a, std::vector<std::int32_t> b, bool pair, std::int64_t max_length,
-                    bool add_special_tokens) const;
+  Sequence tokenize(std::string_view text, bool details) const;
+  void tokenize_part(AlignedText&& text, bool details, Sequence& out) const;
+  void tokenize_pieces(AlignedText&& text, bool details, Sequence& out) const;
+  void add_token(const AddedToken& token, std::u32string_view text, CharSpan span, bool details, Sequence& out) const;
+  void trim_offsets(Sequence& sequence) const;
+  Encoding assemble(Sequence a, Sequence b, bool pair, const EncodeOptions& options) const;
 
   std::unique_ptr<Normalizer> normalizer_;
   std::unique_ptr<PreTokenizer> pre_tokenizer_;
   std::unique_ptr<TokenModel> model_;
   std::unique_ptr<Decoder> decoder_;
   PostProcessor post_processor_;
-  std::vector<AddedToken> added_;  ///< longest first
+  AddedTokens added_;
+  TokenizerDefaults defaults_;
 };
 
 }  // namespace quell

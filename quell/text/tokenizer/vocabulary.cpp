@@ -1,11 +1,13 @@
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/components.h"
+#include "quell/text/tokenizer/regex.h"
 
 namespace quell {
 
 Vocabulary::Vocabulary(const Json& vocab) {
   require(vocab.is_object() && !vocab.empty(), ErrorCode::kInvalidInput, "tokenizer: vocabulary is not a non-empty object");
   constexpr std::int64_t kMaxId = 1 << 26;
+  ids.reserve(vocab.size());
   for (const auto& [token, value] : vocab.items()) {
     require(value.is_number_integer() && value.get<std::int64_t>() >= 0 && value.get<std::int64_t>() < kMaxId,
             ErrorCode::kInvalidInput, "tokenizer: id of token \"", token, "\" is not an integer from 0 to ", kMaxId - 1);
@@ -24,6 +26,33 @@ std::optional<std::int32_t> Vocabulary::find(const std::string& token) const {
 const std::string& Vocabulary::token_of(std::int32_t id) const {
   static const std::string kNone;
   return id >= 0 && static_cast<std::size_t>(id) < tokens.size() ? tokens[static_cast<std::size_t>(id)] : kNone;
+}
+
+const Json& member(const Json& object, const char* key) {
+  static const Json kNull;
+  const auto it = object.find(key);
+  return it == object.end() ? kNull : *it;
+}
+
+std::string type_of(const Json& stage) { return json_string(stage, "type", ""); }
+
+char32_t read_character(const Json& json, const char* key, char32_t fallback) {
+  const std::string text = json_string(json, key, "");
+  const std::u32string decoded = text.empty() && fallback ? std::u32string(1, fallback) : unicode::decode(text);
+  require(decoded.size() == 1, ErrorCode::kInvalidInput, "tokenizer: \"", key, "\" must be one character, it is \"", text, "\"");
+  return decoded[0];
+}
+
+Regex read_pattern(const Json& json) {
+  if (json.is_string()) return Regex::literal(json.get<std::string>());
+  if (json.is_object() && json.contains("Regex")) return Regex(json_string(json, "Regex", ""));
+  require(json.is_object() && json.contains("String"), ErrorCode::kInvalidInput,
+          "tokenizer: a pattern must be {\"String\": ...} or {\"Regex\": ...}");
+  return Regex::literal(json_string(json, "String", ""));
+}
+
+void refuse_component(const char* stage, const std::string& type) {
+  throw Error(ErrorCode::kUnsupported, str("tokenizer: ", stage, " \"", type, "\" is not supported"));
 }
 
 }  // namespace quell

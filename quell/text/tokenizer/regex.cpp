@@ -1,0 +1,70 @@
+#include "quell/text/tokenizer/regex.h"
+
+#include <oniguruma.h>
+
+#include <mutex>
+
+#include "quell/base/error.h"
+
+namespace quell {
+
+struct Regex::Impl {
+  regex_t* regex = nullptr;
+  ~Impl() { onig_free(regex); }
+};
+
+namespace {
+
+const OnigUChar* bytes(const char32_t* p) { return reinterpret_cast<const OnigUChar*>(p); }
+
+struct Region {
+  OnigRegion* region = onig_region_new();
+  Region() = default;
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+  ~Region() { onig_region_free(region, 1); }
+};
+
+}  // namespace
+
+Regex::Regex(std::string_view pattern) : impl_(std::make_unique<Impl>()) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    OnigEncoding encodings[] = {ONIG_ENCODING_UTF32_LE};
+    onig_initialize(encodings, 1);
+  });
+  const std::u32string p = unicode::decode(pattern);
+  OnigErrorInfo info;
+  const int status = onig_new(&impl_->regex, bytes(p.data()), bytes(p.data() + p.size()), ONIG_OPTION_NONE, ONIG_ENCODING_UTF32_LE,
+                              ONIG_SYNTAX_DEFAULT, &info);
+  require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern, " does not compile (Oniguruma ", status,
+          ")");
+}
+Regex::Regex(Regex&&) noexcept = default;
+Regex& Regex::operator=(Regex&&) noexcept = default;
+Regex::~Regex() = default;
+
+Regex Regex::literal(std::string_view text) {
+  std::string pattern;
+  for (const char c : text) {
+    if (std::string_view(R"(\.+*?()|[]{}^$#&-~)").find(c) != std::string_view::npos) pattern.push_back('\\');
+    pattern.push_back(c);
+  }
+  return Regex(pattern);
+}
+
+void Regex::for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const {
+  const Region region;
+  const OnigUChar *begin = bytes(text.data()), *end = bytes(text.data() + text.size());
+  int status = 0;
+  for (std::size_t at = 0; at <= text.size();) {
+    status = onig_search(impl_->regex, begin, end, begin + 4 * at, end, region.region, ONIG_OPTION_NONE);
+    if (status < 0) break;
+    const CharRange match{static_cast<std::size_t>(region.region->beg[0]) / 4, static_cast<std::size_t>(region.region->end[0]) / 4};
+    f(match);
+    at = match.end > match.begin ? match.end : match.end + 1;
+  }
+  require(status >= ONIG_MISMATCH, ErrorCode::kInvalidInput, "tokenizer: pattern search gave up (Oniguruma ", status, ")");
+}
+
+}  // namespace quell
