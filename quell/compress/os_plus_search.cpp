@@ -124,9 +124,18 @@ class Search {
       rotate(k.span(), a.head_dim, p_.positions[b], a.rotary_inv_freq, a.rotary_amplitude, ctx_);
     }
     const TokenBatch& batch = *p_.batches[b];
-    const AttentionShape shape{batch.batch, batch.length, a.num_heads, a.num_kv_heads, a.head_dim, a.causal, a.scale};
+    const AttentionShape shape{.batch = batch.batch,
+                               .length = batch.length,
+                               .key_length = batch.length,
+                               .num_heads = a.num_heads,
+                               .num_kv_heads = a.num_kv_heads,
+                               .head_dim = a.head_dim,
+                               .causal = a.causal,
+                               .window = a.sliding_window,
+                               .scale = a.scale,
+                               .soft_cap = a.soft_cap};
     Tensor out = Tensor::f32(q.shape());
-    attention(shape, q, k, v, batch.mask, out.span(), nullptr, ctx_);
+    attention(shape, q, k, v, batch.mask, out.span(), nullptr, nullptr, ctx_);
     return out;
   }
 

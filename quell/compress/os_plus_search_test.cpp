@@ -46,7 +46,11 @@ const Setting kGroup4 = {"4b group", spec(4, false, Granularity::kPerGroup, true
                          spec(4, false, Granularity::kPerGroup, false, 4)};
 
 TokenBatch batch_2x4(bool padded) {
-  TokenBatch b{2, 4, std::vector<std::int32_t>(8, 1), std::vector<std::int32_t>(8, 1), std::vector<std::int32_t>(8, 0), {}};
+  TokenBatch b;
+  b.batch = 2;
+  b.length = 4;
+  b.ids = b.mask = std::vector<std::int32_t>(8, 1);
+  b.type_ids = std::vector<std::int32_t>(8, 0);
   if (padded) b.mask[7] = 0;
   return b;
 }

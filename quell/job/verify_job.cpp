@@ -11,25 +11,43 @@
 namespace quell {
 namespace {
 
+constexpr const char* kHiddenStates[] = {"hidden_states.", "encoder_hidden_states.", "decoder_hidden_states."};
+
 bool is_output(const std::string& name) {
-  static const std::set<std::string> kNames = {"logits", "last_hidden_state", "pooler_output", "embedding", "embedding_normalized"};
-  return kNames.contains(name) || name.starts_with("hidden_states.");
+  static const std::set<std::string> kNames = {"logits",     "last_hidden_state", "pooler_output",       "start_logits",
+                                               "end_logits", "embedding",         "embedding_normalized"};
+  return kNames.contains(name) || std::any_of(std::begin(kHiddenStates), std::end(kHiddenStates),
+                                              [&](const char* prefix) { return name.starts_with(prefix); });
 }
 
+/// "left." of "left.logits".
 std::string prefix_of(const std::string& name) {
-  for (const char* output : {"hidden_states.", "last_hidden_state", "logits", "pooler_output", "embedding"})
-    if (const auto at = name.find(output); at != std::string::npos && at > 0 && name[at - 1] == '.') return name.substr(0, at);
+  for (std::size_t at = name.find('.'); at != std::string::npos; at = name.find('.', at + 1))
+    if (is_output(name.substr(at + 1))) return name.substr(0, at + 1);
   return "";
 }
 
 /// Inputs of a group: "<prefix>input_ids", or the main inputs cut to [rows, length].
-TokenBatch read_inputs(const SafetensorsFile& file, const std::string& prefix, std::int64_t rows, std::int64_t length) {
+TokenBatch read_inputs(const SafetensorsFile& file, const std::string& prefix, std::int64_t rows, std::int64_t length,
+                       std::int64_t image_tokens) {
+  TokenBatch batch;
+  if (file.has(prefix + "pixel_values")) {
+    const TensorView& view = file.at(prefix + "pixel_values");
+    require(view.shape().rank() == 4, ErrorCode::kInvalidInput, file.source(),
+            ": pixel_values must be [rows, channels, height, width]");
+    const Tensor pixels = to_f32(view, "pixel_values");
+    batch.batch = view.shape()[0];
+    batch.length = image_tokens;
+    batch.pixels.assign(pixels.f32().begin(), pixels.f32().end());
+    batch.mask.assign(static_cast<std::size_t>(batch.rows()), 1);
+    batch.ids = batch.type_ids = std::vector<std::int32_t>(static_cast<std::size_t>(batch.rows()), 0);
+    return batch;
+  }
   const std::string base = file.has(prefix + "input_ids") ? prefix : "";
   const TensorView& view = file.at(base + "input_ids");
   const Shape& shape = view.shape();
   require(shape.rank() == 1 || shape.rank() == 2, ErrorCode::kInvalidInput, file.source(), ": input_ids must be [rows, length]");
   const std::int64_t all_rows = shape.rank() == 1 ? 1 : shape[0], all_length = shape[-1];
-  TokenBatch batch;
   batch.batch = rows > 0 ? std::min(rows, all_rows) : all_rows;
   batch.length = length > 0 ? std::min(length, all_length) : all_length;
   const auto cut = [&](const std::string& name, std::int32_t fallback) {
@@ -46,16 +64,25 @@ TokenBatch read_inputs(const SafetensorsFile& file, const std::string& prefix, s
   batch.ids = cut("input_ids", 0);
   batch.mask = cut("attention_mask", 1);
   batch.type_ids = cut("token_type_ids", 0);
+  if (file.has(base + "decoder_input_ids")) {
+    const TensorView& decoder = file.at(base + "decoder_input_ids");
+    require(decoder.shape().rank() == 2 && decoder.shape()[0] == batch.batch, ErrorCode::kInvalidInput, file.source(),
+            ": decoder_input_ids must have a row for each of input_ids");
+    batch.decoder_length = decoder.shape()[1];
+    batch.decoder_ids = to_i32(decoder, "decoder_input_ids");
+  }
   return batch;
 }
 
-VerifyRow compare(const std::string& name, const Tensor& got, const Tensor& want, const TokenBatch& batch, double tolerance) {
+/// `mask`: of the tokens that rows stand for; rows of another number stand for sequences.
+VerifyRow compare(const std::string& name, const Tensor& got, const Tensor& want, std::span<const std::int32_t> mask,
+                  double tolerance) {
   VerifyRow row{name};
   require(got.numel() == want.numel(), ErrorCode::kInvalidInput, "tensor \"", name, "\": recorded ", want.shape().to_string(),
           ", computed ", got.shape().to_string());
-  const bool per_token = got.rows() == batch.rows() && got.rows() * got.cols() == got.numel();
+  const bool per_token = got.rows() == static_cast<std::int64_t>(mask.size());
   for (std::int64_t i = 0; i < got.rows(); ++i) {
-    if (per_token && !batch.mask[static_cast<std::size_t>(i)]) continue;
+    if (per_token && !mask[static_cast<std::size_t>(i)]) continue;
     for (std::int64_t j = 0; j < got.cols(); ++j) {
       const double a = static_cast<double>(got.row(i)[j]),
                    b = static_cast<double>(want.f32()[static_cast<std::size_t>(i * got.cols() + j)]);
@@ -69,11 +96,13 @@ VerifyRow compare(const std::string& name, const Tensor& got, const Tensor& want
 }
 
 Tensor output_of(const std::string& name, const ForwardModel& engine, const ForwardOutputs& outputs, const TokenBatch& batch) {
-  if (name.starts_with("hidden_states.")) {
-    const std::size_t index = std::strtoul(name.c_str() + 14, nullptr, 10);
-    require(index < outputs.hidden_states.size(), ErrorCode::kInvalidInput, "tensor \"", name, "\": this model has ",
-            outputs.hidden_states.size(), " hidden states");
-    return outputs.hidden_states[index].clone();
+  for (const char* prefix : kHiddenStates) {
+    if (!name.starts_with(prefix)) continue;
+    const std::size_t index = std::strtoul(name.c_str() + std::string(prefix).size(), nullptr, 10),
+                      stack = prefix[0] == 'd' ? 1 : 0;
+    require(stack < outputs.hidden_states.size() && index < outputs.hidden_states[stack].size(), ErrorCode::kInvalidInput,
+            "tensor \"", name, "\": this model has no such hidden state");
+    return outputs.hidden_states[stack][index].clone();
   }
   if (name.starts_with("embedding")) {
     const PoolingKind kind = engine.model().pooling;
@@ -105,13 +134,15 @@ VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
     if (!prefix.empty() && !file.has(prefix + "input_ids"))
       for (const std::string& name : names)
         if (const Shape& shape = file.at(prefix + name).shape(); shape.rank() == 3) rows = shape[0], length = shape[1];
-    const TokenBatch batch = read_inputs(file, prefix, rows, length);
+    const TokenBatch batch = read_inputs(file, prefix, rows, length, model.spec.max_position_embeddings);
     ForwardOutputs outputs;
     outputs.want_hidden_states = true;
     engine->forward(batch, outputs, ctx);
     for (const std::string& name : names) {
       const Tensor want = to_f32(file.at(prefix + name), prefix + name);
-      result.rows.push_back(compare(prefix + name, output_of(name, *engine, outputs, batch), want, batch, job.tolerance));
+      const bool of_decoder = batch.decoder_length > 0 && !name.starts_with("encoder");
+      const std::vector<std::int32_t> mask = of_decoder ? decoder_batch(model.spec, batch).mask : batch.mask;
+      result.rows.push_back(compare(prefix + name, output_of(name, *engine, outputs, batch), want, mask, job.tolerance));
       result.passed &= result.rows.back().worst_ratio <= 1;
     }
   }

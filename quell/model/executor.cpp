@@ -3,6 +3,7 @@
 
 #include "quell/base/error.h"
 #include "quell/model/forward.h"
+#include "quell/model/relative_positions.h"
 #include "quell/ops/attention.h"
 #include "quell/quant/quantize.h"
 
@@ -22,13 +23,32 @@ std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& 
     std::int32_t seen = 0;
     for (std::int64_t i = 0; i < batch.length; ++i) {
       const auto at = static_cast<std::size_t>(b * batch.length + i);
-      seen += batch.mask[at];
+      const bool counts =
+          spec.position_rule == PositionRule::kNonPadCount ? batch.ids[at] != spec.pad_token_id : batch.mask[at] != 0;
+      seen += counts ? 1 : 0;
       if (spec.position_rule == PositionRule::kIndex)
         out[at] = static_cast<std::int32_t>(i) + spec.position_offset;
       else  // padding gets -1 + offset where the family has an offset (a row of its own), else 0
-        out[at] = batch.mask[at] ? seen - 1 + spec.position_offset : std::max(spec.position_offset - 1, 0);
+        out[at] = counts ? seen - 1 + spec.position_offset : std::max(spec.position_offset - 1, 0);
     }
   }
+  return out;
+}
+
+TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
+  TokenBatch out;
+  out.batch = batch.batch;
+  if (batch.decoder_length > 0) {
+    out.length = batch.decoder_length;
+    out.ids = batch.decoder_ids;
+    out.mask = batch.decoder_mask;
+  } else {
+    out.length = batch.length;
+    for (std::size_t i = 0; i < batch.ids.size(); ++i)
+      out.ids.push_back(i % static_cast<std::size_t>(batch.length) == 0 ? spec.decoder_start_token_id : batch.ids[i - 1]);
+  }
+  if (out.mask.empty()) out.mask.assign(out.ids.size(), 1);
+  out.type_ids.assign(out.ids.size(), 0);
   return out;
 }
 
@@ -41,9 +61,18 @@ Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const
       values_(model.graph.producer.size()),
       positions_(position_ids(model.spec, batch)) {
   require(batch.length > 0 && batch.batch > 0, ErrorCode::kInvalidInput, "empty batch");
-  require(batch.length <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ", batch.length,
+  require((model.spec.patch_size > 0) == !batch.pixels.empty(), ErrorCode::kInvalidInput, model.spec.model_type,
+          model.spec.patch_size > 0 ? " reads images, not tokens" : " reads tokens, not images");
+  if (model.spec.stacks.back().decoder && model.spec.stacks.size() > 1) {
+    decoder_ = decoder_batch(model.spec, batch);
+    decoder_positions_ = position_ids(model.spec, decoder_);
+  }
+  const std::int64_t longest = std::max(batch.length, decoder_.length);
+  require(longest <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ", longest,
           " tokens is longer than the model's ", model.spec.max_position_embeddings, " positions; set --max-seq-length");
 }
+
+const TokenBatch& Executor::batch_of(ValueId v) const { return batch_at(model_.graph.producer[static_cast<std::size_t>(v)]); }
 
 void Executor::run(NodeRange range) {
   for (int n = range.begin; n < range.end; ++n) {
@@ -72,23 +101,60 @@ Tensor Executor::restored(ValueId v) const {
 }
 
 void Executor::embed(int node, Tensor& out) const {
-  const Node& n = model_.graph.nodes[static_cast<std::size_t>(node)];
+  const Node& n = node_at(node);
   const Param& p = model_.param_of(node);
   const Tensor& table = quantized_ && p.dequantized.numel() ? p.dequantized : model_.weight_of(p);
-  out = Tensor::f32({batch_.rows(), table.cols()});
+  if (n.kind == StepKind::kTable) {
+    out = table.clone();
+    return;
+  }
+  const TokenBatch& batch = batch_at(node);
+  out = Tensor::f32({batch.rows(), table.cols()});
   if (n.slot == Slot::kPositionEmbedding)
-    gather_rows(table, positions_, "position", out.span());
+    gather_rows(table, in_decoder(node) && decoder_.length > 0 ? decoder_positions_ : positions_, "position", out.span());
   else if (n.slot == Slot::kTokenTypeEmbedding)
-    gather_rows(table, batch_.type_ids, "token type id", out.span());
+    gather_rows(table, batch.type_ids, "token type id", out.span());
   else
-    gather_rows(table, batch_.ids, "token id", out.span());
+    gather_rows(table, batch.ids, "token id", out.span());
+}
+
+void Executor::run_selection(int node, Tensor& out) const {
+  const Node& n = node_at(node);
+  const TokenBatch& batch = batch_at(node);
+  Tensor storage;
+  const TensorView x = operand(n.in[0], storage);
+  out = Tensor::f32({batch.batch, x.cols()});
+  for (std::int64_t b = 0; b < batch.batch; ++b) {
+    std::int64_t chosen = n.kind == StepKind::kSelectEos ? -1 : 0;
+    for (std::int64_t i = 0; i < batch.length && n.kind != StepKind::kSelectFirst; ++i) {
+      const auto at = static_cast<std::size_t>(b * batch.length + i);
+      const auto& eos = model_.spec.eos_token_ids;
+      // The end of the input, of which the decoder's tokens are a copy shifted right.
+      const bool counts =
+          n.kind == StepKind::kSelectLast ? batch.mask[at] != 0 : std::find(eos.begin(), eos.end(), batch_.ids[at]) != eos.end();
+      if (counts) chosen = i;
+    }
+    require(chosen >= 0, ErrorCode::kInvalidInput, "sequence ", b,
+            " of the batch holds no end-of-sequence token, which this head reads");
+    std::copy_n(x.row(b * batch.length + chosen), x.cols(), out.row(b));
+  }
 }
 
 void Executor::run_attention(int node, Tensor& out) {
-  const Node& n = model_.graph.nodes[static_cast<std::size_t>(node)];
+  const Node& n = node_at(node);
   const AttentionSpec& spec = model_.attention_of(node);
+  const TokenBatch &queries = batch_at(node), &keys = n.cross ? batch_ : queries;
   Tensor q = value(n.in[0]).clone(), k = value(n.in[1]).clone(), v = value(n.in[2]).clone();
-  AttentionShape shape{batch_.batch, batch_.length, spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.causal, spec.scale};
+  AttentionShape shape{.batch = queries.batch,
+                       .length = queries.length,
+                       .key_length = keys.length,
+                       .num_heads = spec.num_heads,
+                       .num_kv_heads = spec.num_kv_heads,
+                       .head_dim = spec.head_dim,
+                       .causal = spec.causal && !n.cross,
+                       .window = spec.sliding_window,
+                       .scale = spec.scale,
+                       .soft_cap = spec.soft_cap};
   if (!spec.rotary_inv_freq.empty()) {
     rotate(q.span(), spec.head_dim, positions_, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
     rotate(k.span(), spec.head_dim, positions_, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
@@ -117,23 +183,74 @@ void Executor::run_attention(int node, Tensor& out) {
       if (points.probs) fake_quantize(probs, points.probs->qparams, points.probs->spec, model_.rounding, probs);
     };
   out = Tensor::f32(q.shape());
-  attention(shape, q, k, v, batch_.mask, out.span(), hook, ctx_);
+  attention(shape, q, k, v, keys.mask, out.span(), attention_bias(spec, n, shape, q, k), hook, ctx_);
   if (!on_attention) return;
   Range all = ranges.front();
   for (const Range& r : ranges) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
   on_attention(node, AttentionPoint::kProbs, TensorView(), all);
 }
 
+/// What is added to the scores: ALiBi, T5's bias table, DeBERTa's relative terms, or nothing.
+ProbsHook Executor::attention_bias(const AttentionSpec& spec, const Node& n, const AttentionShape& shape, const Tensor& q,
+                                   const Tensor& k) const {
+  if (!spec.alibi_slopes.empty())
+    return [&](std::int64_t index, std::span<float> scores) {
+      const std::int64_t b = index / shape.num_heads, h = index % shape.num_heads;
+      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(h)],
+                std::span(positions_).subspan(static_cast<std::size_t>(b * shape.key_length)), shape.key_length, scores);
+    };
+  if (spec.disentangled.span > 0)
+    return [&, relative_q = &value(n.in[3]), relative_k = &value(n.in[4])](std::int64_t index, std::span<float> scores) {
+      add_disentangled(spec.disentangled, shape, index, q, k, *relative_q, *relative_k, scores);
+    };
+  if (n.in[3] != kNoValue)
+    return [&, table = &value(n.in[3])](std::int64_t index, std::span<float> scores) {
+      const float* bias = table->row(index % shape.num_heads * shape.length);
+      for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += bias[i];
+    };
+  return nullptr;
+}
+
+void Executor::run_simple(int node, const TensorView& x, Tensor& out) const {
+  const Node& n = node_at(node);
+  const TokenBatch& batch = batch_at(node);
+  if (n.kind == StepKind::kSelectColumn) {
+    const auto column = static_cast<std::int64_t>(n.number);
+    out = Tensor::f32({x.rows(), 1});
+    for (std::int64_t i = 0; i < x.rows(); ++i) out.row(i)[0] = x.row(i)[column];
+    return;
+  }
+  out = Tensor::f32(x.shape());
+  for (std::int64_t i = 0; i < x.rows(); ++i)
+    for (std::int64_t j = 0; j < x.cols(); ++j) {
+      const float v = x.row(i)[j];
+      out.row(i)[j] = n.kind == StepKind::kScale     ? v * n.number
+                      : n.kind == StepKind::kSoftCap ? n.number * std::tanh(v / n.number)
+                                                     : v * static_cast<float>(batch.mask[static_cast<std::size_t>(i)]);
+    }
+}
+
 void Executor::run_node(int node) {
   const Node& n = model_.graph.nodes[static_cast<std::size_t>(node)];
   Tensor out, storage_a, storage_b;
   switch (n.kind) {
-    case StepKind::kEmbedding: embed(node, out); break;
+    case StepKind::kEmbedding:
+    case StepKind::kTable: embed(node, out); break;
     case StepKind::kNorm: {
       const TensorView x = operand(n.in[0], storage_a);
       const Param& p = model_.param_of(node);
       out = Tensor::f32(x.shape());
       normalize(model_.spec.norm_kind, x, p.weight, p.bias, model_.spec.norm_eps, out.span(), ctx_);
+      break;
+    }
+    case StepKind::kHeadNorm: {
+      const Param& p = model_.param_of(node);
+      Tensor heads = value(n.in[0]).clone();
+      const Shape shape = heads.shape();
+      heads.reshape({heads.numel() / p.weight.numel(), p.weight.numel()});
+      out = Tensor::f32(heads.shape());
+      normalize(model_.spec.norm_kind, heads, p.weight, p.bias, model_.spec.norm_eps, out.span(), ctx_);
+      out.reshape(shape);
       break;
     }
     case StepKind::kLinear: {
@@ -155,11 +272,30 @@ void Executor::run_node(int node) {
       (n.kind == StepKind::kAdd ? add : multiply)(a, b, out.span(), ctx_);
       break;
     }
+    case StepKind::kScale:
+    case StepKind::kSoftCap:
+    case StepKind::kMaskRows:
+    case StepKind::kSelectColumn: run_simple(node, operand(n.in[0], storage_a), out); break;
     case StepKind::kAttention: run_attention(node, out); break;
-    case StepKind::kSelectFirst: {
+    case StepKind::kRelativeBias: {
+      const Stack& stack = model_.spec.stacks[static_cast<std::size_t>(n.stack)];
+      out = relative_bias_table(stack.relative_bias, model_.param_of(node).weight, batch_at(node).length);
+      break;
+    }
+    case StepKind::kSelectFirst:
+    case StepKind::kSelectLast:
+    case StepKind::kSelectEos: run_selection(node, out); break;
+    case StepKind::kPatches:
+      out = patches(batch_.pixels, batch_.batch, model_.spec.num_channels, model_.spec.image_size, model_.spec.patch_size);
+      break;
+    case StepKind::kPrependToken: {
       const TensorView x = operand(n.in[0], storage_a);
-      out = Tensor::f32({batch_.batch, x.cols()});
-      for (std::int64_t b = 0; b < batch_.batch; ++b) std::copy_n(x.row(b * batch_.length), x.cols(), out.row(b));
+      const Tensor& token = model_.param_of(node).weight;
+      out = Tensor::f32({batch_.rows(), x.cols()});
+      for (std::int64_t b = 0; b < batch_.batch; ++b) {
+        std::copy_n(token.f32().data(), x.cols(), out.row(b * batch_.length));
+        std::copy_n(x.row(b * (batch_.length - 1)), x.cols() * (batch_.length - 1), out.row(b * batch_.length + 1));
+      }
       break;
     }
   }

@@ -54,8 +54,10 @@ void scale_llama3(const Json& scaling, std::vector<float>& inv_freq) {
 void read_rotary(const Json& config, AttentionSpec& attention) {
   const auto theta = static_cast<float>(json_number(config, "rope_theta", 10000.0));
   require(theta > 0, ErrorCode::kInvalidInput, "key \"rope_theta\": must be positive");
-  const auto dim = attention.head_dim;
-  require(dim % 2 == 0, ErrorCode::kInvalidInput, "head size ", dim, " is odd; rotary embeddings need pairs");
+  const double part = json_number(config, "partial_rotary_factor", json_number(config, "rotary_pct", 1.0));
+  require(part > 0 && part <= 1, ErrorCode::kInvalidInput, "key \"partial_rotary_factor\": must be in (0, 1]");
+  const auto dim = static_cast<std::int64_t>(static_cast<double>(attention.head_dim) * part);
+  require(dim % 2 == 0, ErrorCode::kInvalidInput, "rotary size ", dim, " of a head is odd; rotary embeddings need pairs");
   for (std::int64_t i = 0; i < dim; i += 2)
     attention.rotary_inv_freq.push_back(1.0F / std::pow(theta, static_cast<float>(i) / static_cast<float>(dim)));
   const auto it = config.find("rope_scaling");
@@ -82,16 +84,118 @@ AttentionSpec read_attention(const Json& config, std::int64_t hidden_size) {
   return attention;
 }
 
-void set_causal_lm_head(ModelSpec& spec) {
-  spec.head = Head::kCausalLm;
-  spec.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
-  spec.outputs = {{"last_hidden_state", Value::kHidden}, {"logits", Value::kLogits}};
+std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention, int first_weights) {
+  std::vector<LayerRef> layers;
+  for (std::int64_t i = 0; i < count; ++i) layers.push_back({first_weights + static_cast<int>(i), attention});
+  return layers;
 }
 
-std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention) {
-  std::vector<LayerRef> layers;
-  for (std::int64_t i = 0; i < count; ++i) layers.push_back({static_cast<int>(i), attention});
+std::vector<LayerRef> windowed_layers(const Json& config, std::int64_t count, AttentionSpec attention, std::int64_t window) {
+  std::vector<LayerRef> layers = plain_layers(count, attention);
+  const auto types = config.find("layer_types");
+  const bool listed = types != config.end() && types->is_array();
+  require(!listed || types->size() == layers.size(), ErrorCode::kInvalidInput, "key \"layer_types\": needs one entry a layer");
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (!listed || (*types)[i] == "sliding_attention") layers[i].attention.sliding_window = window;
   return layers;
+}
+
+void read_special_ids(const Json& config, ModelSpec& spec, std::int32_t default_pad) {
+  spec.pad_token_id = static_cast<std::int32_t>(json_int(config, "pad_token_id", -1, kMaxDim, default_pad));
+  if (spec.pad_token_id < 0) spec.pad_token_id = 0;
+  const auto eos = config.find("eos_token_id");
+  if (eos == config.end() || eos->is_null()) return;
+  for (const Json& id : eos->is_array() ? *eos : Json::array({*eos})) {
+    require(id.is_number_integer(), ErrorCode::kInvalidInput, "key \"eos_token_id\": must be an integer or a list of integers");
+    spec.eos_token_ids.push_back(id.get<std::int32_t>());
+  }
+}
+
+std::int64_t num_labels(const Json& config) {
+  const auto labels = config.find("id2label");
+  const std::int64_t count = labels != config.end() && labels->is_object() ? static_cast<std::int64_t>(labels->size()) : 2;
+  return json_int(config, "num_labels", 1, kMaxDim, count);
+}
+
+namespace {
+
+[[noreturn]] void refuse_architecture(const std::string& architecture, const std::string& name) {
+  throw Error(ErrorCode::kUnsupported, "architecture \"" + architecture + "\" is not supported for " + name);
+}
+
+}  // namespace
+
+void set_decoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::string& lm_class) {
+  const std::string architecture = architecture_of(config);
+  spec.outputs = {{"last_hidden_state", Value::kHidden}};
+  // Without a head the language model's is assumed: the config of a bare decoder is used for both.
+  if (architecture.empty() || architecture == name + "Model" ||
+      architecture == (lm_class.empty() ? name + "ForCausalLM" : lm_class)) {
+    spec.head = Head::kCausalLm;
+    spec.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
+  } else if (architecture == name + "ForSequenceClassification") {
+    spec.head = Head::kSequenceClassification;
+    spec.head_steps = {simple_step(StepKind::kSelectLast, Value::kHidden, Value::kPooled),
+                       linear(Slot::kClassifier, Value::kPooled, Value::kLogits)};
+  } else {
+    refuse_architecture(architecture, name);
+  }
+  spec.outputs.emplace_back("logits", Value::kLogits);
+}
+
+void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config, bool tied_default,
+                      const std::string& module, bool bias) {
+  if (spec.head == Head::kSequenceClassification) {
+    rules.push_back({Slot::kClassifier, false, "score", {num_labels(config), spec.hidden_size}});
+    return;
+  }
+  const Slot tied = json_bool(config, "tie_word_embeddings", tied_default) ? Slot::kWordEmbedding : Slot::kNone;
+  rules.push_back({Slot::kLmHead, false, module, {spec.vocab_size, spec.hidden_size}, true, bias, tied});
+}
+
+void set_encoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::vector<Step>& pooler,
+                      const std::vector<Step>& masked_lm) {
+  const std::string architecture = architecture_of(config);
+  spec.outputs = {{"last_hidden_state", Value::kHidden}};
+  const auto is = [&](const char* suffix) { return architecture == name + suffix; };
+  if (architecture.empty() || is("Model")) {
+    spec.head_steps = pooler;
+    if (!pooler.empty()) spec.outputs.emplace_back("pooler_output", Value::kPooled);
+  } else if (is("ForSequenceClassification")) {
+    spec.head = Head::kSequenceClassification;
+    spec.head_steps = pooler;
+    spec.head_steps.push_back(linear(Slot::kClassifier, Value::kPooled, Value::kLogits));
+  } else if (is("ForTokenClassification")) {
+    spec.head = Head::kTokenClassification;
+    spec.head_steps = {linear(Slot::kClassifier, Value::kHidden, Value::kLogits)};
+  } else if (is("ForQuestionAnswering")) {
+    spec.head = Head::kQuestionAnswering;
+    spec.head_steps = {linear(Slot::kClassifier, Value::kHidden, Value::kBranch),
+                       simple_step(StepKind::kSelectColumn, Value::kBranch, Value::kStartLogits, 0),
+                       simple_step(StepKind::kSelectColumn, Value::kBranch, Value::kEndLogits, 1)};
+    spec.outputs.emplace_back("start_logits", Value::kStartLogits);
+    spec.outputs.emplace_back("end_logits", Value::kEndLogits);
+    return;
+  } else if ((is("ForMaskedLM") || is("ForPreTraining")) && !masked_lm.empty()) {
+    spec.head = Head::kMaskedLm;
+    spec.head_steps = masked_lm;
+  } else {
+    refuse_architecture(architecture, name);
+  }
+  if (spec.head != Head::kNone) spec.outputs.emplace_back("logits", Value::kLogits);
+}
+
+void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config, const std::string& classifier) {
+  if (spec.head == Head::kSequenceClassification || spec.head == Head::kTokenClassification)
+    rules.push_back({Slot::kClassifier, false, classifier, {num_labels(config), spec.hidden_size}, true, true});
+  if (spec.head == Head::kQuestionAnswering)
+    rules.push_back({Slot::kClassifier, false, "qa_outputs", {2, spec.hidden_size}, true, true});
+}
+
+std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t rows) {
+  if (packing.interleaved_heads == 0) return packing.part * rows + row;
+  const std::int64_t head_dim = rows / packing.interleaved_heads;
+  return (row / head_dim * packing.parts + packing.part) * head_dim + row % head_dim;
 }
 
 }  // namespace quell

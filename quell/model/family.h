@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "quell/io/json.h"
@@ -12,7 +13,19 @@
 
 namespace quell {
 
-/// One parameter: where its tensors are and what shape they have. In names, "{}" stands for the layer's weights index.
+/// How a checkpoint stores a weight [out, in] of ours, where it is not as it is.
+struct Packing {
+  bool transposed = false;             ///< stored [in, out] (Conv1D of GPT-2)
+  int part = 0, parts = 1;             ///< one of several matrices whose rows lie in one tensor (fused q, k, v)
+  std::int64_t interleaved_heads = 0;  ///< the parts alternate head by head; 0: they follow each other
+  bool plus_one = false;               ///< a norm's weight is stored less 1 (Gemma)
+  bool plain() const { return !transposed && parts == 1 && !plus_one; }
+};
+/// Row of the stored tensor (not transposed) that holds our row `row` of `rows`.
+std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t rows);
+
+/// One parameter: where its tensors are and what shape they have. In names, "{}" stands for the layer's weights index w,
+/// "{/n}", "{%n}" and "{-n}" for w / n, w % n and w - n.
 struct TensorRule {
   Slot slot;
   bool per_layer;
@@ -21,6 +34,24 @@ struct TensorRule {
   bool has_weight = true, has_bias = false;
   Slot tied_to = Slot::kNone;  ///< the weight is that of another slot
   std::string bias_name = {};  ///< where the bias is not "<module>.bias"
+  int stack = 0;               ///< of an encoder-decoder model
+  Packing packing = {};
+  std::string weight_name = {};  ///< where the weight is not "<module>.weight"
+  bool any_rank = false;         ///< the stored tensor has as many elements, in any shape (convolutions, [1, 1, H])
+
+  TensorRule&& in_stack(int index) && {
+    stack = index;
+    return std::move(*this);
+  }
+  TensorRule&& packed(const Packing& p) && {
+    packing = p;
+    return std::move(*this);
+  }
+  TensorRule&& stored_as(std::string name) && {
+    weight_name = std::move(name);
+    any_rank = true;
+    return std::move(*this);
+  }
 };
 
 struct Family {
@@ -47,9 +78,27 @@ void read_rotary(const Json& config, AttentionSpec& attention);
 /// num_heads from num_attention_heads, head_dim and scale from hidden_size. Throws Error(kInvalidInput) when one does not divide
 /// the other.
 AttentionSpec read_attention(const Json& config, std::int64_t hidden_size);
-/// One linear (tied or not) on the last hidden state.
-void set_causal_lm_head(ModelSpec& spec);
-std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention);
+/// `sliding_window` for the layers that layer_types calls "sliding_attention"; all layers where there is no layer_types.
+std::vector<LayerRef> windowed_layers(const Json& config, std::int64_t count, AttentionSpec attention, std::int64_t window);
+std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention, int first_weights = 0);
+/// pad_token_id and eos_token_id (one or a list), where they are set.
+void read_special_ids(const Json& config, ModelSpec& spec, std::int32_t default_pad = 0);
+
+/// Number of labels: num_labels, else the size of id2label, else 2.
+std::int64_t num_labels(const Json& config);
+/// Head of a decoder by its architecture: "<name>Model", "<name>ForCausalLM" (or `lm_class`), "<name>ForSequenceClassification".
+/// Throws Error(kUnsupported).
+void set_decoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::string& lm_class = "");
+/// Rules of that head: lm_head (tied to the embedding where the config says so, or by `tied_default`), or score.
+void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config, bool tied_default,
+                      const std::string& module = "lm_head", bool bias = false);
+/// Head of an encoder by its architecture, "<name>For...". Sequence classification: `pooler`, then the classifier. Throws
+/// Error(kUnsupported).
+void set_encoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::vector<Step>& pooler,
+                      const std::vector<Step>& masked_lm);
+/// Rules of "classifier" or "qa_outputs".
+void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config,
+                      const std::string& classifier = "classifier");
 
 inline constexpr std::int64_t kMaxDim = 1 << 24;  ///< bound of sizes in config.json
 inline constexpr std::int64_t kMaxLayers = 4096;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
 
 namespace quell {
@@ -37,6 +38,18 @@ OpTable make_ops(const Model& model, MakeOp make_op) {
   return ops;
 }
 
+/// A float linear that owns its weight.
+class OwningLinear final : public LinearOp {
+ public:
+  OwningLinear(Tensor weight, TensorView bias) : weight_(std::move(weight)), linear_(weight_, std::move(bias)) {}
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override { linear_.forward(x, y, ctx); }
+  std::string describe() const override { return "f32 on dequantized weights: its input depends on weights alone"; }
+
+ private:
+  Tensor weight_;
+  FloatLinear linear_;
+};
+
 std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
   const Param& p = model.param_of(node);
   return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
@@ -53,7 +66,9 @@ void run_forward(const Model& model, const OpTable& ops, bool quantized, const T
   std::map<ValueId, Tensor> kept;
   const auto keep = [&](int node) {
     const ValueId v = graph.nodes[static_cast<std::size_t>(node)].out;
-    const bool hidden = outputs.want_hidden_states && std::count(graph.hidden_states.begin(), graph.hidden_states.end(), v);
+    const bool hidden =
+        outputs.want_hidden_states && std::any_of(graph.hidden_states.begin(), graph.hidden_states.end(),
+                                                  [&](const auto& s) { return std::count(s.begin(), s.end(), v) > 0; });
     const bool output = std::any_of(graph.outputs.begin(), graph.outputs.end(), [&](const auto& o) { return o.second == v; });
     if (hidden || output) kept.emplace(v, executor.restored(v));
   };
@@ -62,7 +77,10 @@ void run_forward(const Model& model, const OpTable& ops, bool quantized, const T
     keep(n);
   }
   if (outputs.want_hidden_states)
-    for (const ValueId v : graph.hidden_states) outputs.hidden_states.push_back(kept.at(v).clone());
+    for (const auto& states : graph.hidden_states) {
+      auto& stack = outputs.hidden_states.emplace_back();
+      for (const ValueId v : states) stack.push_back(kept.at(v).clone());
+    }
   for (const auto& [name, v] : graph.outputs) outputs.values[name] = kept.at(v).clone();
   if (model.pooling != PoolingKind::kNone)
     outputs.values["embedding"] = pool(model.pooling, model.normalize_embedding, outputs.values.at("last_hidden_state"), batch);
@@ -94,10 +112,20 @@ Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const To
   return out;
 }
 
+bool reads_constant(const Model& model, int node) {
+  return model.graph.constant[static_cast<std::size_t>(model.graph.nodes[static_cast<std::size_t>(node)].in[0])];
+}
+
+std::unique_ptr<LinearOp> make_dequantized_op(const Model& model, int node) {
+  const Param& p = model.param_of(node);
+  return std::make_unique<OwningLinear>(dequantize(*p.quantized), p.bias);
+}
+
 std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool exact, Isa isa) {
   const Param& p = model.param_of(node);
   if (!p.quantized) return make_float_op(model, node);
   const auto input = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node)].in[0]);
+  if (reads_constant(model, node)) return make_dequantized_op(model, node);
   require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node),
           ": quantized weights without an input quantizer");
   if (exact) return make_integer_linear(*p.quantized, p.bias, input->second, isa, true);

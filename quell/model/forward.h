@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quell/model/model.h"
+#include "quell/ops/attention.h"
 #include "quell/ops/linear.h"
 #include "quell/text/data/token_batch.h"
 
@@ -13,13 +14,16 @@ namespace quell {
 
 /// Position ids of every token of a batch, by the model's rule.
 std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& batch);
+/// What the decoder of an encoder-decoder model reads, as a batch of its own. Where `batch` does not say, it is the input shifted
+/// right.
+TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch);
 
 /// What a forward pass leaves behind. `values` holds the model's outputs by name: "logits", "last_hidden_state" [B*N, H],
 /// "pooler_output" [B, H], and "embedding" [B, H] for models with pooling.
 struct ForwardOutputs {
   bool want_hidden_states = false;
   std::map<std::string, Tensor> values;
-  std::vector<Tensor> hidden_states;
+  std::vector<std::vector<Tensor>> hidden_states;  ///< by stack
 };
 
 /// Anything that maps tokens to outputs: float, simulated and integer engines alike.
@@ -48,6 +52,8 @@ class Executor {
   /// With its original meaning: fake-quantized where residuals are, then restored.
   Tensor restored(ValueId v) const;
   Tensor take(ValueId v) { return std::move(values_[static_cast<std::size_t>(v)]); }
+  /// The tokens that the rows of `v` belong to: the decoder's for values of a decoder.
+  const TokenBatch& batch_of(ValueId v) const;
 
   bool keep_values = false;
   /// Sees the operands of attention before they are quantized: q, k, v as tensors, of the probabilities their range.
@@ -56,16 +62,24 @@ class Executor {
  private:
   void run_node(int node);
   void run_attention(int node, Tensor& out);
+  ProbsHook attention_bias(const AttentionSpec& spec, const Node& n, const AttentionShape& shape, const Tensor& q,
+                           const Tensor& k) const;
+  void run_selection(int node, Tensor& out) const;
+  void run_simple(int node, const TensorView& x, Tensor& out) const;
   TensorView operand(ValueId v, Tensor& storage) const;
   void embed(int node, Tensor& out) const;
+  bool in_decoder(int node) const { return model_.spec.stacks[static_cast<std::size_t>(node_at(node).stack)].decoder; }
+  const TokenBatch& batch_at(int node) const { return in_decoder(node) ? decoder_ : batch_; }
+  const Node& node_at(int node) const { return model_.graph.nodes[static_cast<std::size_t>(node)]; }
 
   const Model& model_;
   const OpTable& ops_;
   bool quantized_;
   const TokenBatch& batch_;
+  TokenBatch decoder_;  ///< empty where the model has no decoder stack
   ExecContext& ctx_;
   std::vector<Tensor> values_;
-  std::vector<std::int32_t> positions_;
+  std::vector<std::int32_t> positions_, decoder_positions_;
 };
 
 /// Runs a whole model. Throws Error(kNumeric) when an output is not finite.
@@ -78,6 +92,11 @@ OpTable make_float_ops(const Model& model);
 OpTable make_simulated_ops(const Model& model, bool exact, Isa isa);
 /// The simulated operator of one linear, or the float one when it is not quantized.
 std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool exact, Isa isa);
+
+/// The input of this linear depends on weights alone (DeBERTa's relative embeddings), so that it has no quantizer of its own.
+bool reads_constant(const Model& model, int node);
+/// A float operator on the dequantized weights of a quantized linear.
+std::unique_ptr<LinearOp> make_dequantized_op(const Model& model, int node);
 
 /// Engines that keep a reference to `model`.
 std::unique_ptr<ForwardModel> make_float_model(const Model& model);

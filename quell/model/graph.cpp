@@ -11,7 +11,7 @@ class Builder {
  public:
   explicit Builder(const ModelSpec& spec) {
     for (std::size_t s = 0; s < spec.stacks.size(); ++s) add_stack(spec.stacks[s], static_cast<int>(s));
-    add_steps(spec.head_steps, 0, -1, -1);
+    add_steps(spec.head_steps, static_cast<int>(spec.stacks.size()) - 1, -1, -1);
     for (const auto& [name, value] : spec.outputs) graph_.outputs.emplace_back(name, current(value));
     for (std::size_t n = 0; n < graph_.nodes.size(); ++n)
       for (const ValueId v : graph_.nodes[n].in)
@@ -29,24 +29,34 @@ class Builder {
   }
 
   void add_stack(const Stack& stack, int index) {
+    std::vector<ValueId>& states = graph_.hidden_states.emplace_back();
     add_steps(stack.prologue, index, -1, -1);
-    graph_.hidden_states.push_back(current(Value::kHidden));
+    states.push_back(current(Value::kHidden));
     for (std::size_t l = 0; l < stack.layers.size(); ++l) {
       const int begin = size();
       add_steps(stack.block, index, static_cast<int>(l), stack.layers[l].weights);
       graph_.blocks.push_back({begin, size()});
-      graph_.hidden_states.push_back(current(Value::kHidden));
+      states.push_back(current(Value::kHidden));
     }
     add_steps(stack.epilogue, index, -1, -1);
-    graph_.hidden_states.back() = current(Value::kHidden);
+    if (!stack.last_hidden_before_epilogue) states.back() = current(Value::kHidden);
+    values_[stack.result] = current(Value::kHidden);
   }
 
   void add_steps(const std::vector<Step>& steps, int stack, int layer, int weights) {
     for (const Step& step : steps) {
-      Node node{step.kind, step.slot, stack, layer, weights, {kNoValue, kNoValue, kNoValue}, kNoValue, step.activation};
-      for (std::size_t i = 0; i < 3; ++i)
-        if (step.in[i] != Value::kNone) node.in[i] = current(step.in[i]);
+      Node node{.kind = step.kind, .slot = step.slot, .stack = stack, .layer = layer, .weights = weights};
+      node.activation = step.activation;
+      node.number = step.number;
+      node.cross = step.cross;
+      bool constant = step.kind == StepKind::kTable;
+      for (std::size_t i = 0; i < kMaxOperands; ++i)
+        if (step.in[i] != Value::kNone) {
+          node.in[i] = current(step.in[i]);
+          constant = (i == 0 || constant) && graph_.constant[static_cast<std::size_t>(node.in[i])];
+        }
       node.out = static_cast<ValueId>(graph_.producer.size());
+      graph_.constant.push_back(constant);
       graph_.producer.push_back(size());
       graph_.last_use.push_back(-1);
       values_[step.out] = node.out;

@@ -19,9 +19,11 @@ struct Node {
   int stack = 0;
   int layer = -1;    ///< index of the layer in its stack, -1 outside blocks
   int weights = -1;  ///< LayerRef::weights, -1 for weights of the whole model
-  std::array<ValueId, 3> in = {kNoValue, kNoValue, kNoValue};
+  std::array<ValueId, kMaxOperands> in = {kNoValue, kNoValue, kNoValue, kNoValue, kNoValue};
   ValueId out = kNoValue;
   ActivationKind activation = ActivationKind::kRelu;
+  float number = 0.0F;
+  bool cross = false;
 };
 
 struct NodeRange {
@@ -30,10 +32,12 @@ struct NodeRange {
 
 struct Graph {
   std::vector<Node> nodes;
-  std::vector<int> producer;           ///< value -> node
-  std::vector<int> last_use;           ///< value -> node, -1 when unused
-  std::vector<NodeRange> blocks;       ///< one a layer, all stacks in order
-  std::vector<ValueId> hidden_states;  ///< embeddings, after each block, the last one after the epilogue
+  std::vector<int> producer;      ///< value -> node
+  std::vector<int> last_use;      ///< value -> node, -1 when unused
+  std::vector<NodeRange> blocks;  ///< one a layer, all stacks in order
+  /// By stack: embeddings, after each block; the last one after the epilogue, unless the stack says otherwise.
+  std::vector<std::vector<ValueId>> hidden_states;
+  std::vector<bool> constant;  ///< values that depend on weights alone
   std::vector<std::pair<std::string, ValueId>> outputs;
 
   /// Nodes that read `value`, ascending.

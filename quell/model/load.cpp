@@ -10,9 +10,19 @@ namespace quell {
 namespace fs = std::filesystem;
 namespace {
 
+/// "{}" becomes the index, "{/n}" index / n, "{%n}" index % n, "{-n}" index - n.
 std::string fill_layer(const std::string& pattern, int layer) {
-  const std::size_t at = pattern.find("{}");
-  return at == std::string::npos ? pattern : pattern.substr(0, at) + std::to_string(layer) + pattern.substr(at + 2);
+  std::string out;
+  for (std::size_t at = 0; at < pattern.size();) {
+    const std::size_t open = std::min(pattern.find('{', at), pattern.size()), close = pattern.find('}', open);
+    out += pattern.substr(at, open - at);
+    if (open == pattern.size()) break;
+    const std::string inside = pattern.substr(open + 1, close - open - 1);
+    const int n = inside.size() > 1 ? std::stoi(inside.substr(1)) : 1;
+    out += std::to_string(inside.empty() ? layer : inside[0] == '/' ? layer / n : inside[0] == '%' ? layer % n : layer - n);
+    at = close + 1;
+  }
+  return out;
 }
 
 bool ends_with_replace(std::string& name, std::string_view from, std::string_view to) {
@@ -21,21 +31,32 @@ bool ends_with_replace(std::string& name, std::string_view from, std::string_vie
   return true;
 }
 
+/// The weight of `shape` in a stored tensor.
+Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) {
+  Tensor out = Tensor::f32(shape);
+  const std::int64_t rows = shape[0], cols = shape.rank() == 2 ? shape[1] : 1, stored_rows = rows * packing.parts;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int64_t from = packed_row(packing, r, rows);
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const std::int64_t at = packing.transposed ? c * stored_rows + from : from * cols + c;
+      out.f32()[static_cast<std::size_t>(r * cols + c)] =
+          stored.f32()[static_cast<std::size_t>(at)] + (packing.plus_one ? 1.0F : 0.0F);
+    }
+  }
+  return out;
+}
+
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, const Family& family, Model& model)
       : checkpoint_(checkpoint), family_(family), model_(model) {}
 
   void load() {
-    std::set<int> layer_weights;
-    for (const Stack& stack : model_.spec.stacks)
-      for (const LayerRef& layer : stack.layers) layer_weights.insert(layer.weights);
     for (const TensorRule& rule : family_.tensors(model_.spec, model_.config)) {
-      if (!rule.per_layer) {
-        add_param(rule, -1);
-        continue;
-      }
-      for (const int layer : layer_weights) add_param(rule, layer);
+      std::set<int> layers;
+      for (const LayerRef& layer : model_.spec.stacks.at(static_cast<std::size_t>(rule.stack)).layers) layers.insert(layer.weights);
+      if (!rule.per_layer) layers = {-1};
+      for (const int layer : layers) add_param(rule, layer);
     }
     tie();
     for (const auto& [name, view] : checkpoint_.tensors())
@@ -59,40 +80,70 @@ class Loader {
     return std::nullopt;
   }
 
-  Tensor read(const std::string& name, const Shape& shape) {
+  const std::string& find(const std::string& name) {
     const auto found = locate(name);
     require(found.has_value(), ErrorCode::kInvalidInput, checkpoint_.dir().string(), ": tensor \"", name,
             "\" is missing; is config.json of another model?");
-    const TensorView& view = checkpoint_.tensors().at(*found);
-    require(view.shape() == shape, ErrorCode::kInvalidInput, checkpoint_.source_of(*found), ": tensor \"", *found, "\" has shape ",
-            view.shape().to_string(), ", config.json says ", shape.to_string());
-    used_.insert(*found);
-    return to_f32(view, *found);
+    return *used_.insert(*found).first;
+  }
+
+  Tensor read(const std::string& name, const Shape& shape, bool any_rank) {
+    const std::string& found = find(name);
+    const TensorView& view = checkpoint_.tensors().at(found);
+    require(view.shape() == shape || (any_rank && view.numel() == shape.numel()), ErrorCode::kInvalidInput,
+            checkpoint_.source_of(found), ": tensor \"", found, "\" has shape ", view.shape().to_string(), ", config.json says ",
+            shape.to_string());
+    Tensor t = to_f32(view, found);
+    t.reshape(shape);
+    return t;
+  }
+
+  /// The part of a tensor that the rule's weight is. Several rules read one tensor in a row, so the last one is kept.
+  Tensor read_weight(const TensorRule& rule, const std::string& name) {
+    const Packing& packing = rule.packing;
+    if (packing.plain()) return read(name, rule.shape, rule.any_rank);
+    const std::int64_t rows = rule.shape[0], stored_rows = rows * packing.parts;
+    const std::int64_t cols = rule.shape.rank() == 2 ? rule.shape[1] : 1;
+    if (last_name_ != name) {
+      const Shape stored = rule.shape.rank() == 1 ? Shape{stored_rows}
+                           : packing.transposed   ? Shape{cols, stored_rows}
+                                                  : Shape{stored_rows, cols};
+      last_ = read(name, stored, rule.any_rank);
+      last_name_ = name;
+    }
+    return unpack(last_, packing, rule.shape);
   }
 
   void add_param(const TensorRule& rule, int layer) {
     Param p;
     p.slot = rule.slot;
+    p.stack = rule.stack;
     p.weights = layer;
+    p.packing = rule.packing;
     p.module = fill_layer(rule.module, layer);
-    p.bias_name = rule.bias_name.empty() ? p.module + ".bias" : rule.bias_name;
+    p.weight_name = rule.weight_name.empty() ? p.module + ".weight" : fill_layer(rule.weight_name, layer);
+    p.bias_name = rule.bias_name.empty() ? p.module + ".bias" : fill_layer(rule.bias_name, layer);
     if (rule.has_weight && rule.tied_to == Slot::kNone) {
-      const auto found = locate(p.module + ".weight");
+      const auto found = locate(p.weight_name);
       if (rule.shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found)) {
         read_quantized_module(checkpoint_, model_.config, *found, rule.shape, p, used_);
         inputs_[static_cast<int>(model_.params.size())] = read_input_quant(checkpoint_, model_.config, *found, used_);
       } else {
-        p.weight = read(p.module + ".weight", rule.shape);
+        p.weight = read_weight(rule, p.weight_name);
+        if (rule.any_rank) p.stored_shape = checkpoint_.tensors().at(find(p.weight_name)).shape();
       }
     }
     if (rule.tied_to != Slot::kNone) {
       ties_.emplace_back(static_cast<int>(model_.params.size()), rule.tied_to);
-      if (const auto copy = locate(p.module + ".weight")) used_.insert(*copy);  // an explicit copy of the tied matrix
+      if (const auto copy = locate(p.weight_name)) used_.insert(*copy);  // an explicit copy of the tied matrix
     }
     if (rule.has_bias) {
       std::string name = p.bias_name;
       if (!locate(name) && locate(p.module + ".bias")) name = p.module + ".bias";
-      p.bias = read(name, {rule.shape[0]});
+      const std::int64_t rows = rule.shape[0], stored = rows * rule.packing.parts;
+      p.bias = unpack(read(name, {stored}, true),
+                      {.part = rule.packing.part, .parts = rule.packing.parts, .interleaved_heads = rule.packing.interleaved_heads},
+                      {rows});
     }
     read_added_tensors(checkpoint_, rule.shape, p, used_);
     model_.params.push_back(std::move(p));
@@ -105,20 +156,24 @@ class Loader {
   }
 
   void connect() {
-    std::map<std::pair<int, Slot>, int> index;
-    for (std::size_t i = 0; i < model_.params.size(); ++i)
-      index[{model_.params[i].weights, model_.params[i].slot}] = static_cast<int>(i);
+    std::map<std::tuple<int, int, Slot>, int> index;
+    for (std::size_t i = 0; i < model_.params.size(); ++i) {
+      const Param& p = model_.params[i];
+      index[{p.stack, p.weights, p.slot}] = static_cast<int>(i);
+    }
     for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n) {
       const Node& node = model_.graph.nodes[n];
       int param = -1;
       if (node.slot != Slot::kNone) {
-        const auto it = index.find({node.weights, node.slot});
+        auto it = index.find({node.stack, node.weights, node.slot});
+        if (it == index.end()) it = index.find({0, node.weights, node.slot});  // a decoder may use the encoder's embedding
         require(it != index.end(), ErrorCode::kUnsupported, "family ", family_.model_type, " has no tensor rule for ",
                 slot_name(node.slot));
         param = it->second;
       }
       model_.node_param.push_back(param);
-      if (param >= 0 && inputs_.contains(param)) model_.input_quant[node.in[0]] = inputs_[param];
+      const bool constant = node.in[0] != kNoValue && model_.graph.constant[static_cast<std::size_t>(node.in[0])];
+      if (param >= 0 && inputs_.contains(param) && !constant) model_.input_quant[node.in[0]] = inputs_[param];
     }
   }
 
@@ -128,6 +183,8 @@ class Loader {
   std::set<std::string> used_;
   std::vector<std::pair<int, Slot>> ties_;
   std::map<int, ActivationQuant> inputs_;
+  std::string last_name_;
+  Tensor last_;
 };
 
 void read_sentence_settings(const fs::path& dir, Model& model) {
@@ -189,16 +246,15 @@ bool Model::is_quantized() const {
 std::string Model::node_name(int node) const {
   const Node& n = graph.nodes[static_cast<std::size_t>(node)];
   std::string name = n.layer >= 0 ? "layers." + std::to_string(n.layer) + "." : "";
+  if (spec.stacks.size() > 1) name = (n.stack == 0 ? "encoder." : "decoder.") + name;
   if (n.slot != Slot::kNone) return name + slot_name(n.slot);
-  static constexpr const char* kKinds[] = {"embedding", "norm", "linear",    "activation",
-                                           "multiply",  "add",  "attention", "select_first"};
   int ordinal = 0;
   for (int i = node - 1; i >= 0; --i) {
     const Node& other = graph.nodes[static_cast<std::size_t>(i)];
-    if (other.layer != n.layer) break;
+    if (other.layer != n.layer || other.stack != n.stack) break;
     ordinal += other.kind == n.kind && other.slot == Slot::kNone ? 1 : 0;
   }
-  return name + kKinds[static_cast<int>(n.kind)] + (ordinal ? "." + std::to_string(ordinal) : "");
+  return name + std::string(step_kind_name(n.kind)) + (ordinal ? "." + std::to_string(ordinal) : "");
 }
 
 const AttentionSpec& Model::attention_of(int node) const {

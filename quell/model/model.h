@@ -18,11 +18,14 @@ namespace quell {
 /// A norm, linear or embedding table. All tensors f32.
 struct Param {
   Slot slot = Slot::kNone;
-  int weights = -1;       ///< layer weights index, -1 for the whole model
-  std::string module;     ///< Hugging Face module name
-  Tensor weight, bias;    ///< undefined where the module has none
-  int tied_to = -1;       ///< parameter whose weight this one uses
-  std::string bias_name;  ///< tensor name of the bias
+  int stack = 0;                       ///< of an encoder-decoder model
+  int weights = -1;                    ///< layer weights index, -1 for the whole model
+  std::string module;                  ///< Hugging Face module name
+  Tensor weight, bias;                 ///< undefined where the module has none
+  int tied_to = -1;                    ///< parameter whose weight this one uses
+  std::string weight_name, bias_name;  ///< tensor names
+  Packing packing;                     ///< how the checkpoint stores the weight
+  Shape stored_shape;                  ///< of the weight in the checkpoint, where it has another rank; else empty
   /// Set by quantization of a linear: codes and steps. `weight` then still holds the float (migrated) matrix, or, for a
   /// checkpoint read back, the dequantized codes.
   std::optional<QTensor> quantized;

@@ -23,39 +23,48 @@ float fast_exp(float x) {
   return x < -87.0F ? 0.0F : scaled;
 }
 
-/// Softmax over the keys that row `i` may attend to; the others become 0.
-void masked_softmax(float* row, std::int64_t i, std::int64_t n, bool causal, const std::int32_t* mask) {
-  const std::int64_t end = causal ? i + 1 : n;
+/// Softmax over the keys [begin, end) whose mask is 1; the others become 0.
+void masked_softmax(float* row, std::int64_t begin, std::int64_t end, std::int64_t n, const std::int32_t* mask) {
   float high = -INFINITY;
-  for (std::int64_t j = 0; j < end; ++j)
+  for (std::int64_t j = begin; j < end; ++j)
     if (mask[j]) high = std::max(high, row[j]);
   if (high == -INFINITY) {  // nothing to attend to (or NaN scores, which the caller's checks report)
     std::fill_n(row, n, 1.0F / static_cast<float>(n));
     return;
   }
   float sum = 0.0F;
-  for (std::int64_t j = 0; j < end; ++j) row[j] = mask[j] ? fast_exp(row[j] - high) : 0.0F;
+  std::fill(row, row + begin, 0.0F);
+  for (std::int64_t j = begin; j < end; ++j) row[j] = mask[j] ? fast_exp(row[j] - high) : 0.0F;
   std::fill(row + end, row + n, 0.0F);
-  for (std::int64_t j = 0; j < end; ++j) sum += row[j];
+  for (std::int64_t j = begin; j < end; ++j) sum += row[j];
   for (std::int64_t j = 0; j < n; ++j) row[j] /= sum;
 }
 
 }  // namespace
 
 void attention(const AttentionShape& shape, const TensorView& q, const TensorView& k, const TensorView& v,
-               std::span<const std::int32_t> mask, TensorSpan out, const ProbsHook& hook, ExecContext& ctx) {
-  const std::int64_t n = shape.length, d = shape.head_dim, group = shape.num_heads / shape.num_kv_heads;
-  require(q.rows() == shape.batch * n && q.cols() == shape.num_heads * d && k.cols() == shape.num_kv_heads * d &&
-              v.cols() == k.cols() && static_cast<std::int64_t>(mask.size()) == shape.batch * n,
+               std::span<const std::int32_t> mask, TensorSpan out, const ProbsHook& on_scores, const ProbsHook& on_probs,
+               ExecContext& ctx) {
+  const std::int64_t n = shape.length, m = shape.key_length, d = shape.head_dim, group = shape.num_heads / shape.num_kv_heads;
+  require(q.rows() == shape.batch * n && q.cols() == shape.num_heads * d && k.rows() == shape.batch * m &&
+              k.cols() == shape.num_kv_heads * d && v.rows() == k.rows() && v.cols() == k.cols() &&
+              static_cast<std::int64_t>(mask.size()) == shape.batch * m,
           ErrorCode::kInvalidInput, "attention: shapes ", q.shape().to_string(), ", ", k.shape().to_string(), " do not fit");
   ctx.pool.parallel_for(shape.batch * shape.num_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> probs(static_cast<std::size_t>(n * n));
+    std::vector<float> probs(static_cast<std::size_t>(n * m));
     for (std::int64_t index = begin; index < end; ++index) {
       const std::int64_t b = index / shape.num_heads, h = index % shape.num_heads, kv = h / group;
-      kernels::sgemm(n, n, d, shape.scale, q.row(b * n) + h * d, q.cols(), k.row(b * n) + kv * d, k.cols(), true, probs.data(), n);
-      for (std::int64_t i = 0; i < n; ++i) masked_softmax(probs.data() + i * n, i, n, shape.causal, mask.data() + b * n);
-      if (hook) hook(index, probs);
-      kernels::sgemm(n, d, n, 1.0F, probs.data(), n, v.row(b * n) + kv * d, v.cols(), false, out.row(b * n) + h * d, out.cols());
+      kernels::sgemm(n, m, d, shape.scale, q.row(b * n) + h * d, q.cols(), k.row(b * m) + kv * d, k.cols(), true, probs.data(), m);
+      if (on_scores) on_scores(index, probs);
+      if (shape.soft_cap > 0)
+        for (float& s : probs) s = shape.soft_cap * std::tanh(s / shape.soft_cap);
+      for (std::int64_t i = 0; i < n; ++i) {
+        const std::int64_t last = shape.causal ? i + 1 : m,
+                           first = shape.window > 0 ? std::max<std::int64_t>(0, last - shape.window) : 0;
+        masked_softmax(probs.data() + i * m, first, last, m, mask.data() + b * m);
+      }
+      if (on_probs) on_probs(index, probs);
+      kernels::sgemm(n, d, m, 1.0F, probs.data(), m, v.row(b * m) + kv * d, v.cols(), false, out.row(b * n) + h * d, out.cols());
     }
   });
 }

@@ -9,6 +9,7 @@ namespace {
 std::unique_ptr<LinearOp> lower_linear(const Model& model, int node, ExecContext& ctx) {
   const Param& p = model.param_of(node);
   if (!p.quantized) return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
+  if (reads_constant(model, node)) return make_dequantized_op(model, node);
   const auto input = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node)].in[0]);
   require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node),
           ": quantized weights without an input quantizer");

@@ -15,15 +15,12 @@ std::int64_t embedding_size(const ModelSpec& s, const Json& config) {
 }
 
 ModelSpec read_spec(const Json& config) {
-  const std::string name = architecture_of(config);
-  require(name.empty() || name == "OPTForCausalLM" || name == "OPTModel", ErrorCode::kUnsupported, "architecture \"", name,
-          "\" is not supported for opt");
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
   s.intermediate_size = json_int(config, "ffn_dim", 1, kMaxDim);
   s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, kMaxDim, 2048);
-  s.pad_token_id = static_cast<std::int32_t>(json_int(config, "pad_token_id", 0, kMaxDim, 1));
+  read_special_ids(config, s, 1);
   s.position_rule = PositionRule::kMaskCount;
   s.position_offset = kPositionOffset;
 
@@ -44,14 +41,13 @@ ModelSpec read_spec(const Json& config) {
   stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
   s.stacks.push_back(std::move(stack));
 
-  set_causal_lm_head(s);
+  set_decoder_head(s, config, "OPT");
   return s;
 }
 
 std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, e = embedding_size(s, config);
   const bool bias = json_bool(config, "enable_bias", true), affine = json_bool(config, "layer_norm_elementwise_affine", true);
-  const bool tied = json_bool(config, "tie_word_embeddings", true);
   const std::string d = "model.decoder.", l = d + "layers.{}.";
   std::vector<TensorRule> rules = {
       {Slot::kWordEmbedding, false, d + "embed_tokens", {s.vocab_size, e}},
@@ -63,8 +59,9 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
       {Slot::kAttentionNorm, true, l + "self_attn_layer_norm", {h}, affine, affine},
       {Slot::kFc1, true, l + "fc1", {f, h}, true, bias},
       {Slot::kFc2, true, l + "fc2", {h, f}, true, bias},
-      {Slot::kFfnNorm, true, l + "final_layer_norm", {h}, affine, affine},
-      {Slot::kLmHead, false, "lm_head", {s.vocab_size, e}, true, false, tied ? Slot::kWordEmbedding : Slot::kNone}};
+      {Slot::kFfnNorm, true, l + "final_layer_norm", {h}, affine, affine}};
+  add_decoder_head(rules, s, config, true);
+  rules.back().shape = {rules.back().shape[0], e};  // reads what project_out leaves
   if (e != h) {
     rules.push_back({Slot::kProjectIn, false, d + "project_in", {h, e}});
     rules.push_back({Slot::kProjectOut, false, d + "project_out", {e, h}});

@@ -18,6 +18,12 @@ struct TokenBatch {
   std::int64_t batch = 0, length = 0;
   std::vector<std::int32_t> ids, mask, type_ids, labels;
 
+  /// What a decoder reads besides, [batch, decoder_length]; empty: the model makes it from `ids`.
+  std::int64_t decoder_length = 0;
+  std::vector<std::int32_t> decoder_ids, decoder_mask;
+  /// Images instead of ids: [batch, channels, height, width]; `length` counts the tokens that the model makes of one.
+  std::vector<float> pixels;
+
   std::int64_t rows() const { return batch * length; }
 };
 

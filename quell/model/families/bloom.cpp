@@ -1,0 +1,62 @@
+// BLOOM (BigScience 2022): pre-norm decoder with ALiBi instead of positions, a norm behind the embedding, and q, k and v of each
+// head side by side in one matrix.
+#include "quell/base/error.h"
+#include "quell/model/family.h"
+#include "quell/model/relative_positions.h"
+
+namespace quell {
+namespace {
+
+ModelSpec read_spec(const Json& config) {
+  ModelSpec s;
+  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
+  s.hidden_size = json_int(config, config.contains("n_embed") ? "n_embed" : "hidden_size", 1, kMaxDim);
+  s.intermediate_size = 4 * s.hidden_size;
+  s.max_position_embeddings = std::int64_t{1} << 31;  // ALiBi knows no limit
+  s.norm_eps = json_number(config, "layer_norm_epsilon", 1e-5);
+  s.position_rule = PositionRule::kMaskCount;
+  read_special_ids(config, s, 3);
+  require(!json_bool(config, "apply_residual_connection_post_layernorm", false), ErrorCode::kUnsupported,
+          "key \"apply_residual_connection_post_layernorm\": not supported for bloom");
+
+  const char* heads_key = config.contains("n_head") ? "n_head" : "num_attention_heads";
+  AttentionSpec attention = read_attention({{"num_attention_heads", json_int(config, heads_key, 1, kMaxDim)}}, s.hidden_size);
+  attention.causal = true;
+  attention.alibi_slopes = alibi_slopes(attention.num_heads);
+
+  Stack stack;
+  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden), norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
+  stack.block = pre_norm_block(mlp_steps(ActivationKind::kGeluTanh, Value::kNormed));
+  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
+  const char* layers_key = config.contains("n_layer") ? "n_layer" : "num_hidden_layers";
+  stack.layers = plain_layers(json_int(config, layers_key, 1, kMaxLayers), attention);
+  s.stacks.push_back(std::move(stack));
+  set_decoder_head(s, config, "Bloom");
+  return s;
+}
+
+std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+  const std::int64_t h = s.hidden_size, f = s.intermediate_size, heads = s.stacks[0].layers[0].attention.num_heads;
+  const std::string t = "transformer.", l = t + "h.{}.", qkv = l + "self_attention.query_key_value";
+  const auto part = [&](int i) { return Packing{.part = i, .parts = 3, .interleaved_heads = heads}; };
+  std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, t + "word_embeddings", {s.vocab_size, h}},
+                                   {Slot::kEmbeddingNorm, false, t + "word_embeddings_layernorm", {h}, true, true},
+                                   {Slot::kAttentionNorm, true, l + "input_layernorm", {h}, true, true},
+                                   TensorRule{Slot::kQProj, true, qkv, {h, h}, true, true}.packed(part(0)),
+                                   TensorRule{Slot::kKProj, true, qkv, {h, h}, true, true}.packed(part(1)),
+                                   TensorRule{Slot::kVProj, true, qkv, {h, h}, true, true}.packed(part(2)),
+                                   {Slot::kOutProj, true, l + "self_attention.dense", {h, h}, true, true},
+                                   {Slot::kFfnNorm, true, l + "post_attention_layernorm", {h}, true, true},
+                                   {Slot::kFc1, true, l + "mlp.dense_h_to_4h", {f, h}, true, true},
+                                   {Slot::kFc2, true, l + "mlp.dense_4h_to_h", {h, f}, true, true},
+                                   {Slot::kFinalNorm, false, t + "ln_f", {h}, true, true}};
+  add_decoder_head(rules, s, config, true);
+  return rules;
+}
+
+}  // namespace
+
+extern const Family k_bloom;
+const Family k_bloom = {"bloom", "transformer.", read_spec, tensors};
+
+}  // namespace quell

@@ -1,0 +1,60 @@
+// GPT-2 (Radford et al. 2019): pre-norm decoder with learned positions; linears are stored transposed (Conv1D), q, k and v in one.
+#include "quell/base/error.h"
+#include "quell/model/family.h"
+
+namespace quell {
+namespace {
+
+ModelSpec read_spec(const Json& config) {
+  ModelSpec s;
+  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
+  s.hidden_size = json_int(config, "n_embd", 1, kMaxDim);
+  s.intermediate_size = json_int(config, "n_inner", 1, kMaxDim, 4 * s.hidden_size);
+  s.max_position_embeddings = json_int(config, "n_positions", 1, kMaxDim, 1024);
+  s.norm_eps = json_number(config, "layer_norm_epsilon", 1e-5);
+  s.position_rule = PositionRule::kMaskCount;
+  read_special_ids(config, s);
+  for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
+    require(!json_bool(config, key, false), ErrorCode::kUnsupported, "key \"", key, "\": not supported for gpt2");
+
+  AttentionSpec attention = read_attention({{"num_attention_heads", json_int(config, "n_head", 1, kMaxDim)}}, s.hidden_size);
+  attention.causal = true;
+  if (!json_bool(config, "scale_attn_weights", true)) attention.scale = 1.0F;
+
+  Stack stack;
+  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden), embedding(Slot::kPositionEmbedding, Value::kEmbedded),
+                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden)};
+  stack.block = pre_norm_block(mlp_steps(read_activation(config, "activation_function", "gelu_new"), Value::kNormed));
+  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
+  stack.layers = plain_layers(json_int(config, "n_layer", 1, kMaxLayers), attention);
+  s.stacks.push_back(std::move(stack));
+  set_decoder_head(s, config, "GPT2", "GPT2LMHeadModel");
+  return s;
+}
+
+std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+  const std::int64_t h = s.hidden_size, f = s.intermediate_size;
+  const std::string t = "transformer.", l = t + "h.{}.";
+  const auto part = [](int i) { return Packing{.transposed = true, .part = i, .parts = 3}; };
+  const Packing transposed{.transposed = true};
+  std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, t + "wte", {s.vocab_size, h}},
+                                   {Slot::kPositionEmbedding, false, t + "wpe", {s.max_position_embeddings, h}},
+                                   {Slot::kAttentionNorm, true, l + "ln_1", {h}, true, true},
+                                   TensorRule{Slot::kQProj, true, l + "attn.c_attn", {h, h}, true, true}.packed(part(0)),
+                                   TensorRule{Slot::kKProj, true, l + "attn.c_attn", {h, h}, true, true}.packed(part(1)),
+                                   TensorRule{Slot::kVProj, true, l + "attn.c_attn", {h, h}, true, true}.packed(part(2)),
+                                   TensorRule{Slot::kOutProj, true, l + "attn.c_proj", {h, h}, true, true}.packed(transposed),
+                                   {Slot::kFfnNorm, true, l + "ln_2", {h}, true, true},
+                                   TensorRule{Slot::kFc1, true, l + "mlp.c_fc", {f, h}, true, true}.packed(transposed),
+                                   TensorRule{Slot::kFc2, true, l + "mlp.c_proj", {h, f}, true, true}.packed(transposed),
+                                   {Slot::kFinalNorm, false, t + "ln_f", {h}, true, true}};
+  add_decoder_head(rules, s, config, true);
+  return rules;
+}
+
+}  // namespace
+
+extern const Family k_gpt2;
+const Family k_gpt2 = {"gpt2", "transformer.", read_spec, tensors};
+
+}  // namespace quell

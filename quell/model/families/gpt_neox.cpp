@@ -1,0 +1,72 @@
+// GPT-NeoX and Pythia (Black et al. 2022): attention and MLP in parallel behind two norms (or in series), partly rotated heads, q,
+// k and v of each head side by side in one matrix.
+#include "quell/model/family.h"
+
+namespace quell {
+namespace {
+
+/// h += attn(norm1 h) + mlp(norm2 h).
+std::vector<Step> parallel_block(ActivationKind act) {
+  std::vector<Step> block = {norm(Slot::kAttentionNorm, Value::kHidden, Value::kNormed)};
+  append(block, attention_steps(Value::kNormed));
+  block.push_back(norm(Slot::kFfnNorm, Value::kHidden, Value::kNormed));
+  append(block, mlp_steps(act, Value::kNormed, Value::kBranch2));
+  append(block,
+         {add_values(Value::kBranch2, Value::kBranch, Value::kBranch), add_values(Value::kBranch, Value::kHidden, Value::kHidden)});
+  return block;
+}
+
+ModelSpec read_spec(const Json& config) {
+  ModelSpec s;
+  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
+  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
+  s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim);
+  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31, 2048);
+  s.norm_eps = json_number(config, "layer_norm_eps", 1e-5);
+  s.position_rule = PositionRule::kMaskCount;
+  read_special_ids(config, s);
+
+  AttentionSpec attention = read_attention(config, s.hidden_size);
+  attention.causal = true;
+  Json rotary = config;
+  if (!rotary.contains("partial_rotary_factor")) rotary["partial_rotary_factor"] = json_number(config, "rotary_pct", 0.25);
+  if (!rotary.contains("rope_theta")) rotary["rope_theta"] = json_number(config, "rotary_emb_base", 10000.0);
+  read_rotary(rotary, attention);
+
+  Stack stack;
+  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
+  const ActivationKind act = read_activation(config, "hidden_act", "gelu");
+  stack.block =
+      json_bool(config, "use_parallel_residual", true) ? parallel_block(act) : pre_norm_block(mlp_steps(act, Value::kNormed));
+  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
+  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
+  s.stacks.push_back(std::move(stack));
+  set_decoder_head(s, config, "GPTNeoX");
+  return s;
+}
+
+std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+  const std::int64_t h = s.hidden_size, f = s.intermediate_size, heads = s.stacks[0].layers[0].attention.num_heads;
+  const bool bias = json_bool(config, "attention_bias", true);
+  const std::string g = "gpt_neox.", l = g + "layers.{}.", qkv = l + "attention.query_key_value";
+  const auto part = [&](int i) { return Packing{.part = i, .parts = 3, .interleaved_heads = heads}; };
+  std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, g + "embed_in", {s.vocab_size, h}},
+                                   {Slot::kAttentionNorm, true, l + "input_layernorm", {h}, true, true},
+                                   TensorRule{Slot::kQProj, true, qkv, {h, h}, true, bias}.packed(part(0)),
+                                   TensorRule{Slot::kKProj, true, qkv, {h, h}, true, bias}.packed(part(1)),
+                                   TensorRule{Slot::kVProj, true, qkv, {h, h}, true, bias}.packed(part(2)),
+                                   {Slot::kOutProj, true, l + "attention.dense", {h, h}, true, bias},
+                                   {Slot::kFfnNorm, true, l + "post_attention_layernorm", {h}, true, true},
+                                   {Slot::kFc1, true, l + "mlp.dense_h_to_4h", {f, h}, true, true},
+                                   {Slot::kFc2, true, l + "mlp.dense_4h_to_h", {h, f}, true, true},
+                                   {Slot::kFinalNorm, false, g + "final_layer_norm", {h}, true, true}};
+  add_decoder_head(rules, s, config, false, "embed_out");
+  return rules;
+}
+
+}  // namespace
+
+extern const Family k_gpt_neox;
+const Family k_gpt_neox = {"gpt_neox", "gpt_neox.", read_spec, tensors};
+
+}  // namespace quell

@@ -1,0 +1,64 @@
+// Phi-1, 1.5 and 2 (Li et al. 2023): attention and MLP in parallel behind one norm, partly rotated heads, biases everywhere.
+#include "quell/base/error.h"
+#include "quell/model/family.h"
+
+namespace quell {
+namespace {
+
+ModelSpec read_spec(const Json& config) {
+  ModelSpec s;
+  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
+  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
+  s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim);
+  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31, 2048);
+  s.norm_eps = json_number(config, "layer_norm_eps", 1e-5);
+  s.position_rule = PositionRule::kMaskCount;
+  read_special_ids(config, s);
+  require(!json_bool(config, "qk_layernorm", false), ErrorCode::kUnsupported, "key \"qk_layernorm\": not supported for phi");
+
+  AttentionSpec attention = read_attention(config, s.hidden_size);
+  attention.num_kv_heads = json_int(config, "num_key_value_heads", 1, attention.num_heads, attention.num_heads);
+  require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput,
+          "key \"num_key_value_heads\": does not divide num_attention_heads");
+  attention.causal = true;
+  Json rotary = config;
+  if (!rotary.contains("partial_rotary_factor")) rotary["partial_rotary_factor"] = 0.5;
+  read_rotary(rotary, attention);
+
+  Stack stack;
+  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
+  stack.block = {norm(Slot::kAttentionNorm, Value::kHidden, Value::kNormed)};
+  append(stack.block, attention_steps(Value::kNormed));
+  append(stack.block, mlp_steps(read_activation(config, "hidden_act", "gelu_new"), Value::kNormed, Value::kBranch2));
+  append(stack.block,
+         {add_values(Value::kBranch, Value::kBranch2, Value::kBranch), add_values(Value::kBranch, Value::kHidden, Value::kHidden)});
+  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
+  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
+  s.stacks.push_back(std::move(stack));
+  set_decoder_head(s, config, "Phi");
+  return s;
+}
+
+std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+  const AttentionSpec& a = s.stacks[0].layers[0].attention;
+  const std::int64_t h = s.hidden_size, f = s.intermediate_size, q = a.num_heads * a.head_dim, kv = a.num_kv_heads * a.head_dim;
+  const std::string l = "model.layers.{}.";
+  std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, "model.embed_tokens", {s.vocab_size, h}},
+                                   {Slot::kAttentionNorm, true, l + "input_layernorm", {h}, true, true},
+                                   {Slot::kQProj, true, l + "self_attn.q_proj", {q, h}, true, true},
+                                   {Slot::kKProj, true, l + "self_attn.k_proj", {kv, h}, true, true},
+                                   {Slot::kVProj, true, l + "self_attn.v_proj", {kv, h}, true, true},
+                                   {Slot::kOutProj, true, l + "self_attn.dense", {h, q}, true, true},
+                                   {Slot::kFc1, true, l + "mlp.fc1", {f, h}, true, true},
+                                   {Slot::kFc2, true, l + "mlp.fc2", {h, f}, true, true},
+                                   {Slot::kFinalNorm, false, "model.final_layernorm", {h}, true, true}};
+  add_decoder_head(rules, s, config, false, "lm_head", true);
+  return rules;
+}
+
+}  // namespace
+
+extern const Family k_phi;
+const Family k_phi = {"phi", "model.", read_spec, tensors};
+
+}  // namespace quell

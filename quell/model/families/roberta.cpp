@@ -1,0 +1,14 @@
+// RoBERTa (Liu et al. 2019): BERT with positions that skip the padding token, and another classification head.
+#include "quell/model/bert_like.h"
+
+namespace quell {
+namespace {
+
+ModelSpec read_spec(const Json& config) { return roberta_spec(config, "Roberta"); }
+
+}  // namespace
+
+extern const Family k_roberta;
+const Family k_roberta = {"roberta", "roberta.", read_spec, roberta_tensors};
+
+}  // namespace quell

@@ -1,0 +1,15 @@
+// XLM-RoBERTa (Conneau et al. 2020): RoBERTa with a multilingual vocabulary. Many rerankers and embedding models are of this
+// family.
+#include "quell/model/bert_like.h"
+
+namespace quell {
+namespace {
+
+ModelSpec read_spec(const Json& config) { return roberta_spec(config, "XLMRoberta"); }
+
+}  // namespace
+
+extern const Family k_xlm_roberta;
+const Family k_xlm_roberta = {"xlm-roberta", "roberta.", read_spec, roberta_tensors};
+
+}  // namespace quell
