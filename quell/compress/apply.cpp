@@ -1,8 +1,10 @@
 #include "quell/compress/apply.h"
 
 #include <cmath>
+#include <set>
 
 #include "quell/base/error.h"
+#include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -14,19 +16,13 @@ Tensor filled(std::int64_t n, float value) {
   return t;
 }
 
-/// b + W shift in double, rounded once.
+/// b + W shift.
 void add_shifted_bias(Param& p, std::span<const float> shift) {
   if (!p.bias.defined()) {
     p.bias = filled(p.weight.rows(), 0.0F);
     p.added_bias = true;
   }
-  for (std::int64_t j = 0; j < p.weight.rows(); ++j) {
-    double sum = 0;
-    for (std::int64_t k = 0; k < p.weight.cols(); ++k)
-      sum += static_cast<double>(p.weight.row(j)[k]) * static_cast<double>(shift[static_cast<std::size_t>(k)]);
-    float& b = p.bias.f32()[static_cast<std::size_t>(j)];
-    b = static_cast<float>(static_cast<double>(b) + sum);
-  }
+  add_product(p.weight, shift, p.bias.f32());
 }
 
 void scale_columns(Param& p, std::span<const float> scale) {
@@ -52,23 +48,28 @@ void absorb_in_norm(Param& norm, const ShiftScale& item) {
   }
 }
 
-/// Rows of the producing linear / s; steps where its codes are already fixed.
-void absorb_in_rows(Param& p, const ShiftScale& item) {
-  require(!item.shift.defined(), ErrorCode::kUnsupported, p.module,
+/// Rows of the producing linear / s; steps where its codes are already fixed. Its bias takes the shift.
+void absorb_in_rows(Param& p, const ShiftScale& item, bool takes_shift) {
+  require(takes_shift || !item.shift.defined(), ErrorCode::kUnsupported, p.module,
           ": rows of a linear in front of a product cannot absorb a shift");
   const std::span<const float> s = item.scale.f32();
   if (p.quantized) divide_row_steps(*p.quantized, s);
   for (std::int64_t j = 0; j < p.weight.rows(); ++j)
     for (std::int64_t k = 0; k < p.weight.cols(); ++k) p.weight.row(j)[k] /= s[static_cast<std::size_t>(j)];
-  if (p.bias.defined())
-    for (std::size_t j = 0; j < s.size(); ++j) p.bias.f32()[j] /= s[j];
+  if (!p.bias.defined() && item.shift.defined()) {
+    p.bias = filled(p.weight.rows(), 0.0F);
+    p.added_bias = true;
+  }
+  if (!p.bias.defined()) return;
+  for (std::size_t j = 0; j < s.size(); ++j)
+    p.bias.f32()[j] = (p.bias.f32()[j] - (item.shift.defined() ? item.shift.f32()[j] : 0.0F)) / s[j];
 }
 
 /// What restores a value after one more change: x = y * s + h, and x * s0 + h0 was the original.
-void compose(std::map<ValueId, ChannelAffine>& affines, const ShiftScale& item) {
-  const auto it = affines.find(item.value);
+void compose(std::map<ValueId, ChannelAffine>& affines, ValueId value, const ShiftScale& item) {
+  const auto it = affines.find(value);
   if (it == affines.end()) {
-    affines[item.value] = {item.scale.clone(), item.shift.defined() ? item.shift.clone() : Tensor()};
+    affines[value] = {item.scale.clone(), item.shift.defined() ? item.shift.clone() : Tensor()};
     return;
   }
   ChannelAffine& a = it->second;
@@ -81,19 +82,27 @@ void compose(std::map<ValueId, ChannelAffine>& affines, const ShiftScale& item) 
 
 void apply_item(const ShiftScale& item, Model& model) {
   for (const float s : item.scale.f32())
-    require(s > 0.0F && std::isfinite(s), ErrorCode::kNumeric, model.node_name(item.producer_node), ": a channel scale of ", s);
-  switch (item.producer) {
-    case ProducerKind::kNorm: absorb_in_norm(model.param_of(item.producer_node), item); break;
-    case ProducerKind::kLinearRows: absorb_in_rows(model.param_of(item.producer_node), item); break;
-    case ProducerKind::kExplicit: compose(model.explicit_affine, item); break;
-    case ProducerKind::kNone: throw Error(ErrorCode::kUnsupported, "a change of scale without a producer to absorb it");
+    require(s > 0.0F && std::isfinite(s), ErrorCode::kNumeric, model.node_name(item.linears.front()), ": a channel scale of ", s);
+  std::set<const Param*> changed;  // shared weights change once
+  for (const ChangedValue& v : item.values) {
+    if (v.restore) compose(model.restore, v.value, item);
+    require(v.producer != ProducerKind::kNone, ErrorCode::kUnsupported, "a change of scale without a producer to absorb it");
+    if (v.producer == ProducerKind::kExplicit) {
+      compose(model.explicit_affine, v.value, item);
+      continue;
+    }
+    Param& p = model.param_of(v.producer_node);
+    if (!changed.insert(&p).second) continue;
+    if (v.producer == ProducerKind::kNorm)
+      absorb_in_norm(p, item);
+    else
+      absorb_in_rows(p, item, v.producer == ProducerKind::kLinear);
   }
   for (const int linear : item.linears) {
     Param& p = model.param_of(linear);
     if (item.shift.defined()) add_shifted_bias(p, item.shift.f32());
     scale_columns(p, item.scale.f32());
   }
-  if (item.restore) compose(model.restore, item);
 }
 
 void apply_item(const SetInputQuant& item, Model& model) { model.input_quant[item.value] = item.quant; }

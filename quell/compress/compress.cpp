@@ -118,26 +118,61 @@ class Pipeline {
       }
   }
 
+  /// What the site's linears read. Values of later layers (of weights that layers share) come from running ahead.
   SiteActivations activations(const Site& site, SampleChoice choice) const {
     SiteActivations out;
     for (std::size_t b = 0; b < executors_.size(); ++b) {
-      out.x.push_back(&executors_[b]->value(site.value));
-      out.batches.push_back(&samples_[b]);
+      for (std::size_t v = 0; v < site.values.size(); ++v) {
+        const ValueId value = site.values[v].value;
+        out.x.push_back(v == 0 ? &executors_[b]->value(value) : &ahead_[b][v - 1]);
+        out.batches.push_back(&executors_[b]->batch_of(value));
+        if (site.kind == SiteKind::kAttention)
+          if (const ValueId bias = node(site.attention_node).in[3]; bias != kNoValue) out.position_bias.push_back(&executors_[b]->value(bias));
+      }
       if (choice == SampleChoice::kFirstBatch) break;
     }
     return out;
   }
 
+  /// Fills `ahead_` with the values of the site that are not computed yet, as the model is quantized so far.
+  void run_ahead(const Site& site) {
+    ahead_.clear();
+    if (site.values.size() == 1) return;
+    for (const TokenBatch& batch : samples_) {
+      Executor executor(model_, ops_, true, batch, ctx_);
+      std::map<ValueId, Tensor> found;
+      int last = 0;
+      for (const ChangedValue& v : site.values) last = std::max(last, model_.graph.producer[static_cast<std::size_t>(v.value)]);
+      for (int n = 0; n <= last; ++n) {
+        executor.run({n, n + 1});
+        const ValueId out = node(n).out;
+        if (std::any_of(site.values.begin(), site.values.end(), [&](const ChangedValue& v) { return v.value == out; }))
+          found[out] = executor.value(out).clone();
+      }
+      std::vector<Tensor>& tensors = ahead_.emplace_back();
+      for (std::size_t v = 1; v < site.values.size(); ++v) tensors.push_back(std::move(found.at(site.values[v].value)));
+    }
+  }
+
   void process(const Site& site) {
+    run_ahead(site);
     for (const auto& pass : equivalence_) {
       const Plan plan = pass->plan(site, activations(site, pass->samples()), ctx_);
       apply_equivalence(plan, site);
     }
     Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
-    plan.push_back(SetInputQuant{site.value, {recipe_.activations, calibrate(site)}});
+    const ActivationQuant quant{recipe_.activations, calibrate(site)};
+    for (const ChangedValue& v : site.values) plan.push_back(SetInputQuant{v.value, quant});
     quell::apply(plan, model_);
-    for (const int linear : site.linears)
-      ops_[static_cast<std::size_t>(linear)] = make_simulated_op(model_, linear, false, ctx_.isa);
+    for (const int linear : site.linears) rebuild_ops(linear);
+    ahead_.clear();
+  }
+
+  /// The operators of all nodes that use the weights of `n`.
+  void rebuild_ops(int n) {
+    for (std::size_t other = 0; other < ops_.size(); ++other)
+      if (ops_[other] && model_.node_param[other] == model_.node_param[static_cast<std::size_t>(n)])
+        ops_[other] = make_simulated_op(model_, static_cast<int>(other), false, ctx_.isa);
   }
 
   /// Applies an equivalence plan, carries the values in flight over, and checks that the linears still give the same float outputs.
@@ -147,13 +182,18 @@ class Pipeline {
     for (const PlanItem& item : plan) {
       const auto* change = std::get_if<ShiftScale>(&item);
       require(change, ErrorCode::kVerification, site.name, ": an equivalence pass returned something else than a shift and scale");
-      for (const auto& executor : executors_) {
-        Tensor x = executor->take(change->value);
-        inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_);
-        executor->set(change->value, std::move(x));
-      }
-      if (change->producer == ProducerKind::kLinearRows)
-        ops_[static_cast<std::size_t>(change->producer_node)] = make_simulated_op(model_, change->producer_node, false, ctx_.isa);
+      const auto carry_over = [&](Tensor& x) { inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_); };
+      for (const auto& executor : executors_)
+        for (const ChangedValue& v : change->values) {
+          Tensor x = executor->take(v.value);
+          if (x.defined() && x.numel() > 0) carry_over(x);
+          executor->set(v.value, std::move(x));
+        }
+      for (std::vector<Tensor>& tensors : ahead_)
+        for (Tensor& x : tensors) carry_over(x);
+      for (const ChangedValue& v : change->values)
+        if (v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows) rebuild_ops(v.producer_node);
+      for (const int linear : change->linears) rebuild_ops(linear);
     }
     const std::vector<Tensor> after = float_outputs(site);
     for (std::size_t i = 0; i < before.size(); ++i) {
@@ -164,10 +204,12 @@ class Pipeline {
     }
   }
 
+  /// Of the linears that read the site's first value, on the first batch.
   std::vector<Tensor> float_outputs(const Site& site) const {
     std::vector<Tensor> out;
-    const Tensor& x = executors_.front()->value(site.value);
+    const Tensor& x = executors_.front()->value(site.value());
     for (const int linear : site.linears) {
+      if (node(linear).in[0] != site.value()) continue;
       const Param& p = model_.param_of(linear);
       out.push_back(Tensor::f32({x.rows(), p.weight.rows()}));
       matmul_nt(x, p.weight, p.bias, out.back().span(), ctx_);
@@ -190,8 +232,8 @@ class Pipeline {
 
   StepAndZero calibrate(const Site& site) const {
     const auto observer = make_observer(recipe_.observer);
-    for (std::size_t b = 0; b < executors_.size(); ++b)
-      observer->observe(token_range(executors_[b]->value(site.value), samples_[b], site.name));
+    const SiteActivations all = activations(site, SampleChoice::kAll);
+    for (std::size_t i = 0; i < all.x.size(); ++i) observer->observe(token_range(*all.x[i], *all.batches[i], site.name));
     return recipe_.activations.dynamic ? StepAndZero{} : calculate_qparams(observer->range(), recipe_.activations);
   }
 
@@ -207,7 +249,7 @@ class Pipeline {
         Executor& executor = *executors_[b];
         executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
           if (const auto it = observers.find(point); it != observers.end())
-            it->second->observe(point == AttentionPoint::kProbs ? probs : token_range(operand, samples_[b], model_.node_name(n)));
+            it->second->observe(point == AttentionPoint::kProbs ? probs : token_range(operand, executor.batch_of(node(n).out), model_.node_name(n)));
         };
         executor.keep_values = true;
         executor.run({n, n + 1});
@@ -228,6 +270,7 @@ class Pipeline {
   std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_;
   OpTable ops_;
   std::vector<std::unique_ptr<Executor>> executors_;
+  std::vector<std::vector<Tensor>> ahead_;  ///< by batch: values of the current site beyond its first
 };
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
-#include "quell/ops/attention.h"
+#include "quell/model/attention_call.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -119,23 +119,15 @@ class Search {
     Tensor q = slice_columns(y, 0, p_.rows[0]), k = slice_columns(y, p_.rows[0], p_.rows[1]);
     const Tensor v = slice_columns(y, p_.rows[0] + p_.rows[1], p_.rows[2]);
     const AttentionSpec& a = p_.attention;
-    if (!a.rotary_inv_freq.empty()) {
-      rotate(q.span(), a.head_dim, p_.positions[b], a.rotary_inv_freq, a.rotary_amplitude, ctx_);
-      rotate(k.span(), a.head_dim, p_.positions[b], a.rotary_inv_freq, a.rotary_amplitude, ctx_);
-    }
+    if (p_.q_norm) normalize_heads(NormKind::kRmsNorm, p_.q_norm->weight, p_.q_norm->bias, p_.norm_eps, q, ctx_);
+    if (p_.k_norm) normalize_heads(NormKind::kRmsNorm, p_.k_norm->weight, p_.k_norm->bias, p_.norm_eps, k, ctx_);
     const TokenBatch& batch = *p_.batches[b];
-    const AttentionShape shape{.batch = batch.batch,
-                               .length = batch.length,
-                               .key_length = batch.length,
-                               .num_heads = a.num_heads,
-                               .num_kv_heads = a.num_kv_heads,
-                               .head_dim = a.head_dim,
-                               .causal = a.causal,
-                               .window = a.sliding_window,
-                               .scale = a.scale,
-                               .soft_cap = a.soft_cap};
+    AttentionCall call{.spec = a, .queries = batch, .keys = batch};
+    if (!p_.positions.empty()) call.positions = p_.positions[b];
+    if (!p_.position_bias.empty()) call.bias = p_.position_bias[b];
+    rotate_operands(call, q, k, ctx_);
     Tensor out = Tensor::f32(q.shape());
-    attention(shape, q, k, v, batch.mask, out.span(), nullptr, nullptr, ctx_);
+    attention(call.shape(), q, k, v, batch.mask, out.span(), call.score_hook(q, k), nullptr, ctx_);
     return out;
   }
 

@@ -1,6 +1,7 @@
 #include "quell/compress/site.h"
 
 #include <algorithm>
+#include <set>
 
 namespace quell {
 namespace {
@@ -15,105 +16,158 @@ bool in_scope(const Node& node, const SiteScope& scope) {
 
 class Derivation {
  public:
-  Derivation(const Model& model, const SiteScope& scope) : model_(model), graph_(model.graph), scope_(scope) {}
+  Derivation(const Model& model, const SiteScope& scope)
+      : model_(model), graph_(model.graph), scope_(scope), uses_(graph_.producer.size()), users_(model.params.size()) {
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      for (const ValueId v : graph_.nodes[n].in)
+        if (v != kNoValue) uses_[static_cast<std::size_t>(v)].push_back(static_cast<int>(n));
+      if (model.node_param[n] >= 0) users_[static_cast<std::size_t>(model.node_param[n])].push_back(static_cast<int>(n));
+    }
+  }
 
   std::vector<Site> run() {
     std::vector<Site> sites;
     std::vector<bool> done(graph_.producer.size());
     for (const Node& node : graph_.nodes) {
-      if (!in_scope(node, scope_) || done[static_cast<std::size_t>(node.in[0])]) continue;
-      done[static_cast<std::size_t>(node.in[0])] = true;
+      if (!in_scope(node, scope_) || is_constant(node.in[0]) || done[static_cast<std::size_t>(node.in[0])]) continue;
       sites.push_back(make_site(node.in[0]));
+      for (const ChangedValue& v : sites.back().values) done[static_cast<std::size_t>(v.value)] = true;
     }
     return sites;
   }
 
  private:
   const Node& node(int n) const { return graph_.nodes[static_cast<std::size_t>(n)]; }
+  const std::vector<int>& uses(ValueId v) const { return uses_[static_cast<std::size_t>(v)]; }
+  bool is_constant(ValueId v) const { return graph_.constant[static_cast<std::size_t>(v)]; }
+  int producer(ValueId v) const { return graph_.producer[static_cast<std::size_t>(v)]; }
+  /// All nodes that use the weights of `n`.
+  const std::vector<int>& sharing(int n) const { return users_[static_cast<std::size_t>(model_.node_param[static_cast<std::size_t>(n)])]; }
 
-  Site make_site(ValueId value) {
+  /// The values that must change with `first`, through weights that are shared.
+  std::set<ValueId> connected(ValueId first, Site& site) const {
+    std::set<ValueId> found = {first};
+    std::vector<ValueId> open = {first};
+    const auto visit = [&](ValueId v) {
+      if (is_constant(v))
+        site.refusal = "its linears also read relative embeddings, which cannot absorb a change";
+      else if (found.insert(v).second)
+        open.push_back(v);
+    };
+    while (!open.empty()) {
+      const ValueId v = open.back();
+      open.pop_back();
+      for (const int use : uses(v))
+        if (node(use).kind == StepKind::kLinear)
+          for (const int other : sharing(use)) visit(node(other).in[0]);
+      const int p = producer(v);
+      if (node(p).slot != Slot::kNone && (node(p).kind == StepKind::kNorm || node(p).kind == StepKind::kLinear))
+        for (const int other : sharing(p)) visit(node(other).out);
+    }
+    return found;
+  }
+
+  Site make_site(ValueId first) const {
     Site site;
     site.model = &model_;
-    site.value = value;
-    bool only_adds = true, in_blocks = true;
-    for (const int use : graph_.uses(value)) {
-      if (node(use).kind == StepKind::kLinear) {
-        if (in_scope(node(use), scope_)) site.linears.push_back(use);
-        in_blocks &= node(use).layer >= 0;
-        continue;
+    std::set<int> weights;  // parameters seen
+    const std::set<ValueId> values = connected(first, site);
+    for (const ValueId value : values) {
+      ChangedValue changed{.value = value};
+      changed.restore =
+          std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == value; });
+      for (const int use : uses(value)) {
+        if (node(use).kind != StepKind::kLinear) {
+          changed.restore = true;
+        } else if (model_.param_of(use).tied_to >= 0) {
+          site.refusal = "a matrix that is tied to the embedding reads it";
+        } else if (weights.insert(model_.node_param[static_cast<std::size_t>(use)]).second) {
+          (in_scope(node(use), scope_) ? site.linears : site.absorbers).push_back(use);
+        }
       }
-      site.residual = true;
-      only_adds &= node(use).kind == StepKind::kAdd;
+      find_producer(changed, site);
+      site.values.push_back(changed);
     }
+    std::sort(site.linears.begin(), site.linears.end());
     for (const int linear : site.linears)
       site.name += site.name.empty() ? model_.node_name(linear) : "+" + slot_name(node(linear).slot);
+    site.in_block = node(site.linears.front()).layer >= 0;
     find_kind(site);
-    find_producer(site, only_adds && in_blocks);
+    check(site);
     return site;
   }
 
-  void find_kind(Site& site) {
+  void find_producer(ChangedValue& changed, Site& site) const {
+    const int producer_node = producer(changed.value);
+    const Node& p = node(producer_node);
+    const auto set = [&](ProducerKind kind, int n) {
+      changed.producer = kind;
+      changed.producer_node = n;
+    };
+    if (p.kind == StepKind::kNorm) {
+      set(ProducerKind::kNorm, producer_node);
+    } else if (p.kind == StepKind::kLinear) {
+      set(ProducerKind::kLinear, producer_node);
+    } else if (p.kind == StepKind::kMultiply) {
+      for (const ValueId in : p.in) {  // the factor that comes straight from a linear can take 1/s in its rows
+        if (in == kNoValue) continue;
+        const int source = producer(in);
+        if (node(source).kind == StepKind::kLinear && uses(in).size() == 1) set(ProducerKind::kLinearRows, source);
+      }
+      if (changed.restore && changed.producer == ProducerKind::kLinearRows) site.refusal = "a residual branch reads this value";
+    } else if (p.kind == StepKind::kAdd) {
+      set(ProducerKind::kExplicit, producer_node);  // the first block of a post-norm decoder reads the embeddings themselves
+    }
+    if (changed.producer == ProducerKind::kNone && site.refusal.empty()) site.refusal = "no norm or linear in front can absorb a change";
+  }
+
+  void find_kind(Site& site) const {
     const Slot first = node(site.linears.front()).slot;
-    if (first == Slot::kQProj && site.linears.size() == 3) {
+    const std::size_t count = site.linears.size();
+    const auto used_by = [&](int linear) { return uses(node(linear).out).front(); };
+    if (first == Slot::kQProj && count == 3) {
       site.kind = SiteKind::kAttention;
-      site.attention_node = graph_.uses(node(site.linears.front()).out).front();
-    } else if (first == Slot::kGateProj && site.linears.size() == 2) {
+      int use = used_by(site.linears[2]);  // v goes straight to attention; q and k may pass a norm
+      while (node(use).kind != StepKind::kAttention) use = uses(node(use).out).front();
+      site.attention_node = use;
+    } else if (first == Slot::kGateProj && count == 2) {
       site.kind = SiteKind::kGatedMlp;
-      site.activation_node = graph_.uses(node(site.linears.front()).out).front();
-    } else if (first == Slot::kFc1) {
+      site.activation_node = used_by(site.linears.front());
+    } else if (first == Slot::kFc1 && count == 1) {
       site.kind = SiteKind::kMlp;
-    } else if (first == Slot::kDownProj) {
+    } else if (first == Slot::kDownProj && count == 1) {
       site.kind = SiteKind::kDown;
     }
   }
 
-  void find_producer(Site& site, bool uses_allow) {
-    const int producer = graph_.producer[static_cast<std::size_t>(site.value)];
-    const Node& p = node(producer);
-    if (!uses_allow) {
-      site.refusal = "something beside linears and residual sums reads this value";
-      return;
-    }
-    const bool is_output =
-        std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == site.value; });
-    if (is_output) {
-      site.refusal = "it is an output of the model";
-      return;
-    }
-    if (p.kind == StepKind::kNorm) {
-      site.producer = ProducerKind::kNorm;
-      site.producer_node = producer;
-    } else if (p.kind == StepKind::kMultiply) {
-      for (const ValueId in : p.in) {  // the factor that comes straight from a linear can take 1/s in its rows
-        if (in == kNoValue) continue;
-        const int source = graph_.producer[static_cast<std::size_t>(in)];
-        if (node(source).kind == StepKind::kLinear && graph_.uses(in).size() == 1) {
-          site.producer = ProducerKind::kLinearRows;
-          site.producer_node = source;
-        }
-      }
-    } else if (p.kind == StepKind::kAdd && site.kind == SiteKind::kAttention) {
-      site.producer = ProducerKind::kExplicit;  // the first block of a post-norm decoder reads the embeddings themselves
-      site.producer_node = producer;
-    }
-    if (site.producer == ProducerKind::kNone) site.refusal = "no norm or linear in front can absorb a change";
-    if (site.producer == ProducerKind::kLinearRows && site.residual) {
-      site.producer = ProducerKind::kNone;
-      site.refusal = "a residual branch reads this value";
-    }
+  void check(Site& site) const {
     const auto has_bias = [&](int n) { return model_.param_of(n).bias.defined(); };
-    site.bias_everywhere =
-        (site.producer == ProducerKind::kExplicit || (site.producer == ProducerKind::kNorm && has_bias(producer))) &&
-        std::all_of(site.linears.begin(), site.linears.end(), has_bias);
+    site.takes_shift = site.bias_everywhere = true;
+    for (const ChangedValue& v : site.values) {
+      if (v.producer == ProducerKind::kExplicit && site.kind != SiteKind::kAttention && site.refusal.empty())
+        site.refusal = "no norm or linear in front can absorb a change";
+      site.takes_shift &= v.producer != ProducerKind::kLinearRows;
+      site.bias_everywhere &= v.producer == ProducerKind::kExplicit || (v.producer_node >= 0 && has_bias(v.producer_node));
+    }
+    site.bias_everywhere &= site.takes_shift && std::all_of(site.linears.begin(), site.linears.end(), has_bias) &&
+                            std::all_of(site.absorbers.begin(), site.absorbers.end(), has_bias);
   }
 
   const Model& model_;
   const Graph& graph_;
   const SiteScope& scope_;
+  std::vector<std::vector<int>> uses_;   ///< by value
+  std::vector<std::vector<int>> users_;  ///< by parameter
 };
 
 }  // namespace
 
 std::vector<Site> derive_sites(const Model& model, const SiteScope& scope) { return Derivation(model, scope).run(); }
+
+ShiftScale Site::change(Tensor scale, Tensor shift) const {
+  ShiftScale item{values, linears, std::move(scale), std::move(shift)};
+  item.linears.insert(item.linears.end(), absorbers.begin(), absorbers.end());
+  return item;
+}
 
 }  // namespace quell

@@ -12,19 +12,25 @@ namespace quell {
 /// How the linears of a site work together, which decides the loss a search minimises.
 enum class SiteKind { kAttention, kMlp, kGatedMlp, kDown, kPlain };
 
+/// Weights that several layers share tie their inputs together: then a site has several values, which change together.
 struct Site {
   SiteKind kind = SiteKind::kPlain;
-  std::string name;  ///< "layers.0.q_proj+k_proj+v_proj"
-  ValueId value = kNoValue;
-  std::vector<int> linears;  ///< nodes, in order
-  ProducerKind producer = ProducerKind::kNone;
-  int producer_node = -1;
-  bool residual = false;         ///< another branch reads the value and must restore it
-  bool bias_everywhere = false;  ///< norm and linears have biases, so a shift costs nothing
-  std::string refusal;           ///< why no producer can absorb a change, where producer is kNone
-  int attention_node = -1;       ///< kAttention: where q, k, v go
-  int activation_node = -1;      ///< kGatedMlp: the activation of the gate
+  std::string name;                  ///< "layers.0.q_proj+k_proj+v_proj"
+  std::vector<ChangedValue> values;  ///< ascending; their producers and whether other branches read them
+  std::vector<int> linears;          ///< quantized nodes, one for each weight, in order
+  std::vector<int> absorbers;        ///< further linears that read a value: they take part in a change, but are not quantized
+  bool takes_shift = false;          ///< every producer can absorb a shift
+  bool bias_everywhere = false;      ///< producers and linears have biases, so a shift costs nothing
+  std::string refusal;               ///< why no change is possible; empty: it is
+  int attention_node = -1;           ///< kAttention: where q, k, v go
+  int activation_node = -1;          ///< kGatedMlp: the activation of the gate
+  bool in_block = false;
   const Model* model = nullptr;
+
+  ValueId value() const { return values.front().value; }
+  bool migratable() const { return refusal.empty(); }
+  /// (x - shift) / scale at all values; `shift` may be undefined.
+  ShiftScale change(Tensor scale, Tensor shift) const;
 };
 
 /// Which linears beside those of the blocks are quantized.
@@ -36,10 +42,11 @@ struct SiteScope {
 /// In visiting order: by the first linear of each.
 std::vector<Site> derive_sites(const Model& model, const SiteScope& scope);
 
-/// Inputs of a site: one tensor a batch, [B*N, C].
+/// Inputs of a site: one tensor a batch and value, [B*N, C].
 struct SiteActivations {
   std::vector<const Tensor*> x;
   std::vector<const TokenBatch*> batches;
+  std::vector<const Tensor*> position_bias = {};  ///< kAttention of T5: the table that is added to the scores, one for each x
 };
 
 }  // namespace quell

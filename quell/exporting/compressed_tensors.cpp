@@ -7,6 +7,7 @@
 #include "quell/io/checkpoint.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
+#include "quell/model/forward.h"
 #include "quell/model/quantized_checkpoint.h"
 
 namespace quell {
@@ -40,45 +41,97 @@ class TensorSet {
   std::map<std::string, TensorView> views_;
 };
 
-Shape scale_shape(const QTensor& q) {
-  switch (q.spec.granularity) {
-    case Granularity::kPerTensor: return {1};
-    case Granularity::kPerGroup: return {q.codes.rows(), q.codes.cols() / q.spec.group_size};
-    default: return {q.codes.rows(), 1};
+/// Our matrices of one stored tensor: usually one; several where the family fuses q, k and v.
+using Parts = std::vector<const Param*>;
+
+/// Rows of `values(part)` [rows, cols] in the order of the stored tensor; `transposed`: as [cols, stored rows].
+template <typename T, typename Values>
+Tensor pack(DType dtype, const Parts& parts, std::int64_t cols, bool transposed, Values values) {
+  const auto count = static_cast<std::int64_t>(parts.size());
+  std::int64_t rows = 0;
+  for (const Param* p : parts) rows = static_cast<std::int64_t>(values(*p).size()) / cols;
+  const std::int64_t stored_rows = rows * count;
+  Tensor out(dtype, transposed ? Shape{cols, stored_rows} : Shape{stored_rows, cols});
+  for (const Param* p : parts) {
+    const auto from = values(*p);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t to = packed_row(p->packing, r, rows);
+      for (std::int64_t c = 0; c < cols; ++c)
+        out.as<T>()[static_cast<std::size_t>(transposed ? c * stored_rows + to : to * cols + c)] =
+            static_cast<T>(from[static_cast<std::size_t>(r * cols + c)]);
+    }
   }
+  return out;
 }
 
-void add_quantized(const Param& p, const ActivationQuant& input, TensorSet& out) {
-  const QTensor& q = *p.quantized;
+/// `by_row`: a step for the whole tensor is written once a row, which means the same (tensors that hold several matrices need it).
+void add_quantized(const Parts& parts, const ActivationQuant& input, bool by_row, TensorSet& out) {
+  const Param& first = *parts.front();
+  const QTensor& q = *first.quantized;
   const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);  // the format stores signed codes
-  Tensor codes(DType::kI8, q.codes.shape());
-  for (std::size_t i = 0; i < codes.as<std::int8_t>().size(); ++i)
-    codes.as<std::int8_t>()[i] = static_cast<std::int8_t>(q.codes.as<std::int16_t>()[i] - offset);
-  out.add(p.module + ".weight", std::move(codes));
-  Tensor scale = q.qparams.scale.clone();
-  scale.reshape(scale_shape(q));
-  out.add(p.module + ".weight_scale", std::move(scale));
+  const std::int64_t rows = q.codes.rows(), cols = q.codes.cols();
+  out.add(first.weight_name, pack<std::int8_t>(DType::kI8, parts, cols, first.packing.transposed, [&](const Param& p) {
+            std::vector<int> codes;
+            for (const std::int16_t c : p.quantized->codes.as<std::int16_t>()) codes.push_back(c - offset);
+            return codes;
+          }));
+  const std::int64_t steps = q.qparams.scale.numel();
+  const bool whole = steps == 1 && !by_row;
+  const std::int64_t per_row = steps == 1 ? 1 : steps / rows;
+  const auto spread = [&](auto values) {
+    using T = typename decltype(values)::value_type;
+    return steps == 1 && by_row ? std::vector<T>(static_cast<std::size_t>(rows), values[0]) : values;
+  };
+  Tensor scale = pack<float>(DType::kF32, parts, per_row, false, [&](const Param& p) {
+    const auto s = p.quantized->qparams.scale.f32();
+    return spread(std::vector<float>(s.begin(), s.end()));
+  });
+  if (whole) scale.reshape({1});
+  const Shape scale_shape = scale.shape();
+  out.add(first.module + ".weight_scale", std::move(scale));
   if (!q.spec.symmetric) {
-    Tensor zero(DType::kI8, scale_shape(q));
-    for (std::size_t i = 0; i < zero.as<std::int8_t>().size(); ++i)
-      zero.as<std::int8_t>()[i] = static_cast<std::int8_t>(q.qparams.zero_point.as<std::int32_t>()[i] - offset);
-    out.add(p.module + ".weight_zero_point", std::move(zero));
+    Tensor zero = pack<std::int8_t>(DType::kI8, parts, per_row, false, [&](const Param& p) {
+      std::vector<int> zeros;
+      for (const std::int32_t z : p.quantized->qparams.zero_point.as<std::int32_t>()) zeros.push_back(z - offset);
+      return spread(zeros);
+    });
+    zero.reshape(scale_shape);
+    out.add(first.module + ".weight_zero_point", std::move(zero));
   }
   if (input.spec.dynamic) return;
   Tensor input_scale = Tensor::f32({1});
   input_scale.f32()[0] = input.qparams.scale;
-  out.add(p.module + ".input_scale", std::move(input_scale));
+  out.add(first.module + ".input_scale", std::move(input_scale));
   if (input.spec.symmetric) return;
   Tensor input_zero(DType::kI8, {1});
   input_zero.as<std::int8_t>()[0] = static_cast<std::int8_t>(input.qparams.zero_point - (1 << (input.spec.num_bits - 1)));
-  out.add(p.module + ".input_zero_point", std::move(input_zero));
+  out.add(first.module + ".input_zero_point", std::move(input_zero));
+}
+
+/// A float weight as the family stores it.
+Tensor stored_weight(const Parts& parts) {
+  const Param& first = *parts.front();
+  if (first.packing.plain() && first.stored_shape.rank() == 0) return first.weight.clone();
+  const float less = first.packing.plus_one ? 1.0F : 0.0F;
+  Tensor out = pack<float>(DType::kF32, parts, first.weight.shape().rank() == 2 ? first.weight.cols() : 1, first.packing.transposed,
+                           [&](const Param& p) {
+                             std::vector<float> values(p.weight.f32().begin(), p.weight.f32().end());
+                             for (float& v : values) v -= less;
+                             return values;
+                           });
+  if (first.stored_shape.rank() > 0)
+    out.reshape(first.stored_shape);
+  else if (first.weight.shape().rank() == 1)
+    out.reshape(first.weight.shape());
+  return out;
 }
 
 class Exporter {
  public:
   explicit Exporter(const Model& model) : model_(model) {
     for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
-      if (model.node_param[n] >= 0) node_of_[model.node_param[n]] = static_cast<int>(n);
+      if (model.node_param[n] >= 0 && !reads_constant_input(static_cast<int>(n))) node_of_[model.node_param[n]] = static_cast<int>(n);
+    for (const Param& p : model.params) by_row_ |= p.packing.parts > 1;
     for (std::size_t i = 0; i < model.params.size(); ++i) add_param(static_cast<int>(i));
     for (const auto& [prefix, affines] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
       for (const auto& [value, affine] : *affines) {
@@ -106,6 +159,7 @@ class Exporter {
         ignore.push_back(p.module);
       }
     }
+    ignore.erase(std::unique(ignore.begin(), ignore.end()), ignore.end());
     require(first, ErrorCode::kUsage, "nothing is quantized, so there is nothing to export");
     config["quantization_config"] = {{"quant_method", "compressed-tensors"},
                                      {"format", "int-quantized"},
@@ -116,7 +170,7 @@ class Exporter {
                                      {"config_groups",
                                       {{"group_0",
                                         {{"targets", {"Linear"}},
-                                         {"weights", quantizer_args(first->quantized->spec, true)},
+                                         {"weights", quantizer_args(weight_spec(first->quantized->spec), true)},
                                          {"input_activations", quantizer_args(input->spec, false)},
                                          {"output_activations", nullptr}}}}}};
     config[kQuellKey] = own_section(*input);
@@ -133,16 +187,40 @@ class Exporter {
     return model_.input_quant.at(model_.graph.nodes[static_cast<std::size_t>(node_of_.at(param))].in[0]);
   }
 
+  bool reads_constant_input(int n) const {
+    return model_.graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kLinear && reads_constant(model_, n);
+  }
+
+  QuantSpec weight_spec(QuantSpec spec) const {
+    if (by_row_ && spec.granularity == Granularity::kPerTensor) spec.granularity = Granularity::kPerChannel;
+    return spec;
+  }
+
   void add_param(int index) {
     const Param& p = model_.params[static_cast<std::size_t>(index)];
+    if (p.bias.defined() && p.added_bias) tensors_.add(added_tensor_name(p, ".bias"), p.bias);
+    if (p.packing.part > 0) return;  // written with the first part
+    Parts parts;
+    for (const Param& other : model_.params)
+      if (p.packing.parts == 1 ? &other == &p : other.weight_name == p.weight_name) parts.push_back(&other);
     if (p.quantized) {
-      add_quantized(p, input_of(index), tensors_);
+      for (const Param* part : parts)
+        require(part->quantized.has_value(), ErrorCode::kUsage, p.weight_name,
+                ": holds several matrices, of which only some are quantized; quantize or ignore all of them");
+      add_quantized(parts, input_of(index), by_row_, tensors_);
     } else if (p.dequantized.numel()) {
-      tensors_.add(p.module + ".weight", p.dequantized);
+      tensors_.add(p.weight_name, p.dequantized);
+    } else if (p.tied_to < 0 && p.weight.defined() && p.added_weight) {
+      tensors_.add(added_tensor_name(p, ".weight"), p.weight);
     } else if (p.tied_to < 0 && p.weight.defined()) {
-      tensors_.add((p.added_weight ? kAddedPrefix : std::string()) + p.module + ".weight", p.weight);
+      tensors_.add(p.weight_name, stored_weight(parts));
     }
-    if (p.bias.defined()) tensors_.add(p.added_bias ? kAddedPrefix + p.module + ".bias" : p.bias_name, p.bias);
+    if (!p.bias.defined() || p.added_bias) return;
+    Tensor bias = pack<float>(DType::kF32, parts, 1, false, [](const Param& part) {
+      return std::vector<float>(part.bias.f32().begin(), part.bias.f32().end());
+    });
+    bias.reshape({bias.numel()});
+    tensors_.add(p.bias_name, std::move(bias));
   }
 
   Json own_section(const ActivationQuant& input) const {
@@ -163,6 +241,7 @@ class Exporter {
   const Model& model_;
   std::map<int, int> node_of_;
   TensorSet tensors_;
+  bool by_row_ = false;  ///< some tensor holds several matrices
 };
 
 /// Tokenizer, pooling and other settings travel with the model; weights, old configs and hidden files do not.

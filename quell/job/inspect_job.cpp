@@ -63,8 +63,8 @@ Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecCo
     if (const auto it = starts.find(n); it != starts.end()) {
       SiteActivations activations;
       for (std::size_t b = 0; b < samples.size(); ++b) {
-        activations.x.push_back(&executors[b]->value(it->second.value));
-        activations.batches.push_back(&samples[b]);
+        activations.x.push_back(&executors[b]->value(it->second.value()));
+        activations.batches.push_back(&executors[b]->batch_of(it->second.value()));
       }
       const ChannelStats stats = channel_stats(activations, false, it->second.name);
       const auto largest = std::max_element(stats.max.begin(), stats.max.end());

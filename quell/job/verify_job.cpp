@@ -116,6 +116,10 @@ Tensor output_of(const std::string& name, const ForwardModel& engine, const Forw
 
 }  // namespace
 
+TokenBatch read_recorded_inputs(const SafetensorsFile& file, const ModelSpec& spec) {
+  return read_inputs(file, "", 0, 0, spec.max_position_embeddings);
+}
+
 VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
   require(job.tolerance > 0, ErrorCode::kUsage, "--tolerance must be positive");
   const Model model = load_model(Checkpoint::open(job.model_dir));

@@ -30,6 +30,9 @@ struct VerifyResult {
 /// The file holds `input_ids` (and `attention_mask`, `token_type_ids`) with outputs: logits, last_hidden_state, pooler_output,
 /// embedding, embedding_normalized, hidden_states.i. A prefix ("left.", "first4.") has its own inputs, or the first rows and
 /// columns of the main ones.
+/// The main inputs of such a file: input_ids, attention_mask, token_type_ids, decoder_input_ids, or pixel_values.
+TokenBatch read_recorded_inputs(const SafetensorsFile& file, const ModelSpec& spec);
+
 VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx);
 
 }  // namespace quell

@@ -2,9 +2,8 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/model/attention_call.h"
 #include "quell/model/forward.h"
-#include "quell/model/relative_positions.h"
-#include "quell/ops/attention.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -143,22 +142,17 @@ void Executor::run_selection(int node, Tensor& out) const {
 void Executor::run_attention(int node, Tensor& out) {
   const Node& n = node_at(node);
   const AttentionSpec& spec = model_.attention_of(node);
-  const TokenBatch &queries = batch_at(node), &keys = n.cross ? batch_ : queries;
-  Tensor q = value(n.in[0]).clone(), k = value(n.in[1]).clone(), v = value(n.in[2]).clone();
-  AttentionShape shape{.batch = queries.batch,
-                       .length = queries.length,
-                       .key_length = keys.length,
-                       .num_heads = spec.num_heads,
-                       .num_kv_heads = spec.num_kv_heads,
-                       .head_dim = spec.head_dim,
-                       .causal = spec.causal && !n.cross,
-                       .window = spec.sliding_window,
-                       .scale = spec.scale,
-                       .soft_cap = spec.soft_cap};
-  if (!spec.rotary_inv_freq.empty()) {
-    rotate(q.span(), spec.head_dim, positions_, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
-    rotate(k.span(), spec.head_dim, positions_, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
+  const TokenBatch& queries = batch_at(node);
+  AttentionCall call{.spec = spec, .queries = queries, .keys = n.cross ? batch_ : queries, .cross = n.cross, .positions = positions_};
+  if (spec.disentangled.span > 0) {
+    call.relative_query = &value(n.in[3]);
+    call.relative_key = &value(n.in[4]);
+  } else if (n.in[3] != kNoValue) {
+    call.bias = &value(n.in[3]);
   }
+  Tensor q = value(n.in[0]).clone(), k = value(n.in[1]).clone(), v = value(n.in[2]).clone();
+  rotate_operands(call, q, k, ctx_);
+  AttentionShape shape = call.shape();
   const auto found = model_.attention_quant.find(node);
   const AttentionQuant* quant = quantized_ && found != model_.attention_quant.end() ? &found->second : nullptr;
   if ((quant || on_attention) && spec.quantize_scaled_query) {
@@ -183,32 +177,11 @@ void Executor::run_attention(int node, Tensor& out) {
       if (points.probs) fake_quantize(probs, points.probs->qparams, points.probs->spec, model_.rounding, probs);
     };
   out = Tensor::f32(q.shape());
-  attention(shape, q, k, v, keys.mask, out.span(), attention_bias(spec, n, shape, q, k), hook, ctx_);
+  attention(shape, q, k, v, call.keys.mask, out.span(), call.score_hook(q, k), hook, ctx_);
   if (!on_attention) return;
   Range all = ranges.front();
   for (const Range& r : ranges) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
   on_attention(node, AttentionPoint::kProbs, TensorView(), all);
-}
-
-/// What is added to the scores: ALiBi, T5's bias table, DeBERTa's relative terms, or nothing.
-ProbsHook Executor::attention_bias(const AttentionSpec& spec, const Node& n, const AttentionShape& shape, const Tensor& q,
-                                   const Tensor& k) const {
-  if (!spec.alibi_slopes.empty())
-    return [&](std::int64_t index, std::span<float> scores) {
-      const std::int64_t b = index / shape.num_heads, h = index % shape.num_heads;
-      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(h)],
-                std::span(positions_).subspan(static_cast<std::size_t>(b * shape.key_length)), shape.key_length, scores);
-    };
-  if (spec.disentangled.span > 0)
-    return [&, relative_q = &value(n.in[3]), relative_k = &value(n.in[4])](std::int64_t index, std::span<float> scores) {
-      add_disentangled(spec.disentangled, shape, index, q, k, *relative_q, *relative_k, scores);
-    };
-  if (n.in[3] != kNoValue)
-    return [&, table = &value(n.in[3])](std::int64_t index, std::span<float> scores) {
-      const float* bias = table->row(index % shape.num_heads * shape.length);
-      for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += bias[i];
-    };
-  return nullptr;
 }
 
 void Executor::run_simple(int node, const TensorView& x, Tensor& out) const {
@@ -245,12 +218,8 @@ void Executor::run_node(int node) {
     }
     case StepKind::kHeadNorm: {
       const Param& p = model_.param_of(node);
-      Tensor heads = value(n.in[0]).clone();
-      const Shape shape = heads.shape();
-      heads.reshape({heads.numel() / p.weight.numel(), p.weight.numel()});
-      out = Tensor::f32(heads.shape());
-      normalize(model_.spec.norm_kind, heads, p.weight, p.bias, model_.spec.norm_eps, out.span(), ctx_);
-      out.reshape(shape);
+      out = value(n.in[0]).clone();
+      normalize_heads(model_.spec.norm_kind, p.weight, p.bias, model_.spec.norm_eps, out, ctx_);
       break;
     }
     case StepKind::kLinear: {

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "quell/model/model.h"
-#include "quell/ops/attention.h"
 #include "quell/ops/linear.h"
 #include "quell/text/data/token_batch.h"
 
@@ -62,8 +61,6 @@ class Executor {
  private:
   void run_node(int node);
   void run_attention(int node, Tensor& out);
-  ProbsHook attention_bias(const AttentionSpec& spec, const Node& n, const AttentionShape& shape, const Tensor& q,
-                           const Tensor& k) const;
   void run_selection(int node, Tensor& out) const;
   void run_simple(int node, const TensorView& x, Tensor& out) const;
   TensorView operand(ValueId v, Tensor& storage) const;

@@ -1,5 +1,6 @@
 #include "quell/model/quantized_checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "quell/base/error.h"
@@ -92,35 +93,55 @@ bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight
 void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
                            Param& p, std::set<std::string>& used) {
   const std::string module = module_of(weight_name);
+  const Packing& packing = p.packing;
+  const std::int64_t rows = shape[0], cols = shape[1], stored_rows = rows * packing.parts;
+  const Shape stored = packing.transposed ? Shape{cols, stored_rows} : Shape{stored_rows, cols};
   const TensorView& codes = need(checkpoint, weight_name, used);
-  require(codes.shape() == shape && codes.dtype() == DType::kI8, ErrorCode::kInvalidInput, checkpoint.source_of(weight_name),
-          ": tensor \"", weight_name, "\": expected I8 codes of shape ", shape.to_string(), ", found ", dtype_name(codes.dtype()),
+  require(codes.shape() == stored && codes.dtype() == DType::kI8, ErrorCode::kInvalidInput, checkpoint.source_of(weight_name),
+          ": tensor \"", weight_name, "\": expected I8 codes of shape ", stored.to_string(), ", found ", dtype_name(codes.dtype()),
           " ", codes.shape().to_string());
   QTensor q;
   q.spec = read_args(member(config_group(config), "weights"), "weights");
-  if (q.spec.granularity == Granularity::kPerGroup) validate(q.spec, shape[1], "tensor \"" + weight_name + "\"");
+  if (q.spec.granularity == Granularity::kPerGroup) validate(q.spec, cols, "tensor \"" + weight_name + "\"");
+  require(packing.parts == 1 || q.spec.granularity != Granularity::kPerTensor, ErrorCode::kUnsupported, "tensor \"", weight_name,
+          "\": one step for a tensor that holds several matrices is not supported");
   q.codes = Tensor(DType::kI16, shape);
   const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);  // the format stores signed codes
-  const std::vector<std::int32_t> stored = to_i32(codes, weight_name);
-  for (std::size_t i = 0; i < stored.size(); ++i) {
-    const std::int32_t code = stored[i] + offset;
-    require(code >= q.spec.min_code() && code <= q.spec.max_code(), ErrorCode::kInvalidInput, checkpoint.source_of(weight_name),
-            ": tensor \"", weight_name, "\": code ", stored[i], " does not fit ", q.spec.num_bits, " bits");
-    q.codes.as<std::int16_t>()[i] = static_cast<std::int16_t>(code);
+  const std::vector<std::int32_t> all = to_i32(codes, weight_name);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int64_t from = packed_row(packing, r, rows);
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const std::int32_t found = all[static_cast<std::size_t>(packing.transposed ? c * stored_rows + from : from * cols + c)];
+      require(found + offset >= q.spec.min_code() && found + offset <= q.spec.max_code(), ErrorCode::kInvalidInput,
+              checkpoint.source_of(weight_name), ": tensor \"", weight_name, "\": code ", found, " does not fit ", q.spec.num_bits, " bits");
+      q.codes.as<std::int16_t>()[static_cast<std::size_t>(r * cols + c)] = static_cast<std::int16_t>(found + offset);
+    }
   }
-  const std::int64_t groups = num_groups(q.codes, q.spec);
-  q.qparams.scale = read_scales(need(checkpoint, module + ".weight_scale", used), module + ".weight_scale", groups);
+  // Steps and zero points lie row by row of the stored matrix, one or a group's worth each.
+  const std::int64_t groups = num_groups(q.codes, q.spec), per_row = groups / rows;
+  const auto rows_of = [&](const auto& from, auto to) {
+    if (packing.parts == 1) {
+      std::copy(from.begin(), from.end(), to.begin());
+      return;
+    }
+    for (std::int64_t r = 0; r < rows; ++r)
+      std::copy_n(from.begin() + packed_row(packing, r, rows) * per_row, per_row, to.begin() + r * per_row);
+  };
+  const std::string scale_name = module + ".weight_scale", zero_name = module + ".weight_zero_point";
+  const Tensor scales = read_scales(need(checkpoint, scale_name, used), scale_name, groups * packing.parts);
+  q.qparams.scale = Tensor::f32({groups});
+  rows_of(scales.f32(), q.qparams.scale.f32());
   q.qparams.zero_point = Tensor(DType::kI32, {groups});
   if (!q.spec.symmetric) {
-    const std::string name = module + ".weight_zero_point";
-    const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, name, used), name);
-    require(static_cast<std::int64_t>(zeros.size()) == groups, ErrorCode::kInvalidInput, "tensor \"", name, "\": ", zeros.size(),
-            " zero points, expected ", groups);
-    for (std::size_t i = 0; i < zeros.size(); ++i) {
-      require(zeros[i] + offset >= 0 && zeros[i] + offset <= q.spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", name,
-              "\": zero point ", zeros[i], " does not fit ", q.spec.num_bits, " bits");
-      q.qparams.zero_point.as<std::int32_t>()[i] = zeros[i] + offset;
+    std::vector<std::int32_t> zeros = to_i32(need(checkpoint, zero_name, used), zero_name);
+    require(static_cast<std::int64_t>(zeros.size()) == groups * packing.parts, ErrorCode::kInvalidInput, "tensor \"", zero_name, "\": ",
+            zeros.size(), " zero points, expected ", groups * packing.parts);
+    for (std::int32_t& z : zeros) {
+      z += offset;
+      require(z >= 0 && z <= q.spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero_name, "\": zero point ", z - offset,
+              " does not fit ", q.spec.num_bits, " bits");
     }
+    rows_of(zeros, q.qparams.zero_point.as<std::int32_t>());
   }
   p.weight = dequantize(q);
   p.quantized = std::move(q);
@@ -147,9 +168,13 @@ ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& confi
   return quant;
 }
 
+std::string added_tensor_name(const Param& p, const std::string& suffix) {
+  return kAddedPrefix + p.module + (p.packing.parts > 1 ? "." + slot_name(p.slot) : "") + suffix;
+}
+
 void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p, std::set<std::string>& used) {
   const auto read = [&](const char* suffix, Tensor& to, bool& added) {
-    const std::string name = kAddedPrefix + p.module + suffix;
+    const std::string name = added_tensor_name(p, suffix);
     Tensor found = read_vector(checkpoint, name, weight_shape[0]);
     if (!found.defined()) return;
     used.insert(name);

@@ -27,4 +27,7 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model);
 Json activation_quant_to_json(const ActivationQuant& quant);
 ActivationQuant activation_quant_from_json(const Json& json);
 
+/// Under `quell.`: a bias or weight that quantization added to `p`, by its suffix (".weight", ".bias").
+std::string added_tensor_name(const Param& p, const std::string& suffix);
+
 }  // namespace quell

@@ -1,6 +1,7 @@
 // Linears behind one call: float, fake-quantized and packed-integer ones look the same to the forward pass.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "quell/base/exec_context.h"
@@ -31,5 +32,8 @@ class FloatLinear final : public LinearOp {
 
 /// y[M,N] = x[M,K] * w[N,K]^T (+ bias[N] when it has elements), f32, threaded over rows in chunks that depend on M alone.
 void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y, ExecContext& ctx);
+
+/// bias += w * x, summed in double and rounded once: what a linear's bias becomes when x is taken out of its input.
+void add_product(const TensorView& w, std::span<const float> x, std::span<float> bias);
 
 }  // namespace quell

@@ -10,16 +10,24 @@
 
 namespace quell {
 
-enum class ProducerKind { kNone, kNorm, kLinearRows, kExplicit };
+/// What computes a value and can absorb a change of it: a norm; a linear; the rows of a linear in front of a product (scale only); or
+/// nothing, so that the change is written down beside the model (explicit).
+enum class ProducerKind { kNone, kNorm, kLinear, kLinearRows, kExplicit };
 
-/// x -> (x - shift) / scale at `value`; the producer absorbs it, the linears undo it, other readers restore it.
-struct ShiftScale {
+/// One value that changes.
+struct ChangedValue {
   int value = -1;
   ProducerKind producer = ProducerKind::kNone;
   int producer_node = -1;
-  std::vector<int> linears;
-  bool restore = false;  ///< something other than the linears reads the value (a residual branch)
-  Tensor scale, shift;   ///< [C]; shift may be undefined
+  bool restore = false;  ///< something other than the linears reads it (a residual branch), and must undo the change
+};
+
+/// x -> (x - shift) / scale at all `values`: the producers absorb it, the linears undo it, other readers restore it. Weights that several
+/// nodes share change once.
+struct ShiftScale {
+  std::vector<ChangedValue> values;
+  std::vector<int> linears;  ///< nodes, one for each weight
+  Tensor scale, shift;       ///< [C]; shift may be undefined
 };
 
 /// Static or dynamic quantizer at the input of linears.

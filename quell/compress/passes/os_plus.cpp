@@ -8,6 +8,7 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/pass.h"
+#include "quell/ops/linear.h"
 
 namespace quell {
 namespace {
@@ -49,29 +50,29 @@ class OsPlus final : public Pass {
       std::fill(scale.f32().begin(), scale.f32().end(), 1.0F);
     }
     Plan plan;
-    plan.push_back(
-        ShiftScale{site.value, site.producer, site.producer_node, site.linears, site.residual, std::move(scale), std::move(shift)});
+    plan.push_back(site.change(std::move(scale), std::move(shift)));
     return plan;
   }
 
  private:
-  /// The linears must be of a kind that the loss is defined for, and be quantized.
+  /// In blocks, as the reference; some linear must be quantized.
   bool applies(const Site& site) const {
-    if (site.producer == ProducerKind::kNone || site.kind == SiteKind::kPlain) return false;
+    if (!site.migratable() || !site.in_block) return false;
     const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(),
                                            [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
     if (!any_quantized) return false;
-    const Param* rows = site.producer == ProducerKind::kLinearRows ? &site.model->param_of(site.producer_node) : nullptr;
-    if (rows && rows->quantized && rows->quantized->spec.granularity == Granularity::kPerTensor) {
-      log(LogLevel::kWarning,
-          site.name + ": left as it is, since its producer " + rows->module + " has one step for the whole tensor");
+    for (const ChangedValue& v : site.values) {
+      const bool rows = v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows;
+      const Param* p = rows ? &site.model->param_of(v.producer_node) : nullptr;
+      if (!p || !p->quantized || p->quantized->spec.granularity != Granularity::kPerTensor) continue;
+      log(LogLevel::kWarning, site.name + ": left as it is, since its producer " + p->module + " has one step for the whole tensor");
       return false;
     }
     return true;
   }
 
   bool wants_shift(const Site& site) const {
-    if (site.producer == ProducerKind::kLinearRows || settings_.shift == ShiftChoice::kNever) return false;
+    if (!site.takes_shift || settings_.shift == ShiftChoice::kNever) return false;
     return settings_.shift == ShiftChoice::kAlways || site.bias_everywhere;
   }
 
@@ -101,14 +102,25 @@ class OsPlus final : public Pass {
       if (param.bias.defined()) std::copy_n(param.bias.f32().data(), param.bias.numel(), p.bias.f32().data() + at);
       at += param.weight.rows();
     }
-    if (site.kind == SiteKind::kAttention) {
-      p.attention = model.attention_of(site.attention_node);
-      if (!p.attention.rotary_inv_freq.empty())
-        for (const TokenBatch* batch : activations.batches) p.positions.push_back(position_ids(model.spec, *batch));
-    }
+    if (site.kind == SiteKind::kAttention) describe_attention(site, activations, p);
     if (site.kind == SiteKind::kGatedMlp)
       p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
     return p;
+  }
+
+  static void describe_attention(const Site& site, const SiteActivations& activations, OsPlusProblem& p) {
+    const Model& model = *site.model;
+    p.attention = model.attention_of(site.attention_node);
+    p.position_bias = activations.position_bias;
+    for (const TokenBatch* batch : activations.batches) p.positions.push_back(position_ids(model.spec, *batch));
+    const Node& attention = model.graph.nodes[static_cast<std::size_t>(site.attention_node)];
+    const auto head_norm = [&](ValueId operand) -> const Param* {
+      const int node = model.graph.producer[static_cast<std::size_t>(operand)];
+      return model.graph.nodes[static_cast<std::size_t>(node)].kind == StepKind::kHeadNorm ? &model.param_of(node) : nullptr;
+    };
+    p.q_norm = head_norm(attention.in[0]);
+    p.k_norm = head_norm(attention.in[1]);
+    p.norm_eps = model.spec.norm_eps;
   }
 
   Tensor make_shift(const SiteActivations& activations, const std::string& name) const {
@@ -124,13 +136,7 @@ class OsPlus final : public Pass {
       for (std::int64_t i = 0; i < x.rows(); ++i)
         for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
     if (!p.bias.defined()) p.bias = Tensor::f32({p.weight.rows()});
-    for (std::int64_t r = 0; r < p.weight.rows(); ++r) {
-      double sum = 0;
-      for (std::int64_t j = 0; j < p.weight.cols(); ++j)
-        sum += static_cast<double>(p.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
-      float& b = p.bias.f32()[static_cast<std::size_t>(r)];
-      b = static_cast<float>(static_cast<double>(b) + sum);
-    }
+    add_product(p.weight, shift.f32(), p.bias.f32());
   }
 
   Settings settings_;

@@ -16,7 +16,7 @@ class SmoothQuant final : public Pass {
   PassStage stage() const override { return PassStage::kEquivalence; }
 
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext&) const override {
-    if (site.producer != ProducerKind::kNorm && site.producer != ProducerKind::kExplicit) return {};
+    if (!site.migratable() || !site.takes_shift || !site.in_block) return {};  // in front of a product is no norm
     const ChannelStats stats = channel_stats(activations, false, site.name);
     Tensor scale = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
     for (std::size_t j = 0; j < stats.max.size(); ++j) {
@@ -29,8 +29,7 @@ class SmoothQuant final : public Pass {
       scale.f32()[j] = static_cast<float>(std::max(std::pow(x, alpha_) / std::pow(w, 1 - alpha_), kFloor));
     }
     Plan plan;
-    plan.push_back(
-        ShiftScale{site.value, site.producer, site.producer_node, site.linears, site.residual, std::move(scale), Tensor()});
+    plan.push_back(site.change(std::move(scale), Tensor()));
     return plan;
   }
 

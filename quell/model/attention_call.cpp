@@ -1,0 +1,50 @@
+#include "quell/model/attention_call.h"
+
+namespace quell {
+
+AttentionShape AttentionCall::shape() const {
+  return {.batch = queries.batch,
+          .length = queries.length,
+          .key_length = keys.length,
+          .num_heads = spec.num_heads,
+          .num_kv_heads = spec.num_kv_heads,
+          .head_dim = spec.head_dim,
+          .causal = spec.causal && !cross,
+          .window = spec.sliding_window,
+          .scale = spec.scale,
+          .soft_cap = spec.soft_cap};
+}
+
+ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
+  const AttentionShape s = shape();
+  if (!spec.alibi_slopes.empty())
+    return [this, s](std::int64_t index, std::span<float> scores) {
+      const std::int64_t b = index / s.num_heads, h = index % s.num_heads;
+      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(h)], positions.subspan(static_cast<std::size_t>(b * s.key_length)), s.key_length,
+                scores);
+    };
+  if (relative_query)
+    return [this, s, &q, &k](std::int64_t index, std::span<float> scores) {
+      add_disentangled(spec.disentangled, s, index, q, k, *relative_query, *relative_key, scores);
+    };
+  if (bias)
+    return [this, s](std::int64_t index, std::span<float> scores) {
+      const float* row = bias->row(index % s.num_heads * s.length);
+      for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += row[i];
+    };
+  return nullptr;
+}
+
+void rotate_operands(const AttentionCall& call, Tensor& q, Tensor& k, ExecContext& ctx) {
+  if (call.spec.rotary_inv_freq.empty()) return;
+  for (Tensor* x : {&q, &k}) rotate(x->span(), call.spec.head_dim, call.positions, call.spec.rotary_inv_freq, call.spec.rotary_amplitude, ctx);
+}
+
+void normalize_heads(NormKind kind, const Tensor& weight, const Tensor& bias, double eps, Tensor& x, ExecContext& ctx) {
+  const Shape shape = x.shape();
+  x.reshape({x.numel() / weight.numel(), weight.numel()});
+  normalize(kind, x, weight, bias, eps, x.span(), ctx);
+  x.reshape(shape);
+}
+
+}  // namespace quell

@@ -1,0 +1,81 @@
+// Every pass on every family: migration keeps the float function, and what is exported runs in integers as it was simulated.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "quell/base/error.h"
+#include "quell/compress/compress.h"
+#include "quell/exporting/compressed_tensors.h"
+#include "quell/io/safetensors.h"
+#include "quell/job/verify_job.h"
+#include "quell/runtime/lower.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+Tensor main_output(const ForwardModel& model, const TokenBatch& batch, ExecContext& ctx) {
+  ForwardOutputs outputs;
+  model.forward(batch, outputs, ctx);
+  for (const char* name : {"logits", "start_logits", "last_hidden_state"})
+    if (const auto it = outputs.values.find(name); it != outputs.values.end()) return std::move(it->second);
+  return {};
+}
+
+/// Largest difference where the mask is 1, over 1 + the largest value.
+double relative_difference(const Tensor& a, const Tensor& b, const TokenBatch& batch) {
+  double difference = 0, largest = 0;
+  for (std::int64_t i = 0; i < a.rows(); ++i) {
+    if (a.rows() == batch.rows() && batch.decoder_length == 0 && !batch.mask[static_cast<std::size_t>(i)]) continue;
+    for (std::int64_t j = 0; j < a.cols(); ++j) {
+      difference = std::max(difference, std::fabs(static_cast<double>(a.row(i)[j]) - static_cast<double>(b.row(i)[j])));
+      largest = std::max(largest, std::fabs(static_cast<double>(a.row(i)[j])));
+    }
+  }
+  return difference / (1 + largest);
+}
+
+constexpr const char* kRecipes[] = {
+    "{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}",
+    "{scheme: W8A8, passes: [{os_plus: {shift: never}}]}",
+    "{scheme: W6A6, passes: [{os_plus: {shift: always}}]}"};
+
+class Families : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Families, MigrationKeepsTheFloatFunctionAndExportsRun) {
+  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  ExecContext ctx(2);
+  const SafetensorsFile reference(dir / "reference.safetensors");
+  for (const char* recipe : kRecipes) {
+    Model model = load_model(Checkpoint::open(dir));
+    std::vector<TokenBatch> samples;
+    samples.push_back(read_recorded_inputs(reference, model.spec));
+    const Tensor before = main_output(*make_float_model(model), samples[0], ctx);
+    compress(model, samples, parse_recipe(recipe, "test"), ctx);
+    EXPECT_TRUE(model.is_quantized());
+    EXPECT_LE(relative_difference(before, main_output(*make_float_model(model), samples[0], ctx), samples[0]), 1e-4) << recipe;
+    const Tensor simulated = main_output(*make_simulated_model(model, true, ctx.isa), samples[0], ctx);
+
+    const quell::testing::ScratchDir out;
+    export_compressed_tensors(model, out / "model", false);
+    const Model exported = load_model(Checkpoint::open(out / "model"));
+    const Tensor integer = main_output(*lower(exported, ctx), samples[0], ctx);
+    EXPECT_EQ(relative_difference(simulated, integer, samples[0]), 0) << recipe;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Families,
+    ::testing::Values("albert-cls", "albert-mlm", "bart", "bart-cls", "bert-base", "bert-cls", "bert-mlm", "bert-qa", "bert-tokencls", "bloom",
+                      "deberta-v2-cls", "distilbert-cls", "gemma2", "gpt-neo", "gpt-neox", "gpt-neox-serial", "gpt2", "llama", "llama-bias",
+                      "mistral", "opt", "opt-350m", "opt-nobias", "phi", "qwen2", "qwen3", "roberta-cls", "t5", "vit", "xlm-roberta-mlm"),
+    [](const auto& info) {
+      std::string name = info.param;
+      for (char& c : name) c = c == '-' ? '_' : c;
+      return name;
+    });
+
+}  // namespace
+}  // namespace quell
