@@ -14,7 +14,7 @@ Command add_quantize(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("quantize", "Quantize a model: calibrate, suppress outliers, write integers");
   const auto o = std::make_shared<Options>();
   sub->add_option("model", o->job.model_dir, "Model directory (Hugging Face layout)")->required();
-  sub->add_option("output", o->job.output, "Directory to write (compressed-tensors layout)")->required();
+  sub->add_option("output", o->job.output, "Directory to write")->required();
   sub->add_option("--recipe", o->recipe, "Built-in name (see quell recipes) or YAML file")->capture_default_str();
   sub->add_option("--scheme", o->scheme, "Bits of weights and activations, as W8A8; overrides the recipe");
   sub->add_option("--calibration", o->job.calibration.data.file,
@@ -29,6 +29,9 @@ Command add_quantize(CLI::App& app) {
   sub->add_option("--seed", o->job.calibration.seed, "Of random sampling")->capture_default_str();
   sub->add_option("--max-seq-length", o->job.calibration.max_seq_length, "Tokens a sample at most")->check(CLI::PositiveNumber);
   sub->add_option("--ignore", o->ignore, "Linears left in float: name, glob or re:REGEX; may be repeated");
+  sub->add_option("--format", o->job.format, "compressed-tensors, or float: the migrated model without quantization")
+      ->check(CLI::IsMember({"compressed-tensors", "float"}))
+      ->capture_default_str();
   sub->add_flag("--force", o->job.replace_output, "Replace an existing output directory");
   add_column_options(*sub, o->job.calibration.data.columns);
   sub->add_option("--eval-task", o->eval.task, "Measure float, simulated and integer model on this task")

@@ -4,7 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
-#include "quell/io/checkpoint.h"
+#include "quell/exporting/stored_tensors.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
 #include "quell/model/forward.h"
@@ -14,8 +14,6 @@ namespace quell {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::uintmax_t kMaxCopiedFile = 64U << 20;
-
 Json quantizer_args(const QuantSpec& spec, bool weights) {
   Json args = {{"num_bits", spec.num_bits},   {"type", "int"},
                {"symmetric", spec.symmetric}, {"strategy", granularity_name(spec.granularity)},
@@ -24,44 +22,6 @@ Json quantizer_args(const QuantSpec& spec, bool weights) {
   args["observer"] = weights ? "memoryless_minmax" : spec.dynamic ? "memoryless_minmax" : "static_minmax";
   args["observer_kwargs"] = Json::object();
   return args;
-}
-
-/// Collects tensors; owns those it makes.
-class TensorSet {
- public:
-  void add(const std::string& name, const Tensor& t) { views_[name] = t.view(); }
-  void add(const std::string& name, Tensor&& t) {
-    owned_.push_back(std::make_unique<Tensor>(std::move(t)));
-    views_[name] = owned_.back()->view();
-  }
-  const std::map<std::string, TensorView>& views() const { return views_; }
-
- private:
-  std::vector<std::unique_ptr<Tensor>> owned_;
-  std::map<std::string, TensorView> views_;
-};
-
-/// Our matrices of one stored tensor: usually one; several where the family fuses q, k and v.
-using Parts = std::vector<const Param*>;
-
-/// Rows of `values(part)` [rows, cols] in the order of the stored tensor; `transposed`: as [cols, stored rows].
-template <typename T, typename Values>
-Tensor pack(DType dtype, const Parts& parts, std::int64_t cols, bool transposed, Values values) {
-  const auto count = static_cast<std::int64_t>(parts.size());
-  std::int64_t rows = 0;
-  for (const Param* p : parts) rows = static_cast<std::int64_t>(values(*p).size()) / cols;
-  const std::int64_t stored_rows = rows * count;
-  Tensor out(dtype, transposed ? Shape{cols, stored_rows} : Shape{stored_rows, cols});
-  for (const Param* p : parts) {
-    const auto from = values(*p);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const std::int64_t to = packed_row(p->packing, r, rows);
-      for (std::int64_t c = 0; c < cols; ++c)
-        out.as<T>()[static_cast<std::size_t>(transposed ? c * stored_rows + to : to * cols + c)] =
-            static_cast<T>(from[static_cast<std::size_t>(r * cols + c)]);
-    }
-  }
-  return out;
 }
 
 /// `by_row`: a step for the whole tensor is written once a row, which means the same (tensors that hold several matrices need it).
@@ -106,24 +66,6 @@ void add_quantized(const Parts& parts, const ActivationQuant& input, bool by_row
   Tensor input_zero(DType::kI8, {1});
   input_zero.as<std::int8_t>()[0] = static_cast<std::int8_t>(input.qparams.zero_point - (1 << (input.spec.num_bits - 1)));
   out.add(first.module + ".input_zero_point", std::move(input_zero));
-}
-
-/// A float weight as the family stores it.
-Tensor stored_weight(const Parts& parts) {
-  const Param& first = *parts.front();
-  if (first.packing.plain() && first.stored_shape.rank() == 0) return first.weight.clone();
-  const float less = first.packing.plus_one ? 1.0F : 0.0F;
-  Tensor out = pack<float>(DType::kF32, parts, first.weight.shape().rank() == 2 ? first.weight.cols() : 1, first.packing.transposed,
-                           [&](const Param& p) {
-                             std::vector<float> values(p.weight.f32().begin(), p.weight.f32().end());
-                             for (float& v : values) v -= less;
-                             return values;
-                           });
-  if (first.stored_shape.rank() > 0)
-    out.reshape(first.stored_shape);
-  else if (first.weight.shape().rank() == 1)
-    out.reshape(first.weight.shape());
-  return out;
 }
 
 class Exporter {
@@ -200,9 +142,7 @@ class Exporter {
     const Param& p = model_.params[static_cast<std::size_t>(index)];
     if (p.bias.defined() && p.added_bias) tensors_.add(added_tensor_name(p, ".bias"), p.bias);
     if (p.packing.part > 0) return;  // written with the first part
-    Parts parts;
-    for (const Param& other : model_.params)
-      if (p.packing.parts == 1 ? &other == &p : other.weight_name == p.weight_name) parts.push_back(&other);
+    const Parts parts = parts_of(model_, p);
     if (p.quantized) {
       for (const Param* part : parts)
         require(part->quantized.has_value(), ErrorCode::kUsage, p.weight_name,
@@ -216,11 +156,7 @@ class Exporter {
       tensors_.add(p.weight_name, stored_weight(parts));
     }
     if (!p.bias.defined() || p.added_bias) return;
-    Tensor bias = pack<float>(DType::kF32, parts, 1, false, [](const Param& part) {
-      return std::vector<float>(part.bias.f32().begin(), part.bias.f32().end());
-    });
-    bias.reshape({bias.numel()});
-    tensors_.add(p.bias_name, std::move(bias));
+    tensors_.add(p.bias_name, stored_bias(parts));
   }
 
   Json own_section(const ActivationQuant& input) const {
@@ -243,24 +179,6 @@ class Exporter {
   TensorSet tensors_;
   bool by_row_ = false;  ///< some tensor holds several matrices
 };
-
-/// Tokenizer, pooling and other settings travel with the model; weights, old configs and hidden files do not.
-void copy_side_files(const fs::path& from, const fs::path& to) {
-  std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(from, ec)) {
-    const std::string name = entry.path().filename().string(), extension = entry.path().extension().string();
-    if (name.starts_with(".") || name == "config.json") continue;
-    if (entry.is_directory(ec)) {
-      if (!fs::exists(entry.path() / "config.json", ec)) continue;
-      fs::create_directory(to / name, ec);
-      fs::copy_file(entry.path() / "config.json", to / name / "config.json", ec);
-    } else if ((extension == ".json" || extension == ".txt" || extension == ".model") && entry.file_size(ec) <= kMaxCopiedFile &&
-               name.find(".safetensors") == std::string::npos && name != "config.v4.json") {
-      fs::copy_file(entry.path(), to / name, ec);
-    }
-    require(!ec, ErrorCode::kIo, entry.path().string(), ": cannot copy to ", to.string(), ": ", ec.message());
-  }
-}
 
 }  // namespace
 

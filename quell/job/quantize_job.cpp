@@ -8,6 +8,7 @@
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
 #include "quell/exporting/compressed_tensors.h"
+#include "quell/exporting/float_checkpoint.h"
 #include "quell/io/output_file.h"
 #include "quell/runtime/lower.h"
 
@@ -75,10 +76,14 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   measure("float", *make_float_model(model));
   compress(model, samples, job.recipe, ctx);
   measure("simulated", *make_simulated_model(model, false, ctx.isa));
-  export_compressed_tensors(model, job.output, job.replace_output);
+  require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
+          " is unknown; use compressed-tensors or float");
+  const bool as_float = job.format == "float";
+  (as_float ? export_float_checkpoint : export_compressed_tensors)(model, job.output, job.replace_output);
   log(LogLevel::kInfo, "wrote " + job.output.string() + " (" + scheme_of(job.recipe) + ", recipe " + job.recipe.name + ")");
   const Model exported = load_model(Checkpoint::open(job.output));  // read back what users will read
-  if (!job.eval) return report;
+  if (as_float) measure("migrated", *make_float_model(exported));
+  if (!job.eval || as_float) return report;
   std::unique_ptr<ForwardModel> integer;
   try {
     integer = lower(exported, ctx);

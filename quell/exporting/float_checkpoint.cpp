@@ -1,0 +1,36 @@
+#include "quell/exporting/float_checkpoint.h"
+
+#include "quell/base/error.h"
+#include "quell/exporting/stored_tensors.h"
+#include "quell/io/output_file.h"
+#include "quell/io/safetensors.h"
+
+namespace quell {
+
+void export_float_checkpoint(const Model& model, const std::filesystem::path& out, bool replace) {
+  for (const auto& [values, what] : {std::pair(&model.restore, "a residual branch that would have to undo the migration"),
+                                     {&model.explicit_affine, "a scale and shift that no weight can hold"}})
+    require(values->empty(), ErrorCode::kUnsupported, "a plain ", model.spec.model_type, " checkpoint cannot hold ", what, " (",
+            values->empty() ? "" : model.node_name(model.graph.producer[static_cast<std::size_t>(values->begin()->first)]),
+            "); write --format compressed-tensors instead");
+  TensorSet tensors;
+  for (const Param& p : model.params) {
+    require(!p.added_bias && !p.added_weight, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
+            " checkpoint has no place for the bias that the shift added to ", p.module,
+            "; use shift: never, or write --format compressed-tensors");
+    if (p.packing.part > 0) continue;
+    const Parts parts = parts_of(model, p);
+    if (p.tied_to < 0 && p.weight.defined()) tensors.add(p.weight_name, stored_weight(parts));
+    if (p.bias.defined()) tensors.add(p.bias_name, stored_bias(parts));
+  }
+  Json config = model.config;
+  for (const char* key : {"torch_dtype", "dtype"})
+    if (config.contains(key)) config[key] = "float32";
+  OutputDirectory directory(out, replace);
+  copy_side_files(model.dir, directory.staging());
+  write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");
+  write_safetensors(directory.staging() / "model.safetensors", tensors.views(), {{"format", "pt"}});
+  directory.commit();
+}
+
+}  // namespace quell
