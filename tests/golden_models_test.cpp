@@ -4,7 +4,9 @@
 #include <fstream>
 
 #include "quell/base/error.h"
+#include "quell/io/safetensors.h"
 #include "quell/job/verify_job.h"
+#include "quell/runtime/generate.h"
 #include "tests/support/support.h"
 
 namespace quell {
@@ -50,6 +52,27 @@ TEST_P(GoldenModel, OlderConfigAndTensorNames) {
   expect_equal(old.path(), model / "reference.safetensors");
 }
 
+TEST_P(GoldenModel, GreedyGenerationGivesTheSameTokens) {
+  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  const SafetensorsFile file(dir / "reference.safetensors");
+  if (!file.has("generate.input_ids")) GTEST_SKIP() << "does not generate";
+  ExecContext ctx(2);
+  const Model model = load_model(Checkpoint::open(dir));
+  const Shape shape = file.at("generate.input_ids").shape(), out_shape = file.at("generate.output_ids").shape();
+  TokenBatch prompt;
+  prompt.batch = shape[0];
+  prompt.length = shape[1];
+  prompt.ids = to_i32(file.at("generate.input_ids"), "input_ids");
+  prompt.mask = to_i32(file.at("generate.attention_mask"), "attention_mask");
+  prompt.type_ids.assign(prompt.ids.size(), 0);
+  const std::vector<std::int32_t> expected = to_i32(file.at("generate.output_ids"), "output_ids");
+  const auto got = generate(*make_float_model(model), prompt, {.max_new_tokens = 16, .stop_at_eos = false}, ctx);
+  for (std::int64_t b = 0; b < prompt.batch; ++b) {
+    const auto end = expected.begin() + (b + 1) * out_shape[1];
+    EXPECT_EQ(got[static_cast<std::size_t>(b)], std::vector<std::int32_t>(end - 16, end)) << "sequence " << b;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, GoldenModel,
                          ::testing::Values("albert-cls", "albert-mlm", "bart", "bart-cls", "bert-base", "bert-cls", "bert-mlm",
                                            "bert-qa", "bert-tokencls", "bloom", "deberta-v2-cls", "distilbert-cls", "gemma2",
@@ -68,7 +91,7 @@ TEST_P(RealModel, EqualsReference) {
   QUELL_NEED_DATA(model, std::string("models/") + GetParam());
   expect_equal(model, model / "reference.safetensors");
 }
-INSTANTIATE_TEST_SUITE_P(All, RealModel, ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105"), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(All, RealModel, ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105", "rxnmapper-albert"), [](const auto& info) {
   std::string name = info.param;
   for (char& c : name) c = c == '-' ? '_' : c;
   return name;

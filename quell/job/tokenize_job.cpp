@@ -39,7 +39,9 @@ void parse_ids(std::string_view line, std::int64_t number, std::vector<std::int3
   }
 }
 
-std::string escaped(const std::string& text) {
+}  // namespace
+
+std::string escape_line(const std::string& text) {
   std::string out;
   for (const char c : text) {
     if (c == '\n' || c == '\\') out.push_back('\\');
@@ -47,8 +49,6 @@ std::string escaped(const std::string& text) {
   }
   return out;
 }
-
-}  // namespace
 
 void run_tokenize_job(const std::filesystem::path& model_dir, const TokenizeOptions& options, std::istream& in, std::ostream& out) {
   const Tokenizer tokenizer = Tokenizer::open(model_dir);
@@ -76,7 +76,7 @@ void run_detokenize_job(const std::filesystem::path& model_dir, bool skip_specia
   for (std::string line; std::getline(in, line);) {
     parse_ids(line, ++number, ids);
     const std::string text = tokenizer.decode(ids, skip_special_tokens);
-    out << (escape ? escaped(text) : text) << '\n';
+    out << (escape ? escape_line(text) : text) << '\n';
     require(out.good(), ErrorCode::kIo, "cannot write the output; is the disk full?");
   }
 }

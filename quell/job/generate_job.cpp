@@ -1,0 +1,25 @@
+#include "quell/job/generate_job.h"
+
+#include "quell/base/error.h"
+#include "quell/job/engine.h"
+#include "quell/job/tokenize_job.h"
+#include "quell/text/tokenizer/tokenizer.h"
+
+namespace quell {
+
+void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& out, ExecContext& ctx) {
+  const Model model = load_model(Checkpoint::open(job.model_dir));
+  const Tokenizer tokenizer = Tokenizer::open(job.model_dir);
+  const auto engine = make_engine(!job.engine.empty() ? job.engine : model.is_quantized() ? "integer" : "float", model, ctx);
+  const auto answer = [&](const std::string& prompt) {
+    const std::vector<TokenSequence> sequence = {{tokenizer.encode(prompt).ids, {}, {}}};
+    const std::size_t first = 0;
+    const TokenBatch batch = make_batch(sequence, {&first, 1}, model.spec.pad_token_id);
+    out << escape_line(tokenizer.decode(generate(*engine, batch, job.options, ctx).front())) << '\n' << std::flush;
+    require(out.good(), ErrorCode::kIo, "cannot write the output; is the disk full?");
+  };
+  if (!job.prompt.empty()) return answer(job.prompt);
+  for (std::string line; std::getline(in, line);) answer(line);
+}
+
+}  // namespace quell
