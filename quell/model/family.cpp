@@ -1,5 +1,6 @@
 #include "quell/model/family.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -76,10 +77,12 @@ void read_rotary(const Json& config, AttentionSpec& attention) {
 
 AttentionSpec read_attention(const Json& config, std::int64_t hidden_size) {
   AttentionSpec attention;
-  attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, hidden_size);
+  attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, std::min(hidden_size, kMaxHeads));
   require(hidden_size % attention.num_heads == 0 || config.contains("head_dim"), ErrorCode::kInvalidInput,
           "key \"num_attention_heads\": ", attention.num_heads, " does not divide hidden_size ", hidden_size);
-  attention.head_dim = json_int(config, "head_dim", 1, kMaxDim, hidden_size / attention.num_heads);
+  attention.head_dim = json_int(config, "head_dim", 1, kMaxHeadDim, hidden_size / attention.num_heads);
+  require(attention.head_dim <= kMaxHeadDim, ErrorCode::kInvalidInput, "key \"num_attention_heads\": heads of ", attention.head_dim,
+          " dimensions are more than ", kMaxHeadDim);
   attention.scale = 1.0F / std::sqrt(static_cast<float>(attention.head_dim));
   return attention;
 }

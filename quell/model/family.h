@@ -101,6 +101,6 @@ void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, con
                       const std::string& classifier = "classifier");
 
 inline constexpr std::int64_t kMaxDim = 1 << 24;  ///< bound of sizes in config.json
-inline constexpr std::int64_t kMaxLayers = 4096;
+inline constexpr std::int64_t kMaxLayers = 4096, kMaxHeads = 4096, kMaxHeadDim = 8192;
 
 }  // namespace quell

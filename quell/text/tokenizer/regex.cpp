@@ -17,6 +17,19 @@ namespace {
 
 const OnigUChar* bytes(const char32_t* p) { return reinterpret_cast<const OnigUChar*>(p); }
 
+/// Bounds the work of patterns that backtrack without end.
+struct MatchParam {
+  OnigMatchParam* param = onig_new_match_param();
+  explicit MatchParam(std::size_t length) {
+    onig_initialize_match_param(param);
+    onig_set_retry_limit_in_match_of_match_param(param, 1000000);
+    onig_set_retry_limit_in_search_of_match_param(param, 1000000 + 100 * length);
+  }
+  MatchParam(const MatchParam&) = delete;
+  MatchParam& operator=(const MatchParam&) = delete;
+  ~MatchParam() { onig_free_match_param(param); }
+};
+
 struct Region {
   OnigRegion* region = onig_region_new();
   Region() = default;
@@ -55,10 +68,11 @@ Regex Regex::literal(std::string_view text) {
 
 void Regex::for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const {
   const Region region;
+  const MatchParam param(text.size());
   const OnigUChar *begin = bytes(text.data()), *end = bytes(text.data() + text.size());
   int status = 0;
   for (std::size_t at = 0; at <= text.size();) {
-    status = onig_search(impl_->regex, begin, end, begin + 4 * at, end, region.region, ONIG_OPTION_NONE);
+    status = onig_search_with_param(impl_->regex, begin, end, begin + 4 * at, end, region.region, ONIG_OPTION_NONE, param.param);
     if (status < 0) break;
     const CharRange match{static_cast<std::size_t>(region.region->beg[0]) / 4, static_cast<std::size_t>(region.region->end[0]) / 4};
     f(match);

@@ -91,12 +91,13 @@ Piece read_piece(std::string_view bytes) {
     if (r.field() == 2) p.score = static_cast<double>(r.as_float());
     if (r.field() == 3) p.type = static_cast<int>(r.value());
   }
+  constexpr std::size_t kLongestPiece = 4096;  // every way to cut a piece in two is tried
+  require(p.text.size() <= kLongestPiece, ErrorCode::kInvalidInput, "not a SentencePiece model: a piece of ", p.text.size(), " bytes");
   return p;
 }
 
-SentencePieceModel read_model(const fs::path& path) {
+SentencePieceModel read_model(std::string_view file) {
   SentencePieceModel m;
-  const std::string file = read_text_file(path);
   for (MessageReader r(file); r.next();) {
     if (r.field() == 1) m.pieces.push_back(read_piece(r.bytes()));
     if (r.field() == 2)  // trainer_spec
@@ -295,9 +296,11 @@ class Converter {
 
 }  // namespace
 
+Json json_of_sentencepiece(std::string_view bytes, const TokenizerFiles& files) { return Converter(read_model(bytes), files).run(); }
+
 Json json_of_sentencepiece(const fs::path& path, const TokenizerFiles& files) {
   try {
-    return Converter(read_model(path), files).run();
+    return json_of_sentencepiece(std::string_view(read_text_file(path)), files);
   } catch (const Error& e) {
     throw Error(e.code(), path.string() + ": " + e.what());
   }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <string_view>
 
 #include "quell/io/json.h"
 
@@ -21,5 +23,6 @@ Json json_of_word_piece(const std::filesystem::path& vocab, const TokenizerFiles
 Json json_of_bpe(const std::filesystem::path& vocab, const TokenizerFiles& files);
 /// A SentencePiece model (BPE or Unigram): LLaMA, T5, ALBERT, XLM-RoBERTa, or the plain model where the family is not known.
 Json json_of_sentencepiece(const std::filesystem::path& model, const TokenizerFiles& files);
+Json json_of_sentencepiece(std::string_view bytes, const TokenizerFiles& files);
 
 }  // namespace quell
