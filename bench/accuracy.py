@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Accuracy tables of docs/accuracy.md: float, simulated and integer results of every recipe and scheme.
 
-usage: bench/accuracy.py QUELL_COMMAND DATA_DIR [--only minilm|stories260K|babyllama-tok105] [--recipes a,b] [--schemes W8A8,...]
-DATA_DIR holds models/ and data/ (public models: all-MiniLM-L6-v2, stories260K, babyllama-tok105; STS-B).
+usage: bench/accuracy.py QUELL_COMMAND DATA_DIR [--only minilm,probes,rxnmapper-albert,...] [--recipes a,b] [--schemes W8A8,...]
+DATA_DIR holds models/ and data/ (public models: all-MiniLM-L6-v2 with linear probes, rxnmapper-albert, stories260K, babyllama-tok105;
+STS-B, SST-2, MRPC, CoLA, TinyStories).
 Prints Markdown and, with --json FILE, keeps the numbers.
 """
 import argparse
@@ -14,7 +15,7 @@ import tempfile
 parser = argparse.ArgumentParser()
 parser.add_argument("quell")
 parser.add_argument("data")
-parser.add_argument("--only", default="minilm,stories260K,babyllama-tok105")
+parser.add_argument("--only", default="minilm,probes,rxnmapper-albert,stories260K,stories260K-text,babyllama-tok105")
 parser.add_argument("--recipes", default="minmax,smoothquant,os_plus")
 parser.add_argument("--schemes", default="W8A8,W7A8,W6A6,W4A4")
 parser.add_argument("--json")
@@ -60,7 +61,46 @@ def language_model(name):
     return run
 
 
+PROBES = {"sst2": ("SST-2/alps_test.tsv", "accuracy"), "mrpc": ("MRPC/dev.tsv", "accuracy"), "cola": ("CoLA/dev.tsv", "matthews")}
+
+
+def probes(recipe, scheme, out):
+    model = os.path.join(args.data, "models", "minilm-l6")
+    quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", os.path.join(STS, "sts-train.csv"),
+          "--text-column", "6", "--num-samples", "128", "--sampling", "first")
+    cells, raw = [], {}
+    for task, (file, metric) in PROBES.items():
+        data = os.path.join(args.data, "data", "glue", file)
+        options = ["--task", task, "--data", data, "--probe", os.path.join(model, "heads", task + ".safetensors"), "--max-seq-length", "256"]
+        r = quell("eval", out, "--reference", model, *options)
+        raw.update({task + " " + " ".join(k): v for k, v in r.items()})
+        cells.append("%.2f / %.2f" % (r["integer", metric], r["integer", "top1_agreement"]))
+    return cells, raw
+
+
+def masked_lm(recipe, scheme, out):
+    model = os.path.join(args.data, "models", "rxnmapper-albert")
+    r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", os.path.join(model, "calibration.safetensors"),
+              "--num-samples", "128", "--sampling", "first", "--eval-task", "masked-lm", "--eval-data",
+              os.path.join(model, "eval_masked.safetensors"))
+    return (["%.2f / %.4f" % (r[engine, "accuracy"], r[engine, "perplexity"]) for engine in ("float", "simulated", "integer")] +
+            ["%.4f" % r["integer", "kl"]], {" ".join(k): v for k, v in r.items()})
+
+
+def stories_from_text(recipe, scheme, out):
+    model = os.path.join(args.data, "models", "stories260K")
+    text = os.path.join(args.data, "data", "text", "tinystories_sample_2MB.txt")
+    r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", text, "--calibration-skip", "3000",
+              "--num-samples", "64", "--sampling", "first", "--eval-task", "perplexity", "--eval-data", text, "--protocol", "gptq",
+              "--window", "256", "--limit", "120")
+    return (["%.4f" % r[engine, "perplexity"] for engine in ("float", "simulated", "integer")] +
+            ["%.4f" % r["integer", "kl"], "%.2f" % r["integer", "top1_agreement"]], {" ".join(k): v for k, v in r.items()})
+
+
 JOBS = {
+    "probes": (probes, "| recipe | scheme | SST-2 accuracy / same label | MRPC accuracy / same label | CoLA MCC / same label |", 5),
+    "rxnmapper-albert": (masked_lm, "| recipe | scheme | float: masked tokens, % / perplexity | simulated | integer | KL (integer) |", 6),
+    "stories260K-text": (stories_from_text, "| recipe | scheme | float perplexity | simulated | integer | KL (integer) | same top-1, % |", 7),
     "minilm": (minilm, "| recipe | scheme | simulated dev / test | integer dev / test | cosine mean / min (test, integer) |", 5),
     "stories260K": (language_model("stories260K"), "| recipe | scheme | simulated perplexity | integer perplexity | KL | same top-1, % |", 6),
     "babyllama-tok105": (language_model("babyllama-tok105"), "| recipe | scheme | simulated perplexity | integer perplexity | KL | same top-1, % |", 6),

@@ -35,7 +35,7 @@ Command add_quantize(CLI::App& app) {
   sub->add_flag("--force", o->job.replace_output, "Replace an existing output directory");
   add_column_options(*sub, o->job.calibration.data.columns);
   sub->add_option("--eval-task", o->eval.task, "Measure float, simulated and integer model on this task")
-      ->check(CLI::IsMember({"sts", "classification", "masked-lm", "perplexity"}));
+      ->check(CLI::IsMember(task_names()));
   sub->add_option("--eval-data", o->job.eval_data.file, "Data of --eval-task");
   sub->add_option("--eval-text-column", o->job.eval_data.columns.text, "Text columns of --eval-data; default --text-column")
       ->delimiter(',')

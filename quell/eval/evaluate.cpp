@@ -6,30 +6,10 @@
 
 #include "quell/base/error.h"
 #include "quell/eval/metrics.h"
+#include "quell/eval/scoring.h"
 
 namespace quell {
 namespace {
-
-constexpr std::int64_t kBatchTokens = 2048;
-
-std::span<const float> row_of(const Tensor& t, std::int64_t i) { return {t.row(i), static_cast<std::size_t>(t.cols())}; }
-
-/// Runs `model` over all sequences in batches of similar length; `sink(sequence index, batch, row in batch, output)`.
-using Sink = std::function<void(std::size_t, const TokenBatch&, std::int64_t, const Tensor&)>;
-void for_each_output(const ForwardModel& model, const std::vector<TokenSequence>& sequences, const std::string& output,
-                     const Sink& sink, const std::string& stage, ExecContext& ctx) {
-  std::int64_t done = 0;
-  for (const std::vector<std::size_t>& group : group_by_length(sequences, kBatchTokens)) {
-    const TokenBatch batch = make_batch(sequences, group, model.model().spec.pad_token_id);
-    ForwardOutputs outputs;
-    model.forward(batch, outputs, ctx);
-    const auto it = outputs.values.find(output);
-    require(it != outputs.values.end(), ErrorCode::kUsage, "this model gives no \"", output, "\"; choose another task");
-    for (std::size_t r = 0; r < group.size(); ++r) sink(group[r], batch, static_cast<std::int64_t>(r), it->second);
-    done += static_cast<std::int64_t>(group.size());
-    ctx.progress(stage, done, static_cast<std::int64_t>(sequences.size()));
-  }
-}
 
 std::vector<std::vector<float>> embed_all(const ForwardModel& model, const EvalSet& set, const char* stage, ExecContext& ctx) {
   std::vector<std::vector<float>> out(set.sequences.size());
@@ -99,9 +79,37 @@ void for_each_logits(const ForwardModel& model, const ForwardModel* reference, c
       "evaluate", ctx);
 }
 
+std::vector<int> read_classes(const EvalSet& set, std::int64_t classes) {
+  std::vector<int> expected;
+  for (const double label : set.labels) {
+    require(label >= 0 && label < static_cast<double>(classes) && label == std::floor(label), ErrorCode::kInvalidInput, set.source,
+            ": label ", label, " is not a class from 0 to ", classes - 1);
+    expected.push_back(static_cast<int>(label));
+  }
+  return expected;
+}
+
+std::vector<MetricResult> class_metrics(const std::vector<int>& predicted, const std::vector<int>& expected, std::int64_t classes) {
+  const auto n = static_cast<std::int64_t>(predicted.size());
+  std::vector<MetricResult> out = {{"accuracy", accuracy(predicted, expected), n}};
+  if (classes == 2) out.push_back({"f1", f1(predicted, expected), n});
+  out.push_back({"matthews", matthews(predicted, expected), n});
+  return out;
+}
+
+std::vector<MetricResult> evaluate_probe(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set, ExecContext& ctx) {
+  const std::int64_t classes = set.probe->weight.rows();
+  const std::vector<int> predicted = predict(*set.probe, model, set.sequences, ctx);
+  std::vector<MetricResult> out = class_metrics(predicted, read_classes(set, classes), classes);
+  if (!reference) return out;
+  const auto n = static_cast<std::int64_t>(predicted.size());
+  out.push_back({"top1_agreement", accuracy(predicted, predict(*set.probe, *reference, set.sequences, ctx)), n});
+  return out;
+}
+
 std::vector<MetricResult> evaluate_classification(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set,
                                                   ExecContext& ctx) {
-  std::vector<int> predicted(set.sequences.size()), expected;
+  std::vector<int> predicted(set.sequences.size());
   std::vector<double> scores(set.sequences.size());
   Agreement agreement;
   std::int64_t classes = 0;
@@ -114,33 +122,26 @@ std::vector<MetricResult> evaluate_classification(const ForwardModel& model, con
                   });
   const auto n = static_cast<std::int64_t>(predicted.size());
   if (classes == 1) return {{"spearman", spearman(scores, set.labels), n}, {"pearson", pearson(scores, set.labels), n}};
-  for (const double label : set.labels) {
-    require(label >= 0 && label < static_cast<double>(classes) && label == std::floor(label), ErrorCode::kInvalidInput, set.source,
-            ": label ", label, " is not a class from 0 to ", classes - 1);
-    expected.push_back(static_cast<int>(label));
-  }
-  std::vector<MetricResult> out = {{"accuracy", accuracy(predicted, expected), n}};
-  if (classes == 2) out.push_back({"f1", f1(predicted, expected), n});
-  out.push_back({"matthews", matthews(predicted, expected), n});
+  std::vector<MetricResult> out = class_metrics(predicted, read_classes(set, classes), classes);
   agreement.append_to(out);
   return out;
 }
 
 /// Tokens with labels: masked ones, or the next token of running text. Accuracy is reported for the former.
-std::vector<MetricResult> evaluate_tokens(const ForwardModel& model, const ForwardModel* reference, bool masked, const EvalSet& set,
+std::vector<MetricResult> evaluate_tokens(const ForwardModel& model, Reference* reference, bool masked, const EvalSet& set,
                                           ExecContext& ctx) {
   double right = 0, nll = 0;
   std::int64_t count = 0;
-  Agreement agreement;
+  TokenStatistics statistics;
   const auto score = [&](const Tensor& logits, const Tensor* ref, std::int64_t i, std::int32_t label) {
     require(label < logits.cols(), ErrorCode::kInvalidInput, set.source, ": token id ", label, " is outside the vocabulary of ",
             logits.cols());
     right += argmax(row_of(logits, i)) == label ? 1 : 0;
     nll += negative_log_likelihood(row_of(logits, i), label);
     ++count;
-    if (ref) agreement.add(row_of(*ref, i), row_of(logits, i));
+    if (ref) statistics.add(row_of(*ref, i), row_of(logits, i), label);
   };
-  for_each_logits(model, reference, set, ctx,
+  for_each_logits(model, reference ? reference->model : nullptr, set, ctx,
                   [&](std::size_t, const TokenBatch& batch, std::int64_t r, const Tensor& logits, const Tensor* ref) {
                     for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i)
                       if (const auto at = static_cast<std::size_t>(i); batch.labels[at] >= 0 && batch.mask[at])
@@ -149,95 +150,191 @@ std::vector<MetricResult> evaluate_tokens(const ForwardModel& model, const Forwa
   require(count > 0, ErrorCode::kInvalidInput, set.source, ": no token has a label");
   std::vector<MetricResult> out;
   if (masked) out.push_back({"accuracy", 100 * right / static_cast<double>(count), count});
+  if (set.words > 0) {
+    out.push_back({"word_perplexity", std::exp(nll / set.words), static_cast<std::int64_t>(set.words)});
+    out.push_back({"byte_perplexity", std::exp(nll / set.bytes), static_cast<std::int64_t>(set.bytes)});
+    out.push_back({"bits_per_byte", nll / set.bytes / std::log(2.0), static_cast<std::int64_t>(set.bytes)});
+  }
   out.push_back({"perplexity", std::exp(nll / static_cast<double>(count)), count});
-  agreement.append_to(out);
+  if (statistics.count() > 0) {
+    out.push_back({"kl", statistics.mean_kl(), count});
+    out.push_back({"top1_agreement", statistics.same_top(), count});
+    reference->tokens = std::move(statistics);
+  }
   return out;
 }
 
-std::vector<std::int32_t> token_stream(const Dataset& data, const Tokenizer* tokenizer) {
-  if (!data.stream.empty()) return data.stream;
-  std::vector<std::int32_t> ids;
-  if (!data.raw_text.empty()) {
-    require(tokenizer, ErrorCode::kInvalidInput, data.source, ": holds text, and the model directory has no tokenizer");
-    return tokenizer->encode(data.raw_text).ids;
+/// LAMBADA: is the last word the most likely one, and its perplexity.
+std::vector<MetricResult> lambada_metrics(const std::vector<SequenceScore>& scores) {
+  double right = 0, sum = 0;
+  for (const SequenceScore& s : scores) {
+    right += s.greedy ? 1 : 0;
+    sum += s.log_likelihood;
   }
-  for (const TokenSequence& s : tokenize_examples(data, tokenizer, PairMode::kSeparate, 0))
-    ids.insert(ids.end(), s.ids.begin(), s.ids.end());
-  return ids;
+  const auto n = static_cast<double>(scores.size());
+  return {{"accuracy", 100 * right / n, static_cast<std::int64_t>(scores.size())},
+          {"perplexity", std::exp(-sum / n), static_cast<std::int64_t>(scores.size())}};
 }
 
-/// Windows of `window` inputs; labels hold the next token (`windows`), or the next token inside the window (`gptq`).
-void cut_windows(const EvalOptions& options, std::vector<std::int32_t> ids, const Model& model, EvalSet& set) {
-  const bool gptq = options.protocol == "gptq";
-  require(gptq || options.protocol == "windows" || options.protocol.empty(), ErrorCode::kUsage, "--protocol ", options.protocol,
-          " is unknown; use gptq or windows");
-  const std::int64_t context = model.spec.max_position_embeddings;
-  const std::int64_t window = options.window > 0 ? options.window : std::min<std::int64_t>(2048, context);
-  require(window >= 2 && window <= context, ErrorCode::kUsage, "--window ", window, ": use 2 to ", context,
-          ", the model's context");
-  const auto total = static_cast<std::int64_t>(ids.size());
-  for (std::int64_t begin = options.skip * window; begin + window + (gptq ? 0 : 1) <= total; begin += window) {
-    if (options.limit > 0 && static_cast<std::int64_t>(set.sequences.size()) == options.limit) break;
-    TokenSequence s;
-    s.ids.assign(ids.begin() + begin, ids.begin() + begin + window);
-    s.labels.assign(static_cast<std::size_t>(window), -100);
-    for (std::int64_t i = 0; i < window - (gptq ? 1 : 0); ++i)
-      s.labels[static_cast<std::size_t>(i)] = ids[static_cast<std::size_t>(begin + i + 1)];
-    set.sequences.push_back(std::move(s));
+/// Accuracy by likelihood, and by likelihood over the number of characters.
+std::vector<MetricResult> choice_metrics(const EvalSet& set, const std::vector<SequenceScore>& scores) {
+  double plain = 0, normalized = 0;
+  for (const ChoiceQuestion& q : set.questions) {
+    const auto best = [&](bool by_length) {
+      std::size_t chosen = 0;
+      double top = -INFINITY;
+      for (std::size_t c = 0; c < q.count; ++c) {
+        const double value = scores[q.first + c].log_likelihood / (by_length ? q.lengths[c] : 1.0);
+        if (value > top) {
+          top = value;
+          chosen = c;
+        }
+      }
+      return chosen;
+    };
+    plain += best(false) == q.gold ? 1 : 0;
+    normalized += best(true) == q.gold ? 1 : 0;
   }
-  require(!set.sequences.empty(), ErrorCode::kInvalidInput, set.source, ": ", total, " tokens are fewer than one window of ",
-          window);
+  const auto n = static_cast<double>(set.questions.size());
+  return {{"accuracy", 100 * plain / n, static_cast<std::int64_t>(n)}, {"accuracy_norm", 100 * normalized / n, static_cast<std::int64_t>(n)}};
+}
+
+bool is_choice(const std::string& task) {
+  return std::find(choice_task_names().begin(), choice_task_names().end(), task) != choice_task_names().end();
+}
+
+/// GLUE's files as they are published: columns and the names of the classes.
+struct GlueTask {
+  const char* name;
+  const char* kind;
+  ColumnChoice columns, jsonl_columns;
+};
+const std::vector<GlueTask>& glue_tasks() {
+  static const std::vector<GlueTask> tasks = {
+      {"sst2", "classification", {{"sentence"}, "label"}, {{"sentence"}, "label"}},
+      {"mrpc", "classification", {{"#1 String", "#2 String"}, "Quality"}, {{"sentence1", "sentence2"}, "label"}},
+      {"cola", "classification", {{"4"}, "2"}, {{"sentence"}, "label"}},
+      {"rte", "classification", {{"sentence1", "sentence2"}, "label", {"entailment", "not_entailment"}}, {{"sentence1", "sentence2"}, "label"}},
+      {"stsb", "sts", {{"6", "7"}, "5"}, {{"sentence1", "sentence2"}, "label"}}};
+  return tasks;
+}
+
+const GlueTask* find_glue(const std::string& task) {
+  for (const GlueTask& t : glue_tasks())
+    if (task == t.name) return &t;
+  return nullptr;
+}
+
+/// What a task is computed as. A model with one output and no pooling predicts stsb by its head.
+std::string kind_of(const std::string& task, const Model& model) {
+  const GlueTask* glue = find_glue(task);
+  if (!glue) return task;
+  return std::string(glue->kind) == "sts" && model.pooling == PoolingKind::kNone ? "classification" : glue->kind;
+}
+
+void check_examples(const std::string& kind, const Dataset& data, const Model& model) {
+  for (const Example& e : data.examples) {
+    if (kind == "sts") {
+      require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.string(),
+              ": no 1_Pooling/config.json; sts needs a sentence-embedding model");
+      require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source,
+              ": sts needs two text columns and a label; choose with --text-column A,B --label-column C");
+    } else if (kind == "classification") {
+      require(e.label.has_value(), ErrorCode::kUsage, data.source, ": classification needs a label; choose with --label-column");
+    } else {
+      require(!e.tokens.labels.empty(), ErrorCode::kUsage, data.source,
+              ": masked-lm needs a .safetensors file with input_ids and labels");
+    }
+  }
 }
 
 }  // namespace
 
-std::vector<std::string> task_names() { return {"sts", "classification", "masked-lm", "perplexity"}; }
+const std::vector<std::string>& task_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> n = {"sts", "classification", "masked-lm", "perplexity", "squad"};
+    for (const GlueTask& t : glue_tasks()) n.emplace_back(t.name);
+    n.insert(n.end(), choice_task_names().begin(), choice_task_names().end());
+    return n;
+  }();
+  return names;
+}
 
-EvalSet load_eval_set(const EvalOptions& options, const Dataset& data, const Tokenizer* tokenizer, const Model& model) {
+bool is_perplexity(const std::string& task) { return task == "perplexity"; }
+
+EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, const Model& model) {
+  require(std::find(task_names().begin(), task_names().end(), options.task) != task_names().end(), ErrorCode::kUsage, "--task ",
+          options.task, " is unknown");
   EvalSet set;
-  set.source = data.source;
-  if (options.task == "perplexity") {
-    cut_windows(options, token_stream(data, tokenizer), model, set);
-    return set;
-  }
-  Dataset rows = data;
-  const auto skip = std::min(static_cast<std::size_t>(options.skip), rows.examples.size());
-  rows.examples.erase(rows.examples.begin(), rows.examples.begin() + static_cast<std::ptrdiff_t>(skip));
-  if (options.limit > 0 && rows.examples.size() > static_cast<std::size_t>(options.limit))
-    rows.examples.resize(static_cast<std::size_t>(options.limit));
-  require(!rows.examples.empty(), ErrorCode::kInvalidInput, data.source, ": no rows left to evaluate");
+  set.source = choice.file.string();
   const std::int64_t length = std::min(options.max_seq_length > 0 ? options.max_seq_length
                                        : model.max_seq_length > 0 ? model.max_seq_length
                                                                   : model.spec.max_position_embeddings,
                                        model.spec.max_position_embeddings);
-  if (options.task == "sts") {
-    require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.string(),
-            ": no 1_Pooling/config.json; sts needs a sentence-embedding model");
-    for (const Example& e : rows.examples)
-      require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source,
-              ": sts needs two text columns and a label; choose with --text-column A,B --label-column C");
-  } else if (options.task == "classification") {
-    for (const Example& e : rows.examples)
-      require(e.label.has_value(), ErrorCode::kUsage, data.source, ": classification needs a label; choose with --label-column");
-  } else {
-    require(options.task == "masked-lm", ErrorCode::kUsage, "--task ", options.task,
-            " is unknown; use sts, classification, masked-lm or perplexity");
-    for (const Example& e : rows.examples)
-      require(!e.tokens.labels.empty(), ErrorCode::kUsage, data.source,
-              ": masked-lm needs a .safetensors file with input_ids and labels");
+  if (is_choice(options.task)) {
+    ChoiceSet c = load_choice_task(options.task, choice.file, Tokenizer::open(model.dir), model, options.skip, options.limit);
+    set.sequences = std::move(c.sequences);
+    set.questions = std::move(c.questions);
+    return set;
   }
-  for (const Example& e : rows.examples)
+  if (options.task == "squad") {
+    set.tokenizer = Tokenizer::open(model.dir);
+    set.squad = read_squad(choice.file);
+    set.squad.erase(set.squad.begin(), set.squad.begin() + std::min<std::ptrdiff_t>(options.skip, std::ssize(set.squad)));
+    if (options.limit > 0 && std::ssize(set.squad) > options.limit) set.squad.resize(static_cast<std::size_t>(options.limit));
+    require(!set.squad.empty(), ErrorCode::kInvalidInput, set.source, ": no rows left to evaluate");
+    set.max_length = std::min<std::int64_t>(length, options.max_seq_length > 0 ? length : 384);
+    return set;
+  }
+  const std::string kind = kind_of(options.task, model);
+  ColumnChoice columns = choice.columns;
+  if (const GlueTask* glue = find_glue(options.task)) {
+    const ColumnChoice& usual = choice.file.extension() == ".jsonl" ? glue->jsonl_columns : glue->columns;
+    if (columns.text.empty()) columns.text = usual.text;
+    if (columns.label.empty()) columns.label = usual.label;
+    columns.label_names = usual.label_names;
+  }
+  Dataset data = read_dataset(choice.file, columns);
+  const auto tokenizer = open_tokenizer_for(data, model.dir);
+  if (is_perplexity(kind)) {
+    PerplexitySet p =
+        make_perplexity_set({options.protocol, options.window, options.skip, options.limit}, data, tokenizer.get(), model);
+    set.sequences = std::move(p.sequences);
+    set.words = p.words;
+    set.bytes = p.bytes;
+    return set;
+  }
+  const auto skip = std::min(static_cast<std::size_t>(options.skip), data.examples.size());
+  data.examples.erase(data.examples.begin(), data.examples.begin() + static_cast<std::ptrdiff_t>(skip));
+  if (options.limit > 0 && data.examples.size() > static_cast<std::size_t>(options.limit))
+    data.examples.resize(static_cast<std::size_t>(options.limit));
+  require(!data.examples.empty(), ErrorCode::kInvalidInput, data.source, ": no rows left to evaluate");
+  check_examples(kind, data, model);
+  for (const Example& e : data.examples)
     if (e.label) set.labels.push_back(*e.label);
-  set.sequences = tokenize_examples(rows, tokenizer, options.task == "sts" ? PairMode::kSeparate : PairMode::kPair, length);
+  if (!options.probe.empty()) set.probe = read_linear_probe(options.probe, model);
+  const bool apart = kind == "sts" || (set.probe && set.probe->pair);
+  set.sequences = tokenize_examples(data, tokenizer.get(), apart ? PairMode::kSeparate : PairMode::kPair, length);
   return set;
 }
 
 std::vector<MetricResult> evaluate(const ForwardModel& model, Reference* reference, const EvalOptions& options, const EvalSet& set,
                                    ExecContext& ctx) {
-  if (options.task == "sts") return evaluate_sts(model, reference, set, ctx);
+  if (!set.squad.empty()) {
+    const SquadScores scores = evaluate_squad(model, *set.tokenizer, set.squad, set.max_length, ctx);
+    const auto n = static_cast<std::int64_t>(set.squad.size());
+    return {{"exact_match", scores.exact_match, n}, {"f1", scores.f1, n}};
+  }
+  if (!set.questions.empty()) {
+    const std::vector<SequenceScore> scores = score_labels(model, set.sequences, ctx);
+    return options.task == "lambada" ? lambada_metrics(scores) : choice_metrics(set, scores);
+  }
   const ForwardModel* other = reference ? reference->model : nullptr;
-  if (options.task == "classification") return evaluate_classification(model, other, set, ctx);
-  return evaluate_tokens(model, other, options.task == "masked-lm", set, ctx);
+  if (set.probe) return evaluate_probe(model, other, set, ctx);
+  const std::string kind = kind_of(options.task, model.model());
+  if (kind == "sts") return evaluate_sts(model, reference, set, ctx);
+  if (kind == "classification") return evaluate_classification(model, other, set, ctx);
+  return evaluate_tokens(model, reference, kind == "masked-lm", set, ctx);
 }
 
 }  // namespace quell

@@ -1,29 +1,66 @@
 #include "quell/job/eval_job.h"
 
+#include <algorithm>
+
+#include "quell/base/error.h"
+#include "quell/eval/rouge.h"
 #include "quell/job/engine.h"
+#include "quell/runtime/generate.h"
 
 namespace quell {
+namespace {
 
-std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const std::filesystem::path& dir) {
-  return data.holds_ids ? nullptr : std::make_unique<Tokenizer>(Tokenizer::open(dir));
+/// Summaries are generated, so this task needs more than a forward pass.
+std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const EvalJob& job, ExecContext& ctx) {
+  const Tokenizer tokenizer = Tokenizer::open(job.model_dir);
+  const std::vector<Json> rows = read_json_rows(job.data.file);
+  const std::string document_key = job.data.columns.text.empty() ? "document" : job.data.columns.text.front();
+  const std::string summary_key = job.data.columns.label.empty() ? "summary" : job.data.columns.label;
+  const ModelSpec& spec = model.model().spec;
+  const std::int64_t context = std::min<std::int64_t>(job.options.max_seq_length > 0 ? job.options.max_seq_length : 1024,
+                                                      spec.max_position_embeddings);
+  RougeScores sum;
+  const auto begin = static_cast<std::size_t>(job.options.skip);
+  const std::size_t end = job.options.limit > 0 ? std::min(rows.size(), begin + static_cast<std::size_t>(job.options.limit)) : rows.size();
+  require(begin < end, ErrorCode::kInvalidInput, job.data.file.string(), ": no rows left to evaluate");
+  for (std::size_t i = begin; i < end; ++i) {
+    const std::string document = json_string(rows[i], document_key, ""), summary = json_string(rows[i], summary_key, "");
+    require(!document.empty() && !summary.empty(), ErrorCode::kInvalidInput, job.data.file.string(), ": row ", i + 1, " lacks \"",
+            document_key, "\" or \"", summary_key, '"');
+    const std::vector<TokenSequence> sequence = {{tokenizer.encode(document, {.max_length = context}).ids, {}, {}}};
+    const std::size_t first = 0;
+    const auto tokens = generate(model, make_batch(sequence, {&first, 1}, spec.pad_token_id), {.max_new_tokens = job.max_new_tokens}, ctx);
+    const RougeScores r = rouge(summary, tokenizer.decode(tokens.front()));
+    sum = {sum.rouge1 + r.rouge1, sum.rouge2 + r.rouge2, sum.rouge_l + r.rouge_l};
+    ctx.progress("summarize", static_cast<std::int64_t>(i - begin + 1), static_cast<std::int64_t>(end - begin));
+  }
+  const auto n = static_cast<std::int64_t>(end - begin);
+  const double factor = 100.0 / static_cast<double>(n);
+  return {{"rouge1", factor * sum.rouge1, n}, {"rouge2", factor * sum.rouge2, n}, {"rougeL", factor * sum.rouge_l, n}};
 }
+
+}  // namespace
 
 Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
   const Model model = load_model(Checkpoint::open(job.model_dir));
-  const Dataset data = read_dataset(job.data.file, job.data.columns);
-  const EvalSet set = load_eval_set(job.options, data, open_tokenizer_for(data, job.model_dir).get(), model);
   const std::string engine_name = !job.engine.empty() ? job.engine : model.is_quantized() ? "integer" : "float";
+  Report report;
+  if (job.options.task == kSummarization) {
+    const auto engine = make_engine(engine_name, model, ctx);
+    report.add(engine_name, job.options.task, evaluate_summaries(*engine, job, ctx));
+    return report;
+  }
+  const EvalSet set = load_eval_set(job.options, job.data, model);
   const auto engine = make_engine(engine_name, model, ctx);
-
   std::optional<Model> reference;
   std::unique_ptr<ForwardModel> reference_engine;
   if (!job.reference_dir.empty()) {
     reference = load_model(Checkpoint::open(job.reference_dir));
     reference_engine = make_float_model(*reference);
   }
-  Report report;
-  Reference compared{reference_engine.get(), {}};
+  Reference compared{.model = reference_engine.get()};
   report.add(engine_name, job.options.task, evaluate(*engine, reference_engine ? &compared : nullptr, job.options, set, ctx));
+  if (compared.tokens.count() > 0) report.tokens = std::move(compared.tokens);
   return report;
 }
 

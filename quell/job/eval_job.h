@@ -9,22 +9,18 @@
 
 namespace quell {
 
-struct DataChoice {
-  std::filesystem::path file;
-  ColumnChoice columns;
-};
-
 struct EvalJob {
   std::filesystem::path model_dir;
   std::string engine;                   ///< empty: integer for quantized models, float otherwise
   std::filesystem::path reference_dir;  ///< empty: none
   DataChoice data;
   EvalOptions options;
+  std::int64_t max_new_tokens = 128;  ///< summarization
 };
 
-Report run_eval_job(const EvalJob& job, ExecContext& ctx);
+/// The task that generates: ROUGE of summaries (.jsonl with "document" and "summary").
+inline constexpr const char* kSummarization = "summarization";
 
-/// The tokenizer of `dir`, only where `data` holds text.
-std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const std::filesystem::path& dir);
+Report run_eval_job(const EvalJob& job, ExecContext& ctx);
 
 }  // namespace quell

@@ -61,13 +61,10 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   const std::vector<TokenBatch> samples =
       make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
   EvalSet set;
-  if (job.eval) {
-    const Dataset data = read_dataset(job.eval_data.file, job.eval_data.columns);
-    set = load_eval_set(*job.eval, data, open_tokenizer_for(data, job.model_dir).get(), model);
-  }
+  if (job.eval) set = load_eval_set(*job.eval, job.eval_data, model);
   const std::optional<Model> original = job.eval ? std::optional(load_model(Checkpoint::open(job.model_dir))) : std::nullopt;
   const auto reference = original ? make_float_model(*original) : nullptr;
-  Reference compared{reference.get(), {}};
+  Reference compared{.model = reference.get()};
   Report report;
   const auto measure = [&](const std::string& engine, const ForwardModel& forward) {
     if (job.eval)

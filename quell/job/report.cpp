@@ -19,7 +19,9 @@ Json Report::to_json() const {
                        {"metric", row.result.metric},
                        {"value", row.result.value},
                        {"samples", row.result.samples}});
-  return {{"results", results}};
+  Json report = {{"results", results}};
+  if (tokens.count() > 0) report["token_statistics"] = tokens.to_json();
+  return report;
 }
 
 std::string Report::to_table() const {
@@ -44,7 +46,7 @@ std::string Report::to_table() const {
       const auto it = std::find_if(rows.begin(), rows.end(),
                                    [&](const ReportRow& r) { return r.engine == engine && r.result.metric == metric; });
       char text[32] = "-";
-      const bool small = metric == "kl" || metric.starts_with("cosine") || metric == "perplexity";
+      const bool small = metric == "kl" || metric.starts_with("cosine") || metric.ends_with("perplexity") || metric == "bits_per_byte";
       if (it != rows.end()) std::snprintf(text, sizeof(text), small ? "%.4f" : "%.2f", it->result.value);
       out += " " + pad(text, 14);
     }

@@ -16,6 +16,7 @@ struct ReportRow {
 
 struct Report {
   std::vector<ReportRow> rows;
+  TokenStatistics tokens;  ///< perplexity beside a float model; else empty
   void add(const std::string& engine, const std::string& task, const std::vector<MetricResult>& results);
   /// {"results": [{"engine", "task", "metric", "value", "samples"}]}
   Json to_json() const;

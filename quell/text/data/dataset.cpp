@@ -36,7 +36,8 @@ std::vector<std::string> split_tabs(const std::string& line) {
   return fields;
 }
 
-double parse_label(const std::string& text, const std::string& where) {
+double parse_label(const std::string& text, const std::vector<std::string>& names, const std::string& where) {
+  if (const auto it = std::find(names.begin(), names.end(), text); it != names.end()) return static_cast<double>(it - names.begin());
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   require(ec == std::errc() && end == text.data() + text.size() && std::isfinite(value), ErrorCode::kInvalidInput, where,
@@ -106,7 +107,7 @@ void read_table(const std::string& text, const ColumnChoice& choice, Dataset& da
     };
     Example e;
     for (const std::size_t at : columns.text) e.texts.push_back(field(at));
-    if (columns.label) e.label = parse_label(field(*columns.label), where);
+    if (columns.label) e.label = parse_label(field(*columns.label), choice.label_names, where);
     data.examples.push_back(std::move(e));
   }
 }
@@ -180,6 +181,29 @@ void read_safetensors_rows(const fs::path& path, Dataset& data) {
 }
 
 }  // namespace
+
+std::vector<Json> read_json_rows(const fs::path& path) {
+  std::vector<Json> rows;
+  if (path.extension() == ".json") {
+    const Json all = read_json_file(path);
+    require(all.is_array(), ErrorCode::kInvalidInput, path.string(), ": not an array");
+    rows.assign(all.begin(), all.end());
+  } else {
+    std::size_t number = 0;
+    for (const std::string& line : split_lines(read_text_file(path))) {
+      ++number;
+      if (line.find_first_not_of(" \t") != std::string::npos) rows.push_back(parse_json(line, str(path.string(), ":", number)));
+    }
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    require(rows[i].is_object(), ErrorCode::kInvalidInput, path.string(), ": row ", i + 1, " is not an object");
+  require(!rows.empty(), ErrorCode::kInvalidInput, path.string(), ": holds no data");
+  return rows;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const fs::path& dir) {
+  return data.holds_ids ? nullptr : std::make_unique<Tokenizer>(Tokenizer::open(dir));
+}
 
 Dataset read_dataset(const fs::path& path, const ColumnChoice& columns) {
   Dataset data;

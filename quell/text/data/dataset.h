@@ -2,10 +2,12 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "quell/io/json.h"
 #include "quell/text/data/token_batch.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
@@ -15,6 +17,13 @@ namespace quell {
 struct ColumnChoice {
   std::vector<std::string> text;  ///< one or two
   std::string label;
+  std::vector<std::string> label_names = {};  ///< labels that are words, by class; numbers always work
+};
+
+/// A data file and how to read it.
+struct DataChoice {
+  std::filesystem::path file;
+  ColumnChoice columns;
 };
 
 /// One row: text (one or two), or token ids where the file holds ids.
@@ -39,6 +48,9 @@ struct Dataset {
 /// Throws Error(kIo | kInvalidInput) naming file, line and column.
 Dataset read_dataset(const std::filesystem::path& path, const ColumnChoice& columns);
 
+/// The objects of a .jsonl file, or of the array in a .json file. Throws Error(kIo | kInvalidInput) with the line.
+std::vector<Json> read_json_rows(const std::filesystem::path& path);
+
 /// How rows become token sequences.
 enum class PairMode { kSeparate, kPair };  ///< two sentences (embeddings), or one pair (classifiers)
 
@@ -46,5 +58,8 @@ enum class PairMode { kSeparate, kPair };  ///< two sentences (embeddings), or o
 /// Error(kInvalidInput) when it is needed. `max_length` 0: unlimited.
 std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
                                              std::int64_t max_length);
+
+/// The tokenizer of `dir`, or null where `data` holds ids.
+std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const std::filesystem::path& dir);
 
 }  // namespace quell

@@ -21,6 +21,14 @@ void Tokenizer::Sequence::keep(std::size_t n, bool from_left) {
   cut(texts);
 }
 
+Tokenizer::Sequence Tokenizer::Sequence::slice(std::size_t begin, std::size_t end) const {
+  const auto part = [&](const auto& v) {
+    using Vector = std::remove_cvref_t<decltype(v)>;
+    return v.empty() ? Vector() : Vector(v.begin() + static_cast<std::ptrdiff_t>(begin), v.begin() + static_cast<std::ptrdiff_t>(end));
+  };
+  return {part(ids), part(spans), part(texts)};
+}
+
 /// `text`: what was matched, with the spaces that the token takes along.
 void Tokenizer::add_token(const AddedToken& token, std::u32string_view text, CharSpan span, bool details, Sequence& out) const {
   out.ids.push_back(token.id);
@@ -122,13 +130,18 @@ Lengths truncate(Lengths n, bool pair, std::size_t limit, TruncationStrategy str
 
 }  // namespace
 
+std::size_t Tokenizer::special_count(bool pair) const {
+  std::size_t count = 0;
+  for (const auto& piece : pair ? post_processor_.pair : post_processor_.single) count += piece.ids.size();
+  return count;
+}
+
 Encoding Tokenizer::assemble(Sequence a, Sequence b, bool pair, const EncodeOptions& options) const {
   static const std::vector<PostProcessor::Piece> kPlainSingle = {{0, 0, {}}}, kPlainPair = {{0, 0, {}}, {1, 1, {}}};
   const bool plain = !options.add_special_tokens || (pair ? post_processor_.pair : post_processor_.single).empty();
   const auto& pieces = plain ? (pair ? kPlainPair : kPlainSingle) : (pair ? post_processor_.pair : post_processor_.single);
   if (options.max_length > 0) {
-    std::size_t special = 0;
-    for (const auto& piece : pieces) special += piece.ids.size();
+    const std::size_t special = plain ? 0 : special_count(pair);
     const auto limit = static_cast<std::size_t>(options.max_length);
     require(limit > special, ErrorCode::kUsage, "max_seq_length ", options.max_length, " leaves no room for text beside ", special,
             " special tokens");
@@ -162,6 +175,24 @@ Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) 
 
 Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options) const {
   return assemble(tokenize(first, options.details), tokenize(second, options.details), true, options);
+}
+
+std::vector<Encoding> Tokenizer::encode_pair_windows(std::string_view first, std::string_view second, const EncodeOptions& options,
+                                                     std::int64_t stride) const {
+  EncodeOptions whole = options;
+  whole.max_length = 0;
+  const Sequence a = tokenize(first, options.details), b = tokenize(second, options.details);
+  const std::size_t used = a.ids.size() + special_count(true), limit = static_cast<std::size_t>(options.max_length);
+  require(limit > used + static_cast<std::size_t>(stride), ErrorCode::kInvalidInput, "max_seq_length ", limit,
+          " leaves no room for windows beside ", used, " tokens");
+  std::vector<Encoding> out;
+  const std::size_t room = limit - used;
+  for (std::size_t begin = 0; out.empty() || begin < b.ids.size(); begin += room - static_cast<std::size_t>(stride)) {
+    const std::size_t end = std::min(begin + room, b.ids.size());
+    out.push_back(assemble(a, b.slice(begin, end), true, whole));
+    if (end == b.ids.size()) break;
+  }
+  return out;
 }
 
 const std::string& Tokenizer::token_of(std::int32_t id) const {

@@ -60,6 +60,9 @@ class Tokenizer {
 
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
   Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
+  /// A pair whose second sequence does not fit into `options.max_length`: one encoding for each window of it; neighbours share `stride` tokens.
+  std::vector<Encoding> encode_pair_windows(std::string_view first, std::string_view second, const EncodeOptions& options,
+                                            std::int64_t stride) const;
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = true) const;
   /// The text of a token in the vocabulary; empty for an unknown id.
   const std::string& token_of(std::int32_t id) const;
@@ -74,6 +77,7 @@ class Tokenizer {
     std::vector<CharSpan> spans;
     std::vector<std::string> texts;
     void keep(std::size_t n, bool from_left);
+    Sequence slice(std::size_t begin, std::size_t end) const;
   };
 
   Sequence tokenize(std::string_view text, bool details) const;
@@ -81,6 +85,7 @@ class Tokenizer {
   void tokenize_pieces(AlignedText&& text, bool details, Sequence& out) const;
   void add_token(const AddedToken& token, std::u32string_view text, CharSpan span, bool details, Sequence& out) const;
   void trim_offsets(Sequence& sequence) const;
+  std::size_t special_count(bool pair) const;
   Encoding assemble(Sequence a, Sequence b, bool pair, const EncodeOptions& options) const;
 
   std::unique_ptr<Normalizer> normalizer_;
