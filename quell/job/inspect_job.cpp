@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <set>
 
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
@@ -13,6 +14,40 @@ namespace {
 
 constexpr double kOutlierSigmas = 6;
 
+Json describe_steps(const std::vector<Step>& steps) {
+  Json out = Json::array();
+  for (const Step& step : steps) out.push_back(describe_step(step));
+  return out;
+}
+
+Json describe_attention(const AttentionSpec& a) {
+  Json out = {{"num_attention_heads", a.num_heads}, {"num_key_value_heads", a.num_kv_heads}, {"head_dim", a.head_dim}, {"causal", a.causal}};
+  if (!a.rotary_inv_freq.empty()) out["rotary_dim"] = 2 * a.rotary_inv_freq.size();
+  if (!a.alibi_slopes.empty()) out["alibi"] = true;
+  if (a.soft_cap > 0) out["soft_cap"] = a.soft_cap;
+  if (a.disentangled.span > 0) out["relative_span"] = a.disentangled.span;
+  return out;
+}
+
+Json describe_stack(const Stack& stack) {
+  Json windows = Json::array();
+  std::set<int> weights;
+  bool windowed = false;
+  for (const LayerRef& layer : stack.layers) {
+    windows.push_back(layer.attention.sliding_window);
+    windowed |= layer.attention.sliding_window > 0;
+    weights.insert(layer.weights);
+  }
+  Json out = {{"layers", stack.layers.size()},
+              {"sets_of_weights", weights.size()},
+              {"attention", describe_attention(stack.layers.front().attention)},
+              {"prologue", describe_steps(stack.prologue)},
+              {"block", describe_steps(stack.block)},
+              {"epilogue", describe_steps(stack.epilogue)}};
+  if (windowed) out["sliding_windows"] = windows;
+  return out;
+}
+
 Json describe_model(const Model& model, const Checkpoint& checkpoint) {
   std::map<std::string, std::uint64_t> bytes;
   std::int64_t parameters = 0;
@@ -21,8 +56,11 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
   std::vector<std::string> tied;
   for (const Param& p : model.params)
     if (p.tied_to >= 0) tied.push_back(p.module + " = " + model.params[static_cast<std::size_t>(p.tied_to)].module);
-  const AttentionSpec& a = model.spec.stacks.front().layers.front().attention;
+  Json stacks = Json::array();
+  for (const Stack& stack : model.spec.stacks) stacks.push_back(describe_stack(stack));
+  const bool unlimited = model.spec.max_position_embeddings >= std::int64_t{1} << 31;
   return {{"model_type", model.spec.model_type},
+          {"architecture", architecture_of(model.config)},
           {"head", head_name(model.spec.head)},
           {"parameters", parameters},
           {"bytes_per_dtype", bytes},
@@ -30,12 +68,13 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
           {"hidden_size", model.spec.hidden_size},
           {"intermediate_size", model.spec.intermediate_size},
           {"vocab_size", model.spec.vocab_size},
-          {"num_attention_heads", a.num_heads},
-          {"num_key_value_heads", a.num_kv_heads},
-          {"head_dim", a.head_dim},
-          {"context", model.spec.max_position_embeddings},
+          {"norm", model.spec.norm_kind == NormKind::kRmsNorm ? "RMSNorm" : "LayerNorm"},
+          {"context", unlimited ? Json("no limit") : Json(model.spec.max_position_embeddings)},
           {"quantized", model.is_quantized()},
           {"tied", tied},
+          {"stacks", stacks},
+          {"head_steps", describe_steps(model.spec.head_steps)},
+          {"missing_tensors", model.missing_tensors},
           {"unused_tensors", model.unused_tensors}};
 }
 
@@ -86,21 +125,39 @@ Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecCo
 
 Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
-  const Model model = load_model(checkpoint);
+  const Model model = load_model(checkpoint, true);
   Json report = describe_model(model, checkpoint);
   report["isa"] = isa_name(ctx.isa);
   for (const LoweredLinear& linear : describe_lowering(model, ctx))
     report["linears"].push_back(
         {{"name", linear.name}, {"rows", linear.rows}, {"columns", linear.columns}, {"kernel", linear.kernel}});
+  require(!job.calibration || model.missing_tensors.empty(), ErrorCode::kInvalidInput, job.model_dir.string(), ": tensor \"",
+          model.missing_tensors.empty() ? "" : model.missing_tensors.front(), "\" is missing, so there are no ranges to measure");
   if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
   return report;
 }
 
 std::string inspect_text(const Json& report) {
   std::string out;
-  for (const auto& [key, value] : report.items())
-    if (key != "linears" && key != "sites")
-      out += key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  static const char* const kOrder[] = {"model_type", "architecture", "head",       "parameters", "bytes_per_dtype", "layers",        "hidden_size",
+                                       "intermediate_size", "vocab_size", "norm", "context", "quantized", "tied", "missing_tensors", "unused_tensors", "isa"};
+  for (const char* key : kOrder) {
+    const Json& value = report.at(key);
+    if (value.empty() || value == "") continue;
+    out += std::string(key) + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  }
+  const auto print_steps = [&](const std::string& title, const Json& steps) {
+    if (steps.empty()) return;
+    out += "  " + title + ":\n";
+    for (const Json& step : steps) out += "    " + step.get<std::string>() + "\n";
+  };
+  for (const Json& stack : report["stacks"]) {
+    out += "\nstack: " + stack["layers"].dump() + " layers, " + stack["sets_of_weights"].dump() + " sets of weights, attention " +
+           stack["attention"].dump() + "\n";
+    if (stack.contains("sliding_windows")) out += "  sliding windows by layer: " + stack["sliding_windows"].dump() + "\n";
+    for (const char* part : {"prologue", "block", "epilogue"}) print_steps(part, stack[part]);
+  }
+  print_steps("head", report["head_steps"]);
   char line[256];
   if (report.contains("linears")) {
     out += "\nlinear                         rows  columns  kernel\n";

@@ -48,8 +48,8 @@ Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) 
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const Family& family, Model& model)
-      : checkpoint_(checkpoint), family_(family), model_(model) {}
+  Loader(const Checkpoint& checkpoint, const Family& family, Model& model, bool allow_missing)
+      : checkpoint_(checkpoint), family_(family), model_(model), allow_missing_(allow_missing) {}
 
   void load() {
     for (const TensorRule& rule : family_.tensors(model_.spec, model_.config)) {
@@ -88,6 +88,10 @@ class Loader {
   }
 
   Tensor read(const std::string& name, const Shape& shape, bool any_rank) {
+    if (allow_missing_ && !locate(name)) {
+      if (std::count(model_.missing_tensors.begin(), model_.missing_tensors.end(), name) == 0) model_.missing_tensors.push_back(name);
+      return Tensor::f32(shape);
+    }
     const std::string& found = find(name);
     const TensorView& view = checkpoint_.tensors().at(found);
     require(view.shape() == shape || (any_rank && view.numel() == shape.numel()), ErrorCode::kInvalidInput,
@@ -130,7 +134,7 @@ class Loader {
         inputs_[static_cast<int>(model_.params.size())] = read_input_quant(checkpoint_, model_.config, *found, used_);
       } else {
         p.weight = read_weight(rule, p.weight_name);
-        if (rule.any_rank) p.stored_shape = checkpoint_.tensors().at(find(p.weight_name)).shape();
+        if (rule.any_rank && locate(p.weight_name)) p.stored_shape = checkpoint_.tensors().at(find(p.weight_name)).shape();
       }
     }
     if (rule.tied_to != Slot::kNone) {
@@ -180,6 +184,7 @@ class Loader {
   const Checkpoint& checkpoint_;
   const Family& family_;
   Model& model_;
+  bool allow_missing_;
   std::set<std::string> used_;
   std::vector<std::pair<int, Slot>> ties_;
   std::map<int, ActivationQuant> inputs_;
@@ -205,7 +210,7 @@ void read_sentence_settings(const fs::path& dir, Model& model) {
 
 }  // namespace
 
-Model load_model(const Checkpoint& checkpoint) {
+Model load_model(const Checkpoint& checkpoint, bool allow_missing) {
   const std::string source = (checkpoint.dir() / "config.json").string();
   Model model;
   model.config = checkpoint.config();
@@ -230,7 +235,7 @@ Model load_model(const Checkpoint& checkpoint) {
   require(layers <= checkpoint.tensors().size(), ErrorCode::kInvalidInput, source, ": ", layers,
           " layers, and the checkpoint holds only ", checkpoint.tensors().size(), " tensors");
   model.graph = build_graph(model.spec);
-  Loader(checkpoint, family, model).load();
+  Loader(checkpoint, family, model, allow_missing).load();
   in_config([&] {
     read_quell_section(checkpoint, model);
     return 0;

@@ -55,7 +55,7 @@ struct Model {
   std::filesystem::path dir;  ///< where it was read from (tokenizer and other files)
   std::vector<Param> params;
   std::vector<int> node_param;  ///< node -> parameter, -1 for steps without weights
-  std::vector<std::string> unused_tensors;
+  std::vector<std::string> unused_tensors, missing_tensors;
 
   PoolingKind pooling = PoolingKind::kNone;
   bool normalize_embedding = false;
@@ -82,6 +82,7 @@ struct Model {
 
 /// Reads a checkpoint: float ones, and those that Quell or another tool wrote in the compressed-tensors `int-quantized` layout.
 /// Throws Error with file, tensor or key on anything missing, misshapen or not finite.
-Model load_model(const Checkpoint& checkpoint);
+/// `allow_missing`: tensors that are missing are listed in `missing_tensors` and hold zeros, for a look at a damaged checkpoint.
+Model load_model(const Checkpoint& checkpoint, bool allow_missing = false);
 
 }  // namespace quell

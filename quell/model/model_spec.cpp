@@ -66,6 +66,28 @@ std::string_view step_kind_name(StepKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
+namespace {
+
+std::string value_name(Value value) {
+  static constexpr const char* kNames[] = {"none",    "hidden",  "normed", "query",  "key",          "value",      "context",
+                                           "branch",  "branch2", "gate",   "up",     "embedded",     "pooled",     "logits",
+                                           "start_logits", "end_logits", "memory", "position_bias", "relative", "relative_query", "relative_key"};
+  return kNames[static_cast<int>(value)];
+}
+
+}  // namespace
+
+std::string describe_step(const Step& step) {
+  std::string text = value_name(step.out) + " = " + std::string(step_kind_name(step.kind));
+  if (step.kind == StepKind::kActivation) text += " " + std::string(activation_name(step.activation));
+  if (step.cross) text += " cross";
+  if (step.slot != Slot::kNone) text += " " + slot_name(step.slot);
+  std::string operands;
+  for (const Value in : step.in)
+    if (in != Value::kNone) operands += (operands.empty() ? "" : ", ") + value_name(in);
+  return text + "(" + operands + ")";
+}
+
 Step embedding(Slot slot, Value out) { return {.kind = StepKind::kEmbedding, .slot = slot, .out = out}; }
 Step norm(Slot slot, Value in, Value out) { return {.kind = StepKind::kNorm, .slot = slot, .in = {in}, .out = out}; }
 Step linear(Slot slot, Value in, Value out) { return {.kind = StepKind::kLinear, .slot = slot, .in = {in}, .out = out}; }

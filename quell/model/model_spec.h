@@ -123,6 +123,9 @@ struct DisentangledSpec {
   bool content_to_position = false, position_to_content = false;
 };
 
+/// "normed = norm attention_norm(hidden)": for people.
+std::string describe_step(const Step& step);
+
 struct AttentionSpec {
   std::int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
   bool causal = false;

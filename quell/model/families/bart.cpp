@@ -104,6 +104,8 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_bart;
-const Family k_bart = {"bart", "model.", read_spec, tensors};
+const Family k_bart = {"bart", "model.", read_spec, tensors,
+ "BART: encoder-decoder, cross-attention",
+ "BartModel BartForConditionalGeneration BartForSequenceClassification"};
 
 }  // namespace quell

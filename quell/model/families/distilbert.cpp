@@ -54,6 +54,8 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_distilbert;
-const Family k_distilbert = {"distilbert", "distilbert.", read_spec, tensors};
+const Family k_distilbert = {"distilbert", "distilbert.", read_spec, tensors,
+ "DistilBERT",
+ "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification DistilBertForTokenClassification DistilBertForQuestionAnswering"};
 
 }  // namespace quell

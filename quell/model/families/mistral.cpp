@@ -22,6 +22,8 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_mistral;
-const Family k_mistral = {"mistral", "model.", read_spec, tensors};
+const Family k_mistral = {"mistral", "model.", read_spec, tensors,
+ "Mistral: sliding window",
+ "MistralModel MistralForCausalLM MistralForSequenceClassification"};
 
 }  // namespace quell

@@ -9,6 +9,8 @@ ModelSpec read_spec(const Json& config) { return roberta_spec(config, "Roberta")
 }  // namespace
 
 extern const Family k_roberta;
-const Family k_roberta = {"roberta", "roberta.", read_spec, roberta_tensors};
+const Family k_roberta = {"roberta", "roberta.", read_spec, roberta_tensors,
+ "RoBERTa",
+ "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification RobertaForTokenClassification RobertaForQuestionAnswering"};
 
 }  // namespace quell

@@ -69,6 +69,8 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_vit;
-const Family k_vit = {"vit", "vit.", read_spec, tensors};
+const Family k_vit = {"vit", "vit.", read_spec, tensors,
+ "ViT: patches of images",
+ "ViTForImageClassification"};
 
 }  // namespace quell

@@ -107,6 +107,20 @@ struct ComponentEntry {
   std::unique_ptr<Component> (*make)(const Json&);
 };
 template <typename Component, std::size_t N>
+std::vector<std::string> types_of(const ComponentEntry<Component> (&table)[N]) {
+  std::vector<std::string> types;
+  for (const auto& entry : table) types.emplace_back(entry.type);
+  return types;
+}
+/// The component types of every stage, by the stage's key in tokenizer.json.
+std::vector<std::pair<std::string, std::vector<std::string>>> tokenizer_components();
+std::vector<std::string> normalizer_types();
+std::vector<std::string> pre_tokenizer_types();
+std::vector<std::string> token_model_types();
+std::vector<std::string> post_processor_types();
+std::vector<std::string> decoder_types();
+
+template <typename Component, std::size_t N>
 std::unique_ptr<Component> make_from(const ComponentEntry<Component> (&table)[N], const char* stage, const Json& json) {
   const std::string type = type_of(json);
   for (const auto& entry : table)

@@ -261,6 +261,8 @@ constexpr ComponentEntry<Decoder> kTable[] = {{"WordPiece", from_json<WordPieceD
 
 }  // namespace
 
+std::vector<std::string> decoder_types() { return types_of(kTable); }
+
 std::unique_ptr<Decoder> make_decoder(const Json& json) {
   return json.is_null() ? std::make_unique<JoinWithSpaces>() : make_from(kTable, "decoder", json);
 }

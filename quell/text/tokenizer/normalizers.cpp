@@ -237,6 +237,8 @@ constexpr ComponentEntry<Normalizer> kTable[] = {{"BertNormalizer", from_json<Be
 
 }  // namespace
 
+std::vector<std::string> normalizer_types() { return types_of(kTable); }
+
 std::unique_ptr<Normalizer> make_normalizer(const Json& json) {
   return json.is_null() ? nullptr : make_from(kTable, "normalizer", json);
 }

@@ -70,20 +70,39 @@ PostProcessor read_sequence(const Json& json) {
   return all;
 }
 
+
+PostProcessor read_byte_level(const Json& json) {
+  return {{}, {}, json_bool(json, "trim_offsets", true), json_bool(json, "add_prefix_space", true)};
+}
+
+PostProcessor read_templates(const Json& json) {
+  const Json& specials = member(json, "special_tokens");
+  return {read_template(member(json, "single"), specials), read_template(member(json, "pair"), specials)};
+}
+
+struct Entry {
+  const char* type;
+  PostProcessor (*read)(const Json&);
+};
+constexpr Entry kTable[] = {{"BertProcessing", read_bert},
+                            {"RobertaProcessing", read_roberta},
+                            {"TemplateProcessing", read_templates},
+                            {"ByteLevel", read_byte_level},
+                            {"Sequence", read_sequence}};
+
 }  // namespace
+
+std::vector<std::string> post_processor_types() {
+  std::vector<std::string> types;
+  for (const Entry& entry : kTable) types.emplace_back(entry.type);
+  return types;
+}
 
 PostProcessor make_post_processor(const Json& json) {
   if (json.is_null()) return {};
-  const std::string type = type_of(json);
-  if (type == "ByteLevel") return {{}, {}, json_bool(json, "trim_offsets", true), json_bool(json, "add_prefix_space", true)};
-  if (type == "BertProcessing") return read_bert(json);
-  if (type == "RobertaProcessing") return read_roberta(json);
-  if (type == "TemplateProcessing") {
-    const Json& specials = member(json, "special_tokens");
-    return {read_template(member(json, "single"), specials), read_template(member(json, "pair"), specials)};
-  }
-  if (type == "Sequence") return read_sequence(json);
-  refuse_component("post_processor", type);
+  for (const Entry& entry : kTable)
+    if (type_of(json) == entry.type) return entry.read(json);
+  refuse_component("post_processor", type_of(json));
 }
 
 }  // namespace quell

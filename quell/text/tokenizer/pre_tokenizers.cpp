@@ -370,6 +370,8 @@ constexpr ComponentEntry<PreTokenizer> kTable[] = {{"BertPreTokenizer", from_jso
 
 }  // namespace
 
+std::vector<std::string> pre_tokenizer_types() { return types_of(kTable); }
+
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json) {
   return json.is_null() ? nullptr : make_from(kTable, "pre_tokenizer", json);
 }

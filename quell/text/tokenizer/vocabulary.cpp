@@ -55,4 +55,12 @@ void refuse_component(const char* stage, const std::string& type) {
   throw Error(ErrorCode::kUnsupported, str("tokenizer: ", stage, " \"", type, "\" is not supported"));
 }
 
+std::vector<std::pair<std::string, std::vector<std::string>>> tokenizer_components() {
+  return {{"normalizer", normalizer_types()},
+          {"pre_tokenizer", pre_tokenizer_types()},
+          {"model", token_model_types()},
+          {"post_processor", post_processor_types()},
+          {"decoder", decoder_types()}};
+}
+
 }  // namespace quell

@@ -61,15 +61,18 @@ class WordLevel final : public VocabularyModel {
   }
 };
 
+constexpr ComponentEntry<TokenModel> kTable[] = {
+    {"WordPiece", make_word_piece}, {"BPE", make_bpe}, {"Unigram", make_unigram}, {"WordLevel", make_word_level}};
+
 }  // namespace
+
+std::vector<std::string> token_model_types() { return types_of(kTable); }
 
 std::unique_ptr<TokenModel> make_word_piece(const Json& json) { return std::make_unique<WordPiece>(json); }
 std::unique_ptr<TokenModel> make_word_level(const Json& json) { return std::make_unique<WordLevel>(json); }
 
 std::unique_ptr<TokenModel> make_token_model(const Json& json) {
   require(json.is_object(), ErrorCode::kInvalidInput, "tokenizer: no model");
-  static constexpr ComponentEntry<TokenModel> kTable[] = {
-      {"WordPiece", make_word_piece}, {"BPE", make_bpe}, {"Unigram", make_unigram}, {"WordLevel", make_word_level}};
   if (!type_of(json).empty()) return make_from(kTable, "model", json);
   // Older files name no type; the members tell.
   if (json.contains("merges")) return make_bpe(json);
