@@ -65,7 +65,7 @@ TEST(BadInput, Checkpoints) {
     const ScratchDir dir;
     copy_model(dir.path());
     damage(dir.path());
-    expect_one_line("inspect " + quoted(dir.path()), 1, words);
+    expect_one_line("eval " + quoted(dir.path()) + " --task classification --data " + quoted(kReviews / "eval.tsv"), 1, words);
   };
   broken("truncated", [](const fs::path& d) { fs::resize_file(d / "model.safetensors", 5000); });
   broken("not valid JSON", [](const fs::path& d) { std::ofstream(d / "config.json") << "{"; });
@@ -88,6 +88,19 @@ TEST(BadInput, Checkpoints) {
     const unsigned char nan[] = {0, 0, 0xc0, 0x7f};
     file.write(reinterpret_cast<const char*>(nan), 4);
   });
+}
+
+TEST(BadInput, TheModelCardNamesWhatIsMissing) {
+  const ScratchDir dir;
+  copy_model(dir.path());
+  edit_config(dir.path(), "num_hidden_layers", 5);
+  const auto r = run_quell("inspect " + quoted(dir.path()) + " --json -");
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  const Json card = parse_json(r.out, "card");
+  EXPECT_EQ(card["missing_tensors"].size(), 16U) << card["missing_tensors"];
+  EXPECT_EQ(card["missing_tensors"][0], "bert.encoder.layer.4.attention.self.query.weight");
+  edit_config(dir.path(), "num_hidden_layers", 3);
+  EXPECT_EQ(parse_json(run_quell("inspect " + quoted(dir.path()) + " --json -").out, "card")["unused_tensors"].size(), 16U);
 }
 
 TEST(BadInput, CalibrationRecipesAndTokenizers) {

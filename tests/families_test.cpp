@@ -38,10 +38,9 @@ double relative_difference(const Tensor& a, const Tensor& b, const TokenBatch& b
   return difference / (1 + largest);
 }
 
-constexpr const char* kRecipes[] = {
-    "{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}",
-    "{scheme: W8A8, passes: [{os_plus: {shift: never}}]}",
-    "{scheme: W6A6, passes: [{os_plus: {shift: always}}]}"};
+constexpr const char* kRecipes[] = {"{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}",
+                                    "{scheme: W8A8, passes: [{os_plus: {shift: never}}]}",
+                                    "{scheme: W6A6, passes: [{os_plus: {shift: always}}]}"};
 
 class Families : public ::testing::TestWithParam<const char*> {};
 
@@ -67,7 +66,8 @@ TEST_P(Families, MigrationKeepsTheFloatFunctionAndExportsRun) {
   }
 }
 
-/// The migrated float checkpoint is an ordinary one: it loads and computes what the original does. Families that cannot hold it say so.
+/// The migrated float checkpoint is an ordinary one: it loads and computes what the original does. Families that cannot hold it say
+/// so.
 TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
   ExecContext ctx(2);
@@ -78,7 +78,8 @@ TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   const Tensor before = main_output(*make_float_model(model), samples[0], ctx);
   compress(model, samples, parse_recipe("{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}", "test"), ctx);
   const quell::testing::ScratchDir out;
-  if (post_norm.contains(model.spec.model_type) || std::string(GetParam()) == "opt-350m" || std::string(GetParam()) == "opt-nobias") {
+  if (post_norm.contains(model.spec.model_type) || std::string(GetParam()) == "opt-350m" ||
+      std::string(GetParam()) == "opt-nobias") {
     EXPECT_THROW(export_float_checkpoint(model, out / "model", false), Error);
     return;
   }
@@ -95,16 +96,17 @@ TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   EXPECT_NE(norm(migrated), norm(load_model(Checkpoint::open(dir)))) << "nothing was migrated";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, Families,
-    ::testing::Values("albert-cls", "albert-mlm", "bart", "bart-cls", "bert-base", "bert-cls", "bert-mlm", "bert-qa", "bert-tokencls", "bloom",
-                      "deberta-v2-cls", "distilbert-cls", "gemma2", "gpt-neo", "gpt-neox", "gpt-neox-serial", "gpt2", "llama", "llama-bias",
-                      "mistral", "opt", "opt-350m", "opt-nobias", "phi", "qwen2", "qwen3", "roberta-cls", "t5", "vit", "xlm-roberta-mlm"),
-    [](const auto& info) {
-      std::string name = info.param;
-      for (char& c : name) c = c == '-' ? '_' : c;
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(All, Families,
+                         ::testing::Values("albert-cls", "albert-mlm", "bart", "bart-cls", "bert-base", "bert-cls", "bert-mlm",
+                                           "bert-qa", "bert-tokencls", "bloom", "deberta-v2-cls", "distilbert-cls", "gemma2",
+                                           "gpt-neo", "gpt-neox", "gpt-neox-serial", "gpt2", "llama", "llama-bias", "mistral",
+                                           "opt", "opt-350m", "opt-nobias", "phi", "qwen2", "qwen3", "roberta-cls", "t5", "vit",
+                                           "xlm-roberta-mlm"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace quell

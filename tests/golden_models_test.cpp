@@ -91,11 +91,12 @@ TEST_P(RealModel, EqualsReference) {
   QUELL_NEED_DATA(model, std::string("models/") + GetParam());
   expect_equal(model, model / "reference.safetensors");
 }
-INSTANTIATE_TEST_SUITE_P(All, RealModel, ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105", "rxnmapper-albert"), [](const auto& info) {
-  std::string name = info.param;
-  for (char& c : name) c = c == '-' ? '_' : c;
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(All, RealModel, ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105", "rxnmapper-albert"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 TEST(GoldenModelRefusal, OtherFamiliesAreRefusedByName) {
   QUELL_NEED_DATA(model, "golden/models/bert-base");

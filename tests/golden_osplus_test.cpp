@@ -165,8 +165,7 @@ void migrate(Case& c) {
     for (const Site& own : derive_sites(c.model, {})) {
       if (!std::count(own.linears.begin(), own.linears.end(), c.nodes.at(site["linears"][0].get<std::string>()))) continue;
       Plan plan;
-      plan.push_back(own.change(
-                                c.tensor(c.site_key(site, "scale")),
+      plan.push_back(own.change(c.tensor(c.site_key(site, "scale")),
                                 c.expected.has(c.site_key(site, "shift")) ? c.tensor(c.site_key(site, "shift")) : Tensor()));
       quell::apply(plan, c.model);
     }

@@ -127,7 +127,7 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
       EXPECT_LT(error, 0.02 * size) << name << " " << pass;
       EXPECT_GT(error, 0) << name;
     }
-  EXPECT_GE(ran, 10);
+  EXPECT_GE(ran, 6);  // three models at least: those of tests/golden
 }
 
 /// The bound of docs/numerics.md for one linear: 4 K 2^-24 sum |x w| between products of fake-quantized values and exact sums.

@@ -18,9 +18,12 @@ Command add_eval(CLI::App& app) {
                   "float, simulated, simulated-exact or integer; default integer where the model is quantized")
       ->check(CLI::IsMember({"float", "simulated", "simulated-exact", "integer"}));
   sub->add_option("--reference", job->reference_dir, "Float model to compare with: cosine, KL divergence, top-1 agreement");
-  sub->add_option("--kl-base", *kl_base, "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL divergence, token "
-                                         "probabilities, each with its error)");
-  sub->add_option("--max-new-tokens", job->max_new_tokens, "Summarization: tokens at most")->check(CLI::PositiveNumber)->capture_default_str();
+  sub->add_option("--kl-base", *kl_base,
+                  "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL divergence, token "
+                  "probabilities, each with its error)");
+  sub->add_option("--max-new-tokens", job->max_new_tokens, "Summarization: tokens at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   sub->add_option("--max-seq-length", job->options.max_seq_length, "Tokens a row at most")->check(CLI::PositiveNumber);
   add_column_options(*sub, job->data.columns);
   add_eval_options(*sub, job->options);

@@ -11,7 +11,8 @@ Command add_models(CLI::App& app) {
             const Json all = list_models();
             if (write_json(globals, all)) return 0;
             std::string text;
-            for (const Json& f : all["families"]) text += f["model_type"].get<std::string>() + "\t" + f["description"].get<std::string>() + "\n";
+            for (const Json& f : all["families"])
+              text += f["model_type"].get<std::string>() + "\t" + f["description"].get<std::string>() + "\n";
             print(*markdown ? models_markdown() : text);
             return 0;
           }};

@@ -17,13 +17,15 @@ void add_column_options(CLI::App& app, ColumnChoice& columns) {
 }
 
 void add_eval_options(CLI::App& app, EvalOptions& options) {
-  app.add_option("--protocol", options.protocol, "Perplexity: gptq (windows scored inside), windows (targets shifted by one; default), "
-                                                  "llama.cpp (second halves) or lm-eval (documents, per word)")
+  app.add_option("--protocol", options.protocol,
+                 "Perplexity: gptq (windows scored inside), windows (targets shifted by one; default), "
+                 "llama.cpp (second halves) or lm-eval (documents, per word)")
       ->check(CLI::IsMember({"gptq", "windows", "llama.cpp", "lm-eval"}));
   app.add_option("--window", options.window, "Perplexity: tokens a window; default 2048 (llama.cpp: 512), or the model's context")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--limit", options.limit, "Rows or windows at most; 0: all")->check(CLI::NonNegativeNumber);
-  app.add_option("--probe", options.probe, "Classification: a linear probe on the encoder (.safetensors) instead of the model's own head");
+  app.add_option("--probe", options.probe,
+                 "Classification: a linear probe on the encoder (.safetensors) instead of the model's own head");
   app.add_option("--skip", options.skip, "Rows or windows left out at the beginning")->check(CLI::Range(0, 1 << 30));
 }
 

@@ -127,7 +127,8 @@ class Pipeline {
         out.x.push_back(v == 0 ? &executors_[b]->value(value) : &ahead_[b][v - 1]);
         out.batches.push_back(&executors_[b]->batch_of(value));
         if (site.kind == SiteKind::kAttention)
-          if (const ValueId bias = node(site.attention_node).in[3]; bias != kNoValue) out.position_bias.push_back(&executors_[b]->value(bias));
+          if (const ValueId bias = node(site.attention_node).in[3]; bias != kNoValue)
+            out.position_bias.push_back(&executors_[b]->value(bias));
       }
       if (choice == SampleChoice::kFirstBatch) break;
     }
@@ -249,7 +250,9 @@ class Pipeline {
         Executor& executor = *executors_[b];
         executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
           if (const auto it = observers.find(point); it != observers.end())
-            it->second->observe(point == AttentionPoint::kProbs ? probs : token_range(operand, executor.batch_of(node(n).out), model_.node_name(n)));
+            it->second->observe(point == AttentionPoint::kProbs
+                                    ? probs
+                                    : token_range(operand, executor.batch_of(node(n).out), model_.node_name(n)));
         };
         executor.keep_values = true;
         executor.run({n, n + 1});

@@ -14,15 +14,15 @@ namespace quell {
 /// double.
 struct OsPlusProblem {
   SiteKind kind = SiteKind::kMlp;
-  std::vector<Tensor> x;                              ///< a batch each, [B*N, C], already shifted
-  std::vector<const TokenBatch*> batches;             ///< shapes and masks
-  Tensor weight;                                      ///< [O, C]: q, k, v or gate, up stacked in this order
-  Tensor bias;                                        ///< [O] with W * shift inside; undefined: none
-  std::vector<std::int64_t> rows;                     ///< how `weight` splits: {q, k, v}, {gate, up} or {O}
-  AttentionSpec attention;                            ///< kAttention
-  std::vector<std::vector<std::int32_t>> positions;   ///< kAttention with rotary embedding or ALiBi: a batch each
-  std::vector<const Tensor*> position_bias;           ///< kAttention of T5: a batch each, else empty
-  const Param *q_norm = nullptr, *k_norm = nullptr;   ///< kAttention: norms over the heads of q and k, where there are any
+  std::vector<Tensor> x;                             ///< a batch each, [B*N, C], already shifted
+  std::vector<const TokenBatch*> batches;            ///< shapes and masks
+  Tensor weight;                                     ///< [O, C]: q, k, v or gate, up stacked in this order
+  Tensor bias;                                       ///< [O] with W * shift inside; undefined: none
+  std::vector<std::int64_t> rows;                    ///< how `weight` splits: {q, k, v}, {gate, up} or {O}
+  AttentionSpec attention;                           ///< kAttention
+  std::vector<std::vector<std::int32_t>> positions;  ///< kAttention with rotary embedding or ALiBi: a batch each
+  std::vector<const Tensor*> position_bias;          ///< kAttention of T5: a batch each, else empty
+  const Param *q_norm = nullptr, *k_norm = nullptr;  ///< kAttention: norms over the heads of q and k, where there are any
   double norm_eps = 0;
   ActivationKind activation = ActivationKind::kSilu;  ///< kGatedMlp
   QuantSpec weights, activations;

@@ -42,7 +42,9 @@ class Derivation {
   bool is_constant(ValueId v) const { return graph_.constant[static_cast<std::size_t>(v)]; }
   int producer(ValueId v) const { return graph_.producer[static_cast<std::size_t>(v)]; }
   /// All nodes that use the weights of `n`.
-  const std::vector<int>& sharing(int n) const { return users_[static_cast<std::size_t>(model_.node_param[static_cast<std::size_t>(n)])]; }
+  const std::vector<int>& sharing(int n) const {
+    return users_[static_cast<std::size_t>(model_.node_param[static_cast<std::size_t>(n)])];
+  }
 
   /// The values that must change with `first`, through weights that are shared.
   std::set<ValueId> connected(ValueId first, Site& site) const {
@@ -74,8 +76,7 @@ class Derivation {
     const std::set<ValueId> values = connected(first, site);
     for (const ValueId value : values) {
       ChangedValue changed{.value = value};
-      changed.restore =
-          std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == value; });
+      changed.restore = std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == value; });
       for (const int use : uses(value)) {
         if (node(use).kind != StepKind::kLinear) {
           changed.restore = true;
@@ -118,7 +119,8 @@ class Derivation {
     } else if (p.kind == StepKind::kAdd) {
       set(ProducerKind::kExplicit, producer_node);  // the first block of a post-norm decoder reads the embeddings themselves
     }
-    if (changed.producer == ProducerKind::kNone && site.refusal.empty()) site.refusal = "no norm or linear in front can absorb a change";
+    if (changed.producer == ProducerKind::kNone && site.refusal.empty())
+      site.refusal = "no norm or linear in front can absorb a change";
   }
 
   void find_kind(Site& site) const {

@@ -97,7 +97,8 @@ std::vector<MetricResult> class_metrics(const std::vector<int>& predicted, const
   return out;
 }
 
-std::vector<MetricResult> evaluate_probe(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set, ExecContext& ctx) {
+std::vector<MetricResult> evaluate_probe(const ForwardModel& model, const ForwardModel* reference, const EvalSet& set,
+                                         ExecContext& ctx) {
   const std::int64_t classes = set.probe->weight.rows();
   const std::vector<int> predicted = predict(*set.probe, model, set.sequences, ctx);
   std::vector<MetricResult> out = class_metrics(predicted, read_classes(set, classes), classes);
@@ -196,7 +197,8 @@ std::vector<MetricResult> choice_metrics(const EvalSet& set, const std::vector<S
     normalized += best(true) == q.gold ? 1 : 0;
   }
   const auto n = static_cast<double>(set.questions.size());
-  return {{"accuracy", 100 * plain / n, static_cast<std::int64_t>(n)}, {"accuracy_norm", 100 * normalized / n, static_cast<std::int64_t>(n)}};
+  return {{"accuracy", 100 * plain / n, static_cast<std::int64_t>(n)},
+          {"accuracy_norm", 100 * normalized / n, static_cast<std::int64_t>(n)}};
 }
 
 bool is_choice(const std::string& task) {
@@ -214,7 +216,10 @@ const std::vector<GlueTask>& glue_tasks() {
       {"sst2", "classification", {{"sentence"}, "label"}, {{"sentence"}, "label"}},
       {"mrpc", "classification", {{"#1 String", "#2 String"}, "Quality"}, {{"sentence1", "sentence2"}, "label"}},
       {"cola", "classification", {{"4"}, "2"}, {{"sentence"}, "label"}},
-      {"rte", "classification", {{"sentence1", "sentence2"}, "label", {"entailment", "not_entailment"}}, {{"sentence1", "sentence2"}, "label"}},
+      {"rte",
+       "classification",
+       {{"sentence1", "sentence2"}, "label", {"entailment", "not_entailment"}},
+       {{"sentence1", "sentence2"}, "label"}},
       {"stsb", "sts", {{"6", "7"}, "5"}, {{"sentence1", "sentence2"}, "label"}}};
   return tasks;
 }

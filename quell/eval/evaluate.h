@@ -22,11 +22,11 @@ struct MetricResult {
 };
 
 struct EvalOptions {
-  std::string task;           ///< one of task_names()
-  std::string protocol;       ///< perplexity: gptq, windows, llama.cpp, lm-eval
-  std::int64_t window = 0;    ///< perplexity: tokens a window; 0: the protocol's own, at most the model's context
-  std::int64_t limit = 0;     ///< rows, windows or documents at most; 0: all
-  std::int64_t skip = 0;      ///< left out at the beginning
+  std::string task;         ///< one of task_names()
+  std::string protocol;     ///< perplexity: gptq, windows, llama.cpp, lm-eval
+  std::int64_t window = 0;  ///< perplexity: tokens a window; 0: the protocol's own, at most the model's context
+  std::int64_t limit = 0;   ///< rows, windows or documents at most; 0: all
+  std::int64_t skip = 0;    ///< left out at the beginning
   std::int64_t max_seq_length = 0;
   std::filesystem::path probe;  ///< classification: a linear probe on the encoder instead of the model's own head
 };
@@ -38,14 +38,14 @@ struct EvalSet {
   std::string source;
   std::vector<ChoiceQuestion> questions;  ///< multiple choice, LAMBADA
   std::vector<SquadQuestion> squad;
-  std::optional<Tokenizer> tokenizer;     ///< squad
-  std::int64_t max_length = 0;            ///< squad
+  std::optional<Tokenizer> tokenizer;  ///< squad
+  std::int64_t max_length = 0;         ///< squad
   std::optional<LinearProbe> probe;
-  double words = 0, bytes = 0;            ///< perplexity by lm-eval's protocol
+  double words = 0, bytes = 0;  ///< perplexity by lm-eval's protocol
 };
 
-/// sts, classification (and sst2, mrpc, cola, rte: the same with GLUE's columns), stsb, masked-lm, perplexity, piqa, hellaswag, arc_easy,
-/// winogrande, lambada, squad.
+/// sts, classification (and sst2, mrpc, cola, rte: the same with GLUE's columns), stsb, masked-lm, perplexity, piqa, hellaswag,
+/// arc_easy, winogrande, lambada, squad.
 const std::vector<std::string>& task_names();
 bool is_perplexity(const std::string& task);
 

@@ -34,8 +34,8 @@ std::size_t gold_of(const Json& row, std::initializer_list<const char*> keys, st
       const char c = it->get<std::string>()[0];
       value = c >= 'A' && c <= 'Z' ? c - 'A' : c - '0' - base;
     }
-    require(value >= 0 && value < static_cast<std::int64_t>(choices), ErrorCode::kInvalidInput, where, ": \"", key, "\" is not one of the ",
-            choices, " choices");
+    require(value >= 0 && value < static_cast<std::int64_t>(choices), ErrorCode::kInvalidInput, where, ": \"", key,
+            "\" is not one of the ", choices, " choices");
     return static_cast<std::size_t>(value);
   }
   throw Error(ErrorCode::kInvalidInput, where + ": no \"" + *keys.begin() + "\"");
@@ -59,13 +59,15 @@ std::vector<std::string> strings(const Json& row, const char* key, const std::st
 }
 
 Question read_piqa(const Json& row, const std::string& where) {
-  Question q = with_choices("Question: " + field(row, "goal", where) + "\nAnswer:", {field(row, "sol1", where), field(row, "sol2", where)});
+  Question q =
+      with_choices("Question: " + field(row, "goal", where) + "\nAnswer:", {field(row, "sol1", where), field(row, "sol2", where)});
   q.gold = gold_of(row, {"label"}, 0, 2, where);
   return q;
 }
 
 Question read_arc(const Json& row, const std::string& where) {
-  const std::string query = row.contains("query") ? field(row, "query", where) : "Question: " + field(row, "question", where) + "\nAnswer:";
+  const std::string query =
+      row.contains("query") ? field(row, "query", where) : "Question: " + field(row, "question", where) + "\nAnswer:";
   Question q = with_choices(query, strings(row, "choices", where));
   q.gold = gold_of(row, {"gold", "answerKey"}, 0, q.choices.size(), where);
   return q;
@@ -80,10 +82,12 @@ Question read_hellaswag(const Json& row, const std::string& where) {
   }
   std::string second = field(row, "ctx_b", where);
   for (std::size_t i = 0; i < second.size(); ++i)
-    second[i] = static_cast<char>(i == 0 ? std::toupper(static_cast<unsigned char>(second[i])) : std::tolower(static_cast<unsigned char>(second[i])));
+    second[i] = static_cast<char>(i == 0 ? std::toupper(static_cast<unsigned char>(second[i]))
+                                         : std::tolower(static_cast<unsigned char>(second[i])));
   std::vector<std::string> endings = strings(row, "endings", where);
   for (std::string& e : endings) e = clean_hellaswag(e);
-  Question q = with_choices(clean_hellaswag(field(row, "activity_label", where) + ": " + field(row, "ctx_a", where) + " " + second), endings);
+  Question q = with_choices(clean_hellaswag(field(row, "activity_label", where) + ": " + field(row, "ctx_a", where) + " " + second),
+                            endings);
   q.gold = gold_of(row, {"label"}, 0, q.choices.size(), where);
   return q;
 }
@@ -167,8 +171,8 @@ const std::vector<std::string>& choice_task_names() {
   return names;
 }
 
-ChoiceSet load_choice_task(const std::string& task, const std::filesystem::path& file, const Tokenizer& tokenizer, const Model& model,
-                           std::int64_t skip, std::int64_t limit) {
+ChoiceSet load_choice_task(const std::string& task, const std::filesystem::path& file, const Tokenizer& tokenizer,
+                           const Model& model, std::int64_t skip, std::int64_t limit) {
   const auto* entry = std::find_if(std::begin(kReaders), std::end(kReaders), [&](const auto& e) { return e.first == task; });
   const std::vector<Json> rows = read_json_rows(file);
   ChoiceSet set;

@@ -17,8 +17,8 @@ std::vector<ProbePart> parse_features(const std::string& text, const std::string
     const std::string part = text.substr(at, end - at);
     const bool cls = part.starts_with("cls"), mean = part.starts_with("mean");
     const std::string number = part.substr(std::min(part.size(), cls ? std::size_t{3} : std::size_t{4}));
-    require((cls || mean) && number.find_first_not_of("0123456789") == std::string::npos && number.size() < 5, ErrorCode::kInvalidInput, source,
-            ": feature \"", part, "\" is not meanN or clsN");
+    require((cls || mean) && number.find_first_not_of("0123456789") == std::string::npos && number.size() < 5,
+            ErrorCode::kInvalidInput, source, ": feature \"", part, "\" is not meanN or clsN");
     parts.push_back({cls, number.empty() ? -1 : std::stoll(number)});
     at = end + 1;
   }
@@ -61,14 +61,16 @@ LinearProbe read_linear_probe(const std::filesystem::path& path, const Model& mo
   return probe;
 }
 
-std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model, const std::vector<TokenSequence>& sequences, ExecContext& ctx) {
+std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model, const std::vector<TokenSequence>& sequences,
+                         ExecContext& ctx) {
   std::vector<std::vector<double>> features(sequences.size());
   for_each_forward(
       model, sequences, true,
       [&](std::size_t i, const TokenBatch& batch, std::int64_t r, const ForwardOutputs& outputs) {
         const std::vector<Tensor>& states = outputs.hidden_states.front();
         for (const ProbePart& part : probe.parts)
-          append_pooled(part, part.hidden < 0 ? states.back() : states[static_cast<std::size_t>(part.hidden)], batch, r, features[i]);
+          append_pooled(part, part.hidden < 0 ? states.back() : states[static_cast<std::size_t>(part.hidden)], batch, r,
+                        features[i]);
       },
       "evaluate", ctx);
   std::vector<int> classes;

@@ -17,7 +17,8 @@ Ids token_stream(const Dataset& data, const Tokenizer* tokenizer) {
     require(tokenizer, ErrorCode::kInvalidInput, data.source, ": holds text, and the model directory has no tokenizer");
     return tokenizer->encode(data.raw_text).ids;
   }
-  for (const TokenSequence& s : tokenize_examples(data, tokenizer, PairMode::kSeparate, 0)) ids.insert(ids.end(), s.ids.begin(), s.ids.end());
+  for (const TokenSequence& s : tokenize_examples(data, tokenizer, PairMode::kSeparate, 0))
+    ids.insert(ids.end(), s.ids.begin(), s.ids.end());
   return ids;
 }
 
@@ -31,9 +32,10 @@ TokenSequence window_of(const Ids& ids, std::int64_t begin, std::int64_t end, st
   return s;
 }
 
-/// Windows side by side. gptq: the tokens inside a window are targets; windows: also the first of the next; llama.cpp: those of the second
-/// half, and the first input is the begin token.
-void cut_windows(const PerplexityOptions& options, const Ids& ids, const Tokenizer* tokenizer, std::int64_t window, PerplexitySet& set) {
+/// Windows side by side. gptq: the tokens inside a window are targets; windows: also the first of the next; llama.cpp: those of the
+/// second half, and the first input is the begin token.
+void cut_windows(const PerplexityOptions& options, const Ids& ids, const Tokenizer* tokenizer, std::int64_t window,
+                 PerplexitySet& set) {
   const bool llama = options.protocol == "llama.cpp", shifted = options.protocol.empty() || options.protocol == "windows";
   const auto total = static_cast<std::int64_t>(ids.size());
   std::optional<std::int32_t> bos;
@@ -62,16 +64,18 @@ void add_document(const Ids& tokens, std::int32_t prefix, std::int64_t window, P
   }
 }
 
-void cut_documents(const PerplexityOptions& options, const Dataset& data, const Tokenizer* tokenizer, const Model& model, std::int64_t window,
-                   PerplexitySet& set) {
-  require(tokenizer && !data.raw_text.empty(), ErrorCode::kUsage, data.source, ": --protocol lm-eval needs running text (.txt) and a tokenizer");
+void cut_documents(const PerplexityOptions& options, const Dataset& data, const Tokenizer* tokenizer, const Model& model,
+                   std::int64_t window, PerplexitySet& set) {
+  require(tokenizer && !data.raw_text.empty(), ErrorCode::kUsage, data.source,
+          ": --protocol lm-eval needs running text (.txt) and a tokenizer");
   const Ids empty = tokenizer->encode("").ids;
-  const std::int32_t prefix = !empty.empty()                     ? empty.front()
+  const std::int32_t prefix = !empty.empty()                      ? empty.front()
                               : !model.spec.eos_token_ids.empty() ? model.spec.eos_token_ids.front()
                                                                   : model.spec.pad_token_id;
   const std::vector<std::string> documents = split_wikitext(data.raw_text);
   const auto begin = static_cast<std::size_t>(options.skip);
-  for (std::size_t i = begin; i < documents.size() && (options.limit == 0 || i < begin + static_cast<std::size_t>(options.limit)); ++i) {
+  for (std::size_t i = begin; i < documents.size() && (options.limit == 0 || i < begin + static_cast<std::size_t>(options.limit));
+       ++i) {
     const std::string& text = documents[i];
     bool space = false;
     set.words += 1;  // re.split counts the pieces around runs of white space
@@ -111,10 +115,18 @@ std::string detokenize_wikitext(std::string text) {
     return m.substr(0, 1) + trimmed(std::u32string_view(m).substr(1, m.size() - 2)) + m.substr(m.size() - 1);
   };
   replace("s '", "s'");
-  for (const auto& [from, to] : {std::pair(" @-@ ", "-"), {" @,@ ", ","}, {" @.@ ", "."}, {" : ", ": "}, {" ; ", "; "}, {" . ", ". "},
-                                 {" ! ", "! "}, {" ? ", "? "}, {" , ", ", "}})
+  for (const auto& [from, to] : {std::pair(" @-@ ", "-"),
+                                 {" @,@ ", ","},
+                                 {" @.@ ", "."},
+                                 {" : ", ": "},
+                                 {" ; ", "; "},
+                                 {" . ", ". "},
+                                 {" ! ", "! "},
+                                 {" ? ", "? "},
+                                 {" , ", ", "}})
     replace(from, to);
-  for (const char* pattern : {R"(\(\s*([^\)]*?)\s*\))", R"(\[\s*([^\]]*?)\s*\])", R"({\s*([^}]*?)\s*})", R"("\s*([^"]*?)\s*")", R"('\s*([^']*?)\s*')"})
+  for (const char* pattern :
+       {R"(\(\s*([^\)]*?)\s*\))", R"(\[\s*([^\]]*?)\s*\])", R"({\s*([^}]*?)\s*})", R"("\s*([^"]*?)\s*")", R"('\s*([^']*?)\s*')"})
     rewrite(pattern, inside);
   for (const auto& [from, to] : {std::pair("= = = =", "===="), {"= = =", "==="}, {"= =", "=="}}) replace(from, to);
   replace(" \u00b0 ", "\u00b0");
@@ -135,21 +147,24 @@ std::vector<std::string> split_wikitext(const std::string& text) {
   return documents;
 }
 
-PerplexitySet make_perplexity_set(const PerplexityOptions& options, const Dataset& data, const Tokenizer* tokenizer, const Model& model) {
+PerplexitySet make_perplexity_set(const PerplexityOptions& options, const Dataset& data, const Tokenizer* tokenizer,
+                                  const Model& model) {
   static const std::vector<std::string> kProtocols = {"", "gptq", "windows", "llama.cpp", "lm-eval"};
-  require(std::count(kProtocols.begin(), kProtocols.end(), options.protocol) > 0, ErrorCode::kUsage, "--protocol ", options.protocol,
-          " is unknown; use gptq, windows, llama.cpp or lm-eval");
+  require(std::count(kProtocols.begin(), kProtocols.end(), options.protocol) > 0, ErrorCode::kUsage, "--protocol ",
+          options.protocol, " is unknown; use gptq, windows, llama.cpp or lm-eval");
   const std::int64_t context = model.spec.max_position_embeddings;
   const std::int64_t usual = std::min<std::int64_t>(options.protocol == "llama.cpp" ? 512 : 2048, context);
   const std::int64_t window = options.window > 0 ? options.window : usual;
-  require(window >= 2 && window <= context, ErrorCode::kUsage, "--window ", window, ": use 2 to ", context, ", the model's context");
+  require(window >= 2 && window <= context, ErrorCode::kUsage, "--window ", window, ": use 2 to ", context,
+          ", the model's context");
   PerplexitySet set;
   if (options.protocol == "lm-eval") {
     cut_documents(options, data, tokenizer, model, window, set);
   } else {
     const Ids ids = token_stream(data, tokenizer);
     cut_windows(options, ids, tokenizer, window, set);
-    require(!set.sequences.empty(), ErrorCode::kInvalidInput, data.source, ": ", ids.size(), " tokens are fewer than one window of ", window);
+    require(!set.sequences.empty(), ErrorCode::kInvalidInput, data.source, ": ", ids.size(),
+            " tokens are fewer than one window of ", window);
   }
   return set;
 }

@@ -12,8 +12,8 @@ constexpr std::int64_t kBatchTokens = 2048;
 
 std::span<const float> row_of(const Tensor& t, std::int64_t i) { return {t.row(i), static_cast<std::size_t>(t.cols())}; }
 
-void for_each_forward(const ForwardModel& model, const std::vector<TokenSequence>& sequences, bool hidden_states, const ForwardSink& sink,
-                      const std::string& stage, ExecContext& ctx) {
+void for_each_forward(const ForwardModel& model, const std::vector<TokenSequence>& sequences, bool hidden_states,
+                      const ForwardSink& sink, const std::string& stage, ExecContext& ctx) {
   std::int64_t done = 0;
   for (const std::vector<std::size_t>& group : group_by_length(sequences, kBatchTokens)) {
     const TokenBatch batch = make_batch(sequences, group, model.model().spec.pad_token_id);
@@ -47,7 +47,8 @@ std::vector<SequenceScore> score_labels(const ForwardModel& model, const std::ve
         for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
           const std::int32_t label = batch.labels[static_cast<std::size_t>(i)];
           if (label < 0) continue;
-          require(label < logits.cols(), ErrorCode::kInvalidInput, "token id ", label, " is outside the vocabulary of ", logits.cols());
+          require(label < logits.cols(), ErrorCode::kInvalidInput, "token id ", label, " is outside the vocabulary of ",
+                  logits.cols());
           score.log_likelihood -= negative_log_likelihood(row_of(logits, i), label);
           score.greedy = score.greedy && argmax(row_of(logits, i)) == label;
           ++score.count;

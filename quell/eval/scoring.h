@@ -9,16 +9,16 @@
 
 namespace quell {
 
-/// `sink(index of the sequence, batch, row of the batch, output)` for every sequence, in batches of similar length. Throws Error(kUsage) when
-/// the model gives no such output.
+/// `sink(index of the sequence, batch, row of the batch, output)` for every sequence, in batches of similar length. Throws
+/// Error(kUsage) when the model gives no such output.
 using OutputSink = std::function<void(std::size_t, const TokenBatch&, std::int64_t, const Tensor&)>;
 void for_each_output(const ForwardModel& model, const std::vector<TokenSequence>& sequences, const std::string& output,
                      const OutputSink& sink, const std::string& stage, ExecContext& ctx);
 
 /// The same with the whole of what a forward pass leaves.
 using ForwardSink = std::function<void(std::size_t, const TokenBatch&, std::int64_t, const ForwardOutputs&)>;
-void for_each_forward(const ForwardModel& model, const std::vector<TokenSequence>& sequences, bool hidden_states, const ForwardSink& sink,
-                      const std::string& stage, ExecContext& ctx);
+void for_each_forward(const ForwardModel& model, const std::vector<TokenSequence>& sequences, bool hidden_states,
+                      const ForwardSink& sink, const std::string& stage, ExecContext& ctx);
 
 /// Log-likelihood of the labelled tokens of one sequence.
 struct SequenceScore {

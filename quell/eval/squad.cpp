@@ -25,7 +25,8 @@ std::vector<std::size_t> best_of(std::span<const float> scores) {
   std::vector<std::size_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
   const auto n = static_cast<std::ptrdiff_t>(std::min(kBest, order.size()));
-  std::partial_sort(order.begin(), order.begin() + n, order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+  std::partial_sort(order.begin(), order.begin() + n, order.end(),
+                    [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
   order.resize(static_cast<std::size_t>(n));
   return order;
 }
@@ -70,7 +71,8 @@ std::vector<SquadQuestion> read_squad(const std::filesystem::path& file) {
 std::string normalize_answer(const std::string& text) {
   std::string plain;
   for (const char c : text)
-    if (!std::ispunct(static_cast<unsigned char>(c))) plain.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
+    if (!std::ispunct(static_cast<unsigned char>(c)))
+      plain.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
   std::istringstream in(plain);
   std::string out;
   for (std::string word; in >> word;)
@@ -105,7 +107,8 @@ SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer
   std::vector<Window> windows;
   for (std::size_t q = 0; q < questions.size(); ++q) {
     const std::string context = unicode::encode(questions[q].context);
-    for (Encoding& e : tokenizer.encode_pair_windows(questions[q].question, context, {.max_length = max_length, .details = true}, kStride)) {
+    for (Encoding& e :
+         tokenizer.encode_pair_windows(questions[q].question, context, {.max_length = max_length, .details = true}, kStride)) {
       sequences.push_back({std::move(e.ids), std::move(e.type_ids), {}});
       windows.push_back({q, std::move(e.offsets), std::move(e.sequence_ids)});
     }
@@ -117,7 +120,9 @@ SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer
         const auto start = outputs.values.find("start_logits"), end = outputs.values.find("end_logits");
         require(start != outputs.values.end() && end != outputs.values.end(), ErrorCode::kUsage,
                 "this model gives no answer spans; squad needs a question-answering head");
-        const auto row = [&](const Tensor& t) { return t.f32().subspan(static_cast<std::size_t>(r * batch.length), windows[i].offsets.size()); };
+        const auto row = [&](const Tensor& t) {
+          return t.f32().subspan(static_cast<std::size_t>(r * batch.length), windows[i].offsets.size());
+        };
         const Answer answer = best_span(windows[i], row(start->second), row(end->second));
         if (Answer& so_far = best[windows[i].question]; answer.score > so_far.score) so_far = answer;
       },
@@ -125,8 +130,8 @@ SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer
   SquadScores scores;
   for (std::size_t q = 0; q < questions.size(); ++q) {
     const CharSpan span = best[q].span;
-    const std::string text =
-        unicode::encode(questions[q].context.substr(static_cast<std::size_t>(span.begin), static_cast<std::size_t>(span.end - span.begin)));
+    const std::string text = unicode::encode(
+        questions[q].context.substr(static_cast<std::size_t>(span.begin), static_cast<std::size_t>(span.end - span.begin)));
     double exact = 0, f1 = 0;
     for (const std::string& answer : questions[q].answers) {
       exact = std::max(exact, normalize_answer(text) == normalize_answer(answer) ? 1.0 : 0.0);

@@ -15,7 +15,8 @@ struct SquadQuestion {
   std::u32string context;
   std::vector<std::string> answers;
 };
-/// SQuAD's .json: {"data": [{"paragraphs": [{"context", "qas": [{"question", "answers": [{"text"}]}]}]}]}. Throws Error(kInvalidInput).
+/// SQuAD's .json: {"data": [{"paragraphs": [{"context", "qas": [{"question", "answers": [{"text"}]}]}]}]}. Throws
+/// Error(kInvalidInput).
 std::vector<SquadQuestion> read_squad(const std::filesystem::path& file);
 
 struct SquadScores {

@@ -92,7 +92,9 @@ double TokenStatistics::same_top() const { return 100.0 * static_cast<double>(sa
 
 Json TokenStatistics::to_json() const {
   const Summary s = summarize(nll_, nll_base_, kld_, p_diff_, same_top_);
-  const auto pair = [](const Estimate& e, double factor = 1) { return Json{{"value", factor * e.mean}, {"error", factor * e.error}}; };
+  const auto pair = [](const Estimate& e, double factor = 1) {
+    return Json{{"value", factor * e.mean}, {"error", factor * e.error}};
+  };
   return {{"ppl_q", pair(s.ppl)},
           {"ppl_base", pair(s.base)},
           {"correlation_log_ppl", 100 * s.correlation},
@@ -129,16 +131,30 @@ std::string TokenStatistics::to_text() const {
   out += "\n====== KL divergence statistics ======\n";
   estimate_line("Mean    KLD", s.kld);
   print("Maximum KLD: %10.6lf", s.kld_sorted.back());
-  for (const auto& [name, fraction] :
-       {std::pair("99.9%  ", 0.999), {"99.0%  ", 0.99}, {"95.0%  ", 0.95}, {"90.0%  ", 0.9}, {"Median ", 0.5}, {"10.0%  ", 0.1}, {" 5.0%  ", 0.05},
-        {" 1.0%  ", 0.01}, {" 0.1%  ", 0.001}})
+  for (const auto& [name, fraction] : {std::pair("99.9%  ", 0.999),
+                                       {"99.0%  ", 0.99},
+                                       {"95.0%  ", 0.95},
+                                       {"90.0%  ", 0.9},
+                                       {"Median ", 0.5},
+                                       {"10.0%  ", 0.1},
+                                       {" 5.0%  ", 0.05},
+                                       {" 1.0%  ", 0.01},
+                                       {" 0.1%  ", 0.001}})
     print("%s KLD: %10.6lf", name, percentile(s.kld_sorted, fraction));
   print("Minimum KLD: %10.6lf", s.kld_sorted.front());
   out += "\n====== Token probability statistics ======\n";
   print("Mean    Δp: %6.3lf ± %5.3lf %%", 100 * s.p_diff.mean, 100 * s.p_diff.error);
   print("Maximum Δp: %6.3lf%%", 100 * s.p_sorted.back());
-  for (const auto& [name, fraction] : {std::pair("99.9%  ", 0.999), {"99.0%  ", 0.99}, {"95.0%  ", 0.95}, {"90.0%  ", 0.9}, {"75.0%  ", 0.75},
-                                       {"Median ", 0.5}, {"25.0%  ", 0.25}, {"10.0%  ", 0.1}, {" 5.0%  ", 0.05}, {" 1.0%  ", 0.01},
+  for (const auto& [name, fraction] : {std::pair("99.9%  ", 0.999),
+                                       {"99.0%  ", 0.99},
+                                       {"95.0%  ", 0.95},
+                                       {"90.0%  ", 0.9},
+                                       {"75.0%  ", 0.75},
+                                       {"Median ", 0.5},
+                                       {"25.0%  ", 0.25},
+                                       {"10.0%  ", 0.1},
+                                       {" 5.0%  ", 0.05},
+                                       {" 1.0%  ", 0.01},
                                        {" 0.1%  ", 0.001}})
     print("%s Δp: %6.3lf%%", name, 100 * percentile(s.p_sorted, fraction));
   print("Minimum Δp: %6.3lf%%", 100 * s.p_sorted.front());

@@ -72,7 +72,8 @@ class Exporter {
  public:
   explicit Exporter(const Model& model) : model_(model) {
     for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
-      if (model.node_param[n] >= 0 && !reads_constant_input(static_cast<int>(n))) node_of_[model.node_param[n]] = static_cast<int>(n);
+      if (model.node_param[n] >= 0 && !reads_constant_input(static_cast<int>(n)))
+        node_of_[model.node_param[n]] = static_cast<int>(n);
     for (const Param& p : model.params) by_row_ |= p.packing.parts > 1;
     for (std::size_t i = 0; i < model.params.size(); ++i) add_param(static_cast<int>(i));
     for (const auto& [prefix, affines] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})

@@ -17,11 +17,12 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
   const std::string document_key = job.data.columns.text.empty() ? "document" : job.data.columns.text.front();
   const std::string summary_key = job.data.columns.label.empty() ? "summary" : job.data.columns.label;
   const ModelSpec& spec = model.model().spec;
-  const std::int64_t context = std::min<std::int64_t>(job.options.max_seq_length > 0 ? job.options.max_seq_length : 1024,
-                                                      spec.max_position_embeddings);
+  const std::int64_t context =
+      std::min<std::int64_t>(job.options.max_seq_length > 0 ? job.options.max_seq_length : 1024, spec.max_position_embeddings);
   RougeScores sum;
   const auto begin = static_cast<std::size_t>(job.options.skip);
-  const std::size_t end = job.options.limit > 0 ? std::min(rows.size(), begin + static_cast<std::size_t>(job.options.limit)) : rows.size();
+  const std::size_t end =
+      job.options.limit > 0 ? std::min(rows.size(), begin + static_cast<std::size_t>(job.options.limit)) : rows.size();
   require(begin < end, ErrorCode::kInvalidInput, job.data.file.string(), ": no rows left to evaluate");
   for (std::size_t i = begin; i < end; ++i) {
     const std::string document = json_string(rows[i], document_key, ""), summary = json_string(rows[i], summary_key, "");
@@ -29,7 +30,8 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
             document_key, "\" or \"", summary_key, '"');
     const std::vector<TokenSequence> sequence = {{tokenizer.encode(document, {.max_length = context}).ids, {}, {}}};
     const std::size_t first = 0;
-    const auto tokens = generate(model, make_batch(sequence, {&first, 1}, spec.pad_token_id), {.max_new_tokens = job.max_new_tokens}, ctx);
+    const auto tokens =
+        generate(model, make_batch(sequence, {&first, 1}, spec.pad_token_id), {.max_new_tokens = job.max_new_tokens}, ctx);
     const RougeScores r = rouge(summary, tokenizer.decode(tokens.front()));
     sum = {sum.rouge1 + r.rouge1, sum.rouge2 + r.rouge2, sum.rouge_l + r.rouge_l};
     ctx.progress("summarize", static_cast<std::int64_t>(i - begin + 1), static_cast<std::int64_t>(end - begin));

@@ -21,7 +21,10 @@ Json describe_steps(const std::vector<Step>& steps) {
 }
 
 Json describe_attention(const AttentionSpec& a) {
-  Json out = {{"num_attention_heads", a.num_heads}, {"num_key_value_heads", a.num_kv_heads}, {"head_dim", a.head_dim}, {"causal", a.causal}};
+  Json out = {{"num_attention_heads", a.num_heads},
+              {"num_key_value_heads", a.num_kv_heads},
+              {"head_dim", a.head_dim},
+              {"causal", a.causal}};
   if (!a.rotary_inv_freq.empty()) out["rotary_dim"] = 2 * a.rotary_inv_freq.size();
   if (!a.alibi_slopes.empty()) out["alibi"] = true;
   if (a.soft_cap > 0) out["soft_cap"] = a.soft_cap;
@@ -139,8 +142,10 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
 
 std::string inspect_text(const Json& report) {
   std::string out;
-  static const char* const kOrder[] = {"model_type", "architecture", "head",       "parameters", "bytes_per_dtype", "layers",        "hidden_size",
-                                       "intermediate_size", "vocab_size", "norm", "context", "quantized", "tied", "missing_tensors", "unused_tensors", "isa"};
+  static const char* const kOrder[] = {
+      "model_type",  "architecture",      "head",           "parameters", "bytes_per_dtype", "layers",
+      "hidden_size", "intermediate_size", "vocab_size",     "norm",       "context",         "quantized",
+      "tied",        "missing_tensors",   "unused_tensors", "isa"};
   for (const char* key : kOrder) {
     const Json& value = report.at(key);
     if (value.empty() || value == "") continue;

@@ -29,8 +29,9 @@ std::string join(const Json& list) {
 Json list_models() {
   Json families = Json::array();
   for (const Family* family : all_of(static_cast<const Family*>(nullptr)))
-    families.push_back(
-        {{"model_type", family->model_type}, {"description", family->description}, {"architectures", split(family->architectures)}});
+    families.push_back({{"model_type", family->model_type},
+                        {"description", family->description},
+                        {"architectures", split(family->architectures)}});
   Json components = Json::object();
   for (const auto& [stage, types] : tokenizer_components()) components[stage] = types;
   std::vector<std::string> tasks = task_names();
@@ -44,14 +45,18 @@ std::string models_markdown() {
       "# What Quell reads\n\nThis page is what `quell models --markdown` prints; a test compares the two.\n\n## Model families\n\n"
       "| model_type | family | architectures |\n|---|---|---|\n";
   for (const Json& f : all["families"])
-    out += "| `" + f["model_type"].get<std::string>() + "` | " + f["description"].get<std::string>() + " | " + join(f["architectures"]) + " |\n";
+    out += "| `" + f["model_type"].get<std::string>() + "` | " + f["description"].get<std::string>() + " | " +
+           join(f["architectures"]) + " |\n";
   out +=
-      "\nEvery family is compared with transformers on models with random weights (logits, every hidden state, padding, greedy generation), and "
-      "every pass and the\nexport run on it in a test. Weights: `safetensors`, one file or shards, F32, F16 or BF16, old tensor names too.\n\n"
+      "\nEvery family is compared with transformers on models with random weights (logits, every hidden state, padding, greedy "
+      "generation), and "
+      "every pass and the\nexport run on it in a test. Weights: `safetensors`, one file or shards, F32, F16 or BF16, old tensor "
+      "names too.\n\n"
       "## Tokenizer components\n\n| stage of tokenizer.json | types |\n|---|---|\n";
   for (const auto& [stage, types] : tokenizer_components()) out += "| `" + stage + "` | " + join(Json(types)) + " |\n";
   out +=
-      "\nWithout `tokenizer.json`: `vocab.txt`, `vocab.json` with `merges.txt`, or a SentencePiece `.model`. BPE with dropout is refused.\n\n"
+      "\nWithout `tokenizer.json`: `vocab.txt`, `vocab.json` with `merges.txt`, or a SentencePiece `.model`. BPE with dropout is "
+      "refused.\n\n"
       "## Evaluation tasks\n\n" +
       join(all["tasks"]) + "; [evaluation.md](evaluation.md) has the definitions.\n";
   return out;

@@ -27,7 +27,7 @@ struct QuantizeJob {
   CalibrationChoice calibration;
   bool replace_output = false;
   std::string format = "compressed-tensors";  ///< or "float": the migrated model, not quantized
-  std::optional<EvalOptions> eval;  ///< measured as float, simulated and integer model
+  std::optional<EvalOptions> eval;            ///< measured as float, simulated and integer model
   DataChoice eval_data;
 };
 

@@ -20,8 +20,8 @@ ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
   if (!spec.alibi_slopes.empty())
     return [this, s](std::int64_t index, std::span<float> scores) {
       const std::int64_t b = index / s.num_heads, h = index % s.num_heads;
-      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(h)], positions.subspan(static_cast<std::size_t>(b * s.key_length)), s.key_length,
-                scores);
+      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(h)], positions.subspan(static_cast<std::size_t>(b * s.key_length)),
+                s.key_length, scores);
     };
   if (relative_query)
     return [this, s, &q, &k](std::int64_t index, std::span<float> scores) {
@@ -37,7 +37,8 @@ ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
 
 void rotate_operands(const AttentionCall& call, Tensor& q, Tensor& k, ExecContext& ctx) {
   if (call.spec.rotary_inv_freq.empty()) return;
-  for (Tensor* x : {&q, &k}) rotate(x->span(), call.spec.head_dim, call.positions, call.spec.rotary_inv_freq, call.spec.rotary_amplitude, ctx);
+  for (Tensor* x : {&q, &k})
+    rotate(x->span(), call.spec.head_dim, call.positions, call.spec.rotary_inv_freq, call.spec.rotary_amplitude, ctx);
 }
 
 void normalize_heads(NormKind kind, const Tensor& weight, const Tensor& bias, double eps, Tensor& x, ExecContext& ctx) {

@@ -1,5 +1,5 @@
-// One attention of a model on given q, k and v: everything around the bare operation that families differ in. The forward pass and the
-// searches of compression passes share it.
+// One attention of a model on given q, k and v: everything around the bare operation that families differ in. The forward pass and
+// the searches of compression passes share it.
 #pragma once
 
 #include <span>
@@ -14,8 +14,8 @@ struct AttentionCall {
   const AttentionSpec& spec;
   const TokenBatch &queries, &keys;
   bool cross = false;
-  std::span<const std::int32_t> positions = {};                            ///< of the tokens: rotary embedding, ALiBi
-  const Tensor* bias = nullptr;                                            ///< T5: [heads * N, N]
+  std::span<const std::int32_t> positions = {};                     ///< of the tokens: rotary embedding, ALiBi
+  const Tensor* bias = nullptr;                                     ///< T5: [heads * N, N]
   const Tensor *relative_query = nullptr, *relative_key = nullptr;  ///< DeBERTa
 
   AttentionShape shape() const;

@@ -143,7 +143,8 @@ void Executor::run_attention(int node, Tensor& out) {
   const Node& n = node_at(node);
   const AttentionSpec& spec = model_.attention_of(node);
   const TokenBatch& queries = batch_at(node);
-  AttentionCall call{.spec = spec, .queries = queries, .keys = n.cross ? batch_ : queries, .cross = n.cross, .positions = positions_};
+  AttentionCall call{
+      .spec = spec, .queries = queries, .keys = n.cross ? batch_ : queries, .cross = n.cross, .positions = positions_};
   if (spec.disentangled.span > 0) {
     call.relative_query = &value(n.in[3]);
     call.relative_key = &value(n.in[4]);

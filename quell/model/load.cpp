@@ -89,7 +89,8 @@ class Loader {
 
   Tensor read(const std::string& name, const Shape& shape, bool any_rank) {
     if (allow_missing_ && !locate(name)) {
-      if (std::count(model_.missing_tensors.begin(), model_.missing_tensors.end(), name) == 0) model_.missing_tensors.push_back(name);
+      if (std::count(model_.missing_tensors.begin(), model_.missing_tensors.end(), name) == 0)
+        model_.missing_tensors.push_back(name);
       return Tensor::f32(shape);
     }
     const std::string& found = find(name);

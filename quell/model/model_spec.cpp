@@ -69,9 +69,10 @@ std::string_view step_kind_name(StepKind kind) {
 namespace {
 
 std::string value_name(Value value) {
-  static constexpr const char* kNames[] = {"none",    "hidden",  "normed", "query",  "key",          "value",      "context",
-                                           "branch",  "branch2", "gate",   "up",     "embedded",     "pooled",     "logits",
-                                           "start_logits", "end_logits", "memory", "position_bias", "relative", "relative_query", "relative_key"};
+  static constexpr const char* kNames[] = {"none",     "hidden",         "normed",       "query",      "key",    "value",
+                                           "context",  "branch",         "branch2",      "gate",       "up",     "embedded",
+                                           "pooled",   "logits",         "start_logits", "end_logits", "memory", "position_bias",
+                                           "relative", "relative_query", "relative_key"};
   return kNames[static_cast<int>(value)];
 }
 

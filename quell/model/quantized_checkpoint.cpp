@@ -113,7 +113,8 @@ void read_quantized_module(const Checkpoint& checkpoint, const Json& config, con
     for (std::int64_t c = 0; c < cols; ++c) {
       const std::int32_t found = all[static_cast<std::size_t>(packing.transposed ? c * stored_rows + from : from * cols + c)];
       require(found + offset >= q.spec.min_code() && found + offset <= q.spec.max_code(), ErrorCode::kInvalidInput,
-              checkpoint.source_of(weight_name), ": tensor \"", weight_name, "\": code ", found, " does not fit ", q.spec.num_bits, " bits");
+              checkpoint.source_of(weight_name), ": tensor \"", weight_name, "\": code ", found, " does not fit ", q.spec.num_bits,
+              " bits");
       q.codes.as<std::int16_t>()[static_cast<std::size_t>(r * cols + c)] = static_cast<std::int16_t>(found + offset);
     }
   }
@@ -134,8 +135,8 @@ void read_quantized_module(const Checkpoint& checkpoint, const Json& config, con
   q.qparams.zero_point = Tensor(DType::kI32, {groups});
   if (!q.spec.symmetric) {
     std::vector<std::int32_t> zeros = to_i32(need(checkpoint, zero_name, used), zero_name);
-    require(static_cast<std::int64_t>(zeros.size()) == groups * packing.parts, ErrorCode::kInvalidInput, "tensor \"", zero_name, "\": ",
-            zeros.size(), " zero points, expected ", groups * packing.parts);
+    require(static_cast<std::int64_t>(zeros.size()) == groups * packing.parts, ErrorCode::kInvalidInput, "tensor \"", zero_name,
+            "\": ", zeros.size(), " zero points, expected ", groups * packing.parts);
     for (std::int32_t& z : zeros) {
       z += offset;
       require(z >= 0 && z <= q.spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero_name, "\": zero point ", z - offset,

@@ -28,7 +28,8 @@ std::string FloatLinear::describe() const { return "f32 (oneDNN)"; }
 void add_product(const TensorView& w, std::span<const float> x, std::span<float> bias) {
   for (std::int64_t j = 0; j < w.rows(); ++j) {
     double sum = 0;
-    for (std::int64_t k = 0; k < w.cols(); ++k) sum += static_cast<double>(w.row(j)[k]) * static_cast<double>(x[static_cast<std::size_t>(k)]);
+    for (std::int64_t k = 0; k < w.cols(); ++k)
+      sum += static_cast<double>(w.row(j)[k]) * static_cast<double>(x[static_cast<std::size_t>(k)]);
     float& b = bias[static_cast<std::size_t>(j)];
     b = static_cast<float>(static_cast<double>(b) + sum);
   }

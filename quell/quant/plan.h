@@ -10,8 +10,8 @@
 
 namespace quell {
 
-/// What computes a value and can absorb a change of it: a norm; a linear; the rows of a linear in front of a product (scale only); or
-/// nothing, so that the change is written down beside the model (explicit).
+/// What computes a value and can absorb a change of it: a norm; a linear; the rows of a linear in front of a product (scale only);
+/// or nothing, so that the change is written down beside the model (explicit).
 enum class ProducerKind { kNone, kNorm, kLinear, kLinearRows, kExplicit };
 
 /// One value that changes.
@@ -22,8 +22,8 @@ struct ChangedValue {
   bool restore = false;  ///< something other than the linears reads it (a residual branch), and must undo the change
 };
 
-/// x -> (x - shift) / scale at all `values`: the producers absorb it, the linears undo it, other readers restore it. Weights that several
-/// nodes share change once.
+/// x -> (x - shift) / scale at all `values`: the producers absorb it, the linears undo it, other readers restore it. Weights that
+/// several nodes share change once.
 struct ShiftScale {
   std::vector<ChangedValue> values;
   std::vector<int> linears;  ///< nodes, one for each weight

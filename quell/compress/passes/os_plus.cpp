@@ -65,7 +65,8 @@ class OsPlus final : public Pass {
       const bool rows = v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows;
       const Param* p = rows ? &site.model->param_of(v.producer_node) : nullptr;
       if (!p || !p->quantized || p->quantized->spec.granularity != Granularity::kPerTensor) continue;
-      log(LogLevel::kWarning, site.name + ": left as it is, since its producer " + p->module + " has one step for the whole tensor");
+      log(LogLevel::kWarning,
+          site.name + ": left as it is, since its producer " + p->module + " has one step for the whole tensor");
       return false;
     }
     return true;

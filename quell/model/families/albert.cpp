@@ -57,8 +57,12 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_albert;
-const Family k_albert = {"albert", "albert.", read_spec, tensors,
- "ALBERT: layers that share weights, narrow embedding",
- "AlbertModel AlbertForMaskedLM AlbertForPreTraining AlbertForSequenceClassification AlbertForTokenClassification AlbertForQuestionAnswering"};
+const Family k_albert = {"albert",
+                         "albert.",
+                         read_spec,
+                         tensors,
+                         "ALBERT: layers that share weights, narrow embedding",
+                         "AlbertModel AlbertForMaskedLM AlbertForPreTraining AlbertForSequenceClassification "
+                         "AlbertForTokenClassification AlbertForQuestionAnswering"};
 
 }  // namespace quell

@@ -104,8 +104,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_bart;
-const Family k_bart = {"bart", "model.", read_spec, tensors,
- "BART: encoder-decoder, cross-attention",
- "BartModel BartForConditionalGeneration BartForSequenceClassification"};
+const Family k_bart = {"bart",
+                       "model.",
+                       read_spec,
+                       tensors,
+                       "BART: encoder-decoder, cross-attention",
+                       "BartModel BartForConditionalGeneration BartForSequenceClassification"};
 
 }  // namespace quell

@@ -29,8 +29,12 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_bert;
-const Family k_bert = {"bert", "bert.", read_spec, tensors,
- "BERT, sentence-transformers, MiniLM",
- "BertModel BertForMaskedLM BertForPreTraining BertForSequenceClassification BertForTokenClassification BertForQuestionAnswering"};
+const Family k_bert = {"bert",
+                       "bert.",
+                       read_spec,
+                       tensors,
+                       "BERT, sentence-transformers, MiniLM",
+                       "BertModel BertForMaskedLM BertForPreTraining BertForSequenceClassification BertForTokenClassification "
+                       "BertForQuestionAnswering"};
 
 }  // namespace quell

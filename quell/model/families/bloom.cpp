@@ -57,8 +57,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_bloom;
-const Family k_bloom = {"bloom", "transformer.", read_spec, tensors,
- "BLOOM: ALiBi, fused and interleaved q/k/v",
- "BloomModel BloomForCausalLM BloomForSequenceClassification"};
+const Family k_bloom = {"bloom",
+                        "transformer.",
+                        read_spec,
+                        tensors,
+                        "BLOOM: ALiBi, fused and interleaved q/k/v",
+                        "BloomModel BloomForCausalLM BloomForSequenceClassification"};
 
 }  // namespace quell

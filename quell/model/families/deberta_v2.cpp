@@ -95,8 +95,12 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_deberta_v2;
-const Family k_deberta_v2 = {"deberta-v2", "deberta.", read_spec, tensors,
- "DeBERTa-v2 and v3: disentangled attention",
- "DebertaV2Model DebertaV2ForSequenceClassification DebertaV2ForTokenClassification DebertaV2ForQuestionAnswering"};
+const Family k_deberta_v2 = {
+    "deberta-v2",
+    "deberta.",
+    read_spec,
+    tensors,
+    "DeBERTa-v2 and v3: disentangled attention",
+    "DebertaV2Model DebertaV2ForSequenceClassification DebertaV2ForTokenClassification DebertaV2ForQuestionAnswering"};
 
 }  // namespace quell

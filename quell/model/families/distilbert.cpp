@@ -54,8 +54,12 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_distilbert;
-const Family k_distilbert = {"distilbert", "distilbert.", read_spec, tensors,
- "DistilBERT",
- "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification DistilBertForTokenClassification DistilBertForQuestionAnswering"};
+const Family k_distilbert = {"distilbert",
+                             "distilbert.",
+                             read_spec,
+                             tensors,
+                             "DistilBERT",
+                             "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification "
+                             "DistilBertForTokenClassification DistilBertForQuestionAnswering"};
 
 }  // namespace quell

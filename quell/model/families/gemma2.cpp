@@ -53,8 +53,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_gemma2;
-const Family k_gemma2 = {"gemma2", "model.", read_spec, tensors,
- "Gemma 2: norms around both branches, soft caps, windows in every other layer",
- "Gemma2Model Gemma2ForCausalLM Gemma2ForSequenceClassification"};
+const Family k_gemma2 = {"gemma2",
+                         "model.",
+                         read_spec,
+                         tensors,
+                         "Gemma 2: norms around both branches, soft caps, windows in every other layer",
+                         "Gemma2Model Gemma2ForCausalLM Gemma2ForSequenceClassification"};
 
 }  // namespace quell

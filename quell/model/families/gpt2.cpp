@@ -55,8 +55,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_gpt2;
-const Family k_gpt2 = {"gpt2", "transformer.", read_spec, tensors,
- "GPT-2: transposed linears, fused q/k/v",
- "GPT2Model GPT2LMHeadModel GPT2ForSequenceClassification"};
+const Family k_gpt2 = {"gpt2",
+                       "transformer.",
+                       read_spec,
+                       tensors,
+                       "GPT-2: transposed linears, fused q/k/v",
+                       "GPT2Model GPT2LMHeadModel GPT2ForSequenceClassification"};
 
 }  // namespace quell

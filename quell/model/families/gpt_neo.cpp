@@ -70,8 +70,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_gpt_neo;
-const Family k_gpt_neo = {"gpt_neo", "transformer.", read_spec, tensors,
- "GPT-Neo: global and local attention",
- "GPTNeoModel GPTNeoForCausalLM GPTNeoForSequenceClassification"};
+const Family k_gpt_neo = {"gpt_neo",
+                          "transformer.",
+                          read_spec,
+                          tensors,
+                          "GPT-Neo: global and local attention",
+                          "GPTNeoModel GPTNeoForCausalLM GPTNeoForSequenceClassification"};
 
 }  // namespace quell

@@ -67,8 +67,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_gpt_neox;
-const Family k_gpt_neox = {"gpt_neox", "gpt_neox.", read_spec, tensors,
- "GPT-NeoX, Pythia: parallel or serial residual, partial rotary",
- "GPTNeoXModel GPTNeoXForCausalLM GPTNeoXForSequenceClassification"};
+const Family k_gpt_neox = {"gpt_neox",
+                           "gpt_neox.",
+                           read_spec,
+                           tensors,
+                           "GPT-NeoX, Pythia: parallel or serial residual, partial rotary",
+                           "GPTNeoXModel GPTNeoXForCausalLM GPTNeoXForSequenceClassification"};
 
 }  // namespace quell

@@ -20,8 +20,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_llama;
-const Family k_llama = {"llama", "model.", read_spec, tensors,
- "LLaMA 1 to 3, TinyLlama: RMSNorm, rotary, grouped queries, gated MLP",
- "LlamaModel LlamaForCausalLM LlamaForSequenceClassification"};
+const Family k_llama = {"llama",
+                        "model.",
+                        read_spec,
+                        tensors,
+                        "LLaMA 1 to 3, TinyLlama: RMSNorm, rotary, grouped queries, gated MLP",
+                        "LlamaModel LlamaForCausalLM LlamaForSequenceClassification"};
 
 }  // namespace quell

@@ -22,8 +22,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_mistral;
-const Family k_mistral = {"mistral", "model.", read_spec, tensors,
- "Mistral: sliding window",
- "MistralModel MistralForCausalLM MistralForSequenceClassification"};
+const Family k_mistral = {"mistral",
+                          "model.",
+                          read_spec,
+                          tensors,
+                          "Mistral: sliding window",
+                          "MistralModel MistralForCausalLM MistralForSequenceClassification"};
 
 }  // namespace quell

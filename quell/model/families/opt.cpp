@@ -73,8 +73,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_opt;
-const Family k_opt = {"opt", "model.", read_spec, tensors,
- "OPT, Galactica: learned positions; the 350m post-norm variant",
- "OPTModel OPTForCausalLM OPTForSequenceClassification"};
+const Family k_opt = {"opt",
+                      "model.",
+                      read_spec,
+                      tensors,
+                      "OPT, Galactica: learned positions; the 350m post-norm variant",
+                      "OPTModel OPTForCausalLM OPTForSequenceClassification"};
 
 }  // namespace quell

@@ -59,8 +59,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_phi;
-const Family k_phi = {"phi", "model.", read_spec, tensors,
- "Phi 1 to 2: one norm for attention and MLP, partial rotary",
- "PhiModel PhiForCausalLM PhiForSequenceClassification"};
+const Family k_phi = {"phi",
+                      "model.",
+                      read_spec,
+                      tensors,
+                      "Phi 1 to 2: one norm for attention and MLP, partial rotary",
+                      "PhiModel PhiForCausalLM PhiForSequenceClassification"};
 
 }  // namespace quell

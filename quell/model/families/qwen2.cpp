@@ -25,8 +25,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_qwen2;
-const Family k_qwen2 = {"qwen2", "model.", read_spec, tensors,
- "Qwen 2 and 2.5: biases on q, k, v",
- "Qwen2Model Qwen2ForCausalLM Qwen2ForSequenceClassification"};
+const Family k_qwen2 = {"qwen2",
+                        "model.",
+                        read_spec,
+                        tensors,
+                        "Qwen 2 and 2.5: biases on q, k, v",
+                        "Qwen2Model Qwen2ForCausalLM Qwen2ForSequenceClassification"};
 
 }  // namespace quell

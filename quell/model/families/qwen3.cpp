@@ -31,8 +31,11 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_qwen3;
-const Family k_qwen3 = {"qwen3", "model.", read_spec, tensors,
- "Qwen 3: norms over the heads of q and k",
- "Qwen3Model Qwen3ForCausalLM Qwen3ForSequenceClassification"};
+const Family k_qwen3 = {"qwen3",
+                        "model.",
+                        read_spec,
+                        tensors,
+                        "Qwen 3: norms over the heads of q and k",
+                        "Qwen3Model Qwen3ForCausalLM Qwen3ForSequenceClassification"};
 
 }  // namespace quell

@@ -9,8 +9,12 @@ ModelSpec read_spec(const Json& config) { return roberta_spec(config, "Roberta")
 }  // namespace
 
 extern const Family k_roberta;
-const Family k_roberta = {"roberta", "roberta.", read_spec, roberta_tensors,
- "RoBERTa",
- "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification RobertaForTokenClassification RobertaForQuestionAnswering"};
+const Family k_roberta = {
+    "roberta",
+    "roberta.",
+    read_spec,
+    roberta_tensors,
+    "RoBERTa",
+    "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification RobertaForTokenClassification RobertaForQuestionAnswering"};
 
 }  // namespace quell

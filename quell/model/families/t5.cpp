@@ -113,8 +113,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_t5;
-const Family k_t5 = {"t5", "", read_spec, tensors,
- "T5 v1.0 and v1.1: encoder-decoder, relative bias",
- "T5Model T5ForConditionalGeneration"};
+const Family k_t5 = {
+    "t5", "", read_spec, tensors, "T5 v1.0 and v1.1: encoder-decoder, relative bias", "T5Model T5ForConditionalGeneration"};
 
 }  // namespace quell

@@ -69,8 +69,6 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
 }  // namespace
 
 extern const Family k_vit;
-const Family k_vit = {"vit", "vit.", read_spec, tensors,
- "ViT: patches of images",
- "ViTForImageClassification"};
+const Family k_vit = {"vit", "vit.", read_spec, tensors, "ViT: patches of images", "ViTForImageClassification"};
 
 }  // namespace quell

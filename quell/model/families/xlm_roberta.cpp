@@ -10,8 +10,12 @@ ModelSpec read_spec(const Json& config) { return roberta_spec(config, "XLMRobert
 }  // namespace
 
 extern const Family k_xlm_roberta;
-const Family k_xlm_roberta = {"xlm-roberta", "roberta.", read_spec, roberta_tensors,
- "XLM-RoBERTa, multilingual E5 and BGE",
- "XLMRobertaModel XLMRobertaForMaskedLM XLMRobertaForSequenceClassification XLMRobertaForTokenClassification XLMRobertaForQuestionAnswering"};
+const Family k_xlm_roberta = {"xlm-roberta",
+                              "roberta.",
+                              read_spec,
+                              roberta_tensors,
+                              "XLM-RoBERTa, multilingual E5 and BGE",
+                              "XLMRobertaModel XLMRobertaForMaskedLM XLMRobertaForSequenceClassification "
+                              "XLMRobertaForTokenClassification XLMRobertaForQuestionAnswering"};
 
 }  // namespace quell

@@ -37,7 +37,8 @@ std::vector<std::string> split_tabs(const std::string& line) {
 }
 
 double parse_label(const std::string& text, const std::vector<std::string>& names, const std::string& where) {
-  if (const auto it = std::find(names.begin(), names.end(), text); it != names.end()) return static_cast<double>(it - names.begin());
+  if (const auto it = std::find(names.begin(), names.end(), text); it != names.end())
+    return static_cast<double>(it - names.begin());
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   require(ec == std::errc() && end == text.data() + text.size() && std::isfinite(value), ErrorCode::kInvalidInput, where,

@@ -70,7 +70,6 @@ PostProcessor read_sequence(const Json& json) {
   return all;
 }
 
-
 PostProcessor read_byte_level(const Json& json) {
   return {{}, {}, json_bool(json, "trim_offsets", true), json_bool(json, "add_prefix_space", true)};
 }

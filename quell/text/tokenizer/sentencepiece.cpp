@@ -92,7 +92,8 @@ Piece read_piece(std::string_view bytes) {
     if (r.field() == 3) p.type = static_cast<int>(r.value());
   }
   constexpr std::size_t kLongestPiece = 4096;  // every way to cut a piece in two is tried
-  require(p.text.size() <= kLongestPiece, ErrorCode::kInvalidInput, "not a SentencePiece model: a piece of ", p.text.size(), " bytes");
+  require(p.text.size() <= kLongestPiece, ErrorCode::kInvalidInput, "not a SentencePiece model: a piece of ", p.text.size(),
+          " bytes");
   return p;
 }
 
@@ -296,7 +297,9 @@ class Converter {
 
 }  // namespace
 
-Json json_of_sentencepiece(std::string_view bytes, const TokenizerFiles& files) { return Converter(read_model(bytes), files).run(); }
+Json json_of_sentencepiece(std::string_view bytes, const TokenizerFiles& files) {
+  return Converter(read_model(bytes), files).run();
+}
 
 Json json_of_sentencepiece(const fs::path& path, const TokenizerFiles& files) {
   try {

@@ -24,7 +24,8 @@ void Tokenizer::Sequence::keep(std::size_t n, bool from_left) {
 Tokenizer::Sequence Tokenizer::Sequence::slice(std::size_t begin, std::size_t end) const {
   const auto part = [&](const auto& v) {
     using Vector = std::remove_cvref_t<decltype(v)>;
-    return v.empty() ? Vector() : Vector(v.begin() + static_cast<std::ptrdiff_t>(begin), v.begin() + static_cast<std::ptrdiff_t>(end));
+    return v.empty() ? Vector()
+                     : Vector(v.begin() + static_cast<std::ptrdiff_t>(begin), v.begin() + static_cast<std::ptrdiff_t>(end));
   };
   return {part(ids), part(spans), part(texts)};
 }

@@ -60,7 +60,8 @@ class Tokenizer {
 
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
   Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
-  /// A pair whose second sequence does not fit into `options.max_length`: one encoding for each window of it; neighbours share `stride` tokens.
+  /// A pair whose second sequence does not fit into `options.max_length`: one encoding for each window of it; neighbours share
+  /// `stride` tokens.
   std::vector<Encoding> encode_pair_windows(std::string_view first, std::string_view second, const EncodeOptions& options,
                                             std::int64_t stride) const;
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = true) const;

@@ -1,0 +1,138 @@
+// Properties of tokenizers beyond the recorded lines: scanners against their patterns, hostile texts, truncation, padding.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <random>
+
+#include "quell/base/error.h"
+#include "quell/text/tokenizer/regex.h"
+#include "quell/text/tokenizer/tokenizer.h"
+
+namespace quell {
+namespace {
+
+Json byte_level() {
+  Json vocab = Json::object();
+  for (int i = 0; i < 256; ++i) {
+    std::string s;
+    unicode::append_utf8(s, static_cast<char32_t>(i + 0x100));
+    vocab[s] = i;
+  }
+  for (char c = '!'; c <= '~'; ++c) vocab[std::string(1, c)] = 300 + c;
+  vocab["aa"] = 500;
+  vocab["aaaa"] = 501;
+  return {{"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+          {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a a", "aa aa"}}}},
+          {"decoder", {{"type", "ByteLevel"}}}};
+}
+
+Json unigram() {
+  const Json vocab =
+      Json::array({Json::array({"<unk>", 0}), Json::array({"a", -1}), Json::array({"\u2581", -2}), Json::array({"aa", -1.5})});
+  return {{"normalizer", {{"type", "NFKC"}}},
+          {"pre_tokenizer", {{"type", "Metaspace"}}},
+          {"model", {{"type", "Unigram"}, {"vocab", vocab}, {"unk_id", 0}}},
+          {"decoder", {{"type", "Metaspace"}}}};
+}
+
+Json word_piece() {
+  return {{"normalizer", {{"type", "BertNormalizer"}}},
+          {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+          {"model", {{"type", "WordPiece"}, {"vocab", {{"[UNK]", 0}, {"a", 1}, {"##a", 2}, {"b", 3}}}}},
+          {"post_processor", {{"type", "BertProcessing"}, {"cls", {"b", 3}}, {"sep", {"b", 3}}}},
+          {"decoder", {{"type", "WordPiece"}}}};
+}
+
+TEST(Gpt2Scanner, EqualsItsPatternOnRandomText) {
+  // Split by the pattern itself (an equal one that is not recognised) against the scanner.
+  Json by_pattern = byte_level();
+  by_pattern["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"},
+         {"pattern", {{"Regex", R"((?:'s|'t|'re|'ve|'m|'ll|'d)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"}}},
+         {"behavior", "Isolated"}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  const Tokenizer scanner = Tokenizer::from_json(byte_level(), "scanner"), pattern = Tokenizer::from_json(by_pattern, "pattern");
+  const std::u32string alphabet = U"aaZ 12'sretvmld.,!\t\n  \u00e9\u00b2\u0300\u00a0\u3000\u4e00\u200d\U0001F600";
+  std::mt19937 random(1);
+  for (int i = 0; i < 5000; ++i) {
+    std::u32string text;
+    for (std::size_t n = random() % 24; n-- > 0;) text.push_back(alphabet[random() % alphabet.size()]);
+    const std::string utf8 = unicode::encode(text);
+    const Encoding a = scanner.encode(utf8, {.details = true}), b = pattern.encode(utf8, {.details = true});
+    ASSERT_EQ(a.ids, b.ids) << utf8;
+    ASSERT_EQ(a.offsets, b.offsets) << utf8;
+  }
+}
+
+TEST(Tokenizer, HostileLinesComeBackWhole) {
+  const std::size_t n = 1 << 20;
+  std::string accents;
+  for (std::size_t i = 0; i < n / 4; ++i) accents += i % 2 ? "\u0301" : "\u0323";  // marks of two classes, out of order
+  for (const Json& json : {byte_level(), unigram(), word_piece()}) {
+    const Tokenizer t = Tokenizer::from_json(json, "test");
+    for (const std::string& text : {std::string(n, 'a'), std::string(n, ' '), "a" + accents}) {
+      const Encoding e = t.encode(text);
+      EXPECT_LE(e.ids.size(), text.size() + 2);
+      (void)t.decode(e.ids);
+    }
+  }
+  const Tokenizer bytes = Tokenizer::from_json(byte_level(), "test");
+  const std::string letters(n, 'a');
+  EXPECT_EQ(bytes.decode(bytes.encode(letters).ids), letters);
+  EXPECT_EQ(bytes.encode(letters).ids, std::vector<std::int32_t>(n / 4, 501));
+}
+
+TEST(Normalization, OrderOfMarksIsCanonical) {
+  // dot below (220) sorts before acute (230); a with dot below and acute composes as far as Unicode has it
+  const auto text = [](const std::vector<unicode::Change>& changes) {
+    std::u32string s;
+    for (const auto& c : changes) s.push_back(c.c);
+    return s;
+  };
+  EXPECT_EQ(text(unicode::normalize(U"a\u0301\u0323", unicode::Form::kNfd)), U"a\u0323\u0301");
+  EXPECT_EQ(text(unicode::normalize(U"a\u0301\u0323", unicode::Form::kNfc)), U"\u1ea1\u0301");
+  EXPECT_EQ(text(unicode::normalize(U"\u1100\u1161\u11a8", unicode::Form::kNfc)), U"\uac01");
+  EXPECT_EQ(text(unicode::normalize(U"\ufb01", unicode::Form::kNfkc)), U"fi");
+}
+
+TEST(Truncation, LongestFirstFollowsTheReference) {
+  const Tokenizer t = Tokenizer::from_json(word_piece(), "test");
+  const auto kept = [&](const char* a, const char* b, std::int64_t limit) {
+    const Encoding e = t.encode_pair(a, b, {.max_length = limit, .details = true});
+    return std::pair(std::count(e.sequence_ids.begin(), e.sequence_ids.end(), 0),
+                     std::count(e.sequence_ids.begin(), e.sequence_ids.end(), 1));
+  };
+  EXPECT_EQ(kept("a a a a a", "a a a a a", 8), std::pair(std::ptrdiff_t{2}, std::ptrdiff_t{3}));
+  EXPECT_EQ(kept("a a a a a a", "a a a a a", 8), std::pair(std::ptrdiff_t{3}, std::ptrdiff_t{2}));
+  EXPECT_EQ(kept("a", "a a a a a", 7), std::pair(std::ptrdiff_t{1}, std::ptrdiff_t{3}));
+  EXPECT_EQ(t.encode("a b a", {.max_length = 3, .truncate_left = true}).ids, (std::vector<std::int32_t>{3, 1, 3}));
+  EXPECT_THROW(t.encode_pair("a", "a a", {.max_length = 4, .truncation = TruncationStrategy::kOnlyFirst}), Error);
+}
+
+TEST(Windows, CoverTheSecondSequenceWithOverlap) {
+  const Tokenizer t = Tokenizer::from_json(word_piece(), "test");
+  const auto windows = t.encode_pair_windows("b", "a a a a a a a", {.max_length = 8, .details = true}, 2);  // room for 4
+  ASSERT_EQ(windows.size(), 3U);
+  EXPECT_EQ(windows[1].offsets[3].begin, 4);  // starts two tokens before the first window's end
+  EXPECT_EQ(windows[2].offsets[windows[2].offsets.size() - 2].end, 13);
+}
+
+TEST(Padding, FillsEitherSideToAMultiple) {
+  const Tokenizer t = Tokenizer::from_json(word_piece(), "test");
+  std::vector<Encoding> batch = {t.encode("a"), t.encode("a b a")};
+  const auto masks = pad(batch, {.multiple_of = 4, .left = true, .id = 9});
+  EXPECT_EQ(batch[0].ids, (std::vector<std::int32_t>{9, 9, 9, 9, 9, 3, 1, 3}));
+  EXPECT_EQ(masks[0], (std::vector<std::int32_t>{0, 0, 0, 0, 0, 1, 1, 1}));
+  EXPECT_EQ(batch[1].ids.size(), 8U);
+}
+
+TEST(Regex, PatternsThatBacktrackWithoutEndAreGivenUp) {
+  const Regex regex("(a|aa)+$");
+  EXPECT_THROW(regex.for_each_match(std::u32string(60, U'a') + U"!", [](CharRange) {}), Error);
+  EXPECT_THROW(Regex("("), Error);
+}
+
+}  // namespace
+}  // namespace quell

@@ -1,0 +1,36 @@
+// Documents that are generated say what the program says.
+#include <gtest/gtest.h>
+
+#include "quell/io/mapped_file.h"
+#include "quell/job/models_job.h"
+#include "quell/model/family.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+
+TEST(Docs, ModelsPageIsWhatTheRegistryHolds) {
+  EXPECT_EQ(read_text_file(std::string(QUELL_SOURCE_DIR) + "/docs/models.md"), models_markdown())
+      << "run: build/release/bin/quell models --markdown > docs/models.md";
+}
+
+/// A family that lists an architecture must read its config.
+TEST(Docs, ListedArchitecturesAreRead) {
+  for (const char* folder : {"bert-cls", "albert-cls", "roberta-cls", "xlm-roberta-mlm", "distilbert-cls", "deberta-v2-cls",
+                             "opt",      "llama",      "mistral",     "qwen2",           "qwen3",          "gpt2",
+                             "gpt-neo",  "gpt-neox",   "phi",         "gemma2",          "bloom",          "bart",
+                             "t5",       "vit"}) {
+    const auto path = quell::testing::find_data(std::string("golden/models/") + folder);
+    if (path.empty()) continue;
+    Json config = normalize_config(read_json_file(path / "config.json"));
+    const Family& family = find_family(config["model_type"].get<std::string>());
+    std::istringstream names{std::string(family.architectures)};
+    for (std::string name; names >> name;) {
+      config["architectures"] = {name};
+      EXPECT_NO_THROW(family.tensors(family.read_spec(config), config)) << name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace quell
