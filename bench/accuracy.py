@@ -81,7 +81,7 @@ def probes(recipe, scheme, out):
 def masked_lm(recipe, scheme, out):
     model = os.path.join(args.data, "models", "rxnmapper-albert")
     r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", os.path.join(model, "calibration.safetensors"),
-              "--num-samples", "128", "--sampling", "first", "--eval-task", "masked-lm", "--eval-data",
+              "--num-samples", "32", "--sampling", "first", "--eval-task", "masked-lm", "--eval-data",
               os.path.join(model, "eval_masked.safetensors"))
     return (["%.2f / %.4f" % (r[engine, "accuracy"], r[engine, "perplexity"]) for engine in ("float", "simulated", "integer")] +
             ["%.4f" % r["integer", "kl"]], {" ".join(k): v for k, v in r.items()})
