@@ -6,6 +6,7 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
+#include "quell/compress/site.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/safetensors.h"

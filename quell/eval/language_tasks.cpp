@@ -131,8 +131,8 @@ TokenSequence encode_choice(const Choice& choice, const Tokenizer& tokenizer, st
   before.resize(kept);
   const EncodeOptions plain{.add_special_tokens = false};
   const std::vector<std::int32_t> whole = tokenizer.encode(before + after, plain).ids;
+  require(whole.size() >= 2, ErrorCode::kInvalidInput, where, ": context and choice are fewer than two tokens");
   std::size_t border = std::min(tokenizer.encode(before, plain).ids.size(), whole.size() - 1);
-  require(whole.size() >= 2, ErrorCode::kInvalidInput, where, ": a choice of one token without context");
   border = std::max<std::size_t>(border, 1);
   const std::size_t inputs = whole.size() - 1, dropped = inputs - std::min(inputs, static_cast<std::size_t>(context));
   TokenSequence s;
@@ -173,21 +173,26 @@ const std::vector<std::string>& choice_task_names() {
 
 ChoiceSet load_choice_task(const std::string& task, const std::filesystem::path& file, const Tokenizer& tokenizer,
                            const Model& model, std::int64_t skip, std::int64_t limit) {
+  return make_choice_set(task, read_json_rows(file), file.string(), tokenizer, model.spec.max_position_embeddings, skip, limit);
+}
+
+ChoiceSet make_choice_set(const std::string& task, const std::vector<Json>& rows, const std::string& source,
+                          const Tokenizer& tokenizer, std::int64_t context, std::int64_t skip, std::int64_t limit) {
   const auto* entry = std::find_if(std::begin(kReaders), std::end(kReaders), [&](const auto& e) { return e.first == task; });
-  const std::vector<Json> rows = read_json_rows(file);
+  require(entry != std::end(kReaders), ErrorCode::kUsage, "--task ", task, " is unknown");
   ChoiceSet set;
   const std::size_t begin = static_cast<std::size_t>(skip);
   for (std::size_t i = begin; i < rows.size() && (limit == 0 || i < begin + static_cast<std::size_t>(limit)); ++i) {
-    const std::string where = str(file.string(), ": row ", i + 1);
+    const std::string where = str(source, ": row ", i + 1);
     const Question q = entry->second(rows[i], where);
     ChoiceQuestion question{set.sequences.size(), q.choices.size(), {}, q.gold};
     for (const Choice& choice : q.choices) {
-      set.sequences.push_back(encode_choice(choice, tokenizer, model.spec.max_position_embeddings, where));
-      question.lengths.push_back(static_cast<double>(count_characters(choice.text)));
+      set.sequences.push_back(encode_choice(choice, tokenizer, context, where));
+      question.lengths.push_back(std::max(1.0, static_cast<double>(count_characters(choice.text))));
     }
     set.questions.push_back(std::move(question));
   }
-  require(!set.questions.empty(), ErrorCode::kInvalidInput, file.string(), ": no rows left to evaluate");
+  require(!set.questions.empty(), ErrorCode::kInvalidInput, source, ": no rows left to evaluate");
   return set;
 }
 

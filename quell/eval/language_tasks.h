@@ -29,6 +29,10 @@ const std::vector<std::string>& choice_task_names();
 ChoiceSet load_choice_task(const std::string& task, const std::filesystem::path& file, const Tokenizer& tokenizer,
                            const Model& model, std::int64_t skip, std::int64_t limit);
 
+/// The same for rows that are already read.
+ChoiceSet make_choice_set(const std::string& task, const std::vector<Json>& rows, const std::string& source,
+                          const Tokenizer& tokenizer, std::int64_t context, std::int64_t skip, std::int64_t limit);
+
 /// hellaswag's clean-up of texts from WikiHow ("[title]", brackets, double spaces).
 std::string clean_hellaswag(std::string text);
 

@@ -51,7 +51,10 @@ Answer best_span(const Window& w, std::span<const float> start, std::span<const 
 }  // namespace
 
 std::vector<SquadQuestion> read_squad(const std::filesystem::path& file) {
-  const Json json = read_json_file(file);
+  return parse_squad(read_json_file(file), file.string());
+}
+
+std::vector<SquadQuestion> parse_squad(const Json& json, const std::string& source) {
   std::vector<SquadQuestion> out;
   try {
     for (const Json& article : json.at("data"))
@@ -62,9 +65,9 @@ std::vector<SquadQuestion> read_squad(const std::filesystem::path& file) {
           if (!q.answers.empty()) out.push_back(std::move(q));
         }
   } catch (const Json::exception& e) {
-    throw Error(ErrorCode::kInvalidInput, file.string() + ": not in SQuAD's layout: " + e.what());
+    throw Error(ErrorCode::kInvalidInput, source + ": not in SQuAD's layout: " + e.what());
   }
-  require(!out.empty(), ErrorCode::kInvalidInput, file.string(), ": no questions with answers");
+  require(!out.empty(), ErrorCode::kInvalidInput, source, ": no questions with answers");
   return out;
 }
 

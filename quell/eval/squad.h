@@ -18,6 +18,7 @@ struct SquadQuestion {
 /// SQuAD's .json: {"data": [{"paragraphs": [{"context", "qas": [{"question", "answers": [{"text"}]}]}]}]}. Throws
 /// Error(kInvalidInput).
 std::vector<SquadQuestion> read_squad(const std::filesystem::path& file);
+std::vector<SquadQuestion> parse_squad(const Json& json, const std::string& source);
 
 struct SquadScores {
   double exact_match = 0, f1 = 0;  ///< 0..100
