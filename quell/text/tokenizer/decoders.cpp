@@ -19,7 +19,10 @@ void clean_up(std::string& token) {
   static constexpr std::pair<const char*, const char*> kRules[] = {
       {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
       {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
-  if (token.find(' ') == std::string::npos) return;
+  bool possible = false;  // every rule starts with a space and one of these
+  for (std::size_t at = token.find(' '); at != std::string::npos && !possible; at = token.find(' ', at + 1))
+    possible = at + 1 < token.size() && std::string_view(".?!,'nd").find(token[at + 1]) != std::string_view::npos;
+  if (!possible) return;
   for (const auto& [from, to] : kRules) replace_all(token, from, to);
 }
 
