@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "quell/base/error.h"
+#include "quell/eval/glue.h"
 #include "quell/eval/metrics.h"
 #include "quell/eval/scoring.h"
 
@@ -203,31 +204,6 @@ std::vector<MetricResult> choice_metrics(const EvalSet& set, const std::vector<S
 
 bool is_choice(const std::string& task) {
   return std::find(choice_task_names().begin(), choice_task_names().end(), task) != choice_task_names().end();
-}
-
-/// GLUE's files as they are published: columns and the names of the classes.
-struct GlueTask {
-  const char* name;
-  const char* kind;
-  ColumnChoice columns, jsonl_columns;
-};
-const std::vector<GlueTask>& glue_tasks() {
-  static const std::vector<GlueTask> tasks = {
-      {"sst2", "classification", {{"sentence"}, "label"}, {{"sentence"}, "label"}},
-      {"mrpc", "classification", {{"#1 String", "#2 String"}, "Quality"}, {{"sentence1", "sentence2"}, "label"}},
-      {"cola", "classification", {{"4"}, "2"}, {{"sentence"}, "label"}},
-      {"rte",
-       "classification",
-       {{"sentence1", "sentence2"}, "label", {"entailment", "not_entailment"}},
-       {{"sentence1", "sentence2"}, "label"}},
-      {"stsb", "sts", {{"6", "7"}, "5"}, {{"sentence1", "sentence2"}, "label"}}};
-  return tasks;
-}
-
-const GlueTask* find_glue(const std::string& task) {
-  for (const GlueTask& t : glue_tasks())
-    if (task == t.name) return &t;
-  return nullptr;
 }
 
 /// What a task is computed as. A model with one output and no pooling predicts stsb by its head.
