@@ -80,9 +80,8 @@ TEST_P(GoldenTokenizer, EqualsReferenceOnEveryLine) {
   check_lines(Tokenizer::open(scratch.path()), folder);
 }
 
-TEST_P(GoldenTokenizer, VocabularyFilesGiveTheSame) {
-  QUELL_NEED_DATA(folder, std::string("golden/tokenizers/") + GetParam());
-  if (!fs::exists(folder / "tokenizer.json") || !fs::exists(folder / "vocab.txt")) GTEST_SKIP() << "has one form only";
+TEST(GoldenTokenizerFiles, VocabularyFilesGiveTheSame) {
+  QUELL_NEED_DATA(folder, "golden/tokenizers/bert-cased");  // the one that comes in both forms
   const quell::testing::ScratchDir scratch;
   for (const char* name : {"vocab.txt", "tokenizer_config.json"}) fs::create_symlink(fs::absolute(folder / name), scratch / name);
   check_lines(Tokenizer::open(scratch.path()), folder);

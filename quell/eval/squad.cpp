@@ -110,8 +110,8 @@ SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer
   std::vector<Window> windows;
   for (std::size_t q = 0; q < questions.size(); ++q) {
     const std::string context = unicode::encode(questions[q].context);
-    for (Encoding& e :
-         tokenizer.encode_pair_windows(questions[q].question, context, {.max_length = max_length, .details = true}, kStride)) {
+    for (Encoding& e : tokenizer.encode_pair_windows(questions[q].question, context, {.max_length = max_length, .details = true},
+                                                     std::min(kStride, max_length / 3))) {
       sequences.push_back({std::move(e.ids), std::move(e.type_ids), {}});
       windows.push_back({q, std::move(e.offsets), std::move(e.sequence_ids)});
     }
