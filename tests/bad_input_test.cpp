@@ -131,6 +131,44 @@ TEST(BadInput, CalibrationRecipesAndTokenizers) {
   EXPECT_FALSE(fs::exists(dir / "out"));
 }
 
+TEST(BadInput, TasksAndGeneration) {
+  const ScratchDir dir;
+  const std::string model = quoted(kReviews / "model") + " ";
+  std::ofstream(dir / "ids.txt") << "[1, 2]\n[3, x]\n";
+  std::ofstream(dir / "rows.jsonl") << R"({"goal": "a", "sol1": "b", "sol2": "c", "label": 2})"
+                                    << "\n";
+  std::ofstream(dir / "squad.json") << R"({"data": [{}]})";
+  expect_one_line("generate " + model + "--prompt x", 2, "cannot generate text");
+  expect_one_line("eval " + model + "--task piqa --data " + quoted(dir / "rows.jsonl"), 1, "\"label\" is not one of the 2 choices");
+  expect_one_line("eval " + model + "--task squad --data " + quoted(dir / "squad.json"), 1, "SQuAD's layout");
+  expect_one_line("eval " + model + "--task perplexity --protocol lm-eval --data " + quoted(kReviews / "eval.tsv"), 2,
+                  "running text");
+  expect_one_line("eval " + model + "--kl-base " + model + "--task sst2 --data x", 2, "--kl-base");
+  expect_one_line("eval " + model + "--task summarization --data " + quoted(dir / "rows.jsonl"), 1, "\"document\"");
+  expect_one_line("eval " + model + "--task classification --data " + quoted(kReviews / "eval.tsv") + " --probe " +
+                      quoted(kReviews / "model" / "model.safetensors"),
+                  1, "\"weight\"");
+  const auto r = run_quell("detokenize " + model + quoted(dir / "ids.txt"));
+  EXPECT_EQ(r.exit_code, 1);
+  EXPECT_NE(r.err.find("line 2"), std::string::npos) << r.err;
+}
+
+TEST(Commands, DetokenizeUndoesTokenize) {
+  const ScratchDir dir;
+  std::ofstream(dir / "text.txt") << "although the actor remained bright , the case seemed very superb while the battery seemed "
+                                     "messy and the plot seemed neat but the view looked brilliant .\n\nalthough the actor\n";
+  const std::string model = quoted(kReviews / "model") + " ";
+  const auto ids = run_quell("tokenize " + model + quoted(dir / "text.txt"));
+  EXPECT_EQ(ids.exit_code, 0) << ids.err;
+  std::ofstream(dir / "ids.txt") << ids.out;
+  EXPECT_EQ(run_quell("detokenize " + model + quoted(dir / "ids.txt")).out,
+            "although the actor remained bright, the case seemed very superb while the battery seemed messy and the plot seemed "
+            "neat but the view looked brilliant.\n\nalthough the actor\n");
+  const std::string lines = run_quell("tokenize " + model + "--details --no-special-tokens " + quoted(dir / "text.txt")).out;
+  const Json details = parse_json(lines.substr(0, lines.find('\n')), "first line");
+  EXPECT_EQ(details["offsets"][1], Json({9, 12}));
+}
+
 TEST(BadInput, OutputsAreNeverHalfWritten) {
   const ScratchDir dir;
   fs::create_directory(dir / "out");
