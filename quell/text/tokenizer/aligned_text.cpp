@@ -37,10 +37,10 @@ AlignedText AlignedText::slice(CharRange r) const {
   return out;
 }
 
-void AlignedText::transform(const std::vector<unicode::Change>& changes, std::size_t removed) {
+void AlignedText::transform(const std::vector<unicode::Change>& changes) {
   std::u32string text(changes.size(), U'\0');
   std::vector<CharSpan> origins(track_ ? changes.size() : 0);
-  std::size_t at = removed;  // the next character to be replaced
+  std::size_t at = 0;  // the next character to be replaced
   for (std::size_t i = 0; i < changes.size(); ++i) {
     const auto& [c, change] = changes[i];
     text[i] = c;

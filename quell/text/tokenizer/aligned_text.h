@@ -33,15 +33,14 @@ class AlignedText {
   std::u32string_view text(CharRange r) const { return std::u32string_view(text_).substr(r.begin, r.size()); }
   std::size_t size() const { return text_.size(); }
   bool empty() const { return text_.empty(); }
-  bool tracked() const { return track_; }
   /// Where the characters [begin, end) came from; an empty range is empty at its place. {0, 0} when not tracked.
   CharSpan span(CharRange r) const;
   /// First character of the original that belongs to the text at `at`.
   std::size_t original_begin(std::size_t at) const;
   AlignedText slice(CharRange r) const;
 
-  /// Replaces the text by `changes`, of which the first replaces what follows `removed` characters.
-  void transform(const std::vector<unicode::Change>& changes, std::size_t removed = 0);
+  /// Replaces the text by `changes`.
+  void transform(const std::vector<unicode::Change>& changes);
   template <typename Keep>
   void filter(Keep keep) {
     std::size_t n = 0;

@@ -133,6 +133,20 @@ TEST(Padding, FillsEitherSideToAMultiple) {
   EXPECT_EQ(batch[1].ids.size(), 8U);
 }
 
+TEST(Defaults, AreWhatTheFileSays) {
+  EXPECT_FALSE(Tokenizer::from_json(word_piece(), "test").defaults().truncation.has_value());
+  Json json = word_piece();
+  json["truncation"] = {{"max_length", 128}, {"strategy", "OnlySecond"}, {"direction", "Left"}, {"stride", 0}};
+  json["padding"] = {{"strategy", {{"Fixed", 64}}}, {"direction", "Left"}, {"pad_id", 7}, {"pad_type_id", 0}, {"pad_token", "[P]"}};
+  const Tokenizer t = Tokenizer::from_json(json, "test");
+  ASSERT_TRUE(t.defaults().truncation && t.defaults().padding);
+  EXPECT_EQ(t.defaults().truncation->max_length, 128);
+  EXPECT_EQ(t.defaults().truncation->truncation, TruncationStrategy::kOnlySecond);
+  EXPECT_TRUE(t.defaults().truncation->truncate_left && t.defaults().padding->left);
+  EXPECT_EQ(t.defaults().padding->length, 64);
+  EXPECT_EQ(t.defaults().padding->id, 7);
+}
+
 TEST(Regex, PatternsThatBacktrackWithoutEndAreGivenUp) {
   const Regex regex("(a|aa)+$");
   EXPECT_THROW(regex.for_each_match(std::u32string(60, U'a') + U"!", [](CharRange) {}), Error);

@@ -176,8 +176,6 @@ std::string encode(std::u32string_view text) {
   return out;
 }
 
-std::size_t utf8_size(char32_t c) { return c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4; }
-
 std::string repair(std::string_view utf8) { return is_valid_utf8(utf8) ? std::string(utf8) : encode(decode(utf8)); }
 
 std::uint16_t classes(char32_t c) {

@@ -12,8 +12,6 @@ namespace quell::unicode {
 std::u32string decode(std::string_view utf8);
 std::string encode(std::u32string_view text);
 void append_utf8(std::string& out, char32_t c);
-/// Bytes of `c` in UTF-8.
-std::size_t utf8_size(char32_t c);
 bool is_valid_utf8(std::string_view bytes);
 /// Well-formed UTF-8, ill-formed bytes replaced by U+FFFD.
 std::string repair(std::string_view utf8);
