@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
@@ -178,7 +179,7 @@ class Pipeline {
 
   /// Applies an equivalence plan, carries the values in flight over, and checks that the linears still give the same float outputs.
   void apply_equivalence(const Plan& plan, const Site& site) {
-    const std::vector<Tensor> before = float_outputs(site);
+    const std::map<int, Tensor> before = float_outputs(site);
     quell::apply(plan, model_);
     for (const PlanItem& item : plan) {
       const auto* change = std::get_if<ShiftScale>(&item);
@@ -196,24 +197,23 @@ class Pipeline {
         if (v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows) rebuild_ops(v.producer_node);
       for (const int linear : change->linears) rebuild_ops(linear);
     }
-    const std::vector<Tensor> after = float_outputs(site);
-    for (std::size_t i = 0; i < before.size(); ++i) {
-      const double difference = largest_difference(before[i], after[i]), scale = 1 + largest(before[i]);
-      require(difference <= kSiteTolerance * scale, ErrorCode::kVerification, model_.node_name(site.linears[i]),
+    for (const auto& [linear, after] : float_outputs(site)) {
+      const double difference = largest_difference(before.at(linear), after), scale = 1 + largest(before.at(linear));
+      require(difference <= kSiteTolerance * scale, ErrorCode::kVerification, model_.node_name(linear),
               ": migration changed its float output by ", difference, " of ", scale - 1,
               "; exclude it with --ignore, and please report it");
     }
   }
 
-  /// Of the linears that read the site's first value, on the first batch.
-  std::vector<Tensor> float_outputs(const Site& site) const {
-    std::vector<Tensor> out;
+  /// By node, of the linears that read the site's first value, on the first batch.
+  std::map<int, Tensor> float_outputs(const Site& site) const {
+    std::map<int, Tensor> out;
     const Tensor& x = executors_.front()->value(site.value());
     for (const int linear : site.linears) {
       if (node(linear).in[0] != site.value()) continue;
       const Param& p = model_.param_of(linear);
-      out.push_back(Tensor::f32({x.rows(), p.weight.rows()}));
-      matmul_nt(x, p.weight, p.bias, out.back().span(), ctx_);
+      Tensor& y = out[linear] = Tensor::f32({x.rows(), p.weight.rows()});
+      matmul_nt(x, p.weight, p.bias, y.span(), ctx_);
     }
     return out;
   }

@@ -56,6 +56,8 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
 }
 
 Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
+  require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
+          " is unknown; use compressed-tensors or float");
   { const OutputDirectory probe(job.output, job.replace_output); }  // an unwritable output must not cost a calibration
   Model model = load_model(Checkpoint::open(job.model_dir));
   const std::vector<TokenBatch> samples =
@@ -73,11 +75,10 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   measure("float", *make_float_model(model));
   compress(model, samples, job.recipe, ctx);
   measure("simulated", *make_simulated_model(model, false, ctx.isa));
-  require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
-          " is unknown; use compressed-tensors or float");
   const bool as_float = job.format == "float";
   (as_float ? export_float_checkpoint : export_compressed_tensors)(model, job.output, job.replace_output);
-  log(LogLevel::kInfo, "wrote " + job.output.string() + " (" + scheme_of(job.recipe) + ", recipe " + job.recipe.name + ")");
+  const std::string what = as_float ? "migrated float" : scheme_of(job.recipe);
+  log(LogLevel::kInfo, "wrote " + job.output.string() + " (" + what + ", recipe " + job.recipe.name + ")");
   const Model exported = load_model(Checkpoint::open(job.output));  // read back what users will read
   if (as_float) measure("migrated", *make_float_model(exported));
   if (!job.eval || as_float) return report;

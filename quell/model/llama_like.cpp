@@ -4,22 +4,31 @@
 
 namespace quell {
 
-ModelSpec llama_like_spec(const Json& config) {
+ModelSpec rotary_decoder_sizes(const Json& config) {
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
   s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim);
   s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31, 2048);
-  read_special_ids(config, s);
-  s.norm_kind = NormKind::kRmsNorm;
-  s.norm_eps = json_number(config, "rms_norm_eps", 1e-6);
   s.position_rule = PositionRule::kMaskCount;
+  read_special_ids(config, s);
+  return s;
+}
 
-  AttentionSpec attention = read_attention(config, s.hidden_size);
+AttentionSpec read_grouped_attention(const Json& config, std::int64_t hidden_size) {
+  AttentionSpec attention = read_attention(config, hidden_size);
   attention.num_kv_heads = json_int(config, "num_key_value_heads", 1, attention.num_heads, attention.num_heads);
   require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput,
           "key \"num_key_value_heads\": ", attention.num_kv_heads, " does not divide num_attention_heads ", attention.num_heads);
   attention.causal = true;
+  return attention;
+}
+
+ModelSpec llama_like_spec(const Json& config) {
+  ModelSpec s = rotary_decoder_sizes(config);
+  s.norm_kind = NormKind::kRmsNorm;
+  s.norm_eps = json_number(config, "rms_norm_eps", 1e-6);
+  AttentionSpec attention = read_grouped_attention(config, s.hidden_size);
   read_rotary(config, attention);
 
   Stack stack;

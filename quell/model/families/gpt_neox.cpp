@@ -1,6 +1,6 @@
 // GPT-NeoX and Pythia (Black et al. 2022): attention and MLP in parallel behind two norms (or in series), partly rotated heads, q,
 // k and v of each head side by side in one matrix.
-#include "quell/model/family.h"
+#include "quell/model/llama_like.h"
 
 namespace quell {
 namespace {
@@ -17,14 +17,8 @@ std::vector<Step> parallel_block(ActivationKind act) {
 }
 
 ModelSpec read_spec(const Json& config) {
-  ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim);
-  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31, 2048);
+  ModelSpec s = rotary_decoder_sizes(config);
   s.norm_eps = json_number(config, "layer_norm_eps", 1e-5);
-  s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s);
 
   AttentionSpec attention = read_attention(config, s.hidden_size);
   attention.causal = true;

@@ -1,26 +1,16 @@
 // Phi-1, 1.5 and 2 (Li et al. 2023): attention and MLP in parallel behind one norm, partly rotated heads, biases everywhere.
 #include "quell/base/error.h"
-#include "quell/model/family.h"
+#include "quell/model/llama_like.h"
 
 namespace quell {
 namespace {
 
 ModelSpec read_spec(const Json& config) {
-  ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim);
-  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31, 2048);
+  ModelSpec s = rotary_decoder_sizes(config);
   s.norm_eps = json_number(config, "layer_norm_eps", 1e-5);
-  s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s);
   require(!json_bool(config, "qk_layernorm", false), ErrorCode::kUnsupported, "key \"qk_layernorm\": not supported for phi");
 
-  AttentionSpec attention = read_attention(config, s.hidden_size);
-  attention.num_kv_heads = json_int(config, "num_key_value_heads", 1, attention.num_heads, attention.num_heads);
-  require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput,
-          "key \"num_key_value_heads\": does not divide num_attention_heads");
-  attention.causal = true;
+  AttentionSpec attention = read_grouped_attention(config, s.hidden_size);
   Json rotary = config;
   if (!rotary.contains("partial_rotary_factor")) rotary["partial_rotary_factor"] = 0.5;
   read_rotary(rotary, attention);

@@ -5,6 +5,7 @@
 #include <queue>
 
 #include "quell/base/error.h"
+#include "quell/text/tokenizer/byte_alphabet.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/flat_map.h"
 
@@ -63,11 +64,7 @@ class Bpe final : public TokenModel {
       require(unk_.has_value(), ErrorCode::kInvalidInput, "tokenizer: unknown token \"", unk, "\" is not in the vocabulary");
     }
     if (json_bool(json, "byte_fallback", false))
-      for (unsigned b = 0; b < 256; ++b) {
-        char name[8];
-        std::snprintf(name, sizeof name, "<0x%02X>", b);
-        bytes_.push_back(vocab_.find(name).value_or(-1));
-      }
+      for (unsigned b = 0; b < 256; ++b) bytes_.push_back(vocab_.find(byte_token(static_cast<unsigned char>(b))).value_or(-1));
     for (char32_t c = 0; c < kDirect; ++c) {
       std::string utf8;
       unicode::append_utf8(utf8, c);

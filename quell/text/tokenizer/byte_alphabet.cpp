@@ -48,6 +48,11 @@ std::optional<unsigned char> byte_of_character(char32_t c) {
   return static_cast<unsigned char>(kBytes[c]);
 }
 
+std::string byte_token(unsigned char byte) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  return {'<', '0', 'x', kDigits[byte >> 4], kDigits[byte & 15], '>'};
+}
+
 void to_byte_level(AlignedText& text) {
   AlignedText::Builder builder(text);
   for (std::size_t i = 0; i < text.size(); ++i) put_bytes(builder, text.text()[i], i);

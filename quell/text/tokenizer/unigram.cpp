@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "quell/base/error.h"
+#include "quell/text/tokenizer/byte_alphabet.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/trie.h"
 
@@ -69,11 +70,7 @@ class Unigram final : public TokenModel {
   };
 
   void find_bytes() {
-    for (unsigned b = 0; b < 256; ++b) {
-      char name[8];
-      std::snprintf(name, sizeof name, "<0x%02X>", b);
-      bytes_.push_back(id_of(name).value_or(-1));
-    }
+    for (unsigned b = 0; b < 256; ++b) bytes_.push_back(id_of(byte_token(static_cast<unsigned char>(b))).value_or(-1));
   }
 
   /// All pieces that begin at `begin`.
