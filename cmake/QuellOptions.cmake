@@ -12,6 +12,8 @@ add_library(quell_options INTERFACE)
 target_compile_options(quell_options INTERFACE -Wall -Wextra -Wconversion -Werror
   # Results must not depend on which multiply-adds the compiler fuses (docs/numerics.md).
   -ffp-contract=off -fno-math-errno -fno-trapping-math)
+# Vectors wider than the baseline's registers are passed between inlined functions only.
+target_compile_options(quell_options INTERFACE -Wno-psabi)
 # A false alarm of GCC 12 on std::string (GCC bug 105651).
 target_compile_options(quell_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 if(QUELL_SANITIZE)

@@ -147,11 +147,11 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
                                 {}};
           if (!dynamic) input.qparams = calculate_qparams(range_of(x.f32(), "x"), input.spec);
           Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}), xq = Tensor::f32({m, k});
-          make_integer_linear(q, bias, input, Isa::kPortable, true)->forward(x, exact.span(), ctx);
+          IntegerLinear(q, bias, input, {.exact_simulation = true}).forward(x, exact.span(), ctx);
           make_fake_quantized_linear(q, bias, input, Rounding::kReciprocal)->forward(x, plain.span(), ctx);
           for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
             if (!cpu_supports(isa)) continue;
-            make_integer_linear(q, bias, input, isa, false)->forward(x, packed.span(), ctx);
+            IntegerLinear(q, bias, input, {.isa = isa}).forward(x, packed.span(), ctx);
             EXPECT_TRUE(same_bytes(packed, exact)) << bits << " bits on " << isa_name(isa);
           }
           fake_quantize_activations(x, input, Rounding::kReciprocal, xq.span(), ctx);

@@ -10,11 +10,13 @@ namespace quell {
 
 inline constexpr std::size_t kAlignment = 64;
 
-/// Owns `size` bytes aligned to `kAlignment`, zero-filled. Movable, not copyable.
+enum class Fill { kZero, kNone };
+
+/// Owns `size` bytes aligned to `kAlignment`, zero-filled unless told otherwise. Movable, not copyable.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(std::size_t size);
+  explicit AlignedBuffer(std::size_t size, Fill fill = Fill::kZero);
 
   std::byte* data() noexcept { return data_.get(); }
   const std::byte* data() const noexcept { return data_.get(); }

@@ -2,18 +2,46 @@
 
 #include <cstdlib>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "quell/base/error.h"
 
 namespace quell {
 namespace {
-constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni};
+constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmx};
+
+#if defined(__x86_64__)
+/// One bit of leaf 7, which the compiler's own table of features does not name in every version.
+bool leaf7_bit(unsigned subleaf, unsigned reg, unsigned bit) {
+  unsigned r[4] = {};
+  return __get_cpuid_count(7, subleaf, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[reg] >> bit & 1U) != 0;
 }
+
+/// The operating system grants the large tile state once, on request (arch_prctl ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
+bool request_amx() {
+#if defined(__linux__)
+  static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+#endif
+}  // namespace
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
     case Isa::kPortable: return "portable";
     case Isa::kAvx2: return "avx2";
+    case Isa::kAvxVnni: return "avx_vnni";
     case Isa::kAvx512Vnni: return "avx512_vnni";
+    case Isa::kAmx: return "amx";
   }
   return "unknown";
 }
@@ -28,6 +56,8 @@ bool cpu_supports(Isa isa) {
   if (isa == Isa::kPortable) return true;
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == Isa::kAvxVnni) return cpu_supports(Isa::kAvx2) && leaf7_bit(1, 0, 4);
+  if (isa == Isa::kAmx) return cpu_supports(Isa::kAvx512Vnni) && leaf7_bit(0, 3, 24) && leaf7_bit(0, 3, 25) && request_amx();
   if (isa == Isa::kAvx512Vnni)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
@@ -38,7 +68,8 @@ bool cpu_supports(Isa isa) {
 Isa best_isa() {
   if (const char* forced = std::getenv("QUELL_ISA"); forced && *forced) {
     const std::optional<Isa> isa = isa_from_name(forced);
-    require(isa.has_value(), ErrorCode::kUsage, "QUELL_ISA=", forced, ": unknown; use portable, avx2 or avx512_vnni");
+    require(isa.has_value(), ErrorCode::kUsage, "QUELL_ISA=", forced,
+            ": unknown; use portable, avx2, avx_vnni, avx512_vnni or amx");
     require(cpu_supports(*isa), ErrorCode::kUsage, "QUELL_ISA=", forced, ": this processor does not support it");
     return *isa;
   }

@@ -7,9 +7,9 @@
 namespace quell {
 
 /// Instruction sets that kernels exist for, weakest first.
-enum class Isa { kPortable, kAvx2, kAvx512Vnni };
+enum class Isa { kPortable, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
 
-std::string_view isa_name(Isa isa);  // "portable", "avx2", "avx512_vnni"
+std::string_view isa_name(Isa isa);  // "portable", "avx2", "avx_vnni", "avx512_vnni", "amx"
 std::optional<Isa> isa_from_name(std::string_view name);
 
 /// Whether the processor and the operating system support `isa`.

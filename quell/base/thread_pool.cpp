@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -15,6 +16,10 @@ namespace {
 
 thread_local bool inside_loop = false;
 
+/// How long a thread looks for work, or for the end of it, before it sleeps. Longer than the pauses between the operators of a
+/// forward pass, short enough to leave the core to others.
+constexpr auto kSpin = std::chrono::microseconds(100);
+
 int available_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -22,16 +27,38 @@ int available_cores() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/// Whether `ready` came true within the time to spin.
+template <typename Ready>
+bool spin_until(Ready ready) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (ready()) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
+
 }  // namespace
 
 struct ThreadPool::State {
   std::vector<std::thread> workers;
+  bool spin = true;  ///< not where there are more threads than cores: spinning would take the core from the one that works
   std::mutex mutex;
   std::mutex loop_mutex;  // one loop at a time
   std::condition_variable wake, done;
-  std::uint64_t generation = 0;
-  int active = 0;
-  bool stop = false;
+  std::atomic<std::uint64_t> generation{0};
+  std::atomic<int> active{0};
+  std::atomic<bool> stop{false};
 
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
   std::int64_t count = 0, chunk = 1;
@@ -55,22 +82,26 @@ struct ThreadPool::State {
 
   void work() {
     std::uint64_t seen = 0;
+    const auto ready = [&] { return stop.load() || generation.load() != seen; };
     for (;;) {
-      {
+      if (!(spin && spin_until(ready))) {
         std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return stop || generation != seen; });
-        if (stop) return;
-        seen = generation;
+        wake.wait(lock, ready);
       }
+      if (stop) return;
+      seen = generation;
       run_chunks();
-      const std::lock_guard lock(mutex);
-      if (--active == 0) done.notify_one();
+      if (active.fetch_sub(1) == 1) {
+        const std::lock_guard lock(mutex);  // so that the waiter cannot fall asleep between its check and this
+        done.notify_one();
+      }
     }
   }
 };
 
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  const int total = num_threads > 0 ? num_threads : available_cores();
+  const int cores = available_cores(), total = num_threads > 0 ? num_threads : cores;
+  state_->spin = total <= cores;
   for (int i = 1; i < total; ++i) state_->workers.emplace_back([this] { state_->work(); });
 }
 
@@ -105,8 +136,11 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t chunk, const std:
   }
   state_->wake.notify_all();
   state_->run_chunks();
-  std::unique_lock lock(state_->mutex);
-  state_->done.wait(lock, [&] { return state_->active == 0; });
+  const auto finished = [&] { return state_->active.load() == 0; };
+  if (!(state_->spin && spin_until(finished))) {
+    std::unique_lock lock(state_->mutex);
+    state_->done.wait(lock, finished);
+  }
   if (state_->error) std::rethrow_exception(state_->error);
 }
 

@@ -44,6 +44,8 @@ void absorb_in_norm(Param& norm, const ShiftScale& item) {
   }
   for (std::size_t j = 0; j < s.size(); ++j) {
     norm.weight.f32()[j] /= s[j];
+    // Gemma's checkpoints hold the weight less 1: what is used must be what can be read back.
+    if (norm.packing.plus_one) norm.weight.f32()[j] = (norm.weight.f32()[j] - 1.0F) + 1.0F;
     if (norm.bias.defined()) norm.bias.f32()[j] = (norm.bias.f32()[j] - (item.shift.defined() ? item.shift.f32()[j] : 0.0F)) / s[j];
   }
 }

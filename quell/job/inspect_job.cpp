@@ -131,9 +131,17 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
   const Model model = load_model(checkpoint, true);
   Json report = describe_model(model, checkpoint);
   report["isa"] = isa_name(ctx.isa);
-  for (const LoweredLinear& linear : describe_lowering(model, ctx))
-    report["linears"].push_back(
-        {{"name", linear.name}, {"rows", linear.rows}, {"columns", linear.columns}, {"kernel", linear.kernel}});
+  for (const LoweredNode& node : describe_lowering(model, ctx)) {
+    if (node.rows > 0)
+      report["linears"].push_back({{"name", node.name},
+                                   {"rows", node.rows},
+                                   {"columns", node.columns},
+                                   {"kernel", node.kernel},
+                                   {"bytes", node.bytes},
+                                   {"fused", node.fused}});
+    else if (job.kernels)
+      report["other_operators"].push_back({{"name", node.name}, {"fused", node.fused}});
+  }
   require(!job.calibration || model.missing_tensors.empty(), ErrorCode::kInvalidInput, job.model_dir.string(), ": tensor \"",
           model.missing_tensors.empty() ? "" : model.missing_tensors.front(), "\" is missing, so there are no ranges to measure");
   if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
@@ -163,15 +171,21 @@ std::string inspect_text(const Json& report) {
     for (const char* part : {"prologue", "block", "epilogue"}) print_steps(part, stack[part]);
   }
   print_steps("head", report["head_steps"]);
-  char line[256];
+  char line[512];
   if (report.contains("linears")) {
     out += "\nlinear                         rows  columns  kernel\n";
     for (const Json& l : report["linears"]) {
-      std::snprintf(line, sizeof(line), "%-26s %8lld %8lld  %s\n", l["name"].get<std::string>().c_str(),
+      const std::string fused = l["fused"].get<std::string>();
+      std::snprintf(line, sizeof(line), "%-26s %8lld %8lld  %s%s%s\n", l["name"].get<std::string>().c_str(),
                     static_cast<long long>(l["rows"].get<std::int64_t>()), static_cast<long long>(l["columns"].get<std::int64_t>()),
-                    l["kernel"].get<std::string>().c_str());
+                    l["kernel"].get<std::string>().c_str(), fused.empty() ? "" : "; ", fused.c_str());
       out += line;
     }
+  }
+  if (report.contains("other_operators")) {
+    out += "\nother operators that differ from plain f32 steps\n";
+    for (const Json& o : report["other_operators"])
+      out += "  " + o["name"].get<std::string>() + ": " + o["fused"].get<std::string>() + "\n";
   }
   if (report.contains("sites")) {
     out += "\nsite                                 min        max  beyond 6 sigma  largest  migration\n";

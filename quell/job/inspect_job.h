@@ -12,6 +12,7 @@ namespace quell {
 struct InspectJob {
   std::filesystem::path model_dir;
   std::optional<CalibrationChoice> calibration;  ///< adds activation ranges per site
+  bool kernels = false;                          ///< adds fused operators other than linears
 };
 
 /// The report as JSON; `inspect_text` lays it out for people.

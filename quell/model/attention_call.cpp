@@ -3,9 +3,10 @@
 namespace quell {
 
 AttentionShape AttentionCall::shape() const {
-  return {.batch = queries.batch,
-          .length = queries.length,
-          .key_length = keys.length,
+  std::vector<SequenceSpan> sequences;
+  for (std::int64_t b = 0; b < queries.batch; ++b)
+    sequences.push_back({queries.row_begin(b), queries.row_count(b), keys.row_begin(b), keys.row_count(b)});
+  return {.sequences = std::move(sequences),
           .num_heads = spec.num_heads,
           .num_kv_heads = spec.num_kv_heads,
           .head_dim = spec.head_dim,
@@ -19,9 +20,9 @@ ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
   const AttentionShape s = shape();
   if (!spec.alibi_slopes.empty())
     return [this, s](std::int64_t index, std::span<float> scores) {
-      const std::int64_t b = index / s.num_heads, h = index % s.num_heads;
-      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(h)], positions.subspan(static_cast<std::size_t>(b * s.key_length)),
-                s.key_length, scores);
+      const SequenceSpan& sequence = s.sequences[static_cast<std::size_t>(index / s.num_heads)];
+      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(index % s.num_heads)],
+                positions.subspan(static_cast<std::size_t>(sequence.k_begin)), sequence.k_count, scores);
     };
   if (relative_query)
     return [this, s, &q, &k](std::int64_t index, std::span<float> scores) {
@@ -29,7 +30,7 @@ ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
     };
   if (bias)
     return [this, s](std::int64_t index, std::span<float> scores) {
-      const float* row = bias->row(index % s.num_heads * s.length);
+      const float* row = bias->row(index % s.num_heads * s.sequences.front().q_count);
       for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += row[i];
     };
   return nullptr;

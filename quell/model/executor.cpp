@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "quell/base/error.h"
 #include "quell/model/attention_call.h"
 #include "quell/model/forward.h"
+#include "quell/quant/integer_attention.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -19,14 +21,14 @@ Range min_max(std::span<const float> v) {
 std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& batch) {
   std::vector<std::int32_t> out(batch.mask.size());
   for (std::int64_t b = 0; b < batch.batch; ++b) {
-    std::int32_t seen = 0;
-    for (std::int64_t i = 0; i < batch.length; ++i) {
-      const auto at = static_cast<std::size_t>(b * batch.length + i);
+    std::int32_t seen = batch.past_of(b);
+    for (std::int64_t i = 0; i < batch.row_count(b); ++i) {
+      const auto at = static_cast<std::size_t>(batch.row_begin(b) + i);
       const bool counts =
           spec.position_rule == PositionRule::kNonPadCount ? batch.ids[at] != spec.pad_token_id : batch.mask[at] != 0;
       seen += counts ? 1 : 0;
       if (spec.position_rule == PositionRule::kIndex)
-        out[at] = static_cast<std::int32_t>(i) + spec.position_offset;
+        out[at] = static_cast<std::int32_t>(i) + batch.past_of(b) + spec.position_offset;
       else  // padding gets -1 + offset where the family has an offset (a row of its own), else 0
         out[at] = counts ? seen - 1 + spec.position_offset : std::max(spec.position_offset - 1, 0);
     }
@@ -51,13 +53,16 @@ TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
   return out;
 }
 
-Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx)
+Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx,
+                   const FusionTable* fused)
     : model_(model),
       ops_(ops),
       quantized_(quantized),
       batch_(batch),
       ctx_(ctx),
+      fused_(fused && !fused->empty() ? fused : nullptr),
       values_(model.graph.producer.size()),
+      codes_(model.graph.producer.size()),
       positions_(position_ids(model.spec, batch)) {
   require(batch.length > 0 && batch.batch > 0, ErrorCode::kInvalidInput, "empty batch");
   require((model.spec.patch_size > 0) == !batch.pixels.empty(), ErrorCode::kInvalidInput, model.spec.model_type,
@@ -75,10 +80,17 @@ const TokenBatch& Executor::batch_of(ValueId v) const { return batch_at(model_.g
 
 void Executor::run(NodeRange range) {
   for (int n = range.begin; n < range.end; ++n) {
-    run_node(n);
+    const auto at = static_cast<std::size_t>(n);
+    if (!fused_ || (!fused_->covered[at] && !fused_->ops[at]))
+      run_node(n);
+    else if (!fused_->covered[at])
+      fused_->ops[at]->run(*this, ctx_);
     if (keep_values) continue;
-    for (const ValueId v : model_.graph.nodes[static_cast<std::size_t>(n)].in)
-      if (v != kNoValue && model_.graph.last_use[static_cast<std::size_t>(v)] == n) values_[static_cast<std::size_t>(v)] = Tensor();
+    for (const ValueId v : model_.graph.nodes[at].in)
+      if (v != kNoValue && model_.graph.last_use[static_cast<std::size_t>(v)] == n) {
+        values_[static_cast<std::size_t>(v)] = Tensor();
+        codes_[static_cast<std::size_t>(v)] = QuantizedRows();
+      }
   }
 }
 
@@ -90,12 +102,59 @@ TensorView Executor::operand(ValueId v, Tensor& storage) const {
 }
 
 Tensor Executor::restored(ValueId v) const {
-  Tensor out = value(v).clone();
-  if (quantized_ && model_.residual_after_quant)
-    if (const auto quant = model_.input_quant.find(v); quant != model_.input_quant.end())
-      fake_quantize_activations(out, quant->second, model_.rounding, out.span(), ctx_);
+  Tensor out;
+  if (value(v).defined()) {
+    out = value(v).clone();
+    if (quantized_ && model_.residual_after_quant)
+      if (const auto quant = model_.input_quant.find(v); quant != model_.input_quant.end())
+        fake_quantize_activations(out, quant->second, model_.rounding, out.span(), ctx_);
+  } else {
+    out = dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
+  }
   if (const auto affine = model_.restore.find(v); affine != model_.restore.end())
     affine_columns(out, affine->second.scale, affine->second.shift, out.span(), ctx_);
+  return out;
+}
+
+void Executor::set_output(ValueId v, Tensor tensor) {
+  if (const auto affine = model_.explicit_affine.find(v); affine != model_.explicit_affine.end())
+    inverse_affine_columns(tensor, affine->second.scale, affine->second.shift, tensor.span(), ctx_);
+  set(v, std::move(tensor));
+}
+
+const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bool with_sums) {
+  QuantizedRows& rows = codes_[static_cast<std::size_t>(v)];
+  if (!rows.defined() || (with_sums && rows.sum.empty() && value(v).defined()))
+    rows = quantize_rows(value(v), quant, with_sums, ctx_);
+  if (with_sums && rows.sum.empty())
+    for (std::int64_t i = 0; i < rows.rows; ++i)
+      rows.sum.push_back(std::accumulate(rows.row(i), rows.row(i) + rows.columns, std::int32_t{0}));
+  return rows;
+}
+
+kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
+  kernels::ResidualArgs out;
+  const auto quant = model_.input_quant.find(v);
+  const bool requantize = quantized_ && model_.residual_after_quant && quant != model_.input_quant.end();
+  if (requantize && is_static_per_tensor(quant->second)) {
+    const QuantizedRows& rows = codes(v, quant->second, false);
+    out.codes = rows.row(0);
+    out.ld = rows.stride;
+    out.zero = static_cast<float>(quant->second.qparams.zero_point + code_shift(quant->second.spec));
+    out.scale = quant->second.qparams.scale;
+  } else if (requantize) {
+    storage = restored(v);
+    out.f32 = storage.f32().data();
+    out.ld = storage.cols();
+    return out;
+  } else {
+    out.f32 = value(v).f32().data();
+    out.ld = value(v).cols();
+  }
+  if (const auto affine = model_.restore.find(v); affine != model_.restore.end()) {
+    out.column_scale = affine->second.scale.f32().data();
+    if (affine->second.shift.defined()) out.column_shift = affine->second.shift.f32().data();
+  }
   return out;
 }
 
@@ -125,8 +184,8 @@ void Executor::run_selection(int node, Tensor& out) const {
   out = Tensor::f32({batch.batch, x.cols()});
   for (std::int64_t b = 0; b < batch.batch; ++b) {
     std::int64_t chosen = n.kind == StepKind::kSelectEos ? -1 : 0;
-    for (std::int64_t i = 0; i < batch.length && n.kind != StepKind::kSelectFirst; ++i) {
-      const auto at = static_cast<std::size_t>(b * batch.length + i);
+    for (std::int64_t i = 0; i < batch.row_count(b) && n.kind != StepKind::kSelectFirst; ++i) {
+      const auto at = static_cast<std::size_t>(batch.row_begin(b) + i);
       const auto& eos = model_.spec.eos_token_ids;
       // The end of the input, of which the decoder's tokens are a copy shifted right.
       const bool counts =
@@ -135,11 +194,11 @@ void Executor::run_selection(int node, Tensor& out) const {
     }
     require(chosen >= 0, ErrorCode::kInvalidInput, "sequence ", b,
             " of the batch holds no end-of-sequence token, which this head reads");
-    std::copy_n(x.row(b * batch.length + chosen), x.cols(), out.row(b));
+    std::copy_n(x.row(batch.row_begin(b) + chosen), x.cols(), out.row(b));
   }
 }
 
-void Executor::run_attention(int node, Tensor& out) {
+AttentionCall Executor::attention_call(int node) const {
   const Node& n = node_at(node);
   const AttentionSpec& spec = model_.attention_of(node);
   const TokenBatch& queries = batch_at(node);
@@ -151,6 +210,15 @@ void Executor::run_attention(int node, Tensor& out) {
   } else if (n.in[3] != kNoValue) {
     call.bias = &value(n.in[3]);
   }
+  require(queries.starts.empty() || (!call.relative_query && !call.bias && !n.cross), ErrorCode::kUnsupported,
+          model_.spec.model_type, " reads padded batches only: its attention depends on the distance of rows");
+  return call;
+}
+
+void Executor::run_attention(int node, Tensor& out) {
+  const Node& n = node_at(node);
+  const AttentionCall call = attention_call(node);
+  const AttentionSpec& spec = call.spec;
   Tensor q = value(n.in[0]).clone(), k = value(n.in[1]).clone(), v = value(n.in[2]).clone();
   rotate_operands(call, q, k, ctx_);
   AttentionShape shape = call.shape();
@@ -170,7 +238,7 @@ void Executor::run_attention(int node, Tensor& out) {
   point(AttentionPoint::kKey, k, points.key);
   point(AttentionPoint::kValue, v, points.value);
 
-  std::vector<Range> ranges(on_attention ? static_cast<std::size_t>(shape.batch * shape.num_heads) : 0);
+  std::vector<Range> ranges(on_attention ? shape.sequences.size() * static_cast<std::size_t>(shape.num_heads) : 0);
   ProbsHook hook;
   if (on_attention || points.probs)
     hook = [&](std::int64_t index, std::span<float> probs) {
@@ -269,9 +337,7 @@ void Executor::run_node(int node) {
       break;
     }
   }
-  if (const auto affine = model_.explicit_affine.find(n.out); affine != model_.explicit_affine.end())
-    inverse_affine_columns(out, affine->second.scale, affine->second.shift, out.span(), ctx_);
-  set(n.out, std::move(out));
+  set_output(n.out, std::move(out));
 }
 
 }  // namespace quell

@@ -18,15 +18,17 @@ bool finite(std::span<const float> values) {
 
 class StepModel final : public ForwardModel {
  public:
-  StepModel(const Model& model, OpTable ops, bool quantized) : model_(model), ops_(std::move(ops)), quantized_(quantized) {}
+  StepModel(const Model& model, OpTable ops, FusionTable fused, bool quantized)
+      : model_(model), ops_(std::move(ops)), fused_(std::move(fused)), quantized_(quantized) {}
   void forward(const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) const override {
-    run_forward(model_, ops_, quantized_, batch, outputs, ctx);
+    run_forward(model_, ops_, fused_, quantized_, batch, outputs, ctx);
   }
   const Model& model() const override { return model_; }
 
  private:
   const Model& model_;
   OpTable ops_;
+  FusionTable fused_;
   bool quantized_;
 };
 
@@ -57,9 +59,9 @@ std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
 
 }  // namespace
 
-void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs,
-                 ExecContext& ctx) {
-  Executor executor(model, ops, quantized, batch, ctx);
+void run_forward(const Model& model, const OpTable& ops, const FusionTable& fused, bool quantized, const TokenBatch& batch,
+                 ForwardOutputs& outputs, ExecContext& ctx) {
+  Executor executor(model, ops, quantized, batch, ctx, &fused);
   const Graph& graph = model.graph;
   outputs.hidden_states.clear();
   outputs.values.clear();
@@ -94,10 +96,10 @@ Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const To
   for (std::int64_t b = 0; b < batch.batch; ++b) {
     std::vector<double> sum(static_cast<std::size_t>(hidden.cols()), kind == PoolingKind::kMax ? -INFINITY : 0.0);
     double count = 0;
-    for (std::int64_t i = 0; i < batch.length; ++i) {
-      if (!batch.mask[static_cast<std::size_t>(b * batch.length + i)] || (kind == PoolingKind::kCls && count > 0)) continue;
+    for (std::int64_t i = batch.row_begin(b); i < batch.row_begin(b) + batch.row_count(b); ++i) {
+      if (!batch.mask[static_cast<std::size_t>(i)] || (kind == PoolingKind::kCls && count > 0)) continue;
       ++count;
-      const float* row = hidden.row(b * batch.length + i);
+      const float* row = hidden.row(i);
       for (std::size_t j = 0; j < sum.size(); ++j)
         sum[j] = kind == PoolingKind::kMax ? std::max(sum[j], static_cast<double>(row[j])) : sum[j] + static_cast<double>(row[j]);
     }
@@ -128,7 +130,9 @@ std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool e
   if (reads_constant(model, node)) return make_dequantized_op(model, node);
   require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node),
           ": quantized weights without an input quantizer");
-  if (exact) return make_integer_linear(*p.quantized, p.bias, input->second, isa, true);
+  if (exact)
+    return std::make_unique<IntegerLinear>(*p.quantized, p.bias, input->second,
+                                           IntegerLinearOptions{.isa = isa, .exact_simulation = true});
   return make_fake_quantized_linear(*p.quantized, p.bias, input->second, model.rounding);
 }
 
@@ -139,12 +143,21 @@ OpTable make_simulated_ops(const Model& model, bool exact, Isa isa) {
   return make_ops(model, [&](int node) { return make_simulated_op(model, node, exact, isa); });
 }
 
-std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, bool quantized) {
-  return std::make_unique<StepModel>(model, std::move(ops), quantized);
+std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, FusionTable fused, bool quantized) {
+  return std::make_unique<StepModel>(model, std::move(ops), std::move(fused), quantized);
 }
-std::unique_ptr<ForwardModel> make_float_model(const Model& model) { return make_step_model(model, make_float_ops(model), false); }
+std::unique_ptr<ForwardModel> make_float_model(const Model& model) {
+  return make_step_model(model, make_float_ops(model), {}, false);
+}
 std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa) {
-  return make_step_model(model, make_simulated_ops(model, exact, isa), true);
+  FusionTable fused;
+  if (exact && !model.attention_quant.empty()) {
+    fused.ops.resize(model.graph.nodes.size());
+    fused.covered.resize(model.graph.nodes.size());
+    for (const auto& [node, quant] : model.attention_quant)
+      fused.ops[static_cast<std::size_t>(node)] = make_integer_attention(model, node, true, nullptr);
+  }
+  return make_step_model(model, make_simulated_ops(model, exact, isa), std::move(fused), true);
 }
 
 }  // namespace quell

@@ -5,8 +5,10 @@
 #include <memory>
 #include <vector>
 
+#include "quell/model/attention_call.h"
 #include "quell/model/model.h"
 #include "quell/ops/linear.h"
+#include "quell/quant/quantized_linear.h"
 #include "quell/text/data/token_batch.h"
 
 namespace quell {
@@ -36,13 +38,34 @@ class ForwardModel {
 /// Linear operators by node; null for nodes that are no linears.
 using OpTable = std::vector<std::unique_ptr<LinearOp>>;
 
+class Executor;
+
+/// Computes one or several nodes in another way than the plain steps do: operators that read and write codes, or fuse what follows
+/// them.
+class NodeOp {
+ public:
+  virtual ~NodeOp() = default;
+  virtual void run(Executor& executor, ExecContext& ctx) const = 0;
+  /// One line for people.
+  virtual std::string describe() const = 0;
+};
+
+/// Which nodes run otherwise. Made by lowering; empty tables mean plain steps.
+struct FusionTable {
+  std::vector<std::unique_ptr<NodeOp>> ops;  ///< by first node, null where the plain step runs
+  std::vector<bool> covered;                 ///< nodes that an earlier one's operator has computed
+  bool empty() const { return ops.empty(); }
+};
+
 enum class AttentionPoint { kQuery, kKey, kValue, kProbs };
 
-/// One batch on its way through the nodes of a model. Values are kept until their last use, or as long as `keep_values`.
+/// One batch on its way through the nodes of a model. Values are kept until their last use, or as long as `keep_values`. A value is
+/// f32, codes, or both.
 class Executor {
  public:
-  /// `quantized`: apply the model's quantizers inside attention and on residual branches.
-  Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx);
+  /// `quantized`: apply the model's quantizers inside attention and on residual branches. `fused` may be null.
+  Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx,
+           const FusionTable* fused = nullptr);
 
   void run(NodeRange range);
   void set(ValueId value, Tensor tensor) { values_[static_cast<std::size_t>(value)] = std::move(tensor); }
@@ -54,6 +77,19 @@ class Executor {
   /// The tokens that the rows of `v` belong to: the decoder's for values of a decoder.
   const TokenBatch& batch_of(ValueId v) const;
 
+  // For NodeOps.
+  /// What a node computed: divided where an explicit affine asks for it, then kept.
+  void set_output(ValueId v, Tensor tensor);
+  void set_codes(ValueId v, QuantizedRows rows) { codes_[static_cast<std::size_t>(v)] = std::move(rows); }
+  bool has_codes(ValueId v) const { return codes_[static_cast<std::size_t>(v)].defined(); }
+  /// Codes of a value, made when first asked for and shared by all readers; one quantizer a value.
+  const QuantizedRows& codes(ValueId v, const ActivationQuant& quant, bool with_sums);
+  /// A value as its readers other than linears see it, in `storage` where that is not the value itself.
+  TensorView operand(ValueId v, Tensor& storage) const;
+  /// The same as an operand that kernels add while they write.
+  kernels::ResidualArgs residual(ValueId v, Tensor& storage);
+  AttentionCall attention_call(int node) const;
+
   bool keep_values = false;
   /// Sees the operands of attention before they are quantized: q, k, v as tensors, of the probabilities their range.
   std::function<void(int node, AttentionPoint point, const TensorView& operand, Range probs)> on_attention;
@@ -63,7 +99,6 @@ class Executor {
   void run_attention(int node, Tensor& out);
   void run_selection(int node, Tensor& out) const;
   void run_simple(int node, const TensorView& x, Tensor& out) const;
-  TensorView operand(ValueId v, Tensor& storage) const;
   void embed(int node, Tensor& out) const;
   bool in_decoder(int node) const { return model_.spec.stacks[static_cast<std::size_t>(node_at(node).stack)].decoder; }
   const TokenBatch& batch_at(int node) const { return in_decoder(node) ? decoder_ : batch_; }
@@ -75,13 +110,15 @@ class Executor {
   const TokenBatch& batch_;
   TokenBatch decoder_;  ///< empty where the model has no decoder stack
   ExecContext& ctx_;
+  const FusionTable* fused_;
   std::vector<Tensor> values_;
+  std::vector<QuantizedRows> codes_;
   std::vector<std::int32_t> positions_, decoder_positions_;
 };
 
 /// Runs a whole model. Throws Error(kNumeric) when an output is not finite.
-void run_forward(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ForwardOutputs& outputs,
-                 ExecContext& ctx);
+void run_forward(const Model& model, const OpTable& ops, const FusionTable& fused, bool quantized, const TokenBatch& batch,
+                 ForwardOutputs& outputs, ExecContext& ctx);
 
 /// Float operators for every linear, on the (migrated) float weights.
 OpTable make_float_ops(const Model& model);
@@ -98,7 +135,14 @@ std::unique_ptr<LinearOp> make_dequantized_op(const Model& model, int node);
 /// Engines that keep a reference to `model`.
 std::unique_ptr<ForwardModel> make_float_model(const Model& model);
 std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa);
-std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, bool quantized);
+std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, FusionTable fused, bool quantized);
+
+/// Attention on codes in both products, where the model quantizes all of q, k, v and the probabilities with static steps; else
+/// null. `exact`: plain loops instead of kernels, same bytes. `output`: the quantizer of the codes to write, null for f32.
+std::unique_ptr<NodeOp> make_integer_attention(const Model& model, int node, bool exact, const ActivationQuant* output);
+/// Whether make_integer_attention reads this operand (0: q, 1: k, 2: v) as its producer's codes, without rotating or scaling it
+/// first.
+bool reads_codes_directly(const Model& model, int node, int operand);
 
 /// Pooled sentence embeddings [B, H] from last hidden states [B*N, H]; L2-normalised on request.
 Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch);

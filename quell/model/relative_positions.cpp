@@ -71,12 +71,12 @@ Tensor relative_bias_table(const RelativeBiasSpec& spec, const Tensor& table, st
 
 void add_disentangled(const DisentangledSpec& spec, const AttentionShape& shape, std::int64_t index, const Tensor& q,
                       const Tensor& k, const Tensor& relative_q, const Tensor& relative_k, std::span<float> scores) {
-  const std::int64_t n = shape.length, d = shape.head_dim, rows = 2 * spec.span;
-  const std::int64_t b = index / shape.num_heads, h = index % shape.num_heads;
+  const SequenceSpan& sequence = shape.sequences[static_cast<std::size_t>(index / shape.num_heads)];
+  const std::int64_t n = sequence.q_count, d = shape.head_dim, rows = 2 * spec.span, h = index % shape.num_heads;
   std::vector<float> terms(static_cast<std::size_t>(n * rows));
   const auto project = [&](const Tensor& content, const Tensor& relative) {
-    kernels::sgemm(n, rows, d, shape.scale, content.row(b * n) + h * d, content.cols(), relative.row(0) + h * d, relative.cols(),
-                   true, terms.data(), rows);
+    kernels::sgemm(n, rows, d, shape.scale, content.row(sequence.q_begin) + h * d, content.cols(), relative.row(0) + h * d,
+                   relative.cols(), true, terms.data(), rows);
   };
   const auto add = [&](bool by_query) {
     for (std::int64_t i = 0; i < n; ++i)

@@ -1,70 +1,62 @@
 #include "quell/ops/attention.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/kernels/rows/rows.h"
 #include "quell/kernels/sgemm/sgemm.h"
 
 namespace quell {
-namespace {
 
-/// exp within 3e-7 relative for x in [-87, 0]: 2^n times a polynomial on [-ln2/2, ln2/2]; 0 below. Vectorizes, unlike the
-/// library's.
-float fast_exp(float x) {
-  const float clamped = std::max(x, -87.0F);
-  constexpr float kMagic = 12582912.0F;
-  const float n = (clamped * 1.44269504F + kMagic) - kMagic;
-  const float r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;  // ln 2 in two parts
-  const float p =
-      1.0F + r * (1.0F + r * (0.5F + r * (0.166666667F + r * (0.0416666667F + r * (0.00833333333F + r * 0.00138888889F)))));
-  const float scaled = p * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
-  return x < -87.0F ? 0.0F : scaled;
+std::vector<AttentionBlock> attention_blocks(const AttentionShape& shape, std::int64_t rows) {
+  std::vector<AttentionBlock> out;
+  for (std::size_t s = 0; s < shape.sequences.size(); ++s)
+    for (std::int64_t h = 0; h < shape.num_heads; ++h)
+      for (std::int64_t i = 0; i < shape.sequences[s].q_count; i += rows) {
+        const std::int64_t end = std::min(shape.sequences[s].q_count, i + rows);
+        out.push_back({static_cast<std::int64_t>(s), h, i, end, shape.last_key(shape.sequences[s], end - 1)});
+      }
+  return out;
 }
 
-/// Softmax over the keys [begin, end) whose mask is 1; the others become 0.
-void masked_softmax(float* row, std::int64_t begin, std::int64_t end, std::int64_t n, const std::int32_t* mask) {
-  float high = -INFINITY;
-  for (std::int64_t j = begin; j < end; ++j)
-    if (mask[j]) high = std::max(high, row[j]);
-  if (high == -INFINITY) {  // nothing to attend to (or NaN scores, which the caller's checks report)
-    std::fill_n(row, n, 1.0F / static_cast<float>(n));
-    return;
-  }
-  float sum = 0.0F;
-  std::fill(row, row + begin, 0.0F);
-  for (std::int64_t j = begin; j < end; ++j) row[j] = mask[j] ? fast_exp(row[j] - high) : 0.0F;
-  std::fill(row + end, row + n, 0.0F);
-  for (std::int64_t j = begin; j < end; ++j) sum += row[j];
-  for (std::int64_t j = 0; j < n; ++j) row[j] /= sum;
+void soft_cap(std::span<float> scores, float cap, Isa isa) {
+  for (float& s : scores) s /= cap;
+  kernels::row_kernels(isa).activate(kernels::Activation::kTanh, scores.data(), scores.data(),
+                                     static_cast<std::int64_t>(scores.size()));
+  for (float& s : scores) s *= cap;
 }
-
-}  // namespace
 
 void attention(const AttentionShape& shape, const TensorView& q, const TensorView& k, const TensorView& v,
                std::span<const std::int32_t> mask, TensorSpan out, const ProbsHook& on_scores, const ProbsHook& on_probs,
                ExecContext& ctx) {
-  const std::int64_t n = shape.length, m = shape.key_length, d = shape.head_dim, group = shape.num_heads / shape.num_kv_heads;
-  require(q.rows() == shape.batch * n && q.cols() == shape.num_heads * d && k.rows() == shape.batch * m &&
-              k.cols() == shape.num_kv_heads * d && v.rows() == k.rows() && v.cols() == k.cols() &&
-              static_cast<std::int64_t>(mask.size()) == shape.batch * m,
+  const std::int64_t d = shape.head_dim, group = shape.num_heads / shape.num_kv_heads;
+  require(q.cols() == shape.num_heads * d && k.cols() == shape.num_kv_heads * d && v.rows() == k.rows() && v.cols() == k.cols() &&
+              static_cast<std::int64_t>(mask.size()) == k.rows() && out.rows() == q.rows(),
           ErrorCode::kInvalidInput, "attention: shapes ", q.shape().to_string(), ", ", k.shape().to_string(), " do not fit");
-  ctx.pool.parallel_for(shape.batch * shape.num_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> probs(static_cast<std::size_t>(n * m));
-    for (std::int64_t index = begin; index < end; ++index) {
-      const std::int64_t b = index / shape.num_heads, h = index % shape.num_heads, kv = h / group;
-      kernels::sgemm(n, m, d, shape.scale, q.row(b * n) + h * d, q.cols(), k.row(b * m) + kv * d, k.cols(), true, probs.data(), m);
+  const kernels::RowKernels& rows = kernels::row_kernels(ctx.isa);
+  const std::vector<AttentionBlock> blocks = attention_blocks(shape, on_scores || on_probs ? kAllRows : kAttentionRows);
+  ctx.pool.parallel_for(static_cast<std::int64_t>(blocks.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> probs;
+    for (std::int64_t at = begin; at < end; ++at) {
+      const AttentionBlock& b = blocks[static_cast<std::size_t>(at)];
+      const SequenceSpan& s = shape.sequences[static_cast<std::size_t>(b.sequence)];
+      // Hooks see whole rows; otherwise keys that no query of the block may see are left out.
+      const std::int64_t n = b.q_end - b.q_begin, m = on_scores || on_probs ? s.k_count : b.keys, kv = b.head / group,
+                         index = b.sequence * shape.num_heads + b.head, q0 = s.q_begin + b.q_begin;
+      probs.resize(static_cast<std::size_t>(n * m));
+      kernels::sgemm(n, m, d, shape.scale, q.row(q0) + b.head * d, q.cols(), k.row(s.k_begin) + kv * d, k.cols(), true,
+                     probs.data(), m);
       if (on_scores) on_scores(index, probs);
-      if (shape.soft_cap > 0)
-        for (float& s : probs) s = shape.soft_cap * std::tanh(s / shape.soft_cap);
+      if (shape.soft_cap > 0) soft_cap(probs, shape.soft_cap, ctx.isa);
       for (std::int64_t i = 0; i < n; ++i) {
-        const std::int64_t last = shape.causal ? i + 1 : m,
-                           first = shape.window > 0 ? std::max<std::int64_t>(0, last - shape.window) : 0;
-        masked_softmax(probs.data() + i * m, first, last, m, mask.data() + b * m);
+        const std::int64_t last = shape.last_key(s, b.q_begin + i);
+        float* row = probs.data() + i * m;
+        rows.softmax(row, shape.first_key(last), last, m, mask.data() + s.k_begin, {row, nullptr, {}});
       }
       if (on_probs) on_probs(index, probs);
-      kernels::sgemm(n, d, m, 1.0F, probs.data(), m, v.row(b * m) + kv * d, v.cols(), false, out.row(b * n) + h * d, out.cols());
+      kernels::sgemm(n, d, m, 1.0F, probs.data(), m, v.row(s.k_begin) + kv * d, v.cols(), false, out.row(q0) + b.head * d,
+                     out.cols());
     }
   });
 }

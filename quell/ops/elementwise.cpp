@@ -1,9 +1,9 @@
 #include "quell/ops/elementwise.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/kernels/rows/rows.h"
 
 namespace quell {
 namespace {
@@ -24,51 +24,6 @@ void same_shape(const TensorView& a, const TensorView& b, const char* what) {
           " and ", b.shape().to_string(), " differ");
 }
 
-/// erf within 1e-6: 1 - (1 + a1 x + ... + a6 x^6)^-16 (Abramowitz and Stegun 7.1.28), which vectorizes.
-float fast_erf(float x) {
-  const float a = std::fabs(x);
-  float p = 1.0F + a * (0.0705230784F +
-                        a * (0.0422820123F + a * (0.0092705272F + a * (0.0001520143F + a * (0.0002765672F + a * 0.0000430638F)))));
-  p *= p;
-  p *= p;
-  p *= p;
-  p *= p;
-  return std::copysign(1.0F - 1.0F / p, x);
-}
-
-void gelu(const float* in, float* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = 0.5F * in[i] * (1.0F + fast_erf(in[i] * 0.70710678118654752F));
-}
-
-float activate_one(ActivationKind kind, float v) {
-  switch (kind) {
-    case ActivationKind::kRelu: return std::max(v, 0.0F);
-    case ActivationKind::kGelu: return 0.5F * v * (1.0F + fast_erf(v * 0.70710678118654752F));
-    case ActivationKind::kGeluTanh: return 0.5F * v * (1.0F + std::tanh(0.79788456080286536F * (v + 0.044715F * v * v * v)));
-    case ActivationKind::kSilu: return v / (1.0F + std::exp(-v));
-    case ActivationKind::kTanh: return std::tanh(v);
-  }
-  return v;
-}
-
-void normalize_row(NormKind kind, const float* x, const float* weight, const float* bias, double eps, float* y, std::int64_t n) {
-  double mean = 0.0;
-  if (kind == NormKind::kLayerNorm) {
-    for (std::int64_t j = 0; j < n; ++j) mean += x[j];
-    mean /= static_cast<double>(n);
-  }
-  double variance = 0.0;
-  for (std::int64_t j = 0; j < n; ++j) variance += (x[j] - mean) * (x[j] - mean);
-  const auto inv = static_cast<float>(1.0 / std::sqrt(variance / static_cast<double>(n) + eps));
-  const auto center = static_cast<float>(mean);
-  for (std::int64_t j = 0; j < n; ++j) {
-    float v = (x[j] - center) * inv;
-    if (weight) v *= weight[j];
-    if (bias) v += bias[j];
-    y[j] = v;
-  }
-}
-
 const float* data_or_null(const TensorView& v) { return v.numel() ? v.f32().data() : nullptr; }
 
 }  // namespace
@@ -85,14 +40,27 @@ std::string_view activation_name(ActivationKind kind) {
   return "?";
 }
 
+kernels::Activation fused_activation(ActivationKind kind) {
+  switch (kind) {
+    case ActivationKind::kRelu: return kernels::Activation::kRelu;
+    case ActivationKind::kGelu: return kernels::Activation::kGelu;
+    case ActivationKind::kGeluTanh: return kernels::Activation::kGeluTanh;
+    case ActivationKind::kSilu: return kernels::Activation::kSilu;
+    case ActivationKind::kTanh: return kernels::Activation::kTanh;
+  }
+  return kernels::Activation::kNone;
+}
+
 void normalize(NormKind kind, const TensorView& x, const TensorView& weight, const TensorView& bias, double eps, TensorSpan y,
                ExecContext& ctx) {
   same_shape(x, y, "norm");
   require((weight.numel() == 0 || weight.numel() == x.cols()) && (bias.numel() == 0 || bias.numel() == x.cols()),
           ErrorCode::kInvalidInput, "norm: parameters do not have ", x.cols(), " elements");
+  const kernels::RowKernels& rows = kernels::row_kernels(ctx.isa);
   ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
-      normalize_row(kind, x.row(i), data_or_null(weight), data_or_null(bias), eps, y.row(i), x.cols());
+      rows.normalize(kind == NormKind::kLayerNorm, x.row(i), data_or_null(weight), data_or_null(bias), eps, x.cols(),
+                     {y.row(i), nullptr, {}});
   });
 }
 
@@ -101,8 +69,7 @@ void activate(ActivationKind kind, const TensorView& x, TensorSpan y, ExecContex
   const float* in = x.f32().data();
   float* out = y.f32().data();
   ctx.pool.parallel_for(x.numel(), kElementChunk, [&](std::int64_t begin, std::int64_t end) {
-    if (kind == ActivationKind::kGelu) return gelu(in + begin, out + begin, end - begin);
-    for (std::int64_t i = begin; i < end; ++i) out[i] = activate_one(kind, in[i]);
+    kernels::row_kernels(ctx.isa).activate(fused_activation(kind), in + begin, out + begin, end - begin);
   });
 }
 

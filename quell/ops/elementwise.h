@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "quell/base/exec_context.h"
+#include "quell/kernels/simd/epilogue_types.h"
 #include "quell/tensor/tensor.h"
 
 namespace quell {
@@ -15,6 +16,8 @@ enum class ActivationKind { kRelu, kGelu, kGeluTanh, kSilu, kTanh };
 /// From the names in config.json (`gelu`, `gelu_new`, `gelu_pytorch_tanh`, `silu`, ...).
 std::optional<ActivationKind> activation_from_name(std::string_view name);
 std::string_view activation_name(ActivationKind kind);
+/// What kernels call it.
+kernels::Activation fused_activation(ActivationKind kind);
 
 enum class NormKind { kLayerNorm, kRmsNorm };
 

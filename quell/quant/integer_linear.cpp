@@ -1,132 +1,196 @@
-// y = s_x s_w[j] (acc + c[j]) + b[j]. Codes are held as the kernels want them: activations u8 (signed codes + 128), weights s8
-// (unsigned codes - 128); zero points move along, so the integers are the same.
+// y = s_x s_w[j] (acc + c[j]) + b[j]. Codes are held as the kernels want them: activations u8 (signed codes shifted up), weights s8
+// (unsigned codes shifted down); zero points move along, so the integers are the same.
 #include <algorithm>
 #include <limits>
 
 #include "quell/base/error.h"
-#include "quell/kernels/gemm_u8s8/gemm_u8s8.h"
-#include "quell/kernels/quantize_u8/quantize_u8.h"
-#include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
 
 namespace quell {
 namespace {
 
-constexpr std::int32_t kSignShift = 128;
-constexpr std::int64_t kRowBlock = 64;
+constexpr std::int64_t kGateGroup = 16;  // columns of gate and of up side by side
 
-class IntegerLinear final : public LinearOp {
- public:
-  IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, Isa isa, bool exact_simulation)
-      : bias_(Tensor::copy_of(bias)), input_(input), exact_(exact_simulation), n_(weight.codes.rows()), k_(weight.codes.cols()) {
-    check(weight);
-    const std::int32_t weight_shift = weight.spec.symmetric ? 0 : kSignShift;
-    codes_.resize(static_cast<std::size_t>(n_ * k_));
-    const std::int16_t* in = weight.codes.as<std::int16_t>().data();
-    for (std::size_t i = 0; i < codes_.size(); ++i) codes_[i] = static_cast<std::int8_t>(in[i] - weight_shift);
-    const bool per_tensor = weight.spec.granularity == Granularity::kPerTensor;
-    for (std::int64_t j = 0; j < n_; ++j) {
-      const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : j);
-      weight_scale_.push_back(qp.scale);
-      weight_zero_.push_back(qp.zero_point - weight_shift);
-      std::int32_t sum = 0;
-      for (std::int64_t k = 0; k < k_; ++k) sum += codes_[static_cast<std::size_t>(j * k_ + k)];
-      row_sum_.push_back(sum);
-    }
-    asymmetric_weight_ = !weight.spec.symmetric;
-    input_shift_ = input.spec.symmetric ? kSignShift : 0;
-    quantize_ = kernels::choose_quantize_u8(isa);
-    packed_ = kernels::pack_weights(codes_.data(), n_, k_);
-    kernel_ = &kernels::choose_gemm_u8s8(isa, input.spec.max_code() + input_shift_, packed_.max_abs);
-    if (!exact_) codes_ = {};
-  }
-
-  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
-    require(x.cols() == k_ && y.cols() == n_ && y.rows() == x.rows(), ErrorCode::kInvalidInput, "integer linear: shapes ",
-            x.shape().to_string(), " -> ", y.shape().to_string(), " do not fit [", n_, ", ", k_, "]");
-    ctx.pool.parallel_for(x.rows(), kRowBlock, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t m = end - begin, ldx = packed_.padded_k();
-      std::vector<std::uint8_t> codes(static_cast<std::size_t>(m * ldx));
-      std::vector<std::int32_t> acc(static_cast<std::size_t>(m * n_));
-      std::vector<StepAndZero> steps(static_cast<std::size_t>(m));
-      std::vector<std::int32_t> sums(static_cast<std::size_t>(m));
-      for (std::int64_t i = 0; i < m; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        steps[at] = input_.spec.dynamic
-                        ? calculate_qparams(range_of({x.row(begin + i), static_cast<std::size_t>(k_)}, "activation"), input_.spec)
-                        : input_.qparams;
-        const auto zero = static_cast<float>(steps[at].zero_point);
-        sums[at] = quantize_(x.row(begin + i), k_,
-                             {1.0F / steps[at].scale, zero, static_cast<float>(input_.spec.min_code()),
-                              static_cast<float>(input_.spec.max_code()), static_cast<float>(input_shift_)},
-                             codes.data() + i * ldx);
-      }
-      if (exact_)
-        sum_products(codes.data(), ldx, m, acc.data());
-      else
-        kernel_->run(codes.data(), ldx, packed_, acc.data(), n_, m, 0, n_);
-      for (std::int64_t i = 0; i < m; ++i)
-        write_row(acc.data() + i * n_, steps[static_cast<std::size_t>(i)], sums[static_cast<std::size_t>(i)], y.row(begin + i));
-    });
-  }
-
-  std::string describe() const override {
-    if (exact_) return "simulation with exact integer sums";
-    return str("u8*s8 ", kernel_->name, ", codes up to ", input_.spec.max_code() + input_shift_, " x ", packed_.max_abs);
-  }
-
- private:
-  void check(const QTensor& weight) const {
-    require(weight.spec.granularity != Granularity::kPerGroup && input_.spec.granularity != Granularity::kPerGroup,
-            ErrorCode::kUnsupported,
-            "per-group quantization runs simulated only; use --engine simulated, or per-channel weights and per-tensor or "
-            "per-token activations");
-    require(!input_.spec.dynamic || input_.spec.granularity == Granularity::kPerToken, ErrorCode::kUnsupported,
-            "dynamic activations per ", granularity_name(input_.spec.granularity), " have no integer kernel; use per token");
-    // |acc| and its corrections must fit in int32: K * 255 * 255 each.
-    require(k_ <= std::numeric_limits<std::int32_t>::max() / (255 * 255), ErrorCode::kUnsupported, "a linear of ", k_,
-            " columns could overflow 32-bit sums");
-  }
-
-  void sum_products(const std::uint8_t* x, std::int64_t ldx, std::int64_t m, std::int32_t* acc) const {
-    for (std::int64_t i = 0; i < m; ++i)
-      for (std::int64_t j = 0; j < n_; ++j) {
-        std::int64_t sum = 0;
-        for (std::int64_t k = 0; k < k_; ++k) sum += std::int64_t{x[i * ldx + k]} * codes_[static_cast<std::size_t>(j * k_ + k)];
-        acc[i * n_ + j] = static_cast<std::int32_t>(sum);
-      }
-  }
-
-  void write_row(const std::int32_t* acc, const StepAndZero& x, std::int32_t x_sum, float* y) const {
-    const std::int32_t zero = x.zero_point + input_shift_;
-    const auto k = static_cast<std::int32_t>(k_);
-    const float* b = bias_.numel() ? bias_.f32().data() : nullptr;
-    for (std::size_t j = 0; j < weight_scale_.size(); ++j) {
-      std::int32_t sum = acc[j] - zero * row_sum_[j];
-      if (asymmetric_weight_) sum += weight_zero_[j] * (k * zero - x_sum);
-      const float value = (x.scale * weight_scale_[j]) * static_cast<float>(sum);
-      y[j] = b ? value + b[j] : value;
-    }
-  }
-
-  Tensor bias_;
-  ActivationQuant input_;
-  bool exact_, asymmetric_weight_ = false;
-  std::int64_t n_, k_;
-  std::int32_t input_shift_ = 0;
-  std::vector<std::int8_t> codes_;  ///< [N,K], kept for the exact simulation only
-  std::vector<float> weight_scale_;
-  std::vector<std::int32_t> weight_zero_, row_sum_;
-  kernels::PackedWeights packed_;
-  const kernels::GemmU8S8Kernel* kernel_ = nullptr;
-  kernels::QuantizeU8 quantize_ = nullptr;
-};
+void check(const QTensor& weight, const ActivationQuant& input) {
+  require(weight.spec.granularity != Granularity::kPerGroup && input.spec.granularity != Granularity::kPerGroup,
+          ErrorCode::kUnsupported,
+          "per-group quantization runs simulated only; use --engine simulated, or per-channel weights and per-tensor or "
+          "per-token activations");
+  require(!input.spec.dynamic || input.spec.granularity == Granularity::kPerToken, ErrorCode::kUnsupported,
+          "dynamic activations per ", granularity_name(input.spec.granularity), " have no integer kernel; use per token");
+  // |acc| and its corrections must fit in int32: K * 255 * 255 each.
+  require(weight.codes.cols() <= std::numeric_limits<std::int32_t>::max() / (255 * 255), ErrorCode::kUnsupported, "a linear of ",
+          weight.codes.cols(), " columns could overflow 32-bit sums");
+}
 
 }  // namespace
 
-std::unique_ptr<LinearOp> make_integer_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, Isa isa,
-                                              bool exact_simulation) {
-  return std::make_unique<IntegerLinear>(weight, bias, input, isa, exact_simulation);
+struct IntegerLinear::Columns {
+  std::int64_t n = 0, k = 0;
+  int num_bits = 8;
+  bool symmetric = true;
+  std::vector<std::int8_t> codes;  ///< [n, k]
+  std::vector<float> scale, bias;
+  std::vector<std::int32_t> zero;
+
+  void resize(std::int64_t rows) {
+    n = rows;
+    codes.resize(static_cast<std::size_t>(n * k));
+    scale.resize(static_cast<std::size_t>(n));
+    bias.resize(static_cast<std::size_t>(n));
+    zero.resize(static_cast<std::size_t>(n));
+  }
+  /// Column `to` of this becomes column `from` of `other`.
+  void take(std::int64_t to, const Columns& other, std::int64_t from) {
+    std::copy_n(other.codes.begin() + from * k, k, codes.begin() + to * k);
+    scale[static_cast<std::size_t>(to)] = other.scale[static_cast<std::size_t>(from)];
+    bias[static_cast<std::size_t>(to)] = other.bias[static_cast<std::size_t>(from)];
+    zero[static_cast<std::size_t>(to)] = other.zero[static_cast<std::size_t>(from)];
+  }
+};
+
+IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const TensorView& bias) {
+  Columns c;
+  c.k = weight.codes.cols();
+  c.num_bits = weight.spec.num_bits;
+  c.symmetric = weight.spec.symmetric;
+  c.resize(weight.codes.rows());
+  const std::int32_t shift = c.symmetric ? 0 : 1 << (c.num_bits - 1);
+  const std::int16_t* in = weight.codes.as<std::int16_t>().data();
+  for (std::size_t i = 0; i < c.codes.size(); ++i) c.codes[i] = static_cast<std::int8_t>(in[i] - shift);
+  const bool per_tensor = weight.spec.granularity == Granularity::kPerTensor;
+  for (std::int64_t j = 0; j < c.n; ++j) {
+    const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : j);
+    const auto at = static_cast<std::size_t>(j);
+    c.scale[at] = qp.scale;
+    c.zero[at] = qp.zero_point - shift;
+    c.bias[at] = bias.numel() ? bias.f32()[at] : 0.0F;
+  }
+  return c;
+}
+
+IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, bool gated, const IntegerLinearOptions& options)
+    : input_(input), gated_(gated), exact_(options.exact_simulation), asymmetric_weight_(!c.symmetric) {
+  int max_abs = 0;
+  for (const std::int8_t code : c.codes) max_abs = std::max(max_abs, std::abs(static_cast<int>(code)));
+  const int max_x = input.spec.max_code() + code_shift(input.spec);
+  const auto choose = [&](bool nibbles) {
+    return exact_ ? &kernels::choose_gemm_s8(Isa::kPortable, max_x, max_abs, nibbles)
+                  : &kernels::choose_gemm_s8(options.isa, max_x, max_abs, nibbles);
+  };
+  kernel_ = choose(false);
+  const bool fits = std::all_of(c.codes.begin(), c.codes.end(), [](std::int8_t code) { return code >= -8 && code <= 7; });
+  // Without VNNI small activations have kernels on whole codes that are faster than unpacking.
+  const bool faster_whole = options.isa == Isa::kAvx2 && max_x * max_abs <= 1023;
+  if (options.pack_nibbles && fits && !exact_ && !faster_whole) kernel_ = choose(true);
+  packed_ = kernels::pack_weights(c.codes.data(), c.n, c.k, kernel_->layout);
+
+  const auto padded = static_cast<std::size_t>(packed_.padded_n());
+  scale_.assign(padded, 0.0F);
+  bias_.assign(padded, 0.0F);
+  offset_.assign(padded, 0);
+  if (asymmetric_weight_) weight_zero_.assign(padded, 0);
+  const std::int32_t zero = input.qparams.zero_point + code_shift(input.spec);
+  for (std::size_t j = 0; j < static_cast<std::size_t>(c.n); ++j) {
+    scale_[j] = input.spec.dynamic ? c.scale[j] : input.qparams.scale * c.scale[j];
+    bias_[j] = c.bias[j];
+    offset_[j] = input.spec.dynamic ? -packed_.row_sum[j] : -zero * packed_.row_sum[j];
+    if (asymmetric_weight_) weight_zero_[j] = c.zero[j];
+  }
+}
+
+IntegerLinear::IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
+                             const IntegerLinearOptions& options)
+    : IntegerLinear((check(weight, input), columns_of(weight, bias)), input, false, options) {}
+
+std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate, const TensorView& gate_bias, const QTensor& up,
+                                                    const TensorView& up_bias, const ActivationQuant& input,
+                                                    const IntegerLinearOptions& options) {
+  check(gate, input);
+  check(up, input);
+  require(gate.codes.shape() == up.codes.shape() && gate.spec == up.spec, ErrorCode::kUnsupported,
+          "gate and up differ in shape or scheme");
+  const Columns g = columns_of(gate, gate_bias), u = columns_of(up, up_bias);
+  Columns both;
+  both.k = g.k;
+  both.num_bits = g.num_bits;
+  both.symmetric = g.symmetric;
+  both.resize(kernels::round_up(g.n, kGateGroup) * 2);
+  for (std::int64_t j = 0; j < g.n; ++j) {
+    const std::int64_t to = j / kGateGroup * 2 * kGateGroup + j % kGateGroup;
+    both.take(to, g, j);
+    both.take(to + kGateGroup, u, j);
+  }
+  return std::unique_ptr<IntegerLinear>(new IntegerLinear(both, input, true, options));
+}
+
+void IntegerLinear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
+  require(x.cols() == packed_.k && y.cols() == columns() && y.rows() == x.rows(), ErrorCode::kInvalidInput,
+          "integer linear: shapes ", x.shape().to_string(), " -> ", y.shape().to_string(), " do not fit [", columns(), ", ",
+          packed_.k, "]");
+  LinearOutput output;
+  output.f32 = y.f32().data();
+  forward_rows(quantize_rows(x, input_, needs_sums(), ctx), output, ctx);
+}
+
+void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& output, ExecContext& ctx) const {
+  kernels::Epilogue e;
+  e.scale = scale_.data();
+  e.bias = bias_.data();
+  std::vector<std::int32_t> term;
+  if (input_.spec.dynamic) {
+    e.row_scale = x.scale.data();
+    e.row_zero = x.zero.data();
+    e.column_zero_factor = offset_.data();
+  } else {
+    e.column_offset = offset_.data();
+  }
+  if (asymmetric_weight_) {
+    const std::int32_t fixed = input_.qparams.zero_point + code_shift(input_.spec), k = static_cast<std::int32_t>(packed_.k);
+    for (std::size_t i = 0; i < x.sum.size(); ++i) term.push_back(k * (input_.spec.dynamic ? x.zero[i] : fixed) - x.sum[i]);
+    e.row_term = term.data();
+    e.weight_zero = weight_zero_.data();
+  }
+  e.activation = output.activation;
+  e.gated = gated_;
+  e.residual = output.residual;
+  if (output.codes) {
+    e.codes = output.codes->codes.as<std::uint8_t>().data();
+    e.ld_out = output.codes->stride;
+    e.code_args = code_args(output.codes->quant.spec, output.codes->quant.qparams);
+  } else {
+    e.f32 = output.f32;
+    e.ld_out = columns();
+  }
+  run_gemm(*kernel_, x, packed_, e, ctx);
+}
+
+std::string IntegerLinear::describe() const {
+  if (exact_) return "simulation with exact integer sums";
+  return str("u8*s8 ", kernel_->name, ", codes up to ", input_.spec.max_code() + code_shift(input_.spec), " x ", packed_.max_abs,
+             ", ", layout_name(packed_.layout), ", ", packed_.data.size(), " bytes");
+}
+
+void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
+              const kernels::Epilogue& epilogue, ExecContext& ctx) {
+  constexpr std::int64_t kRowUnit = 96, kBlockBytes = std::int64_t{192} << 10, kTasks = 16;
+  const std::int64_t panels = w.padded_n() / kernels::kPanel;
+  // Rows of a block stay in the second-level cache while all panels pass by.
+  const std::int64_t most = std::max(kRowUnit, kBlockBytes / x.stride / kRowUnit * kRowUnit),
+                     row_blocks = (x.rows + most - 1) / most;
+  const std::int64_t rows = kernels::round_up((x.rows + row_blocks - 1) / row_blocks, x.rows > kRowUnit ? 12 : 1);
+  std::int64_t panel_blocks = std::min(panels, (kTasks + row_blocks - 1) / row_blocks);
+  // Widened kernels convert a block's rows once per task.
+  if (kernel.layout == kernels::WeightLayout::kPairs) panel_blocks = std::min<std::int64_t>(panel_blocks, 4);
+  const std::int64_t width = (panels + panel_blocks - 1) / panel_blocks;
+  panel_blocks = (panels + width - 1) / width;
+  ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t r = task / panel_blocks, p = task % panel_blocks;
+      kernel.run(x.row(0), x.stride, w, epilogue, std::min(x.rows, r * rows), std::min(x.rows, (r + 1) * rows), p * width,
+                 std::min(panels, (p + 1) * width));
+    }
+  });
 }
 
 }  // namespace quell

@@ -1,10 +1,11 @@
-// Quantized linears behind LinearOp: simulated in f32, simulated with exact sums, and packed integers.
+// Quantized linears: simulated in f32, simulated with exact sums, and packed integers.
 #pragma once
 
 #include <memory>
 
+#include "quell/kernels/gemm_s8/gemm_s8.h"
 #include "quell/ops/linear.h"
-#include "quell/quant/quant_spec.h"
+#include "quell/quant/quantized_rows.h"
 
 namespace quell {
 
@@ -12,10 +13,60 @@ namespace quell {
 std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
                                                      Rounding rounding);
 
-/// y = s_x s_w[j] (acc + c[j]) + b[j] with acc the exact sum of code products (docs/numerics.md). Input static per tensor or
-/// dynamic per token; weight per channel or per tensor. `exact_simulation` sums plain codes without packing or kernels: same bytes,
-/// slow. Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups, too many columns).
-std::unique_ptr<LinearOp> make_integer_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, Isa isa,
-                                              bool exact_simulation);
+/// Where an integer linear writes: f32 [M, N], or the codes of the next operator (static quantizers). What is fused in front of it.
+struct LinearOutput {
+  kernels::Activation activation = kernels::Activation::kNone;
+  kernels::ResidualArgs residual;
+  float* f32 = nullptr;
+  QuantizedRows* codes = nullptr;
+};
+
+struct IntegerLinearOptions {
+  Isa isa = Isa::kPortable;
+  bool exact_simulation = false;  ///< plain loops instead of the ISA's kernel: same bytes, slow
+  /// Weights of 4 bits stay packed two to a byte where memory, not arithmetic, is the limit.
+  bool pack_nibbles = true;
+};
+
+/// y = s_x s_w[j] (acc + c[j]) + b[j] with acc the exact sum of code products (docs/numerics.md), and whatever LinearOutput adds.
+/// Input static per tensor or dynamic per token; weight per channel or per tensor. Immutable.
+class IntegerLinear final : public LinearOp {
+ public:
+  /// Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups, too many columns).
+  IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, const IntegerLinearOptions& options);
+  /// act(gate) * up in one product: 16 columns of each side by side. `columns` of the output stay those of one side, rounded up
+  /// to 16.
+  static std::unique_ptr<IntegerLinear> gated(const QTensor& gate, const TensorView& gate_bias, const QTensor& up,
+                                              const TensorView& up_bias, const ActivationQuant& input,
+                                              const IntegerLinearOptions& options);
+
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override;
+  void forward_rows(const QuantizedRows& x, const LinearOutput& output, ExecContext& ctx) const;
+  std::string describe() const override;
+
+  std::size_t packed_bytes() const { return packed_.data.size(); }
+  const ActivationQuant& input() const { return input_; }
+  /// Whether forward_rows needs the sums of the rows.
+  bool needs_sums() const { return asymmetric_weight_; }
+  std::int64_t columns() const { return gated_ ? packed_.n / 2 : packed_.n; }
+
+ private:
+  struct Columns;  // codes, steps, zero points and biases by output column, in packing order
+  IntegerLinear(const Columns& columns, const ActivationQuant& input, bool gated, const IntegerLinearOptions& options);
+  static Columns columns_of(const QTensor& weight, const TensorView& bias);
+
+  ActivationQuant input_;
+  bool gated_ = false, exact_ = false, asymmetric_weight_ = false;
+  kernels::PackedWeights packed_;
+  const kernels::GemmS8Kernel* kernel_ = nullptr;
+  // [padded_n]
+  std::vector<float> scale_, bias_;  ///< scale_ holds s_x * s_w where the input is static
+  std::vector<std::int32_t> offset_,
+      weight_zero_;  ///< -z_x * row sums where static, else -row sums; zero points of asymmetric weights
+};
+
+/// One product over rows of codes, split into blocks over rows and panels that depend on the sizes alone.
+void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
+              const kernels::Epilogue& epilogue, ExecContext& ctx);
 
 }  // namespace quell

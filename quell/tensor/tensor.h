@@ -87,6 +87,14 @@ class Tensor {
       : buffer_(static_cast<std::size_t>(shape.numel()) * dtype_size(dtype)), dtype_(dtype), shape_(std::move(shape)) {}
 
   static Tensor f32(Shape shape) { return {DType::kF32, std::move(shape)}; }
+  /// Elements hold anything: for what is written in whole before it is read.
+  static Tensor uninitialized(DType dtype, Shape shape) {
+    Tensor t;
+    t.buffer_ = AlignedBuffer(static_cast<std::size_t>(shape.numel()) * dtype_size(dtype), Fill::kNone);
+    t.dtype_ = dtype;
+    t.shape_ = std::move(shape);
+    return t;
+  }
   template <typename T>
   static Tensor from(std::span<const T> values, Shape shape) {
     Tensor t(dtype_of<T>(), std::move(shape));

@@ -29,6 +29,25 @@ TokenBatch make_batch(const std::vector<TokenSequence>& sequences, std::span<con
   return out;
 }
 
+TokenBatch make_concatenated_batch(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices) {
+  TokenBatch out;
+  out.batch = static_cast<std::int64_t>(indices.size());
+  out.starts.push_back(0);
+  for (const std::size_t i : indices) {
+    const TokenSequence& s = sequences[i];
+    const auto count = static_cast<std::int64_t>(s.ids.size());
+    out.length = std::max(out.length, count);
+    out.ids.insert(out.ids.end(), s.ids.begin(), s.ids.end());
+    out.mask.insert(out.mask.end(), s.ids.size(), 1);
+    if (s.type_ids.empty())
+      out.type_ids.insert(out.type_ids.end(), s.ids.size(), 0);
+    else
+      out.type_ids.insert(out.type_ids.end(), s.type_ids.begin(), s.type_ids.end());
+    out.starts.push_back(out.starts.back() + count);
+  }
+  return out;
+}
+
 std::vector<TokenBatch> make_batches(const std::vector<TokenSequence>& sequences, std::size_t batch_size, std::int32_t pad_id) {
   std::vector<TokenBatch> out;
   for (std::size_t begin = 0; begin < sequences.size(); begin += batch_size) {

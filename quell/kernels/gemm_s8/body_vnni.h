@@ -1,0 +1,56 @@
+// The VNNI kernel text over `V`: kWidth int32 lanes and a 4-way u8*s8 dot product. Instantiated with intrinsics in avx512_vnni.cpp
+// and avx_vnni.cpp, and with plain C++ (emulated.h) in the test.
+#pragma once
+
+#include "quell/kernels/gemm_s8/epilogue.h"
+#include "quell/kernels/gemm_s8/rows.h"
+
+namespace quell::kernels {
+namespace {
+
+/// kRows rows by two vectors of columns; accumulators stay in registers over all of K. `bytes`: from one quad of k to the next.
+template <typename V, int kRows, bool kNibbles>
+[[gnu::always_inline]] inline void vnni_block(const std::uint8_t* x, std::int64_t ldx, const std::int8_t* w, std::int64_t steps,
+                                              std::int32_t* out) {
+  typename V::I32 sum[kRows][2];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = V::zero();
+  const auto multiply = [&](typename V::I8 w0, typename V::I8 w1, const std::uint8_t* quads) {
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const typename V::I8 quad = V::broadcast(quads + r * ldx);
+      sum[r][0] = V::dot(sum[r][0], quad, w0);
+      sum[r][1] = V::dot(sum[r][1], quad, w1);
+    }
+  };
+  if constexpr (kNibbles) {
+    for (std::int64_t s = 0; s < steps; s += 2, w += kPanel * 4) {
+      const typename V::I8 b0 = V::load(w), b1 = V::load(w + V::kWidth * 4);
+      multiply(V::low_nibbles(b0), V::low_nibbles(b1), x + 4 * s);
+      multiply(V::high_nibbles(b0), V::high_nibbles(b1), x + 4 * s + 4);
+    }
+  } else {
+    for (std::int64_t s = 0; s < steps; ++s, w += kPanel * 4) multiply(V::load(w), V::load(w + V::kWidth * 4), x + 4 * s);
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    V::store(out + r * kPanel, sum[r][0]);
+    V::store(out + r * kPanel + V::kWidth, sum[r][1]);
+  }
+}
+
+template <typename V, bool kNibbles>
+void vnni_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
+               std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
+  const std::int64_t steps = w.padded_k() / 4;
+  for_each_tile<V::kRows>(x, ldx, w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                          [&](const std::uint8_t* rows_x, const std::int8_t* panel, int rows, Tile& tile) {
+                            for (int c = 0; c < kPanel; c += 2 * V::kWidth)
+                              with_rows<V::kRows>(rows, [&](auto count) {
+                                vnni_block<V, count.value, kNibbles>(rows_x, ldx, panel + 4 * c, steps, tile.sum + c);
+                              });
+                          });
+}
+
+}  // namespace
+}  // namespace quell::kernels

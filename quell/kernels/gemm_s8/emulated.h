@@ -1,0 +1,118 @@
+// The vector operations of the kernel texts in plain C++, bit for bit as the instructions define them.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+namespace quell::kernels {
+
+/// kBytes-wide registers.
+template <std::size_t kBytes>
+struct EmulatedVector {
+  using I32 = std::array<std::int32_t, kBytes / 4>;
+  using I8 = std::array<std::uint8_t, kBytes>;
+  static I32 zero() { return {}; }
+  static I8 load(const std::int8_t* p) {
+    I8 v;
+    std::memcpy(v.data(), p, kBytes);
+    return v;
+  }
+  static I8 broadcast(const std::uint8_t* p) {
+    I8 v;
+    for (std::size_t i = 0; i < kBytes; i += 4) std::memcpy(v.data() + i, p, 4);
+    return v;
+  }
+  static void store(std::int32_t* p, const I32& v) { std::copy(v.begin(), v.end(), p); }
+  static std::uint8_t extend(int nibble) { return static_cast<std::uint8_t>(nibble < 8 ? nibble : nibble - 16); }
+  static I8 low_nibbles(I8 v) {
+    for (auto& b : v) b = extend(b & 15);
+    return v;
+  }
+  static I8 high_nibbles(I8 v) {
+    for (auto& b : v) b = extend(b >> 4);
+    return v;
+  }
+};
+
+template <std::size_t kBytes, int kTileRows>
+struct EmulatedVnni : EmulatedVector<kBytes> {
+  using Base = EmulatedVector<kBytes>;
+  static constexpr int kWidth = kBytes / 4, kRows = kTileRows;
+  static typename Base::I32 dot(typename Base::I32 sum, const typename Base::I8& x, const typename Base::I8& w) {  // vpdpbusd
+    for (std::size_t i = 0; i < kBytes; ++i) sum[i / 4] += static_cast<std::int32_t>(x[i]) * static_cast<std::int8_t>(w[i]);
+    return sum;
+  }
+};
+
+struct EmulatedAvx2 : EmulatedVector<32> {
+  using I16 = std::array<std::int16_t, 16>;
+  static I32 add(I32 a, const I32& b) {
+    for (std::size_t i = 0; i < 8; ++i) a[i] += b[i];
+    return a;
+  }
+  static I16 add16(I16 a, const I16& b) {
+    for (std::size_t i = 0; i < 16; ++i) a[i] = static_cast<std::int16_t>(a[i] + b[i]);
+    return a;
+  }
+  static void keep(const auto&) {}
+  static I16 broadcast_pair(const std::int16_t* p) {
+    I16 v;
+    for (std::size_t i = 0; i < 16; ++i) v[i] = p[i % 2];
+    return v;
+  }
+  static I16 widen_s8x16(const std::int8_t* p) {
+    I16 v;
+    std::copy_n(p, 16, v.begin());
+    return v;
+  }
+  static I32 madd(const I16& a, const I16& b) {  // vpmaddwd
+    I32 v;
+    for (std::size_t i = 0; i < 8; ++i) v[i] = a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+    return v;
+  }
+  static I16 maddubs(const I8& x, const I8& w) {  // vpmaddubsw, saturating
+    I16 v;
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int sum = x[2 * i] * static_cast<std::int8_t>(w[2 * i]) + x[2 * i + 1] * static_cast<std::int8_t>(w[2 * i + 1]);
+      v[i] = static_cast<std::int16_t>(std::clamp(sum, -32768, 32767));
+    }
+    return v;
+  }
+  static I32 add_pairs(const I16& a) {
+    I32 v;
+    for (std::size_t i = 0; i < 8; ++i) v[i] = a[2 * i] + a[2 * i + 1];
+    return v;
+  }
+};
+
+/// AMX tiles as the instructions see them: rows and column bytes come from the configuration, loads touch nothing else.
+struct EmulatedTiles {
+  std::uint8_t bytes[8][16][64] = {};
+  std::uint8_t rows[8] = {};
+
+  void configure(const void* config) {
+    for (std::size_t t = 0; t < 8; ++t) rows[t] = static_cast<const std::uint8_t*>(config)[48 + t];
+    std::memset(bytes, 0, sizeof(bytes));
+  }
+  void zero(std::size_t t) { std::memset(bytes[t], 0, sizeof(bytes[t])); }
+  void load(std::size_t t, const void* p, std::int64_t stride) {
+    for (std::int64_t r = 0; r < rows[t]; ++r) std::memcpy(bytes[t][r], static_cast<const char*>(p) + r * stride, 64);
+  }
+  void store(std::size_t t, void* p, std::int64_t stride) const {
+    for (std::int64_t r = 0; r < rows[t]; ++r) std::memcpy(static_cast<char*>(p) + r * stride, bytes[t][r], 64);
+  }
+  void dpbusd(std::size_t c, std::size_t a, std::size_t b) {
+    for (std::size_t m = 0; m < rows[a]; ++m)
+      for (std::size_t n = 0; n < 16; ++n) {
+        std::int32_t sum;
+        std::memcpy(&sum, bytes[c][m] + 4 * n, 4);
+        for (std::size_t k = 0; k < 64; ++k)
+          sum += std::int32_t{bytes[a][m][k]} * static_cast<std::int8_t>(bytes[b][k / 4][4 * n + k % 4]);
+        std::memcpy(bytes[c][m] + 4 * n, &sum, 4);
+      }
+  }
+};
+
+}  // namespace quell::kernels

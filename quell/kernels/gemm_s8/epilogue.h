@@ -1,0 +1,119 @@
+// What follows the integer sums of one tile, stage by stage on a scratch tile that stays in L1. Included by every kernel file, so
+// that it is compiled with that file's ISA; the text is one, and so are the bytes.
+#pragma once
+
+#include "quell/kernels/gemm_s8/gemm_s8.h"
+#include "quell/kernels/simd/activations.h"
+
+namespace quell::kernels {
+namespace {
+
+inline constexpr int kMaxTileRows = 32;
+
+/// [rows][32] int32 sums, then f32 values in place.
+struct alignas(64) Tile {
+  std::int32_t sum[kMaxTileRows * kPanel];
+
+  std::int32_t* at(int row, int half) { return sum + row * kPanel + half * kLanes; }
+  F32 value(int row, int half) { return bits_to_f32(load(at(row, half))); }
+  void set(int row, int half, const F32& v) { store(at(row, half), f32_to_bits(v)); }
+};
+
+template <bool kRowwise, bool kAsymmetric>
+QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e) {
+  for (int h = 0; h < 2; ++h) {
+    const std::int64_t column = column0 + h * kLanes;
+    const F32 scale = load(e.scale + column), bias = load(e.bias + column);
+    const I32 offset = e.column_offset ? load(e.column_offset + column) : splat(0);
+    const I32 zero_factor = kRowwise ? load(e.column_zero_factor + column) : splat(0);
+    const I32 weight_zero = kAsymmetric ? load(e.weight_zero + column) : splat(0);
+    for (int r = 0; r < rows; ++r) {
+      I32 sum = load(tile.at(r, h)) + offset;
+      F32 step = scale;
+      if constexpr (kRowwise) {
+        sum = sum + e.row_zero[row0 + r] * zero_factor;
+        step = e.row_scale[row0 + r] * scale;
+      }
+      if constexpr (kAsymmetric) sum = sum + e.row_term[row0 + r] * weight_zero;
+      tile.set(r, h, step * to_f32(sum) + bias);
+    }
+  }
+}
+
+QUELL_SIMD void activate_tile(Tile& tile, int rows, const Epilogue& e) {
+  const int halves = e.gated ? 1 : 2;
+  with_activation(e.activation, [&](auto act) {
+    for (int h = 0; h < halves; ++h)
+      for (int r = 0; r < rows; ++r) tile.set(r, h, act(tile.value(r, h)));
+  });
+  if (e.gated)
+    for (int r = 0; r < rows; ++r) tile.set(r, 0, tile.value(r, 0) * tile.value(r, 1));
+}
+
+QUELL_SIMD F32 residual_at(const ResidualArgs& a, std::int64_t row, std::int64_t column, std::int64_t count) {
+  F32 v;
+  if (a.codes) {
+    const std::uint8_t* p = a.codes + row * a.ld + column;
+    v = ((count == kLanes ? u8_to_f32(p) : u8_to_f32_some(p, count)) - a.zero) * a.scale;
+  } else {
+    const float* p = a.f32 + row * a.ld + column;
+    v = count == kLanes ? load(p) : load_some(p, count);
+  }
+  if (a.column_scale) v = v * (count == kLanes ? load(a.column_scale + column) : load_some(a.column_scale + column, count));
+  if (a.column_shift) v = v + (count == kLanes ? load(a.column_shift + column) : load_some(a.column_shift + column, count));
+  return v;
+}
+
+QUELL_SIMD void write_half(Tile& tile, int rows, int h, std::int64_t row0, std::int64_t column, std::int64_t count,
+                           const Epilogue& e) {
+  if (e.residual.present())
+    for (int r = 0; r < rows; ++r) tile.set(r, h, tile.value(r, h) + residual_at(e.residual, row0 + r, column, count));
+  if (e.codes) {
+    const CodeArgs& q = e.code_args;
+    const F32 inv_scale = splat(q.inv_scale);
+    for (int r = 0; r < rows; ++r) {
+      std::uint8_t* p = e.codes + (row0 + r) * e.ld_out + column;
+      const F32 code = quantize(tile.value(r, h), inv_scale, q.zero_point, q.min_code, q.max_code) + q.offset;
+      count == kLanes ? store_u8(p, code) : store_u8_some(p, code, count);
+    }
+  } else {
+    for (int r = 0; r < rows; ++r) {
+      float* p = e.f32 + (row0 + r) * e.ld_out + column;
+      count == kLanes ? store(p, tile.value(r, h)) : store_some(p, tile.value(r, h), count);
+    }
+  }
+}
+
+/// `n`: columns of the whole output (of gate and up together where gated).
+QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, std::int64_t n, const Epilogue& e) {
+  const std::int64_t column0 = panel * kPanel;
+  if (e.row_scale)
+    e.weight_zero ? dequantize_tile<true, true>(tile, rows, row0, column0, e)
+                  : dequantize_tile<true, false>(tile, rows, row0, column0, e);
+  else
+    e.weight_zero ? dequantize_tile<false, true>(tile, rows, row0, column0, e)
+                  : dequantize_tile<false, false>(tile, rows, row0, column0, e);
+  if (e.activation != Activation::kNone || e.gated) activate_tile(tile, rows, e);
+  const std::int64_t out0 = e.gated ? column0 / 2 : column0, out_n = e.gated ? n / 2 : n;
+  for (int h = 0; h < (e.gated ? 1 : 2); ++h) {
+    const std::int64_t left = out_n - (out0 + h * kLanes);
+    if (left > 0) write_half(tile, rows, h, row0, out0 + h * kLanes, left < kLanes ? left : kLanes, e);
+  }
+}
+
+/// Walks panels and row blocks; `sums(x, panel, rows, tile)` fills a tile of up to kRows rows.
+template <int kRows, typename Sums>
+QUELL_SIMD void for_each_tile(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue,
+                              std::int64_t m_begin, std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end,
+                              Sums sums) {
+  Tile tile;
+  for (std::int64_t p = panel_begin; p < panel_end; ++p)
+    for (std::int64_t i = m_begin; i < m_end; i += kRows) {
+      const int rows = static_cast<int>(m_end - i < kRows ? m_end - i : kRows);
+      sums(x + i * ldx, w.panel(p), rows, tile);
+      finish_tile(tile, rows, i, p, w.n, epilogue);
+    }
+}
+
+}  // namespace
+}  // namespace quell::kernels

@@ -1,0 +1,38 @@
+#include "quell/kernels/gemm_s8/epilogue.h"
+#include "quell/kernels/gemm_s8/kernels.h"
+
+namespace quell::kernels {
+namespace {
+
+/// The code of column `c`, index `k` in a panel.
+int code_at(const std::int8_t* panel, WeightLayout layout, std::int64_t c, std::int64_t k) {
+  if (layout == WeightLayout::kQuads) return panel[(k / 4 * kPanel + c) * 4 + k % 4];
+  if (layout == WeightLayout::kPairs) return panel[(k / 2 * kPanel + c) * 2 + k % 2];
+  const auto byte = static_cast<std::uint8_t>(panel[(k / 8 * kPanel + c) * 4 + k % 4]);
+  const int nibble = k % 8 < 4 ? byte & 15 : byte >> 4;
+  return nibble < 8 ? nibble : nibble - 16;
+}
+
+void reference_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
+                    std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
+  for_each_tile<4>(x, ldx, w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                   [&](const std::uint8_t* rows_x, const std::int8_t* panel, int rows, Tile& tile) {
+                     for (int r = 0; r < rows; ++r)
+                       for (std::int64_t c = 0; c < kPanel; ++c) {
+                         std::int32_t sum = 0;
+                         const std::int8_t* quads = panel + 4 * c;
+                         if (w.layout == WeightLayout::kQuads)
+                           for (std::int64_t k = 0; k < w.k; ++k) sum += rows_x[r * ldx + k] * quads[(k & ~3) * kPanel + (k & 3)];
+                         else
+                           for (std::int64_t k = 0; k < w.k; ++k) sum += rows_x[r * ldx + k] * code_at(panel, w.layout, c, k);
+                         tile.sum[r * kPanel + c] = sum;
+                       }
+                   });
+}
+
+}  // namespace
+
+QUELL_GEMM_S8(gemm_s8_reference) { reference_gemm(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_reference_nibbles) { reference_gemm(QUELL_GEMM_S8_ARGS); }
+
+}  // namespace quell::kernels

@@ -1,0 +1,44 @@
+// Operations on one row of f32: norms, softmax, activations, quantization, each with the codes of the next operator written in the
+// same pass. One text (body.h) compiled once an ISA; sums run over sixteen lanes in a fixed order, so that all ISAs give the same
+// bytes.
+#pragma once
+
+#include <cstdint>
+
+#include "quell/base/cpu_features.h"
+#include "quell/kernels/simd/epilogue_types.h"
+
+namespace quell::kernels {
+
+/// Where a row goes: f32, codes, or both. Either may be null.
+struct RowOutput {
+  float* f32 = nullptr;
+  std::uint8_t* codes = nullptr;
+  CodeArgs args;
+};
+
+struct RowRange {
+  float min = 0.0F, max = 0.0F;
+};
+
+struct RowKernels {
+  /// Layer norm (`centered`) or RMS norm: (x - mean) * inv * weight + bias; statistics in double. weight and bias may be null.
+  void (*normalize)(bool centered, const float* x, const float* weight, const float* bias, double eps, std::int64_t n,
+                    const RowOutput& out);
+  /// Softmax over the keys [begin, end) whose mask is not 0; all others of the n become 0. Where there is none, 1/n everywhere. In
+  /// place where out.f32 is `scores` or null; `scores` is overwritten in any case. Returns the sum of the codes, if any.
+  std::int32_t (*softmax)(float* scores, std::int64_t begin, std::int64_t end, std::int64_t n, const std::int32_t* mask,
+                          const RowOutput& out);
+  void (*activate)(Activation kind, const float* x, float* y, std::int64_t n);
+  /// Returns the sum of the codes.
+  std::int32_t (*quantize)(const float* x, std::int64_t n, const CodeArgs& args, std::uint8_t* codes);
+  /// Smallest and largest element of n > 0.
+  RowRange (*range)(const float* x, std::int64_t n);
+};
+
+/// The fastest on `isa`.
+const RowKernels& row_kernels(Isa isa);
+
+extern const RowKernels kRowsReference, kRowsAvx2, kRowsAvx512;
+
+}  // namespace quell::kernels

@@ -1,0 +1,245 @@
+// Sixteen f32 or int32 lanes as compiler vectors, so that one kernel text serves every ISA: the file that includes it decides by
+// its flags what the lanes become. Everything has internal linkage: code compiled with ISA flags must not leak into other units.
+// Additions and multiplications are never fused (-ffp-contract=off), so all ISAs give the same bits.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define QUELL_SIMD [[maybe_unused, gnu::always_inline]] inline
+
+namespace quell::kernels {
+namespace {
+
+inline constexpr std::int64_t kLanes = 16;
+
+// One register's worth of lanes, by the flags of the including file; a value is as many of them as make sixteen lanes.
+#if defined(__AVX512F__)
+inline constexpr int kRegisterBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kRegisterBytes = 32;
+#else
+inline constexpr int kRegisterBytes = 16;
+#endif
+inline constexpr int kParts = 64 / kRegisterBytes;
+using RegisterF32 [[gnu::vector_size(kRegisterBytes)]] = float;
+using RegisterI32 [[gnu::vector_size(kRegisterBytes)]] = std::int32_t;
+
+struct F32 {
+  RegisterF32 part[kParts];
+};
+struct I32 {
+  RegisterI32 part[kParts];
+};
+
+template <typename Out, typename F>
+QUELL_SIMD Out by_part(F f) {
+  Out out;
+  for (int i = 0; i < kParts; ++i) out.part[i] = f(i);
+  return out;
+}
+
+QUELL_SIMD F32 load(const float* p) {
+  F32 v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+QUELL_SIMD I32 load(const std::int32_t* p) {
+  I32 v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+QUELL_SIMD void store(float* p, const F32& v) { std::memcpy(p, &v, sizeof(v)); }
+QUELL_SIMD void store(std::int32_t* p, const I32& v) { std::memcpy(p, &v, sizeof(v)); }
+/// The first `n` < 16 elements; the other lanes are 0.
+QUELL_SIMD F32 load_some(const float* p, std::int64_t n) {
+  float x[kLanes] = {};
+  std::memcpy(x, p, static_cast<std::size_t>(n) * sizeof(float));
+  return load(x);
+}
+QUELL_SIMD void store_some(float* p, const F32& v, std::int64_t n) {
+  float x[kLanes];
+  store(x, v);
+  std::memcpy(p, x, static_cast<std::size_t>(n) * sizeof(float));
+}
+QUELL_SIMD F32 splat(float x) {
+  return by_part<F32>([&](int) { return RegisterF32{} + x; });
+}
+QUELL_SIMD I32 splat(std::int32_t x) {
+  return by_part<I32>([&](int) { return RegisterI32{} + x; });
+}
+
+#define QUELL_SIMD_OPERATOR(V, S, op)                                 \
+  QUELL_SIMD V operator op(const V& a, const V& b) {                  \
+    return by_part<V>([&](int i) { return a.part[i] op b.part[i]; }); \
+  }                                                                   \
+  QUELL_SIMD V operator op(const V& a, S b) { return a op splat(b); } \
+  QUELL_SIMD V operator op(S a, const V& b) { return splat(a) op b; }
+QUELL_SIMD_OPERATOR(F32, float, +)
+QUELL_SIMD_OPERATOR(F32, float, -)
+QUELL_SIMD_OPERATOR(F32, float, *)
+QUELL_SIMD_OPERATOR(F32, float, /)
+QUELL_SIMD_OPERATOR(I32, std::int32_t, +)
+QUELL_SIMD_OPERATOR(I32, std::int32_t, -)
+QUELL_SIMD_OPERATOR(I32, std::int32_t, *)
+QUELL_SIMD_OPERATOR(I32, std::int32_t, &)
+QUELL_SIMD_OPERATOR(I32, std::int32_t, |)
+#undef QUELL_SIMD_OPERATOR
+QUELL_SIMD I32 operator<<(const I32& a, int bits) {
+  return by_part<I32>([&](int i) { return a.part[i] << bits; });
+}
+
+QUELL_SIMD RegisterF32 register_min(const RegisterF32& a, const RegisterF32& b) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_min_ps(0xffff, a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#elif defined(__SSE2__)
+  return _mm_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+QUELL_SIMD RegisterF32 register_max(const RegisterF32& a, const RegisterF32& b) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_max_ps(0xffff, a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#elif defined(__SSE2__)
+  return _mm_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+/// a < b ? a : b, also for NaN.
+QUELL_SIMD F32 min(const F32& a, const F32& b) {
+  return by_part<F32>([&](int i) { return register_min(a.part[i], b.part[i]); });
+}
+QUELL_SIMD F32 max(const F32& a, const F32& b) {
+  return by_part<F32>([&](int i) { return register_max(a.part[i], b.part[i]); });
+}
+QUELL_SIMD F32 to_f32(const I32& v) {
+  return by_part<F32>([&](int i) { return __builtin_convertvector(v.part[i], RegisterF32); });
+}
+/// Of whole numbers.
+QUELL_SIMD I32 to_i32(const F32& v) {
+  return by_part<I32>([&](int i) { return __builtin_convertvector(v.part[i], RegisterI32); });
+}
+QUELL_SIMD F32 bits_to_f32(const I32& v) {
+  return by_part<F32>([&](int i) { return (RegisterF32)v.part[i]; });
+}
+QUELL_SIMD I32 f32_to_bits(const F32& v) {
+  return by_part<I32>([&](int i) { return (RegisterI32)v.part[i]; });
+}
+QUELL_SIMD F32 abs(const F32& v) { return bits_to_f32(f32_to_bits(v) & 0x7fffffff); }
+QUELL_SIMD F32 copysign(const F32& magnitude, const F32& sign) {
+  return bits_to_f32((f32_to_bits(magnitude) & 0x7fffffff) | (f32_to_bits(sign) & static_cast<std::int32_t>(0x80000000)));
+}
+/// v where mask is not 0, else 0.
+QUELL_SIMD F32 keep_where(const I32& mask, const F32& v) {
+  return by_part<F32>([&](int i) { return (RegisterF32)((RegisterI32)v.part[i] & (mask.part[i] != 0)); });
+}
+/// v where mask is not 0, else `other`.
+QUELL_SIMD F32 select(const I32& mask, const F32& v, const F32& other) {
+  return by_part<F32>([&](int i) { return (mask.part[i] != 0) ? v.part[i] : other.part[i]; });
+}
+
+/// Sum of the lanes from left to right.
+QUELL_SIMD float sum_lanes(const F32& v) {
+  float x[kLanes];
+  store(x, v);
+  for (int i = 1; i < kLanes; ++i) x[0] += x[i];
+  return x[0];
+}
+QUELL_SIMD float max_lanes(const F32& v) {
+  float x[kLanes], high;
+  store(x, v);
+  high = x[0];
+  for (int i = 1; i < kLanes; ++i) high = x[i] > high ? x[i] : high;
+  return high;
+}
+
+/// Half to even for |x| < 2^22: adding and subtracting 1.5 * 2^23 leaves no fraction bits.
+QUELL_SIMD F32 round_small(const F32& x) { return (x + 12582912.0F) - 12582912.0F; }
+
+/// exp within 3e-7 relative on [-87, 88], clamped to it: 2^n times a polynomial on [-ln2/2, ln2/2].
+QUELL_SIMD F32 exp(const F32& x) {
+  const F32 clamped = min(max(x, splat(-87.0F)), splat(88.0F));
+  const F32 n = round_small(clamped * 1.44269504F);
+  const F32 r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;  // ln 2 in two parts
+  const F32 p =
+      1.0F + r * (1.0F + r * (0.5F + r * (0.166666667F + r * (0.0416666667F + r * (0.00833333333F + r * 0.00138888889F)))));
+  return p * bits_to_f32((to_i32(n) + 127) << 23);
+}
+
+/// erf within 1e-6: 1 - (1 + a1 x + ... + a6 x^6)^-16 (Abramowitz and Stegun 7.1.28).
+QUELL_SIMD F32 erf(const F32& x) {
+  const F32 a = abs(x);
+  F32 p = 1.0F + a * (0.0705230784F +
+                      a * (0.0422820123F + a * (0.0092705272F + a * (0.0001520143F + a * (0.0002765672F + a * 0.0000430638F)))));
+  p = p * p;
+  p = p * p;
+  p = p * p;
+  p = p * p;
+  return copysign(1.0F - 1.0F / p, x);
+}
+
+/// clamp(rne(x * inv_scale) + zero_point, low, high) as whole f32. The first clamp changes nothing: codes have at most 9 bits.
+QUELL_SIMD F32 quantize(const F32& x, const F32& inv_scale, float zero_point, float low, float high) {
+  const F32 small = min(max(x * inv_scale, splat(-1024.0F)), splat(1024.0F));
+  return min(max(round_small(small) + zero_point, splat(low)), splat(high));
+}
+/// Writes whole numbers of 0..255 as sixteen bytes.
+QUELL_SIMD void store_u8(std::uint8_t* p, const F32& whole) {
+  const I32 v = to_i32(whole);
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v.part[0]));
+#elif defined(__AVX2__)
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)v.part[0], (__m256i)v.part[1]), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+#elif defined(__SSE2__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(_mm_packs_epi32((__m128i)v.part[0], (__m128i)v.part[1]),
+                                                                   _mm_packs_epi32((__m128i)v.part[2], (__m128i)v.part[3])));
+#else
+  std::int32_t x[kLanes];
+  store(x, v);
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<std::uint8_t>(x[i]);
+#endif
+}
+QUELL_SIMD void store_u8_some(std::uint8_t* p, const F32& whole, std::int64_t n) {
+  std::uint8_t x[kLanes];
+  store_u8(x, whole);
+  std::memcpy(p, x, static_cast<std::size_t>(n));
+}
+QUELL_SIMD F32 u8_to_f32(const std::uint8_t* p) {
+#if defined(__AVX512F__)
+  return to_f32(I32{{(RegisterI32)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}});
+#elif defined(__AVX2__)
+  return to_f32(I32{{(RegisterI32)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))),
+                     (RegisterI32)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8)))}});
+#else
+  std::int32_t x[kLanes];
+  for (int i = 0; i < kLanes; ++i) x[i] = p[i];
+  return to_f32(load(x));
+#endif
+}
+QUELL_SIMD F32 u8_to_f32_some(const std::uint8_t* p, std::int64_t n) {
+  std::uint8_t x[kLanes] = {};
+  std::memcpy(x, p, static_cast<std::size_t>(n));
+  return u8_to_f32(x);
+}
+/// Sum of whole lanes as int32.
+QUELL_SIMD std::int32_t sum_lanes(const I32& v) {
+  std::int32_t x[kLanes], sum = 0;
+  store(x, v);
+  for (const std::int32_t lane : x) sum += lane;
+  return sum;
+}
+
+}  // namespace
+}  // namespace quell::kernels

@@ -1,0 +1,76 @@
+#include "quell/quant/quantized_rows.h"
+
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/kernels/gemm_s8/gemm_s8.h"
+#include "quell/kernels/rows/rows.h"
+
+namespace quell {
+
+std::int32_t code_shift(const QuantSpec& spec) { return spec.symmetric ? 1 << (spec.num_bits - 1) : 0; }
+
+kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams) {
+  return {1.0F / qparams.scale, static_cast<float>(qparams.zero_point), static_cast<float>(spec.min_code()),
+          static_cast<float>(spec.max_code()), static_cast<float>(code_shift(spec))};
+}
+
+QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const ActivationQuant& quant) {
+  QuantizedRows out;
+  out.rows = rows;
+  out.columns = columns;
+  out.stride = kernels::code_stride(columns);
+  out.quant = quant;
+  // Kernels read whole groups of columns, also behind the last head of the last row.
+  out.codes = Tensor::uninitialized(DType::kU8, {rows * out.stride + kernels::kPackedK});
+  return out;
+}
+
+QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums, ExecContext& ctx) {
+  QuantizedRows out = make_quantized_rows(x.rows(), x.cols(), quant);
+  const QuantSpec& spec = quant.spec;
+  const auto rows = static_cast<std::size_t>(out.rows);
+  if (with_sums) out.sum.resize(rows);
+  if (spec.dynamic) {
+    out.scale.resize(rows);
+    out.zero.resize(rows);
+  }
+  const kernels::RowKernels& k = kernels::row_kernels(ctx.isa);
+  const kernels::CodeArgs fixed = code_args(spec, quant.qparams);
+  const std::int64_t n = x.cols(), chunk = std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(n, 1));
+  ctx.pool.parallel_for(out.rows, chunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      kernels::CodeArgs args = fixed;
+      if (spec.dynamic) {
+        const kernels::RowRange r = k.range(x.row(i), n);
+        require(std::isfinite(r.min) && std::isfinite(r.max), ErrorCode::kNumeric,
+                "activation: NaN or infinity; the model or the data is damaged");
+        const StepAndZero qp = calculate_qparams({r.min, r.max}, spec);
+        args = code_args(spec, qp);
+        out.scale[at] = qp.scale;
+        out.zero[at] = qp.zero_point + code_shift(spec);
+      }
+      const std::int32_t sum = k.quantize(x.row(i), n, args, out.row(i));
+      if (with_sums) out.sum[at] = sum;
+    }
+  });
+  return out;
+}
+
+Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx) {
+  Tensor out = Tensor::f32({x.rows, x.columns});
+  const std::int32_t shift = code_shift(x.quant.spec);
+  ctx.pool.parallel_for(x.rows, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const bool dynamic = x.quant.spec.dynamic;
+      const std::int32_t zero = dynamic ? x.zero[at] : x.quant.qparams.zero_point + shift;
+      const float scale = dynamic ? x.scale[at] : x.quant.qparams.scale;
+      for (std::int64_t j = 0; j < x.columns; ++j) out.row(i)[j] = static_cast<float>(x.row(i)[j] - zero) * scale;
+    }
+  });
+  return out;
+}
+
+}  // namespace quell

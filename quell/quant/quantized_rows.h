@@ -1,0 +1,38 @@
+// Activations as integer kernels read them: rows of u8 codes.
+#pragma once
+
+#include <vector>
+
+#include "quell/base/exec_context.h"
+#include "quell/kernels/simd/epilogue_types.h"
+#include "quell/quant/quant_spec.h"
+
+namespace quell {
+
+/// Codes are stored as u8: signed ones of b bits plus 2^(b-1) (`code_shift`), zero points likewise. Per-token (dynamic) rows have a
+/// step and zero point each.
+struct QuantizedRows {
+  Tensor codes;  ///< u8 [rows * stride + slack]
+  std::int64_t rows = 0, columns = 0, stride = 0;
+  ActivationQuant quant;
+  std::vector<float> scale;             ///< [rows] where dynamic
+  std::vector<std::int32_t> zero, sum;  ///< [rows]: stored zero points where dynamic; sums of the stored codes where asked for
+
+  bool defined() const { return rows > 0; }
+  const std::uint8_t* row(std::int64_t i) const { return codes.as<std::uint8_t>().data() + i * stride; }
+  std::uint8_t* row(std::int64_t i) { return codes.as<std::uint8_t>().data() + i * stride; }
+};
+
+/// What is added to a code to store it as u8.
+std::int32_t code_shift(const QuantSpec& spec);
+/// How a kernel writes codes of a static quantizer (or of one row's step).
+kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams);
+
+/// Room for codes, not yet written. Bytes past the columns are unspecified.
+QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const ActivationQuant& quant);
+/// Static per tensor or dynamic per token; `with_sums`: also row sums.
+QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums, ExecContext& ctx);
+/// f32 [rows, columns].
+Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx);
+
+}  // namespace quell
