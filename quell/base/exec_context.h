@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "quell/base/cpu_features.h"
@@ -12,6 +13,9 @@ namespace quell {
 
 /// Called with (stage, done, total); `done == total` ends the stage.
 using ProgressSink = std::function<void(const std::string&, std::int64_t, std::int64_t)>;
+
+/// Seconds by name of operator.
+using OperatorTimes = std::map<std::string, double>;
 
 /// Owned by whoever starts a job; passed down by reference. Not shared between concurrent jobs.
 struct ExecContext {
@@ -24,6 +28,7 @@ struct ExecContext {
   ThreadPool pool;
   Isa isa;
   ProgressSink on_progress;
+  OperatorTimes* operator_times = nullptr;  ///< filled by forward passes where set
 };
 
 }  // namespace quell

@@ -31,6 +31,7 @@ Command add_verify(CLI::App& app);
 Command add_tokenize(CLI::App& app);
 Command add_detokenize(CLI::App& app);
 Command add_generate(CLI::App& app);
+Command add_bench(CLI::App& app);
 Command add_models(CLI::App& app);
 Command add_recipes(CLI::App& app);
 

@@ -19,6 +19,8 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
   const ModelSpec& spec = model.model().spec;
   const std::int64_t context =
       std::min<std::int64_t>(job.options.max_seq_length > 0 ? job.options.max_seq_length : 1024, spec.max_position_embeddings);
+  GenerateOptions options;
+  options.max_new_tokens = job.max_new_tokens;
   RougeScores sum;
   const auto begin = static_cast<std::size_t>(job.options.skip);
   const std::size_t end =
@@ -30,8 +32,7 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
             document_key, "\" or \"", summary_key, '"');
     const std::vector<TokenSequence> sequence = {{tokenizer.encode(document, {.max_length = context}).ids, {}, {}}};
     const std::size_t first = 0;
-    const auto tokens =
-        generate(model, make_batch(sequence, {&first, 1}, spec.pad_token_id), {.max_new_tokens = job.max_new_tokens}, ctx);
+    const auto tokens = generate(model, make_batch(sequence, {&first, 1}, spec.pad_token_id), options, ctx);
     const RougeScores r = rouge(summary, tokenizer.decode(tokens.front()));
     sum = {sum.rouge1 + r.rouge1, sum.rouge2 + r.rouge2, sum.rouge_l + r.rouge_l};
     ctx.progress("summarize", static_cast<std::int64_t>(i - begin + 1), static_cast<std::int64_t>(end - begin));

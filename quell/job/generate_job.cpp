@@ -15,7 +15,21 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
     const std::vector<TokenSequence> sequence = {{tokenizer.encode(prompt).ids, {}, {}}};
     const std::size_t first = 0;
     const TokenBatch batch = make_batch(sequence, {&first, 1}, model.spec.pad_token_id);
-    out << escape_line(tokenizer.decode(generate(*engine, batch, job.options, ctx).front())) << '\n' << std::flush;
+    // Text goes out as it comes; a token may end inside a character, which waits for the next one.
+    std::vector<std::int32_t> tokens;
+    std::string written;
+    const auto write = [&](const std::string& text) {
+      if (text.size() <= written.size() || !text.starts_with(written)) return;
+      out << escape_line(text.substr(written.size())) << std::flush;
+      written = text;
+    };
+    GenerateOptions options = job.options;
+    options.on_token = [&](std::size_t, std::int32_t token) {
+      tokens.push_back(token);
+      if (const std::string text = tokenizer.decode(tokens); !text.ends_with("\uFFFD")) write(text);
+    };
+    write(tokenizer.decode(generate(*engine, batch, options, ctx).front()));
+    out << '\n' << std::flush;
     require(out.good(), ErrorCode::kIo, "cannot write the output; is the disk full?");
   };
   if (!job.prompt.empty()) return answer(job.prompt);

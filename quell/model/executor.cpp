@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -54,13 +55,14 @@ TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
 }
 
 Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx,
-                   const FusionTable* fused)
+                   const FusionTable* fused, const CachedPass* cached)
     : model_(model),
       ops_(ops),
       quantized_(quantized),
       batch_(batch),
       ctx_(ctx),
       fused_(fused && !fused->empty() ? fused : nullptr),
+      cached_(cached),
       values_(model.graph.producer.size()),
       codes_(model.graph.producer.size()),
       positions_(position_ids(model.spec, batch)) {
@@ -71,7 +73,8 @@ Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const
     decoder_ = decoder_batch(model.spec, batch);
     decoder_positions_ = position_ids(model.spec, decoder_);
   }
-  const std::int64_t longest = std::max(batch.length, decoder_.length);
+  std::int64_t longest = std::max(batch.length, decoder_.length);
+  for (std::int64_t b = 0; b < batch.batch && cached; ++b) longest = std::max(longest, batch.row_count(b) + batch.past_of(b));
   require(longest <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ", longest,
           " tokens is longer than the model's ", model.spec.max_position_embeddings, " positions; set --max-seq-length");
 }
@@ -81,10 +84,14 @@ const TokenBatch& Executor::batch_of(ValueId v) const { return batch_at(model_.g
 void Executor::run(NodeRange range) {
   for (int n = range.begin; n < range.end; ++n) {
     const auto at = static_cast<std::size_t>(n);
-    if (!fused_ || (!fused_->covered[at] && !fused_->ops[at]))
-      run_node(n);
-    else if (!fused_->covered[at])
-      fused_->ops[at]->run(*this, ctx_);
+    const NodeOp* op = fused_ ? fused_->ops[at].get() : nullptr;
+    if (!fused_ || !fused_->covered[at]) {
+      const auto start = std::chrono::steady_clock::now();
+      op ? op->run(*this, ctx_) : run_node(n);
+      if (ctx_.operator_times)
+        (*ctx_.operator_times)[op ? op->describe() : std::string(step_kind_name(node_at(n).kind)) + " in f32"] +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
     if (keep_values) continue;
     for (const ValueId v : model_.graph.nodes[at].in)
       if (v != kNoValue && model_.graph.last_use[static_cast<std::size_t>(v)] == n) {
@@ -215,7 +222,51 @@ AttentionCall Executor::attention_call(int node) const {
   return call;
 }
 
+void Executor::write_cache(int node, const TensorView& k, const TensorView& v) {
+  const auto found = model_.attention_quant.find(node);
+  const AttentionQuant* quant = quantized_ && found != model_.attention_quant.end() ? &found->second : nullptr;
+  for (std::int64_t b = 0; b < batch_.batch; ++b)
+    cached_->cache->write(node, cached_->slots[static_cast<std::size_t>(b)], k, v, batch_.row_begin(b), batch_.row_count(b), quant,
+                          ctx_);
+}
+
+void Executor::attend_cached(int node, Tensor& out) {
+  const Node& n = node_at(node);
+  const AttentionCall call = attention_call(node);
+  const auto operand_of = [&](int i) {
+    const ValueId v = n.in[static_cast<std::size_t>(i)];
+    return value(v).defined() ? value(v).clone() : dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
+  };
+  Tensor q = operand_of(0), k = operand_of(1), v = operand_of(2);
+  rotate_operands(call, q, k, ctx_);
+  static const AttentionQuant kNone;
+  const auto found = model_.attention_quant.find(node);
+  const AttentionQuant& quant = quantized_ && found != model_.attention_quant.end() ? found->second : kNone;
+  float scale = call.spec.scale;
+  if (quant.query && call.spec.quantize_scaled_query) {
+    for (float& x : q.f32()) x *= scale;
+    scale = 1.0F;
+  }
+  for (const auto& [t, point] : {std::pair(&q, &quant.query), {&k, &quant.key}, {&v, &quant.value}})
+    if (*point) fake_quantize_activations(*t, **point, model_.rounding, t->span(), ctx_);
+  write_cache(node, k, v);
+  out = Tensor::uninitialized(DType::kF32, q.shape());
+  for (std::int64_t b = 0; b < batch_.batch; ++b)
+    cached_->cache->attend(node, cached_->slots[static_cast<std::size_t>(b)], call, scale, q, batch_.row_begin(b),
+                           batch_.row_count(b), quant.probs, out.span(), ctx_);
+}
+
+void Executor::keep_last_rows(ValueId v) {
+  const Tensor& x = value(v);
+  Tensor out = Tensor::uninitialized(DType::kF32, {batch_.batch, x.cols()});
+  for (std::int64_t b = 0; b < batch_.batch; ++b)
+    std::copy_n(x.row(batch_.row_begin(b) + batch_.row_count(b) - 1), x.cols(), out.row(b));
+  set(v, std::move(out));
+  codes_[static_cast<std::size_t>(v)] = QuantizedRows();
+}
+
 void Executor::run_attention(int node, Tensor& out) {
+  if (continues()) return attend_cached(node, out);
   const Node& n = node_at(node);
   const AttentionCall call = attention_call(node);
   const AttentionSpec& spec = call.spec;
@@ -237,6 +288,7 @@ void Executor::run_attention(int node, Tensor& out) {
   point(AttentionPoint::kQuery, q, points.query);
   point(AttentionPoint::kKey, k, points.key);
   point(AttentionPoint::kValue, v, points.value);
+  if (cached_) write_cache(node, k, v);
 
   std::vector<Range> ranges(on_attention ? shape.sequences.size() * static_cast<std::size_t>(shape.num_heads) : 0);
   ProbsHook hook;

@@ -61,7 +61,7 @@ std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
 
 void run_forward(const Model& model, const OpTable& ops, const FusionTable& fused, bool quantized, const TokenBatch& batch,
                  ForwardOutputs& outputs, ExecContext& ctx) {
-  Executor executor(model, ops, quantized, batch, ctx, &fused);
+  Executor executor(model, ops, quantized, batch, ctx, &fused, outputs.cached);
   const Graph& graph = model.graph;
   outputs.hidden_states.clear();
   outputs.values.clear();
@@ -77,7 +77,12 @@ void run_forward(const Model& model, const OpTable& ops, const FusionTable& fuse
   for (int n = 0; n < static_cast<int>(graph.nodes.size()); ++n) {
     executor.run({n, n + 1});
     keep(n);
+    if (outputs.last_tokens_only && n + 1 == graph.blocks.back().end)
+      executor.keep_last_rows(graph.nodes[static_cast<std::size_t>(n)].out);
   }
+  if (outputs.cached)
+    for (std::int64_t b = 0; b < batch.batch; ++b)
+      outputs.cached->cache->advance(outputs.cached->slots[static_cast<std::size_t>(b)], batch.row_count(b));
   if (outputs.want_hidden_states)
     for (const auto& states : graph.hidden_states) {
       auto& stack = outputs.hidden_states.emplace_back();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quell/model/attention_call.h"
+#include "quell/model/kv_cache.h"
 #include "quell/model/model.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantized_linear.h"
@@ -23,6 +24,11 @@ TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch);
 /// "pooler_output" [B, H], and "embedding" [B, H] for models with pooling.
 struct ForwardOutputs {
   bool want_hidden_states = false;
+  /// What follows the last block runs on the last token of each sequence only: [B, vocabulary] logits for generation.
+  bool last_tokens_only = false;
+  /// Appends the batch's tokens to a cache and, where `TokenBatch::past` is not 0, continues from it. All sequences of a batch are
+  /// new, or none is. May be null.
+  const CachedPass* cached = nullptr;
   std::map<std::string, Tensor> values;
   std::vector<std::vector<Tensor>> hidden_states;  ///< by stack
 };
@@ -65,7 +71,7 @@ class Executor {
  public:
   /// `quantized`: apply the model's quantizers inside attention and on residual branches. `fused` may be null.
   Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx,
-           const FusionTable* fused = nullptr);
+           const FusionTable* fused = nullptr, const CachedPass* cached = nullptr);
 
   void run(NodeRange range);
   void set(ValueId value, Tensor tensor) { values_[static_cast<std::size_t>(value)] = std::move(tensor); }
@@ -89,6 +95,15 @@ class Executor {
   /// The same as an operand that kernels add while they write.
   kernels::ResidualArgs residual(ValueId v, Tensor& storage);
   AttentionCall attention_call(int node) const;
+  const CachedPass* cached() const { return cached_; }
+  /// Whether the batch continues sequences that a cache holds.
+  bool continues() const { return cached_ && !batch_.past.empty() && batch_.past.front() > 0; }
+  /// Keys and values of new sequences go to the cache as well.
+  void write_cache(int node, const TensorView& k, const TensorView& v);
+  /// Attention of a few new tokens to the cache.
+  void attend_cached(int node, Tensor& out);
+  /// Leaves the last row of each sequence of `v`.
+  void keep_last_rows(ValueId v);
 
   bool keep_values = false;
   /// Sees the operands of attention before they are quantized: q, k, v as tensors, of the probabilities their range.
@@ -111,6 +126,7 @@ class Executor {
   TokenBatch decoder_;  ///< empty where the model has no decoder stack
   ExecContext& ctx_;
   const FusionTable* fused_;
+  const CachedPass* cached_;
   std::vector<Tensor> values_;
   std::vector<QuantizedRows> codes_;
   std::vector<std::int32_t> positions_, decoder_positions_;

@@ -13,6 +13,11 @@ class IntegerAttentionOp final : public NodeOp {
 
   void run(Executor& executor, ExecContext& ctx) const override {
     const Node& n = model_.graph.nodes[static_cast<std::size_t>(node_)];
+    if (executor.continues()) {
+      Tensor out;
+      executor.attend_cached(node_, out);
+      return executor.set_output(n.out, std::move(out));
+    }
     const AttentionCall call = executor.attention_call(node_);
     AttentionShape shape = call.shape();
     if (call.spec.quantize_scaled_query) shape.scale = 1.0F;
@@ -33,6 +38,7 @@ class IntegerAttentionOp final : public NodeOp {
     const QuantizedRows& qc = operand(0, q, *quant_.query);
     const QuantizedRows& kc = operand(1, k, *quant_.key);
     const QuantizedRows& vc = operand(2, Tensor(), *quant_.value);
+    if (executor.cached()) executor.write_cache(node_, dequantize_rows(kc, ctx), dequantize_rows(vc, ctx));
     // DeBERTa's terms read q and k themselves.
     Tensor q_hat, k_hat;
     if (call.relative_query) {

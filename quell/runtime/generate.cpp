@@ -1,6 +1,8 @@
 #include "quell/runtime/generate.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 
 #include "quell/base/error.h"
 
@@ -23,18 +25,28 @@ TokenBatch make_left_padded(const std::vector<std::vector<std::int32_t>>& sequen
   return batch;
 }
 
+void check_head(const ForwardModel& model) {
+  const Head head = model.model().spec.head;
+  require(head == Head::kCausalLm || head == Head::kSeq2SeqLm, ErrorCode::kUsage, model.model().dir.string(), ": a ",
+          head_name(head), " model cannot generate text");
+}
+
+bool is_end(const ModelSpec& spec, const GenerateOptions& options, std::int32_t token) {
+  return options.stop_at_eos && std::find(spec.eos_token_ids.begin(), spec.eos_token_ids.end(), token) != spec.eos_token_ids.end();
+}
+
+/// Runs everything again for every token: encoder-decoder models, and attention that no cache can continue.
 class Generator {
  public:
   Generator(const ForwardModel& model, const TokenBatch& prompt, const GenerateOptions& options)
       : model_(model), spec_(model.model().spec), prompt_(prompt), options_(options), encoder_decoder_(spec_.stacks.size() > 1) {
-    require(spec_.head == Head::kCausalLm || spec_.head == Head::kSeq2SeqLm, ErrorCode::kUsage, model.model().dir.string(), ": a ",
-            head_name(spec_.head), " model cannot generate text");
     for (std::int64_t b = 0; b < prompt.batch; ++b) {
       auto& s = sequences_.emplace_back();
       if (encoder_decoder_) s.push_back(spec_.decoder_start_token_id);
-      for (std::int64_t i = 0; i < prompt.length && !encoder_decoder_; ++i)
-        if (const auto at = static_cast<std::size_t>(b * prompt.length + i); prompt.mask[at]) s.push_back(prompt.ids[at]);
+      for (std::int64_t i = 0; i < prompt.row_count(b) && !encoder_decoder_; ++i)
+        if (const auto at = static_cast<std::size_t>(prompt.row_begin(b) + i); prompt.mask[at]) s.push_back(prompt.ids[at]);
       require(!s.empty(), ErrorCode::kInvalidInput, "prompt ", b, " is empty");
+      randoms_.emplace_back(options.sampling.seed + static_cast<std::uint64_t>(b));
     }
   }
 
@@ -45,16 +57,17 @@ class Generator {
       const std::vector<std::int32_t> next = next_tokens(ctx);
       for (std::size_t b = 0; b < sequences_.size(); ++b) {
         sequences_[b].push_back(next[b]);
-        const auto& eos = spec_.eos_token_ids;
-        done[b] = done[b] || (options_.stop_at_eos && std::find(eos.begin(), eos.end(), next[b]) != eos.end());
-        if (!done[b]) out[b].push_back(next[b]);
+        done[b] = done[b] || is_end(spec_, options_, next[b]);
+        if (done[b]) continue;
+        out[b].push_back(next[b]);
+        if (options_.on_token) options_.on_token(b, next[b]);
       }
     }
     return out;
   }
 
  private:
-  std::vector<std::int32_t> next_tokens(ExecContext& ctx) const {
+  std::vector<std::int32_t> next_tokens(ExecContext& ctx) {
     TokenBatch batch = make_left_padded(sequences_, spec_.pad_token_id);
     const std::int64_t length = batch.length;
     if (encoder_decoder_) {
@@ -68,10 +81,9 @@ class Generator {
     model_.forward(batch, outputs, ctx);
     const Tensor& logits = outputs.values.at("logits");
     std::vector<std::int32_t> next;
-    for (std::int64_t b = 0; b < batch.batch; ++b) {
-      const float* row = logits.row((b + 1) * length - 1);
-      next.push_back(static_cast<std::int32_t>(std::max_element(row, row + logits.cols()) - row));
-    }
+    for (std::int64_t b = 0; b < batch.batch; ++b)
+      next.push_back(sample_token({logits.row((b + 1) * length - 1), static_cast<std::size_t>(logits.cols())}, options_.sampling,
+                                  randoms_[static_cast<std::size_t>(b)]));
     return next;
   }
 
@@ -81,13 +93,140 @@ class Generator {
   const GenerateOptions& options_;
   bool encoder_decoder_;
   std::vector<std::vector<std::int32_t>> sequences_;
+  std::vector<Random> randoms_;
 };
 
 }  // namespace
 
+std::int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, Random& random) {
+  const auto best = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (options.temperature <= 0) return best;
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto more_likely = [&](std::int32_t a, std::int32_t b) {
+    const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  const std::size_t kept = options.top_k > 0 ? std::min(order.size(), static_cast<std::size_t>(options.top_k)) : order.size();
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(), more_likely);
+  std::vector<double> weight(kept);
+  double sum = 0;
+  for (std::size_t i = 0; i < kept; ++i)
+    sum += weight[i] = std::exp((static_cast<double>(logits[static_cast<std::size_t>(order[i])]) -
+                                 static_cast<double>(logits[static_cast<std::size_t>(best)])) /
+                                options.temperature);
+  double nucleus = 0;
+  std::size_t count = 0;
+  while (count < kept && (count == 0 || nucleus < options.top_p * sum)) nucleus += weight[count++];
+  double at = random.uniform() * nucleus;
+  for (std::size_t i = 0; i < count; ++i)
+    if ((at -= weight[i]) < 0) return order[i];
+  return order[count - 1];
+}
+
+BatchDecoder::BatchDecoder(const ForwardModel& model, std::int64_t max_sequences, std::int64_t capacity, KvFormat format)
+    : model_((check_head(model), model)), max_sequences_(max_sequences), cache_(model.model(), max_sequences, capacity, format) {
+  for (std::int64_t s = max_sequences; s > 0; --s) free_slots_.push_back(s - 1);
+}
+
+int BatchDecoder::add(std::vector<std::int32_t> prompt, const SamplingOptions& sampling) {
+  require(has_room(), ErrorCode::kInvalidInput, "all ", max_sequences_, " places for sequences are taken");
+  require(!prompt.empty(), ErrorCode::kInvalidInput, "the prompt is empty");
+  require(static_cast<std::int64_t>(prompt.size()) <= cache_.capacity(), ErrorCode::kInvalidInput, "a prompt of ", prompt.size(),
+          " tokens does not fit ", cache_.capacity());
+  const std::int64_t slot = free_slots_.back();
+  free_slots_.pop_back();
+  cache_.clear(slot);
+  running_.emplace(next_id_, Running{std::move(prompt), slot, sampling, Random(sampling.seed)});
+  return next_id_++;
+}
+
+void BatchDecoder::remove(int id) {
+  const auto it = running_.find(id);
+  require(it != running_.end(), ErrorCode::kInvalidInput, "there is no sequence ", id);
+  free_slots_.push_back(it->second.slot);
+  running_.erase(it);
+}
+
+void BatchDecoder::forward(const std::vector<int>& ids, std::map<int, std::int32_t>& tokens, ExecContext& ctx) {
+  if (ids.empty()) return;
+  TokenBatch batch;
+  CachedPass pass{&cache_, {}};
+  batch.batch = static_cast<std::int64_t>(ids.size());
+  batch.starts.push_back(0);
+  for (const int id : ids) {
+    const Running& r = running_.at(id);
+    const auto count = static_cast<std::int64_t>(r.pending.size());
+    batch.ids.insert(batch.ids.end(), r.pending.begin(), r.pending.end());
+    batch.length = std::max(batch.length, count);
+    batch.starts.push_back(batch.starts.back() + count);
+    batch.past.push_back(static_cast<std::int32_t>(cache_.length(r.slot)));
+    pass.slots.push_back(r.slot);
+  }
+  batch.mask.assign(batch.ids.size(), 1);
+  batch.type_ids.assign(batch.ids.size(), 0);
+  ForwardOutputs outputs;
+  outputs.cached = &pass;
+  outputs.last_tokens_only = true;
+  model_.forward(batch, outputs, ctx);
+  const Tensor& logits = outputs.values.at("logits");
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    Running& r = running_.at(ids[i]);
+    const std::span<const float> row(logits.row(static_cast<std::int64_t>(i)), static_cast<std::size_t>(logits.cols()));
+    const std::int32_t token = sample_token(row, r.sampling, r.random);
+    tokens[ids[i]] = token;
+    r.pending = {token};
+  }
+}
+
+std::vector<BatchDecoder::NewToken> BatchDecoder::step(ExecContext& ctx) {
+  std::vector<int> fresh, old;
+  for (const auto& [id, r] : running_) (cache_.length(r.slot) == 0 ? fresh : old).push_back(id);
+  std::map<int, std::int32_t> tokens;
+  forward(fresh, tokens, ctx);
+  forward(old, tokens, ctx);
+  std::vector<NewToken> out;
+  for (const auto& [id, token] : tokens) out.push_back({id, token, cache_.length(running_.at(id).slot) >= cache_.capacity()});
+  return out;
+}
+
 std::vector<std::vector<std::int32_t>> generate(const ForwardModel& model, const TokenBatch& prompt, const GenerateOptions& options,
                                                 ExecContext& ctx) {
-  return Generator(model, prompt, options).run(ctx);
+  check_head(model);
+  const ModelSpec& spec = model.model().spec;
+  if (!supports_kv_cache(model.model())) return Generator(model, prompt, options).run(ctx);
+  std::vector<std::vector<std::int32_t>> prompts, out(static_cast<std::size_t>(prompt.batch));
+  std::size_t longest = 0;
+  for (std::int64_t b = 0; b < prompt.batch; ++b) {
+    auto& p = prompts.emplace_back();
+    for (std::int64_t i = 0; i < prompt.row_count(b); ++i)
+      if (const auto at = static_cast<std::size_t>(prompt.row_begin(b) + i); prompt.mask[at]) p.push_back(prompt.ids[at]);
+    require(!p.empty(), ErrorCode::kInvalidInput, "prompt ", b, " is empty");
+    longest = std::max(longest, p.size());
+  }
+  const auto context =
+      std::min<std::int64_t>(spec.max_position_embeddings, static_cast<std::int64_t>(longest) + options.max_new_tokens);
+  BatchDecoder decoder(model, prompt.batch, context, options.kv_format);
+  std::map<int, std::size_t> sequence;
+  for (std::size_t b = 0; b < prompts.size(); ++b) {
+    SamplingOptions sampling = options.sampling;
+    sampling.seed += b;
+    sequence[decoder.add(prompts[b], sampling)] = b;
+  }
+  while (decoder.size() > 0 && options.max_new_tokens > 0)
+    for (const BatchDecoder::NewToken& t : decoder.step(ctx)) {
+      const std::size_t b = sequence.at(t.id);
+      if (is_end(spec, options, t.token)) {
+        decoder.remove(t.id);
+        continue;
+      }
+      out[b].push_back(t.token);
+      if (options.on_token) options.on_token(b, t.token);
+      const auto length = static_cast<std::int64_t>(prompts[b].size() + out[b].size());
+      if (static_cast<std::int64_t>(out[b].size()) >= options.max_new_tokens || t.full || length > spec.max_position_embeddings)
+        decoder.remove(t.id);
+    }
+  return out;
 }
 
 }  // namespace quell

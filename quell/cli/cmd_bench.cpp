@@ -1,0 +1,54 @@
+#include "quell/cli/command.h"
+#include "quell/job/bench_job.h"
+#include "quell/job/random_model.h"
+
+namespace quell::cli {
+namespace {
+
+BenchShape parse_shape(const std::string& text) {
+  BenchShape shape;
+  char rest = 0;
+  long long batch = 0, length = 0;
+  if (std::sscanf(text.c_str(), "%lldx%lld%c", &batch, &length, &rest) != 2 || batch < 1 || length < 1 || batch * length > 1 << 24)
+    throw CLI::ValidationError("--shape", text + ": write BATCHxLENGTH, such as 8x128");
+  return {batch, length};
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("bench", "Measure speed: batches, prompts, generation or text, engines interleaved");
+  const auto job = std::make_shared<BenchJob>();
+  const auto shapes = std::make_shared<std::vector<std::string>>();
+  const auto format = std::make_shared<std::string>("md");
+  sub->add_option("model", job->model_dir, "Model directory");
+  sub->add_option("--random", job->random, "Random weights in a well-known shape instead")
+      ->check(CLI::IsMember(random_model_names()));
+  sub->add_option("--shape", *shapes, "Batches of BATCHxLENGTH tokens, separated by commas")->delimiter(',');
+  sub->add_option("-p,--prompt", job->prompt, "Tokens of a prompt to read")->check(CLI::Range(0, 1 << 20));
+  sub->add_option("-n,--generate", job->generate, "Tokens to generate")->check(CLI::Range(0, 1 << 20));
+  sub->add_option("--sequences", job->sequences, "Generated together")->check(CLI::Range(1, 1024));
+  sub->add_flag("--kv-int8", job->kv_int8, "Keep keys and values as 8-bit codes");
+  sub->add_option("--text", job->text, "Lines to embed, tokenizer included")->check(CLI::ExistingFile);
+  sub->add_option("--scheme", job->scheme, "Quantize a float model first, on random tokens (for speed only): W8A8, W4A8, ...");
+  sub->add_option("--recipe", job->recipe, "Recipe for --scheme")->capture_default_str();
+  sub->add_flag("--quantize-attention", job->quantize_attention,
+                "With --scheme: q, k, v and probabilities too, residual branches behind the quantizer");
+  sub->add_option("--engine", job->engines, "Engines, separated by commas; default float, and integer where quantized")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"float", "simulated", "simulated-exact", "integer"}));
+  sub->add_option("-t,--threads", job->threads, "Thread counts, separated by commas; default all cores")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
+  sub->add_option("-r,--repeat", job->repeat, "Repetitions")->check(CLI::Range(1, 100000))->capture_default_str();
+  sub->add_flag("--profile", job->profile, "Share of time by operator");
+  sub->add_option("-o,--output", *format, "md or json")->check(CLI::IsMember({"md", "json"}))->capture_default_str();
+  return {sub, [job, shapes, format](const GlobalOptions& globals, ExecContext&) {
+            for (const std::string& s : *shapes) job->shapes.push_back(parse_shape(s));
+            const Json report = run_bench_job(*job);
+            if (!write_json(globals, report)) print(*format == "json" ? report.dump(2) + "\n" : bench_text(report));
+            return 0;
+          }};
+}
+
+}  // namespace quell::cli

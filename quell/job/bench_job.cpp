@@ -1,0 +1,255 @@
+#include "quell/job/bench_job.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+
+#include "quell/base/error.h"
+#include "quell/base/random.h"
+#include "quell/compress/compress.h"
+#include "quell/job/engine.h"
+#include "quell/job/random_model.h"
+#include "quell/runtime/generate.h"
+#include "quell/text/tokenizer/tokenizer.h"
+
+namespace quell {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab, std::uint64_t seed) {
+  Random rng(seed);
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 0; i < count; ++i) ids.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab))));
+  return ids;
+}
+
+TokenBatch random_batch(const ModelSpec& spec, std::int64_t batch, std::int64_t length, std::uint64_t seed) {
+  std::vector<TokenSequence> sequences;
+  std::vector<std::size_t> order;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    sequences.push_back({random_ids(length, spec.vocab_size, seed + static_cast<std::uint64_t>(b)), {}, {}});
+    order.push_back(static_cast<std::size_t>(b));
+  }
+  return make_batch(sequences, order, spec.pad_token_id);
+}
+
+/// The name the kernel gives the processor.
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  std::string family, model, name;
+  for (std::string line; std::getline(in, line) && !line.empty();) {
+    const auto value = [&] { return line.substr(std::min(line.size(), line.find(':') + 2)); };
+    if (line.starts_with("model name")) name = value();
+    if (line.starts_with("cpu family")) family = value();
+    if (line.starts_with("model\t")) model = value();
+  }
+  return name.empty() ? "unknown" : name + " (family " + family + ", model " + model + ")";
+}
+
+/// One thing to measure: `run` does it once; `units` things of kind `unit` are done by it.
+struct Case {
+  std::string engine, test, unit;
+  int threads = 1;
+  double units = 0;
+  std::function<double()> run;  ///< seconds
+  std::vector<double> seconds;
+};
+
+class Bench {
+ public:
+  explicit Bench(const BenchJob& job) : job_(job) {
+    require(job.model_dir.empty() != job.random.empty(), ErrorCode::kUsage, "name a model directory or --random, one of both");
+    ExecContext ctx;
+    model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir)) : make_random_model(job.random);
+    const bool quantize = !job.scheme.empty() || job.quantize_attention;
+    require(!quantize || !model_.is_quantized(), ErrorCode::kUsage, job.model_dir.string(),
+            ": is quantized already; leave --scheme out");
+    if (quantize) {
+      Recipe recipe = load_recipe(job.recipe);
+      if (!job.scheme.empty()) set_scheme(recipe, job.scheme);
+      recipe.quantize_attention |= job.quantize_attention;
+      if (job.quantize_attention) recipe.residual_after_quant = true;
+      std::vector<TokenBatch> samples;
+      samples.push_back(random_batch(model_.spec, 4, std::min<std::int64_t>(32, model_.spec.max_position_embeddings), 99));
+      compress(model_, samples, recipe, ctx);
+      scheme_ =
+          scheme_of(recipe) + (recipe.quantize_attention ? " + attention" : "") + (recipe.activations.dynamic ? " per token" : "");
+    } else {
+      scheme_ = model_.is_quantized() ? "as stored" : "f32";
+    }
+    engines_ = job.engines;
+    if (engines_.empty())
+      engines_ = model_.is_quantized() ? std::vector<std::string>{"float", "integer"} : std::vector<std::string>{"float"};
+    for (const int t : job.threads.empty() ? std::vector<int>{0} : job.threads)
+      contexts_.push_back(std::make_unique<ExecContext>(t));
+    for (const std::string& e : engines_) models_.push_back(make_engine(e, model_, *contexts_.front()));
+    if (!job.text.empty()) read_text();
+  }
+
+  Json run() {
+    for (std::size_t e = 0; e < engines_.size(); ++e)
+      for (const auto& ctx : contexts_) add_cases(*models_[e], engines_[e], *ctx);
+    require(!cases_.empty(), ErrorCode::kUsage, "nothing to measure; use --shape, -p, -n or --text");
+    for (Case& c : cases_) c.run();  // warm up
+    for (int r = 0; r < job_.repeat; ++r)
+      for (Case& c : cases_) c.seconds.push_back(c.run());
+    Json report = {{"cpu", cpu_name()}, {"isa", isa_name(contexts_.front()->isa)}, {"rows", Json::array()}};
+    for (Case& c : cases_) {
+      std::sort(c.seconds.begin(), c.seconds.end());
+      const double median = c.seconds[c.seconds.size() / 2];
+      report["rows"].push_back({{"model", model_.dir.string()},
+                                {"scheme", c.engine == "float" ? "f32" : scheme_},
+                                {"engine", c.engine},
+                                {"threads", c.threads},
+                                {"test", c.test},
+                                {"ms_median", 1e3 * median},
+                                {"ms_min", 1e3 * c.seconds.front()},
+                                {"per_second", c.units / median},
+                                {"unit", c.unit}});
+    }
+    if (job_.profile) add_profiles(report);
+    return report;
+  }
+
+ private:
+  void add_cases(const ForwardModel& engine, const std::string& name, ExecContext& ctx) {
+    const auto add = [&](const std::string& test, const std::string& unit, double units, std::function<double()> body) {
+      cases_.push_back({name, test, unit, ctx.pool.num_threads(), units, std::move(body), {}});
+      case_contexts_.push_back(&ctx);
+    };
+    for (const BenchShape& s : job_.shapes) {
+      const auto batch = std::make_shared<TokenBatch>(random_batch(model_.spec, s.batch, s.length, 5));
+      add(str(s.batch, "x", s.length), "tokens", static_cast<double>(s.batch * s.length), [&engine, &ctx, batch] {
+        const auto start = Clock::now();
+        ForwardOutputs outputs;
+        engine.forward(*batch, outputs, ctx);
+        return seconds_since(start);
+      });
+    }
+    if (job_.prompt > 0)
+      add(str("prompt ", job_.prompt), "tokens", static_cast<double>(job_.prompt), [this, &engine, &ctx] {
+        BatchDecoder decoder(engine, 1, job_.prompt + 1, format());
+        decoder.add(random_ids(job_.prompt, model_.spec.vocab_size, 7));
+        const auto start = Clock::now();
+        decoder.step(ctx);
+        return seconds_since(start);
+      });
+    if (job_.generate > 0)
+      add(str("generate ", job_.generate, job_.sequences > 1 ? str(" x ", job_.sequences) : ""), "tokens",
+          static_cast<double>(job_.generate * job_.sequences), [this, &engine, &ctx] {
+            BatchDecoder decoder(engine, job_.sequences, job_.generate + 2, format());
+            for (std::int64_t s = 0; s < job_.sequences; ++s)
+              decoder.add(random_ids(1, model_.spec.vocab_size, 7 + static_cast<std::uint64_t>(s)));
+            decoder.step(ctx);
+            const auto start = Clock::now();
+            for (std::int64_t i = 0; i < job_.generate; ++i) decoder.step(ctx);
+            return seconds_since(start);
+          });
+    if (!lines_.empty())
+      add(job_.text.filename().string(), "lines", static_cast<double>(lines_.size()), [this, &engine, &ctx] {
+        const auto start = Clock::now();
+        embed_lines(engine, ctx);
+        return seconds_since(start);
+      });
+  }
+
+  KvFormat format() const { return job_.kv_int8 ? KvFormat::kInt8 : KvFormat::kF32; }
+
+  void read_text() {
+    std::ifstream in(job_.text);
+    require(in.good(), ErrorCode::kIo, job_.text.string(), ": cannot be read");
+    for (std::string line; std::getline(in, line);)
+      if (!line.empty()) lines_.push_back(line);
+    require(!lines_.empty(), ErrorCode::kInvalidInput, job_.text.string(), ": holds no lines");
+    tokenizer_.emplace(Tokenizer::open(job_.model_dir));
+  }
+
+  /// Text to embeddings, in batches without padding.
+  void embed_lines(const ForwardModel& engine, ExecContext& ctx) const {
+    constexpr std::size_t kTokens = 1024;
+    std::vector<TokenSequence> sequences(lines_.size());
+    ctx.pool.parallel_for(static_cast<std::int64_t>(lines_.size()), 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        sequences[static_cast<std::size_t>(i)].ids =
+            tokenizer_->encode(lines_[static_cast<std::size_t>(i)], {.max_length = model_.spec.max_position_embeddings}).ids;
+    });
+    std::vector<std::size_t> batch;
+    std::size_t tokens = 0;
+    const auto flush = [&] {
+      ForwardOutputs outputs;
+      engine.forward(make_concatenated_batch(sequences, batch), outputs, ctx);
+      batch.clear();
+      tokens = 0;
+    };
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      if (!batch.empty() && tokens + sequences[i].ids.size() > kTokens) flush();
+      batch.push_back(i);
+      tokens += sequences[i].ids.size();
+    }
+    flush();
+  }
+
+  void add_profiles(Json& report) {
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      OperatorTimes times;
+      case_contexts_[i]->operator_times = &times;
+      const double total = cases_[i].run();
+      case_contexts_[i]->operator_times = nullptr;
+      Json shares = Json::array();
+      std::vector<std::pair<double, std::string>> sorted;
+      double known = 0;
+      for (const auto& [name, seconds] : times) {
+        sorted.emplace_back(seconds, name);
+        known += seconds;
+      }
+      std::sort(sorted.rbegin(), sorted.rend());
+      sorted.emplace_back(std::max(0.0, total - known), "outside the operators");
+      for (const auto& [seconds, name] : sorted) shares.push_back({{"operator", name}, {"percent", 100 * seconds / total}});
+      report["profile"].push_back(
+          {{"engine", cases_[i].engine}, {"threads", cases_[i].threads}, {"test", cases_[i].test}, {"shares", shares}});
+    }
+  }
+
+  const BenchJob& job_;
+  Model model_;
+  std::string scheme_;
+  std::vector<std::string> engines_;
+  std::vector<std::unique_ptr<ExecContext>> contexts_;
+  std::vector<std::unique_ptr<ForwardModel>> models_;
+  std::vector<std::string> lines_;
+  std::optional<Tokenizer> tokenizer_;
+  std::vector<Case> cases_;
+  std::vector<ExecContext*> case_contexts_;
+};
+
+}  // namespace
+
+Json run_bench_job(const BenchJob& job) { return Bench(job).run(); }
+
+std::string bench_text(const Json& report) {
+  std::string out = report["cpu"].get<std::string>() + ", " + report["isa"].get<std::string>() + "\n\n";
+  out += "| model | scheme | engine | threads | test | ms (median / min) | per second |\n|---|---|---|---:|---|---:|---:|\n";
+  char line[512];
+  for (const Json& r : report["rows"]) {
+    std::snprintf(line, sizeof(line), "| %s | %s | %s | %d | %s | %.2f / %.2f | %.1f %s |\n", r["model"].get<std::string>().c_str(),
+                  r["scheme"].get<std::string>().c_str(), r["engine"].get<std::string>().c_str(), r["threads"].get<int>(),
+                  r["test"].get<std::string>().c_str(), r["ms_median"].get<double>(), r["ms_min"].get<double>(),
+                  r["per_second"].get<double>(), r["unit"].get<std::string>().c_str());
+    out += line;
+  }
+  if (!report.contains("profile")) return out;
+  for (const Json& p : report["profile"]) {
+    out += "\n" + p["engine"].get<std::string>() + ", " + p["test"].get<std::string>() + ", threads " + p["threads"].dump() + ":\n";
+    for (const Json& s : p["shares"]) {
+      std::snprintf(line, sizeof(line), "  %5.1f %%  %s\n", s["percent"].get<double>(), s["operator"].get<std::string>().c_str());
+      out += line;
+    }
+  }
+  return out;
+}
+
+}  // namespace quell

@@ -1,0 +1,124 @@
+// Generation with a KV cache says what running everything again says, in every engine; sequences may come and go.
+#include <gtest/gtest.h>
+
+#include "quell/base/error.h"
+#include "quell/compress/compress.h"
+#include "quell/compress/recipe.h"
+#include "quell/job/verify_job.h"
+#include "quell/runtime/generate.h"
+#include "quell/runtime/lower.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+
+/// The most likely next token after each prefix of `ids`, and by how much, without a cache.
+std::vector<std::pair<std::int32_t, float>> best_after(const ForwardModel& model, const std::vector<std::int32_t>& ids,
+                                                       std::size_t from, ExecContext& ctx) {
+  TokenBatch batch;
+  batch.batch = 1;
+  batch.length = static_cast<std::int64_t>(ids.size());
+  batch.ids = ids;
+  batch.mask.assign(ids.size(), 1);
+  batch.type_ids.assign(ids.size(), 0);
+  ForwardOutputs outputs;
+  model.forward(batch, outputs, ctx);
+  const Tensor& logits = outputs.values.at("logits");
+  std::vector<std::pair<std::int32_t, float>> out;
+  for (std::size_t i = from; i < ids.size(); ++i) {
+    const float* row = logits.row(static_cast<std::int64_t>(i));
+    std::vector<float> sorted(row, row + logits.cols());
+    const auto best = static_cast<std::int32_t>(std::max_element(sorted.begin(), sorted.end()) - sorted.begin());
+    std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
+    out.emplace_back(best, sorted[0] - sorted[1]);
+  }
+  return out;
+}
+
+class Generation : public ::testing::TestWithParam<const char*> {};
+
+/// Every token is the uncached model's choice; `slack`: where the two best are closer than this, either will do.
+void expect_uncached_choice(const ForwardModel& model, const std::vector<std::int32_t>& prompt,
+                            const std::vector<std::int32_t>& tokens, float slack, ExecContext& ctx) {
+  std::vector<std::int32_t> ids = prompt;
+  ids.insert(ids.end(), tokens.begin(), tokens.end());
+  const auto best = best_after(model, ids, prompt.size() - 1, ctx);
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (best[i].second > slack) {
+      EXPECT_EQ(tokens[i], best[i].first) << "token " << i;
+    }
+}
+
+TEST_P(Generation, CachedTokensAreTheUncachedChoice) {
+  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  ExecContext ctx(2);
+  Model model = load_model(Checkpoint::open(dir));
+  ASSERT_TRUE(supports_kv_cache(model));
+  const std::vector<std::int32_t> prompt = {5, 9, 14, 6, 23, 11, 40};
+  GenerateOptions options;
+  options.max_new_tokens = 12;
+  options.stop_at_eos = false;
+  const auto run = [&](const ForwardModel& engine, KvFormat format) {
+    options.kv_format = format;
+    TokenBatch batch;
+    batch.batch = 1;
+    batch.length = static_cast<std::int64_t>(prompt.size());
+    batch.ids = prompt;
+    batch.mask.assign(prompt.size(), 1);
+    batch.type_ids.assign(prompt.size(), 0);
+    return generate(engine, batch, options, ctx).front();
+  };
+  const auto engine = make_float_model(model);
+  expect_uncached_choice(*engine, prompt, run(*engine, KvFormat::kF32), 1e-4F, ctx);
+  EXPECT_EQ(run(*engine, KvFormat::kInt8).size(), 12U);
+
+  std::vector<TokenBatch> samples;
+  samples.push_back(read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
+  compress(model, samples,
+           parse_recipe("{scheme: W8A8, quantize: {attention: true}, passes: [{smoothquant: {alpha: 0.5}}, rtn]}", "test"), ctx);
+  // One rounding of a code may fall the other way; it moves logits by less than this.
+  expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kF32), 0.05F, ctx);
+  expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kInt8), 0.05F, ctx);
+}
+
+TEST_P(Generation, SequencesComeAndGo) {
+  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  ExecContext ctx(2);
+  const Model model = load_model(Checkpoint::open(dir));
+  const auto engine = make_float_model(model);
+  const std::vector<std::vector<std::int32_t>> prompts = {{5, 9, 14}, {6, 23, 11, 40, 8, 7}, {12}, {30, 31, 32, 33}};
+  std::map<std::size_t, std::vector<std::int32_t>> out;
+  BatchDecoder decoder(*engine, 2, 32);
+  std::map<int, std::size_t> of;
+  std::size_t next = 0;
+  while (next < prompts.size() || decoder.size() > 0) {
+    if (next < prompts.size() && decoder.has_room()) {
+      of[decoder.add(prompts[next])] = next;
+      ++next;
+    } else if (next == 1) {
+      EXPECT_THROW(decoder.remove(99), Error);
+    }
+    for (const auto& t : decoder.step(ctx)) {
+      auto& tokens = out[of.at(t.id)];
+      tokens.push_back(t.token);
+      if (tokens.size() == 4 + of.at(t.id)) decoder.remove(t.id);
+    }
+  }
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    ASSERT_EQ(out[p].size(), 4 + p);
+    expect_uncached_choice(*engine, prompts[p], out[p], 1e-4F, ctx);
+  }
+  EXPECT_THROW((decoder.add({}), 0), Error);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Generation,
+                         ::testing::Values("bloom", "gemma2", "gpt-neo", "gpt-neox", "gpt2", "llama", "mistral", "opt", "opt-350m",
+                                           "phi", "qwen2", "qwen3"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace quell
