@@ -102,10 +102,11 @@ class Runner {
     scratch.p_term.resize(static_cast<std::size_t>(n));
     const auto zero = static_cast<std::int32_t>(m) * stored_zero(c_.probs);
     const kernels::CodeArgs args = code_args(c_.probs.spec, c_.probs.qparams);
+    const std::int32_t* mask = sees_all(span) ? nullptr : c_.mask.data() + span.k_begin;
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t last = s_.last_key(span, begin + i);
-      const std::int32_t sum = rows_.softmax(scratch.scores.data() + i * m, s_.first_key(last), last, m,
-                                             c_.mask.data() + span.k_begin, {nullptr, scratch.probs.data() + i * ldp, args});
+      const std::int32_t sum = rows_.softmax(scratch.scores.data() + i * m, s_.first_key(last), last, m, mask,
+                                             {nullptr, scratch.probs.data() + i * ldp, args});
       scratch.p_term[static_cast<std::size_t>(i)] = zero - sum;
     }
     e = scratch.values.epilogue(scratch.p_term);
@@ -119,6 +120,11 @@ class Runner {
     }
     output_kernel_->run(scratch.probs.data(), ldp, scratch.values.packed, e, 0, n, 0,
                         scratch.values.packed.padded_n() / kernels::kPanel);
+  }
+
+  bool sees_all(const SequenceSpan& span) const {
+    const auto begin = c_.mask.begin() + span.k_begin;
+    return std::find(begin, begin + span.k_count, 0) == begin + span.k_count;
   }
 
   /// K z - sum of the codes.

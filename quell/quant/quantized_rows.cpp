@@ -11,8 +11,8 @@ namespace quell {
 std::int32_t code_shift(const QuantSpec& spec) { return spec.symmetric ? 1 << (spec.num_bits - 1) : 0; }
 
 kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams) {
-  return {1.0F / qparams.scale, static_cast<float>(qparams.zero_point), static_cast<float>(spec.min_code()),
-          static_cast<float>(spec.max_code()), static_cast<float>(code_shift(spec))};
+  const std::int32_t shift = code_shift(spec);
+  return {1.0F / qparams.scale, qparams.zero_point + shift, spec.min_code() + shift, spec.max_code() + shift};
 }
 
 QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const ActivationQuant& quant) {

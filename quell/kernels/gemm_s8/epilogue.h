@@ -19,8 +19,9 @@ struct alignas(64) Tile {
   void set(int row, int half, const F32& v) { store(at(row, half), f32_to_bits(v)); }
 };
 
-template <bool kRowwise, bool kAsymmetric>
-QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e) {
+/// Calls sink(row, half, value) with every dequantized sum.
+template <bool kRowwise, bool kAsymmetric, typename Sink>
+QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e, Sink sink) {
   for (int h = 0; h < 2; ++h) {
     const std::int64_t column = column0 + h * kLanes;
     const F32 scale = load(e.scale + column), bias = load(e.bias + column);
@@ -35,7 +36,7 @@ QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::in
         step = e.row_scale[row0 + r] * scale;
       }
       if constexpr (kAsymmetric) sum = sum + e.row_term[row0 + r] * weight_zero;
-      tile.set(r, h, step * to_f32(sum) + bias);
+      sink(r, h, step * to_f32(sum) + bias);
     }
   }
 }
@@ -64,41 +65,57 @@ QUELL_SIMD F32 residual_at(const ResidualArgs& a, std::int64_t row, std::int64_t
   return v;
 }
 
-QUELL_SIMD void write_half(Tile& tile, int rows, int h, std::int64_t row0, std::int64_t column, std::int64_t count,
-                           const Epilogue& e) {
-  if (e.residual.present())
-    for (int r = 0; r < rows; ++r) tile.set(r, h, tile.value(r, h) + residual_at(e.residual, row0 + r, column, count));
-  if (e.codes) {
-    const CodeArgs& q = e.code_args;
-    const F32 inv_scale = splat(q.inv_scale);
-    for (int r = 0; r < rows; ++r) {
-      std::uint8_t* p = e.codes + (row0 + r) * e.ld_out + column;
-      const F32 code = quantize(tile.value(r, h), inv_scale, q.zero_point, q.min_code, q.max_code) + q.offset;
-      count == kLanes ? store_u8(p, code) : store_u8_some(p, code, count);
+/// Writes values of columns [column, column + count) of a row.
+struct Writer {
+  const Epilogue& e;
+  F32 inv_scale;
+  I32 zero, low, high;
+
+  QUELL_SIMD explicit Writer(const Epilogue& epilogue)
+      : e(epilogue),
+        inv_scale(splat(epilogue.code_args.inv_scale)),
+        zero(splat(epilogue.code_args.zero)),
+        low(splat(epilogue.code_args.low)),
+        high(splat(epilogue.code_args.high)) {}
+
+  QUELL_SIMD void operator()(std::int64_t row, std::int64_t column, std::int64_t count, F32 v) const {
+    if (e.residual.present()) v = v + residual_at(e.residual, row, column, count);
+    if (e.codes) {
+      std::uint8_t* p = e.codes + row * e.ld_out + column;
+      const I32 codes = quantize(v, inv_scale, zero, low, high);
+      count == kLanes ? store_u8(p, codes) : store_u8_some(p, codes, count);
+    } else {
+      float* p = e.f32 + row * e.ld_out + column;
+      count == kLanes ? store(p, v) : store_some(p, v, count);
     }
-  } else {
-    for (int r = 0; r < rows; ++r) {
-      float* p = e.f32 + (row0 + r) * e.ld_out + column;
-      count == kLanes ? store(p, tile.value(r, h)) : store_some(p, tile.value(r, h), count);
-    }
+  }
+};
+
+template <bool kRowwise, bool kAsymmetric>
+QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, std::int64_t n, const Epilogue& e) {
+  const std::int64_t column0 = panel * kPanel, out0 = e.gated ? column0 / 2 : column0, out_n = e.gated ? n / 2 : n;
+  const Writer write(e);
+  if (!e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n) {  // straight through
+    dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e,
+                                           [&](int r, int h, const F32& v) { write(row0 + r, column0 + h * kLanes, kLanes, v); });
+    return;
+  }
+  dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e, [&](int r, int h, const F32& v) { tile.set(r, h, v); });
+  activate_tile(tile, rows, e);
+  for (int h = 0; h < (e.gated ? 1 : 2); ++h) {
+    const std::int64_t left = out_n - (out0 + h * kLanes), count = left < kLanes ? left : kLanes;
+    for (int r = 0; r < rows && count > 0; ++r) write(row0 + r, out0 + h * kLanes, count, tile.value(r, h));
   }
 }
 
 /// `n`: columns of the whole output (of gate and up together where gated).
 QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, std::int64_t n, const Epilogue& e) {
-  const std::int64_t column0 = panel * kPanel;
   if (e.row_scale)
-    e.weight_zero ? dequantize_tile<true, true>(tile, rows, row0, column0, e)
-                  : dequantize_tile<true, false>(tile, rows, row0, column0, e);
+    e.weight_zero ? finish_tile<true, true>(tile, rows, row0, panel, n, e)
+                  : finish_tile<true, false>(tile, rows, row0, panel, n, e);
   else
-    e.weight_zero ? dequantize_tile<false, true>(tile, rows, row0, column0, e)
-                  : dequantize_tile<false, false>(tile, rows, row0, column0, e);
-  if (e.activation != Activation::kNone || e.gated) activate_tile(tile, rows, e);
-  const std::int64_t out0 = e.gated ? column0 / 2 : column0, out_n = e.gated ? n / 2 : n;
-  for (int h = 0; h < (e.gated ? 1 : 2); ++h) {
-    const std::int64_t left = out_n - (out0 + h * kLanes);
-    if (left > 0) write_half(tile, rows, h, row0, out0 + h * kLanes, left < kLanes ? left : kLanes, e);
-  }
+    e.weight_zero ? finish_tile<false, true>(tile, rows, row0, panel, n, e)
+                  : finish_tile<false, false>(tile, rows, row0, panel, n, e);
 }
 
 /// Walks panels and row blocks; `sums(x, panel, rows, tile)` fills a tile of up to kRows rows.

@@ -197,7 +197,7 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
   e.residual.ld = 96;
   c.codes_out ? void(e.codes = codes.data()) : void(e.f32 = out.data());
   e.ld_out = 96;
-  e.code_args = {40.0F, 120, 0, 255, 0};
+  e.code_args = {40.0F, 120, 0, 255};
   // In two calls, so that rows and panels are respected.
   run(p.x.data(), p.ldx, packed, e, 0, 8, 0, panels);
   run(p.x.data(), p.ldx, packed, e, 8, m, 0, 2);

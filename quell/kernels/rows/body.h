@@ -39,21 +39,27 @@ QUELL_SIMD double sum_in_double(const float* x, std::int64_t n, F f) {
   return lane[0];
 }
 
+/// Writes a group of codes; returns them, 0 past `count`.
+QUELL_SIMD I32 write_codes(std::uint8_t* p, std::int64_t count, const I32& codes) {
+  if (count == kLanes) {
+    store_u8(p, codes);
+    return codes;
+  }
+  store_u8_some(p, codes, count);
+  std::int32_t kept[kLanes] = {};
+  std::int32_t all[kLanes];
+  store(all, codes);
+  for (std::int64_t i = 0; i < count; ++i) kept[i] = all[i];
+  return load(kept);
+}
+
 /// Writes a group of values; returns the sum of its codes.
 QUELL_SIMD I32 write(const RowOutput& out, std::int64_t i, std::int64_t count, const F32& v) {
   const bool full = count == kLanes;
   if (out.f32) full ? store(out.f32 + i, v) : store_some(out.f32 + i, v, count);
   if (!out.codes) return splat(0);
   const CodeArgs& q = out.args;
-  const F32 code = quantize(v, splat(q.inv_scale), q.zero_point, q.min_code, q.max_code) + q.offset;
-  if (full) {
-    store_u8(out.codes + i, code);
-    return to_i32(code);
-  }
-  store_u8_some(out.codes + i, code, count);
-  float kept[kLanes];
-  store(kept, code);
-  return to_i32(load_some(kept, count));
+  return write_codes(out.codes + i, count, quantize(v, splat(q.inv_scale), splat(q.zero), splat(q.low), splat(q.high)));
 }
 
 inline void normalize_row(bool centered, const float* x, const float* weight, const float* bias, double eps, std::int64_t n,
@@ -76,18 +82,18 @@ inline void normalize_row(bool centered, const float* x, const float* weight, co
 inline std::int32_t softmax_row(float* scores, std::int64_t begin, std::int64_t end, std::int64_t n, const std::int32_t* mask,
                                 const RowOutput& out) {
   constexpr float kLow = -INFINITY;
-  const auto mask_of = [&](std::int64_t i, std::int64_t count) {
-    if (count == kLanes) return load(mask + i);
+  const auto masked = [&](std::int64_t i, std::int64_t count, const F32& v, const F32& other) {
+    if (count == kLanes) return mask ? select(load(mask + i), v, other) : v;
     std::int32_t m[kLanes] = {};
-    std::memcpy(m, mask + i, static_cast<std::size_t>(count) * sizeof(std::int32_t));
-    return load(m);
+    for (std::int64_t j = 0; j < count; ++j) m[j] = mask ? mask[i + j] : 1;
+    return select(load(m), v, other);
   };
   const auto scores_of = [&](std::int64_t i, std::int64_t count) {
     return count == kLanes ? load(scores + i) : load_some(scores + i, count);
   };
   F32 highs = splat(kLow);
   const auto find = [&](std::int64_t i, std::int64_t count) {
-    highs = max(highs, select(mask_of(i, count), scores_of(i, count), splat(kLow)));
+    highs = max(highs, masked(i, count, scores_of(i, count), splat(kLow)));
   };
   by_lanes(
       begin, end, [&](std::int64_t i) { find(i, kLanes); }, find);
@@ -103,9 +109,7 @@ inline std::int32_t softmax_row(float* scores, std::int64_t begin, std::int64_t 
   }
   F32 sums = splat(0.0F);
   const auto raise = [&](std::int64_t i, std::int64_t count) {
-    const F32 shifted = scores_of(i, count) - high;
-    // Below exp's range probabilities are 0.
-    const F32 e = keep_where(mask_of(i, count), keep_where(to_i32(max(shifted + 88.0F, splat(0.0F))), exp(shifted)));
+    const F32 e = masked(i, count, exp(scores_of(i, count) - high), splat(0.0F));
     sums = sums + e;
     count == kLanes ? store(scores + i, e) : store_some(scores + i, e, count);
   };
@@ -113,11 +117,24 @@ inline std::int32_t softmax_row(float* scores, std::int64_t begin, std::int64_t 
       begin, end, [&](std::int64_t i) { raise(i, kLanes); }, raise);
   const float sum = sum_lanes(sums);
   const auto zero = [&](std::int64_t i, std::int64_t count) { total = total + write(out, i, count, splat(0.0F)); };
-  const auto finish = [&](std::int64_t i, std::int64_t count) { total = total + write(out, i, count, scores_of(i, count) / sum); };
   by_lanes(
       0, begin, [&](std::int64_t i) { zero(i, kLanes); }, zero);
-  by_lanes(
-      begin, end, [&](std::int64_t i) { finish(i, kLanes); }, finish);
+  if (out.f32) {
+    const auto finish = [&](std::int64_t i, std::int64_t count) {
+      total = total + write(out, i, count, scores_of(i, count) / sum);
+    };
+    by_lanes(
+        begin, end, [&](std::int64_t i) { finish(i, kLanes); }, finish);
+  } else {  // codes alone: one factor instead of a division
+    const CodeArgs& q = out.args;
+    const F32 factor = splat(q.inv_scale / sum);
+    const I32 zero_code = splat(q.zero), low = splat(q.low), top = splat(q.high);
+    const auto finish = [&](std::int64_t i, std::int64_t count) {
+      total = total + write_codes(out.codes + i, count, quantize(scores_of(i, count), factor, zero_code, low, top));
+    };
+    by_lanes(
+        begin, end, [&](std::int64_t i) { finish(i, kLanes); }, finish);
+  }
   by_lanes(
       end, n, [&](std::int64_t i) { zero(i, kLanes); }, zero);
   return sum_lanes(total);

@@ -25,8 +25,9 @@ struct RowKernels {
   /// Layer norm (`centered`) or RMS norm: (x - mean) * inv * weight + bias; statistics in double. weight and bias may be null.
   void (*normalize)(bool centered, const float* x, const float* weight, const float* bias, double eps, std::int64_t n,
                     const RowOutput& out);
-  /// Softmax over the keys [begin, end) whose mask is not 0; all others of the n become 0. Where there is none, 1/n everywhere. In
-  /// place where out.f32 is `scores` or null; `scores` is overwritten in any case. Returns the sum of the codes, if any.
+  /// Softmax over the keys [begin, end) whose mask is not 0 (null: all); all others of the n become 0. Where there is none, 1/n
+  /// everywhere. `scores` is overwritten; out.f32 may be it. Codes alone are rne(e * (inv_scale / sum)), without a division.
+  /// Returns the sum of the codes, if any.
   std::int32_t (*softmax)(float* scores, std::int64_t begin, std::int64_t end, std::int64_t n, const std::int32_t* mask,
                           const RowOutput& out);
   void (*activate)(Activation kind, const float* x, float* y, std::int64_t n);

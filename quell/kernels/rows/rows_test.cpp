@@ -19,7 +19,7 @@ std::vector<float> values(std::size_t n, double scale, std::uint64_t seed) {
   return v;
 }
 
-constexpr CodeArgs kArgs = {37.0F, 120, 0, 255, 0};
+constexpr CodeArgs kArgs = {37.0F, 120, 0, 255};
 
 struct Named {
   const char* name;
@@ -67,11 +67,13 @@ TEST_P(Rows, Softmax) {
       const std::vector<float> scores = values(size, 30, size);
       std::vector<float> a = scores, b = scores, c = scores;
       std::vector<std::uint8_t> codes(size), want(size);
-      const CodeArgs args = {255, 0, 0, 255, 0};
-      const std::int32_t sum = k().softmax(a.data(), begin, end, n, mask.data(), {a.data(), codes.data(), args});
-      EXPECT_EQ(kRowsReference.softmax(b.data(), begin, end, n, mask.data(), {b.data(), want.data(), args}), sum);
-      EXPECT_EQ(k().softmax(c.data(), begin, end, n, mask.data(), {nullptr, codes.data(), args}), sum);
+      const CodeArgs args = {255, 0, 0, 255};
+      k().softmax(a.data(), begin, end, n, mask.data(), {a.data(), nullptr, {}});
+      kRowsReference.softmax(b.data(), begin, end, n, mask.data(), {b.data(), nullptr, {}});
       EXPECT_EQ(a, b);
+      b = scores;
+      const std::int32_t sum = k().softmax(c.data(), begin, end, n, mask.data(), {nullptr, codes.data(), args});
+      EXPECT_EQ(kRowsReference.softmax(b.data(), begin, end, n, mask.data(), {nullptr, want.data(), args}), sum);
       EXPECT_EQ(codes, want);
       double total = 0, code_sum = 0;
       for (std::int64_t i = begin; i < end; ++i)
@@ -81,6 +83,7 @@ TEST_P(Rows, Softmax) {
         const bool seen = i >= begin && i < end && mask[at];
         const double p = total == 0 ? 1.0 / static_cast<double>(n) : seen ? std::exp(static_cast<double>(scores[at])) / total : 0.0;
         EXPECT_NEAR(static_cast<double>(a[at]), p, 1e-6);
+        EXPECT_NEAR(codes[at], 255 * p, 0.51);
         code_sum += codes[at];
       }
       EXPECT_EQ(code_sum, sum);
@@ -114,7 +117,7 @@ TEST_P(Rows, QuantizeRoundsHalfToEvenAndClamps) {
                                 2.5F, 3.5F,  9,     1e30F, -1e30F, 2.5000002F, -7,   1.5F};
   const std::vector<int> want = {-3, -2, -2, 0, 0, 0, 0, 0, 2, 2, 3, 3, 3, -3, 3, -3, 2};
   std::vector<std::uint8_t> out(x.size());
-  const std::int32_t sum = k().quantize(x.data(), static_cast<std::int64_t>(x.size()), {1, 0, -3, 3, 128}, out.data());
+  const std::int32_t sum = k().quantize(x.data(), static_cast<std::int64_t>(x.size()), {1, 128, 125, 131}, out.data());
   std::int32_t expected = 0;
   for (std::size_t i = 0; i < want.size(); ++i) {
     EXPECT_EQ(out[i] - 128, want[i]) << x[i];

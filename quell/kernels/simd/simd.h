@@ -156,11 +156,20 @@ QUELL_SIMD float sum_lanes(const F32& v) {
   return x[0];
 }
 QUELL_SIMD float max_lanes(const F32& v) {
-  float x[kLanes], high;
+#if defined(__AVX2__)
+  float x[kLanes];
   store(x, v);
-  high = x[0];
-  for (int i = 1; i < kLanes; ++i) high = x[i] > high ? x[i] : high;
-  return high;
+  const __m256 eight = _mm256_max_ps(_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8));
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+#else
+  float x[kLanes];
+  store(x, v);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) x[i] = x[i] > x[i + width] ? x[i] : x[i + width];
+  return x[0];
+#endif
 }
 
 /// Half to even for |x| < 2^22: adding and subtracting 1.5 * 2^23 leaves no fraction bits.
@@ -188,14 +197,44 @@ QUELL_SIMD F32 erf(const F32& x) {
   return copysign(1.0F - 1.0F / p, x);
 }
 
-/// clamp(rne(x * inv_scale) + zero_point, low, high) as whole f32. The first clamp changes nothing: codes have at most 9 bits.
-QUELL_SIMD F32 quantize(const F32& x, const F32& inv_scale, float zero_point, float low, float high) {
-  const F32 small = min(max(x * inv_scale, splat(-1024.0F)), splat(1024.0F));
-  return min(max(round_small(small) + zero_point, splat(low)), splat(high));
+/// Half to even, of values up to 2^30; what lies below that or is no number becomes a large negative one.
+QUELL_SIMD I32 round_to_i32(const F32& x) {
+#if defined(__AVX512F__)
+  return by_part<I32>([&](int i) { return (RegisterI32)_mm512_maskz_cvtps_epi32(0xffff, x.part[i]); });
+#elif defined(__AVX2__)
+  return by_part<I32>([&](int i) { return (RegisterI32)_mm256_cvtps_epi32(x.part[i]); });
+#elif defined(__SSE2__)
+  return by_part<I32>([&](int i) { return (RegisterI32)_mm_cvtps_epi32(x.part[i]); });
+#else
+  return to_i32(round_small(max(x, splat(-1048576.0F))));
+#endif
 }
-/// Writes whole numbers of 0..255 as sixteen bytes.
-QUELL_SIMD void store_u8(std::uint8_t* p, const F32& whole) {
-  const I32 v = to_i32(whole);
+QUELL_SIMD I32 min(const I32& a, const I32& b) {
+#if defined(__AVX512F__)
+  return by_part<I32>([&](int i) { return (RegisterI32)_mm512_maskz_min_epi32(0xffff, (__m512i)a.part[i], (__m512i)b.part[i]); });
+#elif defined(__AVX2__)
+  return by_part<I32>([&](int i) { return (RegisterI32)_mm256_min_epi32((__m256i)a.part[i], (__m256i)b.part[i]); });
+#else
+  return by_part<I32>([&](int i) { return a.part[i] < b.part[i] ? a.part[i] : b.part[i]; });
+#endif
+}
+QUELL_SIMD I32 max(const I32& a, const I32& b) {
+#if defined(__AVX512F__)
+  return by_part<I32>([&](int i) { return (RegisterI32)_mm512_maskz_max_epi32(0xffff, (__m512i)a.part[i], (__m512i)b.part[i]); });
+#elif defined(__AVX2__)
+  return by_part<I32>([&](int i) { return (RegisterI32)_mm256_max_epi32((__m256i)a.part[i], (__m256i)b.part[i]); });
+#else
+  return by_part<I32>([&](int i) { return a.part[i] > b.part[i] ? a.part[i] : b.part[i]; });
+#endif
+}
+
+/// clamp(rne(x * inv_scale) + zero, low, high) of CodeArgs.
+QUELL_SIMD I32 quantize(const F32& x, const F32& inv_scale, const I32& zero, const I32& low, const I32& high) {
+  return min(max(round_to_i32(min(x * inv_scale, splat(1048576.0F))) + zero, low), high);
+}
+
+/// Writes numbers of 0..255 as sixteen bytes.
+QUELL_SIMD void store_u8(std::uint8_t* p, const I32& v) {
 #if defined(__AVX512F__)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v.part[0]));
 #elif defined(__AVX2__)
@@ -211,9 +250,9 @@ QUELL_SIMD void store_u8(std::uint8_t* p, const F32& whole) {
   for (int i = 0; i < kLanes; ++i) p[i] = static_cast<std::uint8_t>(x[i]);
 #endif
 }
-QUELL_SIMD void store_u8_some(std::uint8_t* p, const F32& whole, std::int64_t n) {
+QUELL_SIMD void store_u8_some(std::uint8_t* p, const I32& v, std::int64_t n) {
   std::uint8_t x[kLanes];
-  store_u8(x, whole);
+  store_u8(x, v);
   std::memcpy(p, x, static_cast<std::size_t>(n));
 }
 QUELL_SIMD F32 u8_to_f32(const std::uint8_t* p) {
