@@ -77,7 +77,8 @@ INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
                          ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"),
                                            std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"),
                                            std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
-                                           std::tuple("os_plus_standard", "W8A8")),
+                                           std::tuple("os_plus_standard", "W8A8"), std::tuple("rtn_group32", "W4A8"),
+                                           std::tuple("rtn_group32", "W8A8")),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
 TEST(Pipeline, SameInputGivesTheSameFiles) {
@@ -138,11 +139,13 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
   Tensor x = Tensor::f32({m, k}), w = Tensor::f32({n, k}), bias = Tensor::f32({n});
   for (Tensor* t : {&x, &w, &bias})
     for (float& v : t->f32()) v = static_cast<float>(random.uniform() * 2 - 1) * (random.below(50) ? 1.0F : 8.0F);
-  for (const int bits : {8, 6, 4, 2})
+  for (const auto& [bits, group] :
+       std::vector<std::pair<int, std::int64_t>>{{8, 0}, {6, 0}, {4, 0}, {2, 0}, {8, 40}, {4, 8}, {4, 200}})
     for (const bool symmetric_weight : {true, false})
       for (const bool symmetric_input : {true, false})
         for (const bool dynamic : {true, false}) {
-          const QTensor q = quantize_weight(w, {bits, symmetric_weight, Granularity::kPerChannel});
+          const QTensor q =
+              quantize_weight(w, {bits, symmetric_weight, group > 0 ? Granularity::kPerGroup : Granularity::kPerChannel, group});
           ActivationQuant input{{bits, symmetric_input, dynamic ? Granularity::kPerToken : Granularity::kPerTensor, 0, dynamic},
                                 {}};
           if (!dynamic) input.qparams = calculate_qparams(range_of(x.f32(), "x"), input.spec);
@@ -152,7 +155,7 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
           for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
             if (!cpu_supports(isa)) continue;
             IntegerLinear(q, bias, input, {.isa = isa}).forward(x, packed.span(), ctx);
-            EXPECT_TRUE(same_bytes(packed, exact)) << bits << " bits on " << isa_name(isa);
+            EXPECT_TRUE(same_bytes(packed, exact)) << bits << " bits, groups of " << group << " on " << isa_name(isa);
           }
           fake_quantize_activations(x, input, Rounding::kReciprocal, xq.span(), ctx);
           const Tensor wq = dequantize(q);

@@ -4,5 +4,5 @@
 set -euo pipefail
 dir=${1:?usage: bench/peers/setup.sh DIR}
 python3 -m venv "$dir"
-"$dir/bin/pip" install -q numpy onnx onnxruntime openvino ctranslate2 torch gguf
+"$dir/bin/pip" install -q numpy onnx onnxruntime openvino ctranslate2 torch gguf tokenizers safetensors
 CMAKE_ARGS="-DGGML_NATIVE=ON" "$dir/bin/pip" install -q --no-binary llama-cpp-python llama-cpp-python

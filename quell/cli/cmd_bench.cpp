@@ -31,9 +31,10 @@ Command add_bench(CLI::App& app) {
   sub->add_flag("--kv-int8", job->kv_int8, "Keep keys and values as 8-bit codes");
   sub->add_option("--text", job->text, "Lines to embed, tokenizer included")->check(CLI::ExistingFile);
   sub->add_option("--scheme", job->scheme, "Quantize a float model first, on random tokens (for speed only): W8A8, W4A8, ...");
-  sub->add_option("--recipe", job->recipe, "Recipe for --scheme")->capture_default_str();
+  sub->add_option("--recipe", job->recipe, "The same with this recipe; default minmax");
   sub->add_flag("--quantize-attention", job->quantize_attention,
-                "With --scheme: q, k, v and probabilities too, residual branches behind the quantizer");
+                "The same: q, k, v and probabilities too, residual branches behind the quantizer");
+  sub->add_flag("--quantize-lm-head", job->quantize_lm_head, "The same: the language-model head too");
   sub->add_option("--engine", job->engines, "Engines, separated by commas; default float, and integer where quantized")
       ->delimiter(',')
       ->check(CLI::IsMember({"float", "simulated", "simulated-exact", "integer"}));

@@ -42,6 +42,7 @@ class Pipeline {
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe));
     require(weight_passes_.size() == 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
+    if (recipe.quantize_lm_head) untie_head();
     check_spec();
   }
 
@@ -54,7 +55,7 @@ class Pipeline {
     for (const TokenBatch& batch : samples_) executors_.push_back(std::make_unique<Executor>(model_, ops_, true, batch, ctx_));
 
     std::map<int, const Site*> starts;  // first linear -> site
-    const std::vector<Site> sites = derive_sites(model_, {recipe_.quantize_projections, recipe_.quantize_head});
+    const std::vector<Site> sites = derive_sites(model_, scope());
     int last = 0;
     for (const Site& site : sites) {
       if (all_ignored(site)) continue;
@@ -83,14 +84,29 @@ class Pipeline {
  private:
   const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
 
+  SiteScope scope() const { return {recipe_.quantize_projections, recipe_.quantize_head, recipe_.quantize_lm_head}; }
+
   void check_spec() const {
     validate(recipe_.activations, 0, "recipe " + recipe_.name + ": activations");
-    for (const Site& site : derive_sites(model_, {recipe_.quantize_projections, recipe_.quantize_head}))
+    for (const Site& site : derive_sites(model_, scope()))
       for (const int linear : site.linears) {
         if (is_ignored(recipe_, model_.param_of(linear).module)) continue;
         validate(recipe_.weights, model_.param_of(linear).weight.cols(), model_.param_of(linear).module + ".weight");
         validate(recipe_.activations, model_.param_of(linear).weight.cols(), model_.param_of(linear).module + " input");
       }
+  }
+
+  /// A head that is the embedding's matrix becomes a matrix of its own, so that it can have codes while the table stays float.
+  void untie_head() {
+    for (Param& p : model_.params) {
+      if (p.slot != Slot::kLmHead || p.tied_to < 0 || is_ignored(recipe_, p.module)) continue;
+      require(model_.spec.stacks.size() == 1, ErrorCode::kUnsupported, "recipe ", recipe_.name, ": ", p.module, " of ",
+              model_.spec.model_type,
+              " is tied to the embedding and cannot be quantized apart from it; leave quantize: lm_head out");
+      p.weight = Tensor::copy_of(model_.weight_of(p));
+      p.tied_to = -1;
+      model_.config["tie_word_embeddings"] = false;
+    }
   }
 
   bool all_ignored(const Site& site) const {

@@ -213,11 +213,12 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
     recipe.batch_size = s.integer("batch_size", 1, 4096, recipe.batch_size);
     recipe.residual_after_quant = s.choice("residual", {"float", "quantized"}, "float") == "quantized";
     if (const YAML::Node* q = s.find("quantize")) {
-      const Section parts(*q, s.where("quantize"), {"attention", "embeddings", "projections", "head"});
+      const Section parts(*q, s.where("quantize"), {"attention", "embeddings", "projections", "head", "lm_head"});
       recipe.quantize_attention = parts.flag("attention", false);
       recipe.quantize_embeddings = parts.flag("embeddings", false);
       recipe.quantize_projections = parts.flag("projections", false);
       recipe.quantize_head = parts.flag("head", false);
+      recipe.quantize_lm_head = parts.flag("lm_head", false);
     }
     if (const YAML::Node* ignore = s.find("ignore")) {
       require(ignore->IsSequence(), ErrorCode::kInvalidInput, s.where("ignore"), ": expected a list");

@@ -35,6 +35,7 @@ struct Recipe {
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value
   bool quantize_embeddings = false;   ///< tables, one step a row
   bool quantize_projections = false, quantize_head = false;
+  bool quantize_lm_head = false;    ///< where it is tied to the embedding, it gets a matrix of its own
   std::vector<std::string> ignore;  ///< module names, globs, or re:REGEX (anchored at the start)
   std::vector<PassParams> passes;   ///< in order
 };

@@ -10,6 +10,7 @@ bool in_scope(const Node& node, const SiteScope& scope) {
   if (node.kind != StepKind::kLinear) return false;
   if (node.layer >= 0) return true;
   if (node.slot == Slot::kProjectIn || node.slot == Slot::kProjectOut) return scope.projections;
+  if (node.slot == Slot::kLmHead) return scope.lm_head;
   if (node.slot == Slot::kPooler || node.slot == Slot::kClassifier) return scope.head;
   return false;
 }

@@ -37,6 +37,7 @@ struct Site {
 struct SiteScope {
   bool projections = false;  ///< OPT-350m's project_in and project_out
   bool head = false;         ///< pooler and classifier
+  bool lm_head = false;      ///< of a language model, not tied to the embedding
 };
 
 /// In visiting order: by the first linear of each.

@@ -65,19 +65,22 @@ class Bench {
     require(job.model_dir.empty() != job.random.empty(), ErrorCode::kUsage, "name a model directory or --random, one of both");
     ExecContext ctx;
     model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir)) : make_random_model(job.random);
-    const bool quantize = !job.scheme.empty() || job.quantize_attention;
+    const bool quantize = !job.scheme.empty() || !job.recipe.empty() || job.quantize_attention || job.quantize_lm_head;
     require(!quantize || !model_.is_quantized(), ErrorCode::kUsage, job.model_dir.string(),
-            ": is quantized already; leave --scheme out");
+            ": is quantized already; leave --scheme and --recipe out");
     if (quantize) {
-      Recipe recipe = load_recipe(job.recipe);
+      Recipe recipe = load_recipe(job.recipe.empty() ? "minmax" : job.recipe);
       if (!job.scheme.empty()) set_scheme(recipe, job.scheme);
       recipe.quantize_attention |= job.quantize_attention;
+      recipe.quantize_lm_head |= job.quantize_lm_head;
       if (job.quantize_attention) recipe.residual_after_quant = true;
       std::vector<TokenBatch> samples;
       samples.push_back(random_batch(model_.spec, 4, std::min<std::int64_t>(32, model_.spec.max_position_embeddings), 99));
       compress(model_, samples, recipe, ctx);
-      scheme_ =
-          scheme_of(recipe) + (recipe.quantize_attention ? " + attention" : "") + (recipe.activations.dynamic ? " per token" : "");
+      scheme_ = scheme_of(recipe) +
+                (recipe.weights.granularity == Granularity::kPerGroup ? str(" g", recipe.weights.group_size) : "") +
+                (recipe.quantize_attention ? " + attention" : "") + (recipe.quantize_lm_head ? " + head" : "") +
+                (recipe.activations.dynamic ? " per token" : "");
     } else {
       scheme_ = model_.is_quantized() ? "as stored" : "f32";
     }

@@ -17,8 +17,8 @@ struct BenchJob {
   std::filesystem::path model_dir;  ///< or
   std::string random;               ///< a shape with random weights
   /// Quantize a float model first, on random tokens: the numbers then say how fast such a model runs, not how good it is.
-  std::string recipe = "minmax", scheme;
-  bool quantize_attention = false;
+  std::string recipe, scheme;
+  bool quantize_attention = false, quantize_lm_head = false;
   std::vector<std::string> engines;  ///< empty: float, and integer where quantized
   std::vector<BenchShape> shapes;
   std::int64_t prompt = 0, generate = 0;  ///< tokens; 0: not measured

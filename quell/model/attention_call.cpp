@@ -38,8 +38,9 @@ ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
 
 void rotate_operands(const AttentionCall& call, Tensor& q, Tensor& k, ExecContext& ctx) {
   if (call.spec.rotary_inv_freq.empty()) return;
-  for (Tensor* x : {&q, &k})
-    rotate(x->span(), call.spec.head_dim, call.positions, call.spec.rotary_inv_freq, call.spec.rotary_amplitude, ctx);
+  RotaryTable own;
+  if (!call.rotary) own = make_rotary_table(call.positions, call.spec.rotary_inv_freq, call.spec.rotary_amplitude, ctx);
+  for (Tensor* x : {&q, &k}) rotate(x->span(), call.spec.head_dim, call.rotary ? *call.rotary : own, ctx);
 }
 
 void normalize_heads(NormKind kind, const Tensor& weight, const Tensor& bias, double eps, Tensor& x, ExecContext& ctx) {

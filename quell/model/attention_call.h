@@ -15,6 +15,7 @@ struct AttentionCall {
   const TokenBatch &queries, &keys;
   bool cross = false;
   std::span<const std::int32_t> positions = {};                     ///< of the tokens: rotary embedding, ALiBi
+  const RotaryTable* rotary = nullptr;                              ///< null: made where needed
   const Tensor* bias = nullptr;                                     ///< T5: [heads * N, N]
   const Tensor *relative_query = nullptr, *relative_key = nullptr;  ///< DeBERTa
 

@@ -205,12 +205,17 @@ void Executor::run_selection(int node, Tensor& out) const {
   }
 }
 
-AttentionCall Executor::attention_call(int node) const {
+AttentionCall Executor::attention_call(int node) {
   const Node& n = node_at(node);
   const AttentionSpec& spec = model_.attention_of(node);
   const TokenBatch& queries = batch_at(node);
   AttentionCall call{
       .spec = spec, .queries = queries, .keys = n.cross ? batch_ : queries, .cross = n.cross, .positions = positions_};
+  if (!spec.rotary_inv_freq.empty()) {
+    RotaryTable& table = rotary_[{spec.rotary_inv_freq, spec.rotary_amplitude}];
+    if (!table.cosine.defined()) table = make_rotary_table(positions_, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
+    call.rotary = &table;
+  }
   if (spec.disentangled.span > 0) {
     call.relative_query = &value(n.in[3]);
     call.relative_key = &value(n.in[4]);

@@ -94,7 +94,7 @@ class Executor {
   TensorView operand(ValueId v, Tensor& storage) const;
   /// The same as an operand that kernels add while they write.
   kernels::ResidualArgs residual(ValueId v, Tensor& storage);
-  AttentionCall attention_call(int node) const;
+  AttentionCall attention_call(int node);
   const CachedPass* cached() const { return cached_; }
   /// Whether the batch continues sequences that a cache holds.
   bool continues() const { return cached_ && !batch_.past.empty() && batch_.past.front() > 0; }
@@ -130,6 +130,7 @@ class Executor {
   std::vector<Tensor> values_;
   std::vector<QuantizedRows> codes_;
   std::vector<std::int32_t> positions_, decoder_positions_;
+  std::map<std::pair<std::vector<float>, float>, RotaryTable> rotary_;  ///< by frequencies and amplitude
 };
 
 /// Runs a whole model. Throws Error(kNumeric) when an output is not finite.

@@ -61,23 +61,36 @@ void attention(const AttentionShape& shape, const TensorView& q, const TensorVie
   });
 }
 
-void rotate(TensorSpan x, std::int64_t head_dim, std::span<const std::int32_t> positions, std::span<const float> inv_freq,
-            float amplitude, ExecContext& ctx) {
-  const std::int64_t half = static_cast<std::int64_t>(inv_freq.size()), heads = x.cols() / head_dim;
-  require(2 * half <= head_dim && static_cast<std::int64_t>(positions.size()) == x.rows(), ErrorCode::kInvalidInput,
-          "rotary embedding: sizes do not fit");
-  ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
+RotaryTable make_rotary_table(std::span<const std::int32_t> positions, std::span<const float> inv_freq, float amplitude,
+                              ExecContext& ctx) {
+  const auto rows = static_cast<std::int64_t>(positions.size()), half = static_cast<std::int64_t>(inv_freq.size());
+  RotaryTable table{Tensor::uninitialized(DType::kF32, {rows, half}), Tensor::uninitialized(DType::kF32, {rows, half})};
+  ctx.pool.parallel_for(rows, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t)
       for (std::int64_t i = 0; i < half; ++i) {
         const float angle = static_cast<float>(positions[static_cast<std::size_t>(t)]) * inv_freq[static_cast<std::size_t>(i)];
-        const float c = std::cos(angle) * amplitude, s = std::sin(angle) * amplitude;
-        for (std::int64_t h = 0; h < heads; ++h) {
-          float* p = x.row(t) + h * head_dim + i;
-          const float a = p[0], b = p[half];
-          p[0] = a * c - b * s;
-          p[half] = b * c + a * s;
+        table.cosine.row(t)[i] = std::cos(angle) * amplitude;
+        table.sine.row(t)[i] = std::sin(angle) * amplitude;
+      }
+  });
+  return table;
+}
+
+void rotate(TensorSpan x, std::int64_t head_dim, const RotaryTable& table, ExecContext& ctx) {
+  const std::int64_t half = table.cosine.cols(), heads = x.cols() / head_dim;
+  require(2 * half <= head_dim && table.cosine.rows() == x.rows(), ErrorCode::kInvalidInput, "rotary embedding: sizes do not fit");
+  ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const float *c = table.cosine.row(t), *s = table.sine.row(t);
+      for (std::int64_t h = 0; h < heads; ++h) {
+        float* p = x.row(t) + h * head_dim;
+        for (std::int64_t i = 0; i < half; ++i) {
+          const float a = p[i], b = p[i + half];
+          p[i] = a * c[i] - b * s[i];
+          p[i + half] = b * c[i] + a * s[i];
         }
       }
+    }
   });
 }
 

@@ -54,9 +54,13 @@ void attention(const AttentionShape& shape, const TensorView& q, const TensorVie
 /// score -> cap * tanh(score / cap).
 void soft_cap(std::span<float> scores, float cap, Isa isa);
 
-/// Rotates pairs (i, i + head_dim/2) of every head of x[T, heads*head_dim] by positions[t] * inv_freq[i]; cosines and sines times
-/// `amplitude`.
-void rotate(TensorSpan x, std::int64_t head_dim, std::span<const std::int32_t> positions, std::span<const float> inv_freq,
-            float amplitude, ExecContext& ctx);
+/// Cosines and sines of positions[t] * inv_freq[i], times an amplitude: [T, i].
+struct RotaryTable {
+  Tensor cosine, sine;
+};
+RotaryTable make_rotary_table(std::span<const std::int32_t> positions, std::span<const float> inv_freq, float amplitude,
+                              ExecContext& ctx);
+/// Rotates pairs (i, i + head_dim/2) of every head of x[T, heads*head_dim].
+void rotate(TensorSpan x, std::int64_t head_dim, const RotaryTable& table, ExecContext& ctx);
 
 }  // namespace quell

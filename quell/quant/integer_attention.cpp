@@ -110,6 +110,8 @@ class Runner {
       scratch.p_term[static_cast<std::size_t>(i)] = zero - sum;
     }
     e = scratch.values.epilogue(scratch.p_term);
+    // Keys that no query of the block sees have probability 0.
+    scratch.values.packed.used_k = stored_zero(c_.probs) == 0 ? kernels::round_up(seen, kernels::kPackedK) : 0;
     if (c_.codes) {
       e.codes = c_.codes->row(q0) + head * d;
       e.ld_out = c_.codes->stride;

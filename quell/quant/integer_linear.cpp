@@ -1,7 +1,9 @@
-// y = s_x s_w[j] (acc + c[j]) + b[j]. Codes are held as the kernels want them: activations u8 (signed codes shifted up), weights s8
-// (unsigned codes shifted down); zero points move along, so the integers are the same.
+// y = s_x s_w[j] (acc + c[j]) + b[j], or with weights in groups s_x (sum over g of s_w[j,g] acc_g + c[j]) + b[j]. Codes are held as
+// the kernels want them: activations u8 (signed codes shifted up), weights s8 (unsigned codes shifted down); zero points move
+// along, so the integers are the same.
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "quell/base/error.h"
 #include "quell/quant/quantized_linear.h"
@@ -10,12 +12,13 @@ namespace quell {
 namespace {
 
 constexpr std::int64_t kGateGroup = 16;  // columns of gate and of up side by side
+constexpr std::int64_t kGroupUnit = 8;   // what the kernels with the finest steps along k take
 
 void check(const QTensor& weight, const ActivationQuant& input) {
-  require(weight.spec.granularity != Granularity::kPerGroup && input.spec.granularity != Granularity::kPerGroup,
-          ErrorCode::kUnsupported,
-          "per-group quantization runs simulated only; use --engine simulated, or per-channel weights and per-tensor or "
-          "per-token activations");
+  require(input.spec.granularity != Granularity::kPerGroup, ErrorCode::kUnsupported,
+          "activations per group run simulated only; use --engine simulated, or activations per tensor or per token");
+  require(weight.spec.granularity != Granularity::kPerGroup || weight.spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported,
+          "weights in groups of ", weight.spec.group_size, " run simulated only; integer kernels take multiples of ", kGroupUnit);
   require(!input.spec.dynamic || input.spec.granularity == Granularity::kPerToken, ErrorCode::kUnsupported,
           "dynamic activations per ", granularity_name(input.spec.granularity), " have no integer kernel; use per token");
   // |acc| and its corrections must fit in int32: K * 255 * 255 each.
@@ -23,29 +26,43 @@ void check(const QTensor& weight, const ActivationQuant& input) {
           weight.codes.cols(), " columns could overflow 32-bit sums");
 }
 
+/// [rows, groups] sums of stored codes.
+std::vector<std::int32_t> sums_by_group(const QuantizedRows& x, std::int64_t size, std::int64_t groups, ExecContext& ctx) {
+  std::vector<std::int32_t> sums(static_cast<std::size_t>(x.rows * groups));
+  ctx.pool.parallel_for(x.rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin * groups; i < end * groups; ++i) {
+      const std::uint8_t* codes = x.row(i / groups) + i % groups * size;
+      sums[static_cast<std::size_t>(i)] = std::accumulate(codes, codes + size, std::int32_t{0});
+    }
+  });
+  return sums;
+}
+
 }  // namespace
 
 struct IntegerLinear::Columns {
   std::int64_t n = 0, k = 0;
+  std::int64_t group_size = 0, groups = 1;  ///< 0: one step a column
   int num_bits = 8;
   bool symmetric = true;
   std::vector<std::int8_t> codes;  ///< [n, k]
-  std::vector<float> scale, bias;
-  std::vector<std::int32_t> zero;
+  std::vector<float> bias;         ///< [n]
+  std::vector<float> scale;        ///< [n, groups]
+  std::vector<std::int32_t> zero;  ///< [n, groups]
 
   void resize(std::int64_t rows) {
     n = rows;
     codes.resize(static_cast<std::size_t>(n * k));
-    scale.resize(static_cast<std::size_t>(n));
     bias.resize(static_cast<std::size_t>(n));
-    zero.resize(static_cast<std::size_t>(n));
+    scale.resize(static_cast<std::size_t>(n * groups));
+    zero.resize(static_cast<std::size_t>(n * groups));
   }
   /// Column `to` of this becomes column `from` of `other`.
   void take(std::int64_t to, const Columns& other, std::int64_t from) {
     std::copy_n(other.codes.begin() + from * k, k, codes.begin() + to * k);
-    scale[static_cast<std::size_t>(to)] = other.scale[static_cast<std::size_t>(from)];
     bias[static_cast<std::size_t>(to)] = other.bias[static_cast<std::size_t>(from)];
-    zero[static_cast<std::size_t>(to)] = other.zero[static_cast<std::size_t>(from)];
+    std::copy_n(other.scale.begin() + from * groups, groups, scale.begin() + to * groups);
+    std::copy_n(other.zero.begin() + from * groups, groups, zero.begin() + to * groups);
   }
 };
 
@@ -54,18 +71,21 @@ IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const Te
   c.k = weight.codes.cols();
   c.num_bits = weight.spec.num_bits;
   c.symmetric = weight.spec.symmetric;
+  if (weight.spec.granularity == Granularity::kPerGroup) {
+    c.group_size = weight.spec.group_size;
+    c.groups = c.k / c.group_size;
+  }
   c.resize(weight.codes.rows());
   const std::int32_t shift = c.symmetric ? 0 : 1 << (c.num_bits - 1);
   const std::int16_t* in = weight.codes.as<std::int16_t>().data();
   for (std::size_t i = 0; i < c.codes.size(); ++i) c.codes[i] = static_cast<std::int8_t>(in[i] - shift);
   const bool per_tensor = weight.spec.granularity == Granularity::kPerTensor;
-  for (std::int64_t j = 0; j < c.n; ++j) {
-    const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : j);
-    const auto at = static_cast<std::size_t>(j);
-    c.scale[at] = qp.scale;
-    c.zero[at] = qp.zero_point - shift;
-    c.bias[at] = bias.numel() ? bias.f32()[at] : 0.0F;
+  for (std::int64_t i = 0; i < c.n * c.groups; ++i) {
+    const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : i);
+    c.scale[static_cast<std::size_t>(i)] = qp.scale;
+    c.zero[static_cast<std::size_t>(i)] = qp.zero_point - shift;
   }
+  if (bias.numel()) std::copy(bias.f32().begin(), bias.f32().end(), c.bias.begin());
   return c;
 }
 
@@ -75,8 +95,8 @@ IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, boo
   for (const std::int8_t code : c.codes) max_abs = std::max(max_abs, std::abs(static_cast<int>(code)));
   const int max_x = input.spec.max_code() + code_shift(input.spec);
   const auto choose = [&](bool nibbles) {
-    return exact_ ? &kernels::choose_gemm_s8(Isa::kPortable, max_x, max_abs, nibbles)
-                  : &kernels::choose_gemm_s8(options.isa, max_x, max_abs, nibbles);
+    return exact_ ? &kernels::choose_gemm_s8(Isa::kPortable, max_x, max_abs, nibbles, c.group_size)
+                  : &kernels::choose_gemm_s8(options.isa, max_x, max_abs, nibbles, c.group_size);
   };
   kernel_ = choose(false);
   const bool fits = std::all_of(c.codes.begin(), c.codes.end(), [](std::int8_t code) { return code >= -8 && code <= 7; });
@@ -91,11 +111,39 @@ IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, boo
   offset_.assign(padded, 0);
   if (asymmetric_weight_) weight_zero_.assign(padded, 0);
   const std::int32_t zero = input.qparams.zero_point + code_shift(input.spec);
+  if (c.group_size > 0) {
+    pack_groups(c, input.spec.dynamic ? -1 : -zero);
+    return;
+  }
   for (std::size_t j = 0; j < static_cast<std::size_t>(c.n); ++j) {
     scale_[j] = input.spec.dynamic ? c.scale[j] : input.qparams.scale * c.scale[j];
     bias_[j] = c.bias[j];
     offset_[j] = input.spec.dynamic ? -packed_.row_sum[j] : -zero * packed_.row_sum[j];
     if (asymmetric_weight_) weight_zero_[j] = c.zero[j];
+  }
+}
+
+void IntegerLinear::pack_groups(const Columns& c, std::int32_t zero_factor) {
+  packed_.group_size = c.group_size;
+  const auto all = static_cast<std::size_t>(packed_.padded_n() * c.groups);
+  packed_.group_scale.assign(all, 0.0F);
+  if (asymmetric_weight_) packed_.group_zero.assign(all, 0);
+  group_offset_.assign(static_cast<std::size_t>(packed_.padded_n()), 0.0F);
+  for (std::int64_t j = 0; j < c.n; ++j) {
+    double offset = 0;  // what an input of ones gives
+    for (std::int64_t g = 0; g < c.groups; ++g) {
+      const std::int8_t* codes = c.codes.data() + j * c.k + g * c.group_size;
+      const auto from = static_cast<std::size_t>(j * c.groups + g),
+                 to = static_cast<std::size_t>(packed_.group_at(j / kernels::kPanel, g) + j % kernels::kPanel);
+      packed_.group_scale[to] = c.scale[from];
+      if (asymmetric_weight_) packed_.group_zero[to] = c.zero[from];
+      const std::int64_t sum = std::accumulate(codes, codes + c.group_size, std::int64_t{0}) - c.group_size * c.zero[from];
+      offset += static_cast<double>(c.scale[from]) * static_cast<double>(sum);
+    }
+    const auto at = static_cast<std::size_t>(j);
+    group_offset_[at] = static_cast<float>(zero_factor * offset);
+    scale_[at] = input_.spec.dynamic ? 1.0F : input_.qparams.scale;
+    bias_[at] = c.bias[at];
   }
 }
 
@@ -113,6 +161,8 @@ std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate, const T
   const Columns g = columns_of(gate, gate_bias), u = columns_of(up, up_bias);
   Columns both;
   both.k = g.k;
+  both.group_size = g.group_size;
+  both.groups = g.groups;
   both.num_bits = g.num_bits;
   both.symmetric = g.symmetric;
   both.resize(kernels::round_up(g.n, kGateGroup) * 2);
@@ -145,7 +195,12 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
   } else {
     e.column_offset = offset_.data();
   }
-  if (asymmetric_weight_) {
+  if (packed_.group_size > 0) {
+    e.column_offset = e.column_zero_factor = nullptr;
+    e.group_offset = group_offset_.data();
+    if (asymmetric_weight_) term = sums_by_group(x, packed_.group_size, packed_.groups(), ctx);
+    e.row_group_sum = term.data();
+  } else if (asymmetric_weight_) {
     const std::int32_t fixed = input_.qparams.zero_point + code_shift(input_.spec), k = static_cast<std::int32_t>(packed_.k);
     for (std::size_t i = 0; i < x.sum.size(); ++i) term.push_back(k * (input_.spec.dynamic ? x.zero[i] : fixed) - x.sum[i]);
     e.row_term = term.data();
@@ -168,7 +223,8 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
 std::string IntegerLinear::describe() const {
   if (exact_) return "simulation with exact integer sums";
   return str("u8*s8 ", kernel_->name, ", codes up to ", input_.spec.max_code() + code_shift(input_.spec), " x ", packed_.max_abs,
-             ", ", layout_name(packed_.layout), ", ", packed_.data.size(), " bytes");
+             packed_.group_size > 0 ? str(", groups of ", packed_.group_size) : "", ", ", layout_name(packed_.layout), ", ",
+             packed_bytes(), " bytes");
 }
 
 void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,

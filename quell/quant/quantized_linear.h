@@ -29,10 +29,11 @@ struct IntegerLinearOptions {
 };
 
 /// y = s_x s_w[j] (acc + c[j]) + b[j] with acc the exact sum of code products (docs/numerics.md), and whatever LinearOutput adds.
-/// Input static per tensor or dynamic per token; weight per channel or per tensor. Immutable.
+/// Input static per tensor or dynamic per token; weight per tensor, channel or group (then exact sums of groups are added up in
+/// f32). Immutable.
 class IntegerLinear final : public LinearOp {
  public:
-  /// Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups, too many columns).
+  /// Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups of odd sizes, too many columns).
   IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, const IntegerLinearOptions& options);
   /// act(gate) * up in one product: 16 columns of each side by side. `columns` of the output stay those of one side, rounded up
   /// to 16.
@@ -44,16 +45,20 @@ class IntegerLinear final : public LinearOp {
   void forward_rows(const QuantizedRows& x, const LinearOutput& output, ExecContext& ctx) const;
   std::string describe() const override;
 
-  std::size_t packed_bytes() const { return packed_.data.size(); }
+  std::size_t packed_bytes() const {
+    return packed_.data.size() + sizeof(float) * (packed_.group_scale.size() + packed_.group_zero.size());
+  }
   const ActivationQuant& input() const { return input_; }
   /// Whether forward_rows needs the sums of the rows.
-  bool needs_sums() const { return asymmetric_weight_; }
+  bool needs_sums() const { return asymmetric_weight_ && packed_.group_size == 0; }
   std::int64_t columns() const { return gated_ ? packed_.n / 2 : packed_.n; }
 
  private:
   struct Columns;  // codes, steps, zero points and biases by output column, in packing order
   IntegerLinear(const Columns& columns, const ActivationQuant& input, bool gated, const IntegerLinearOptions& options);
   static Columns columns_of(const QTensor& weight, const TensorView& bias);
+  /// `zero_factor`: minus the input's zero point, or -1 where every row has its own.
+  void pack_groups(const Columns& columns, std::int32_t zero_factor);
 
   ActivationQuant input_;
   bool gated_ = false, exact_ = false, asymmetric_weight_ = false;
@@ -61,6 +66,7 @@ class IntegerLinear final : public LinearOp {
   const kernels::GemmS8Kernel* kernel_ = nullptr;
   // [padded_n]
   std::vector<float> scale_, bias_;  ///< scale_ holds s_x * s_w where the input is static
+  std::vector<float> group_offset_;  ///< weights in groups: -z_x (or -1) times the sums of the dequantized rows
   std::vector<std::int32_t> offset_,
       weight_zero_;  ///< -z_x * row sums where static, else -row sums; zero points of asymmetric weights
 };

@@ -58,16 +58,16 @@ inline void amx_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeight
                      std::int64_t m_begin, std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
   constexpr int kRows = 32;
   int configured = 0;
-  for_each_tile<kRows>(x, ldx, w, epilogue, m_begin, m_end, panel_begin, panel_end,
-                       [&](const std::uint8_t* rows_x, const std::int8_t* panel, int rows, Tile& tile) {
+  for_each_tile<kRows>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                       [&](std::int64_t row, const std::int8_t* panel, std::int64_t k, std::int64_t depth, int rows, Tile& tile) {
                          if (rows != configured) {
                            const TileConfig config = amx_config(rows < 16 ? rows : 16, rows < 16 ? 0 : rows - 16);
                            QUELL_TILE_CONFIG(&config);
                            configured = rows;
                          }
-                         const std::int64_t steps = w.padded_k() / 64;
-                         rows > 16 ? amx_block<true>(rows_x, ldx, panel, steps, tile)
-                                   : amx_block<false>(rows_x, ldx, panel, steps, tile);
+                         const std::uint8_t* rows_x = x + row * ldx + k;
+                         rows > 16 ? amx_block<true>(rows_x, ldx, panel, depth / 64, tile)
+                                   : amx_block<false>(rows_x, ldx, panel, depth / 64, tile);
                        });
 }
 

@@ -28,6 +28,7 @@ template <typename V, int kRows>
   typename V::I32 sum[kRows][2];
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = V::zero();
+#pragma GCC unroll 2
   for (std::int64_t s = 0; s < pairs; ++s, w += kPanel * 2) {
     const typename V::I16 w0 = V::widen_s8x16(w), w1 = V::widen_s8x16(w + 16);
 #pragma GCC unroll 6
@@ -44,23 +45,21 @@ template <typename V>
 void widen_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
                 std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
   constexpr int kRows = 6;
-  const std::int64_t k = w.padded_k(), ldw = k + 32;
+  const std::int64_t k = w.depth(), ldw = k + 32;
   // Widened once for all panels of the call.
   thread_local std::vector<std::int16_t> wide;
   if (wide.size() < static_cast<std::size_t>((m_end - m_begin) * ldw))
     wide.resize(static_cast<std::size_t>((m_end - m_begin) * ldw));
   for (std::int64_t i = m_begin; i < m_end; ++i)
     for (std::int64_t c = 0; c < k; ++c) wide[static_cast<std::size_t>((i - m_begin) * ldw + c)] = x[i * ldx + c];
-  Tile tile;
-  for (std::int64_t p = panel_begin; p < panel_end; ++p)
-    for (std::int64_t i = m_begin; i < m_end; i += kRows) {
-      const int rows = static_cast<int>(m_end - i < kRows ? m_end - i : kRows);
-      for (int c = 0; c < kPanel; c += kHalf)
-        with_rows<kRows>(rows, [&](auto count) {
-          widen_block<V, count.value>(wide.data() + (i - m_begin) * ldw, ldw, w.panel(p) + 2 * c, k / 2, tile.sum + c);
-        });
-      finish_tile(tile, rows, i, p, w.n, epilogue);
-    }
+  for_each_tile<kRows>(
+      w, epilogue, m_begin, m_end, panel_begin, panel_end,
+      [&](std::int64_t row, const std::int8_t* panel, std::int64_t k_begin, std::int64_t depth, int rows, Tile& tile) {
+        for (int c = 0; c < kPanel; c += kHalf)
+          with_rows<kRows>(rows, [&](auto count) {
+            widen_block<V, count.value>(wide.data() + (row - m_begin) * ldw + k_begin, ldw, panel + 2 * c, depth / 2, tile.sum + c);
+          });
+      });
 }
 
 /// vpmaddubsw adds two products in 16 bits; kFlush of them are summed there before widening. Exact when
@@ -72,6 +71,7 @@ template <typename V, int kRows, int kFlush>
   typename V::I32 sum[kRows][2];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = V::zero();
+#pragma GCC unroll 4
   for (std::int64_t s = 0; s < steps; s += kFlush, x += 4 * kFlush, w += kFlush * kPanel * 4)
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r)
@@ -132,15 +132,15 @@ template <typename V, int kRows, int kFlush, bool kNibbles>
 void maddubs_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
                   std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
   static_assert((kPackedK / 4) % kFlush == 0);
-  for_each_tile<kRows>(x, ldx, w, epilogue, m_begin, m_end, panel_begin, panel_end,
-                       [&](const std::uint8_t* rows_x, const std::int8_t* panel, int rows, Tile& tile) {
+  for_each_tile<kRows>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                       [&](std::int64_t row, const std::int8_t* panel, std::int64_t k, std::int64_t depth, int rows, Tile& tile) {
+                         const std::uint8_t* rows_x = x + row * ldx + k;
                          for (int c = 0; c < kPanel; c += kHalf)
                            with_rows<kRows>(rows, [&](auto count) {
                              if constexpr (kFlush <= 2)
-                               maddubs_block<V, count.value, kFlush>(rows_x, ldx, panel + 4 * c, w.padded_k() / 4, tile.sum + c);
+                               maddubs_block<V, count.value, kFlush>(rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
                              else
-                               deep_block<V, count.value, kFlush, kNibbles>(rows_x, ldx, panel + 4 * c, w.padded_k() / 4,
-                                                                            tile.sum + c);
+                               deep_block<V, count.value, kFlush, kNibbles>(rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
                            });
                        });
 }

@@ -42,14 +42,14 @@ template <typename V, int kRows, bool kNibbles>
 template <typename V, bool kNibbles>
 void vnni_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
                std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
-  const std::int64_t steps = w.padded_k() / 4;
-  for_each_tile<V::kRows>(x, ldx, w, epilogue, m_begin, m_end, panel_begin, panel_end,
-                          [&](const std::uint8_t* rows_x, const std::int8_t* panel, int rows, Tile& tile) {
-                            for (int c = 0; c < kPanel; c += 2 * V::kWidth)
-                              with_rows<V::kRows>(rows, [&](auto count) {
-                                vnni_block<V, count.value, kNibbles>(rows_x, ldx, panel + 4 * c, steps, tile.sum + c);
-                              });
-                          });
+  for_each_tile<V::kRows>(
+      w, epilogue, m_begin, m_end, panel_begin, panel_end,
+      [&](std::int64_t row, const std::int8_t* panel, std::int64_t k, std::int64_t depth, int rows, Tile& tile) {
+        for (int c = 0; c < kPanel; c += 2 * V::kWidth)
+          with_rows<V::kRows>(rows, [&](auto count) {
+            vnni_block<V, count.value, kNibbles>(x + row * ldx + k, ldx, panel + 4 * c, depth / 4, tile.sum + c);
+          });
+      });
 }
 
 }  // namespace

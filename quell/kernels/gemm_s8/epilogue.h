@@ -91,16 +91,45 @@ struct Writer {
   }
 };
 
+/// Sums to values: in the tile, or straight to `write` where nothing stands in between.
 template <bool kRowwise, bool kAsymmetric>
-QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, std::int64_t n, const Epilogue& e) {
-  const std::int64_t column0 = panel * kPanel, out0 = e.gated ? column0 / 2 : column0, out_n = e.gated ? n / 2 : n;
-  const Writer write(e);
-  if (!e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n) {  // straight through
+QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e, bool straight,
+                                const Writer& write) {
+  if (straight)
     dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e,
                                            [&](int r, int h, const F32& v) { write(row0 + r, column0 + h * kLanes, kLanes, v); });
-    return;
+  else
+    dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e, [&](int r, int h, const F32& v) { tile.set(r, h, v); });
+}
+
+/// The tile holds f32 sums over groups.
+QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e) {
+  for (int h = 0; h < 2; ++h) {
+    const std::int64_t column = column0 + h * kLanes;
+    const F32 scale = load(e.scale + column), bias = load(e.bias + column), offset = load(e.group_offset + column);
+    for (int r = 0; r < rows; ++r) {
+      const F32 sum = tile.value(r, h);
+      tile.set(r, h,
+               e.row_scale ? (e.row_scale[row0 + r] * scale) * (sum + static_cast<float>(e.row_zero[row0 + r]) * offset) + bias
+                           : scale * (sum + offset) + bias);
+    }
   }
-  dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e, [&](int r, int h, const F32& v) { tile.set(r, h, v); });
+}
+
+QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, const PackedWeights& w,
+                            const Epilogue& e) {
+  const std::int64_t column0 = panel * kPanel, out0 = e.gated ? column0 / 2 : column0, out_n = e.gated ? w.n / 2 : w.n;
+  const Writer write(e);
+  const bool straight = w.group_size == 0 && !e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n;
+  if (w.group_size > 0)
+    dequantize_grouped_tile(tile, rows, row0, column0, e);
+  else if (e.row_scale)
+    e.weight_zero ? dequantize_tile<true, true>(tile, rows, row0, column0, e, straight, write)
+                  : dequantize_tile<true, false>(tile, rows, row0, column0, e, straight, write);
+  else
+    e.weight_zero ? dequantize_tile<false, true>(tile, rows, row0, column0, e, straight, write)
+                  : dequantize_tile<false, false>(tile, rows, row0, column0, e, straight, write);
+  if (straight) return;
   activate_tile(tile, rows, e);
   for (int h = 0; h < (e.gated ? 1 : 2); ++h) {
     const std::int64_t left = out_n - (out0 + h * kLanes), count = left < kLanes ? left : kLanes;
@@ -108,27 +137,39 @@ QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_
   }
 }
 
-/// `n`: columns of the whole output (of gate and up together where gated).
-QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, std::int64_t n, const Epilogue& e) {
-  if (e.row_scale)
-    e.weight_zero ? finish_tile<true, true>(tile, rows, row0, panel, n, e)
-                  : finish_tile<true, false>(tile, rows, row0, panel, n, e);
-  else
-    e.weight_zero ? finish_tile<false, true>(tile, rows, row0, panel, n, e)
-                  : finish_tile<false, false>(tile, rows, row0, panel, n, e);
+/// Adds the sums of one group, times its steps, to the f32 values of `total`.
+QUELL_SIMD void add_group(Tile& part, Tile& total, int rows, std::int64_t row0, std::int64_t panel, std::int64_t group,
+                          const PackedWeights& w, const Epilogue& e) {
+  const auto at = static_cast<std::size_t>(w.group_at(panel, group));
+  for (int h = 0; h < 2; ++h) {
+    const F32 scale = load(w.group_scale.data() + at + h * kLanes);
+    const bool zeros = !w.group_zero.empty();
+    const I32 zero = zeros ? load(w.group_zero.data() + at + h * kLanes) : splat(0);
+    for (int r = 0; r < rows; ++r) {
+      I32 sum = load(part.at(r, h));
+      if (zeros) sum = sum - e.row_group_sum[(row0 + r) * w.groups() + group] * zero;
+      const F32 v = scale * to_f32(sum);
+      total.set(r, h, group == 0 ? v : total.value(r, h) + v);
+    }
+  }
 }
 
-/// Walks panels and row blocks; `sums(x, panel, rows, tile)` fills a tile of up to kRows rows.
+/// Walks panels, row blocks and groups of k; `sums(row, panel, k_begin, k_count, rows, tile)` fills a tile of up to kRows rows,
+/// with `panel` pointing at k_begin.
 template <int kRows, typename Sums>
-QUELL_SIMD void for_each_tile(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue,
-                              std::int64_t m_begin, std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end,
-                              Sums sums) {
-  Tile tile;
+QUELL_SIMD void for_each_tile(const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
+                              std::int64_t panel_begin, std::int64_t panel_end, Sums sums) {
+  Tile tile, part;
+  const bool grouped = w.group_size > 0;
+  const std::int64_t slices = grouped ? w.groups() : 1, depth = grouped ? w.group_size : w.depth();
   for (std::int64_t p = panel_begin; p < panel_end; ++p)
     for (std::int64_t i = m_begin; i < m_end; i += kRows) {
       const int rows = static_cast<int>(m_end - i < kRows ? m_end - i : kRows);
-      sums(x + i * ldx, w.panel(p), rows, tile);
-      finish_tile(tile, rows, i, p, w.n, epilogue);
+      for (std::int64_t g = 0; g < slices; ++g) {
+        sums(i, w.panel(p) + w.bytes_of(g * depth), g * depth, depth, rows, grouped ? part : tile);
+        if (grouped) add_group(part, tile, rows, i, p, g, w, epilogue);
+      }
+      finish_tile(tile, rows, i, p, w, epilogue);
     }
 }
 

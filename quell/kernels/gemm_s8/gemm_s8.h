@@ -36,12 +36,23 @@ struct PackedWeights {
   std::int64_t n = 0, k = 0;
   WeightLayout layout = WeightLayout::kQuads;
   AlignedBuffer data;
+  std::int64_t used_k = 0;            ///< where x is 0 from there on: a multiple of kPackedK, 0 for all
   int max_abs = 0;                    ///< bound of the codes actually present, part of the kernel choice
   std::vector<std::int32_t> row_sum;  ///< [padded_n], over k
+  /// Weights in groups along k (0: none): steps, and zero points where not all are 0, [panels][groups][32].
+  std::int64_t group_size = 0;
+  std::vector<float> group_scale;
+  std::vector<std::int32_t> group_zero;
 
   std::int64_t padded_k() const { return round_up(k, kPackedK); }
   std::int64_t padded_n() const { return round_up(n, kPanel); }
-  std::int64_t panel_bytes() const { return layout == WeightLayout::kNibbles ? padded_k() * kPanel / 2 : padded_k() * kPanel; }
+  std::int64_t depth() const { return used_k > 0 ? used_k : padded_k(); }
+  std::int64_t groups() const { return group_size > 0 ? k / group_size : 0; }
+  /// Bytes of `depth` k in a panel.
+  std::int64_t bytes_of(std::int64_t depth) const { return depth * kPanel / (layout == WeightLayout::kNibbles ? 2 : 1); }
+  std::int64_t panel_bytes() const { return bytes_of(padded_k()); }
+  /// Where the parameters of a panel's group lie.
+  std::int64_t group_at(std::int64_t panel, std::int64_t group) const { return (panel * groups() + group) * kPanel; }
   const std::int8_t* panel(std::int64_t index) const {
     return reinterpret_cast<const std::int8_t*>(data.data()) + index * panel_bytes();
   }
@@ -70,6 +81,9 @@ struct ResidualArgs {
 ///   offset = column_offset[j]                                   static input
 ///          + row_zero[i] * column_zero_factor[j]                dynamic input: -z_x[i] * row sums of w
 ///          + row_term[i] * weight_zero[j]                       asymmetric weights: (K z_x[i] - sum of x[i,:]) * z_w[j]
+/// With weights in groups, acc + offset is instead, in f32 and in the order of the groups,
+///   sum over g of group_scale[g,j] * (acc_g - group_zero[g,j] * row_group_sum[i,g])
+///          + group_offset[j] [* row_zero[i] where dynamic]
 /// Vectors over columns have padded_n elements. Absent parts are null.
 struct Epilogue {
   const std::int32_t* column_offset = nullptr;
@@ -78,6 +92,8 @@ struct Epilogue {
   const float* row_scale = nullptr;
   const std::int32_t *row_zero = nullptr, *column_zero_factor = nullptr;
   const std::int32_t *row_term = nullptr, *weight_zero = nullptr;
+  const float* group_offset = nullptr;
+  const std::int32_t* row_group_sum = nullptr;  ///< [rows, groups], needed with group_zero
   Activation activation = Activation::kNone;
   /// Gated: panels hold 16 gate columns and 16 up columns; 16 outputs a panel, act(gate) * up.
   bool gated = false;
@@ -99,13 +115,14 @@ struct GemmS8Kernel {
   WeightLayout layout;
   /// Largest product bound max(x) * max|w| the kernel is exact for.
   int max_product;
+  std::int64_t group_unit;  ///< groups of weights must be multiples of this
   GemmS8 run;
 };
 
 /// All kernels compiled in, fastest last within an ISA.
 std::span<const GemmS8Kernel> gemm_s8_kernels();
 
-/// The fastest kernel on `isa` or a weaker one that is exact for codes up to `max_x` and `max_abs_w`.
-const GemmS8Kernel& choose_gemm_s8(Isa isa, int max_x, int max_abs_w, bool nibbles = false);
+/// The fastest kernel on `isa` or a weaker one that is exact for codes up to `max_x` and `max_abs_w` and takes groups of that size.
+const GemmS8Kernel& choose_gemm_s8(Isa isa, int max_x, int max_abs_w, bool nibbles = false, std::int64_t group_size = 0);
 
 }  // namespace quell::kernels

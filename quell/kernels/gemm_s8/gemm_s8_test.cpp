@@ -104,6 +104,71 @@ void check_sums(GemmS8 run, WeightLayout layout, int max_product) {
     }
 }
 
+/// Weights in groups: near doubles, and the bytes of the reference.
+void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t unit) {
+  const int max_w = 7, max_x = std::min(255, max_product / max_w);
+  for (const std::int64_t size : {unit, 2 * unit, std::int64_t{128}})
+    for (const std::int64_t m : {1, 5, 33}) {
+      const std::int64_t groups = 3, n = 45, k = groups * size;
+      const Problem p = make_problem(m, n, k, max_x, max_w, static_cast<std::uint64_t>(size + m));
+      Random rng(3);
+      const auto outputs = [&](GemmS8 kernel, WeightLayout packing) {
+        PackedWeights packed = pack_weights(p.w.data(), n, k, packing);
+        packed.group_size = size;
+        rng = Random(3);
+        for (std::int64_t i = 0; i < packed.padded_n() * groups; ++i) {
+          packed.group_scale.push_back(static_cast<float>(0.01 + rng.uniform()));
+          packed.group_zero.push_back(static_cast<std::int32_t>(rng.below(9)) - 4);
+        }
+        std::vector<float> scale(static_cast<std::size_t>(packed.padded_n()), 0.5F), bias(scale.size(), 3.0F),
+            offset(scale.size(), -40.0F), row_scale(static_cast<std::size_t>(m), 0.25F), out(static_cast<std::size_t>(m * n));
+        std::vector<std::int32_t> sums, row_zero(static_cast<std::size_t>(m), 7);
+        for (std::int64_t i = 0; i < m * groups; ++i) {
+          sums.push_back(0);
+          for (std::int64_t c = 0; c < size; ++c)
+            sums.back() += p.x[static_cast<std::size_t>(i / groups * p.ldx + i % groups * size + c)];
+        }
+        Epilogue e;
+        e.scale = scale.data();
+        e.bias = bias.data();
+        e.row_scale = row_scale.data();
+        e.row_zero = row_zero.data();
+        e.group_offset = offset.data();
+        e.row_group_sum = sums.data();
+        e.f32 = out.data();
+        e.ld_out = n;
+        kernel(p.x.data(), p.ldx, packed, e, 0, m, 0, packed.padded_n() / kPanel);
+        for (std::int64_t i = 0; i < m; ++i)
+          for (std::int64_t j = 0; j < n; ++j) {
+            double want = 0, size_of = 0;
+            for (std::int64_t g = 0; g < groups; ++g) {
+              const auto at = static_cast<std::size_t>(packed.group_at(j / kPanel, g) + j % kPanel);
+              std::int64_t acc = -std::int64_t{packed.group_zero[at]} * sums[static_cast<std::size_t>(i * groups + g)];
+              for (std::int64_t c = g * size; c < (g + 1) * size; ++c)
+                acc += p.x[static_cast<std::size_t>(i * p.ldx + c)] * p.w[static_cast<std::size_t>(j * k + c)];
+              want += static_cast<double>(packed.group_scale[at]) * static_cast<double>(acc);
+              size_of += std::fabs(static_cast<double>(packed.group_scale[at]) * static_cast<double>(acc));
+            }
+            want = 0.125 * (want - 280) + 3;
+            EXPECT_NEAR(static_cast<double>(out[static_cast<std::size_t>(i * n + j)]), want, 1e-6 * (size_of + 300))
+                << "groups of " << size << " at " << i << "," << j;
+          }
+        return out;
+      };
+      EXPECT_EQ(outputs(run, layout), outputs(gemm_s8_reference, WeightLayout::kQuads))
+          << "groups of " << size << ", " << m << " rows";
+    }
+}
+
+TEST(GemmS8, GroupsEmulated) {
+  check_groups(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128, 4);
+  check_groups(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4, 8);
+  check_groups(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16, 32);
+  check_groups(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128, 4);
+  check_groups(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128, 8);
+  check_groups(amx_gemm, WeightLayout::kQuads, 255 * 128, 64);
+}
+
 TEST(GemmS8, Avx2WidenEmulated) { check_sums(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128); }
 TEST(GemmS8, Avx2MaddubsEmulated) { check_sums(maddubs_gemm<EmulatedAvx2, 4, 1, false>, WeightLayout::kQuads, 32767 / 2); }
 TEST(GemmS8, Avx2Maddubs2Emulated) { check_sums(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4); }
@@ -245,6 +310,11 @@ TEST_P(Native, EqualsPlainSums) {
   check_sums(GetParam().run, GetParam().layout, GetParam().max_product);
 }
 
+TEST_P(Native, GroupsGiveTheReferencesBytes) {
+  if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
+  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit);
+}
+
 TEST_P(Native, EpiloguesGiveTheReferencesBytes) {
   if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
   const int max_x = GetParam().max_product < 2000 ? 15 : 127, max_w = GetParam().max_product < 4096 ? 7 : 63;
@@ -302,6 +372,9 @@ TEST(GemmS8, ChoiceNeverSaturates) {
   EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 255, 8, true).name, "avx2_nibbles");
   EXPECT_EQ(choose_gemm_s8(Isa::kPortable, 63, 31).name, "reference");
   EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 8, true).name, "avx512_vnni_nibbles");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 127, false, 32).name, "avx512_vnni");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 127, false, 128).name, "amx");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 15, 7, false, 32).name, "avx2_maddubs8");
 }
 
 }  // namespace

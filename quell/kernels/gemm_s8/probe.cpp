@@ -64,10 +64,11 @@ __attribute__((target("avx2,avxvnni"))) void vnni256() {
 /// One product of 16-bit pairs and an addition.
 __attribute__((target("avx2"))) void widened() {
   QUELL_SUMS(__m256i, _mm256_setzero_si256());
-  const __m256i x = _mm256_set1_epi16(1);
+  __m256i x = _mm256_set1_epi16(1);
   for (int i = 0; i < kLoops; ++i) {
 #define QUELL_OP(a)                      \
   {                                      \
+    QUELL_KEEP_AVX(x);                   \
     __m256i p = _mm256_madd_epi16(x, x); \
     QUELL_KEEP_AVX(p);                   \
     a = _mm256_add_epi32(a, p);          \

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "quell/kernels/gemm_s8/epilogue.h"
 #include "quell/kernels/gemm_s8/kernels.h"
 
@@ -15,16 +17,18 @@ int code_at(const std::int8_t* panel, WeightLayout layout, std::int64_t c, std::
 
 void reference_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
                     std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
-  for_each_tile<4>(x, ldx, w, epilogue, m_begin, m_end, panel_begin, panel_end,
-                   [&](const std::uint8_t* rows_x, const std::int8_t* panel, int rows, Tile& tile) {
+  for_each_tile<4>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                   [&](std::int64_t row, const std::int8_t* panel, std::int64_t k_begin, std::int64_t depth, int rows, Tile& tile) {
+                     const std::int64_t end = std::min(depth, w.k - k_begin);
                      for (int r = 0; r < rows; ++r)
                        for (std::int64_t c = 0; c < kPanel; ++c) {
                          std::int32_t sum = 0;
                          const std::int8_t* quads = panel + 4 * c;
+                         const std::uint8_t* codes = x + (row + r) * ldx + k_begin;
                          if (w.layout == WeightLayout::kQuads)
-                           for (std::int64_t k = 0; k < w.k; ++k) sum += rows_x[r * ldx + k] * quads[(k & ~3) * kPanel + (k & 3)];
+                           for (std::int64_t k = 0; k < end; ++k) sum += codes[k] * quads[(k & ~3) * kPanel + (k & 3)];
                          else
-                           for (std::int64_t k = 0; k < w.k; ++k) sum += rows_x[r * ldx + k] * code_at(panel, w.layout, c, k);
+                           for (std::int64_t k = 0; k < end; ++k) sum += codes[k] * code_at(panel, w.layout, c, k);
                          tile.sum[r * kPanel + c] = sum;
                        }
                    });
