@@ -120,6 +120,10 @@ TEST(BadInput, CalibrationRecipesAndTokenizers) {
   expect_one_line(base + quoted(dir / "broken.jsonl"), 1, "broken.jsonl:1");
   expect_one_line(base + quoted(dir / "table.tsv"), 1, "--text-column");
   expect_one_line(base + quoted(dir / "missing.txt"), 1, "missing.txt");
+  expect_one_line("bench --random bert-base --shape 8by128", 2, "8x128");
+  expect_one_line("bench " + quoted(kReviews / "model"), 2, "nothing to measure");
+  expect_one_line("bench " + quoted(dir / "missing") + " --shape 1x8", 1, "missing");
+  expect_one_line("bench " + quoted(kReviews / "model") + " --random minilm --shape 1x8", 2, "one of both");
   expect_one_line(quantize(kReviews / "model", dir / "out", "--recipe " + quoted(dir / "group.yaml")), 1, "does not divide");
   expect_one_line(quantize(kReviews / "model", dir / "out", "--recipe " + quoted(dir / "alias.yaml")), 1, "anchors");
   expect_one_line(quantize(kReviews / "model", dir / "out", "--ignore '*'"), 1, "nothing to quantize");

@@ -1,9 +1,14 @@
 // Generation with a KV cache says what running everything again says, in every engine; sequences may come and go.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/recipe.h"
+#include "quell/exporting/compressed_tensors.h"
+#include "quell/job/engine.h"
 #include "quell/job/verify_job.h"
 #include "quell/runtime/generate.h"
 #include "quell/runtime/lower.h"
@@ -71,6 +76,8 @@ TEST_P(Generation, CachedTokensAreTheUncachedChoice) {
   const auto engine = make_float_model(model);
   expect_uncached_choice(*engine, prompt, run(*engine, KvFormat::kF32), 1e-4F, ctx);
   EXPECT_EQ(run(*engine, KvFormat::kInt8).size(), 12U);
+  const auto bf16 = make_engine("bf16", model, ctx);
+  expect_uncached_choice(*bf16, prompt, run(*bf16, KvFormat::kF32), 1e-3F, ctx);
 
   std::vector<TokenBatch> samples;
   samples.push_back(read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
@@ -79,6 +86,35 @@ TEST_P(Generation, CachedTokensAreTheUncachedChoice) {
   // One rounding of a code may fall the other way; it moves logits by less than this.
   expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kF32), 0.05F, ctx);
   expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kInt8), 0.05F, ctx);
+}
+
+TEST_P(Generation, TheHeadGetsCodesOfItsOwn) {
+  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  const quell::testing::ScratchDir scratch;
+  ExecContext ctx(2);
+  Model model = load_model(Checkpoint::open(dir));
+  std::vector<TokenBatch> samples;
+  samples.push_back(read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
+  const auto logits = [&](const Model& m, const char* engine) {
+    ForwardOutputs outputs;
+    make_engine(engine, m, ctx)->forward(samples.front(), outputs, ctx);
+    return std::move(outputs.values.at("logits"));
+  };
+  const Tensor before = logits(model, "float");
+  compress(model, samples, parse_recipe("{scheme: W8A8, quantize: {lm_head: true}, passes: [rtn]}", "test"), ctx);
+  const auto head = std::find_if(model.params.begin(), model.params.end(), [](const Param& p) { return p.slot == Slot::kLmHead; });
+  ASSERT_NE(head, model.params.end());
+  EXPECT_TRUE(head->quantized.has_value());
+  export_compressed_tensors(model, scratch / "out", false);
+  const Model read_back = load_model(Checkpoint::open(scratch / "out"));
+  const Tensor integer = logits(read_back, "integer"), exact = logits(read_back, "simulated-exact");
+  EXPECT_TRUE(std::equal(integer.f32().begin(), integer.f32().end(), exact.f32().begin()));
+  double off = 0, size = 0;
+  for (std::size_t i = 0; i < before.f32().size(); ++i) {
+    off += std::fabs(static_cast<double>(integer.f32()[i] - before.f32()[i]));
+    size += std::fabs(static_cast<double>(before.f32()[i]));
+  }
+  EXPECT_LT(off, 0.2 * size);
 }
 
 TEST_P(Generation, SequencesComeAndGo) {

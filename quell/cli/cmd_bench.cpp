@@ -1,3 +1,4 @@
+#include "quell/base/error.h"
 #include "quell/cli/command.h"
 #include "quell/job/bench_job.h"
 #include "quell/job/random_model.h"
@@ -10,7 +11,7 @@ BenchShape parse_shape(const std::string& text) {
   char rest = 0;
   long long batch = 0, length = 0;
   if (std::sscanf(text.c_str(), "%lldx%lld%c", &batch, &length, &rest) != 2 || batch < 1 || length < 1 || batch * length > 1 << 24)
-    throw CLI::ValidationError("--shape", text + ": write BATCHxLENGTH, such as 8x128");
+    throw Error(ErrorCode::kUsage, "--shape " + text + ": write BATCHxLENGTH, such as 8x128");
   return {batch, length};
 }
 
@@ -37,7 +38,7 @@ Command add_bench(CLI::App& app) {
   sub->add_flag("--quantize-lm-head", job->quantize_lm_head, "The same: the language-model head too");
   sub->add_option("--engine", job->engines, "Engines, separated by commas; default float, and integer where quantized")
       ->delimiter(',')
-      ->check(CLI::IsMember({"float", "simulated", "simulated-exact", "integer"}));
+      ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
   sub->add_option("-t,--threads", job->threads, "Thread counts, separated by commas; default all cores")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024));

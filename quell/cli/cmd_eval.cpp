@@ -15,8 +15,8 @@ Command add_eval(CLI::App& app) {
       ->check(CLI::IsMember(tasks));
   sub->add_option("--data", job->data.file, "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors)")->required();
   sub->add_option("--engine", job->engine,
-                  "float, simulated, simulated-exact or integer; default integer where the model is quantized")
-      ->check(CLI::IsMember({"float", "simulated", "simulated-exact", "integer"}));
+                  "float, bf16, simulated, simulated-exact or integer; default integer where the model is quantized")
+      ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
   sub->add_option("--reference", job->reference_dir, "Float model to compare with: cosine, KL divergence, top-1 agreement");
   sub->add_option("--kl-base", *kl_base,
                   "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL divergence, token "

@@ -27,8 +27,8 @@ Command add_generate(CLI::App& app) {
       "--kv-int8", [job] { job->options.kv_format = KvFormat::kInt8; },
       "Keep keys and values as 8-bit codes: a quarter of the memory");
   sub->add_option("--engine", job->engine,
-                  "float, simulated, simulated-exact or integer; default integer where the model is quantized")
-      ->check(CLI::IsMember({"float", "simulated", "simulated-exact", "integer"}));
+                  "float, bf16, simulated, simulated-exact or integer; default integer where the model is quantized")
+      ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
   return {sub, [job](const GlobalOptions&, ExecContext& ctx) {
             run_generate_job(*job, std::cin, std::cout, ctx);
             return 0;

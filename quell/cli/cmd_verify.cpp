@@ -10,7 +10,7 @@ Command add_verify(CLI::App& app) {
   const auto job = std::make_shared<VerifyJob>();
   sub->add_option("model", job->model_dir, "Model directory")->required();
   sub->add_option("reference", job->reference, "File with recorded inputs and outputs (.safetensors)")->required();
-  sub->add_option("--engine", job->engine, "float, simulated, simulated-exact or integer")->capture_default_str();
+  sub->add_option("--engine", job->engine, "float, bf16, simulated, simulated-exact or integer")->capture_default_str();
   sub->add_option("--tolerance", job->tolerance, "Absolute and relative")->capture_default_str();
   return {sub, [job](const GlobalOptions& globals, ExecContext& ctx) {
             const VerifyResult result = run_verify_job(*job, ctx);

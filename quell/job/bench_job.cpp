@@ -105,7 +105,9 @@ class Bench {
       std::sort(c.seconds.begin(), c.seconds.end());
       const double median = c.seconds[c.seconds.size() / 2];
       report["rows"].push_back({{"model", model_.dir.string()},
-                                {"scheme", c.engine == "float" ? "f32" : scheme_},
+                                {"scheme", c.engine == "float"  ? "f32"
+                                           : c.engine == "bf16" ? "bf16 weights"
+                                                                : scheme_},
                                 {"engine", c.engine},
                                 {"threads", c.threads},
                                 {"test", c.test},

@@ -8,7 +8,8 @@
 
 namespace quell {
 
-/// "float", "simulated" (f32 products of fake-quantized values), "simulated-exact" (integer sums, plain loops) or "integer". Keeps
+/// "float", "bf16" (weights), "simulated" (f32 products of fake-quantized values), "simulated-exact" (integer sums, plain loops) or
+/// "integer". Keeps
 /// a reference to `model`. Throws Error(kUsage) on another name, or when `model` is not quantized and the engine needs it to be.
 std::unique_ptr<ForwardModel> make_engine(const std::string& name, const Model& model, ExecContext& ctx);
 

@@ -154,6 +154,15 @@ std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, F
 std::unique_ptr<ForwardModel> make_float_model(const Model& model) {
   return make_step_model(model, make_float_ops(model), {}, false);
 }
+std::unique_ptr<ForwardModel> make_bf16_model(const Model& model) {
+  return make_step_model(model,
+                         make_ops(model,
+                                  [&](int node) -> std::unique_ptr<LinearOp> {
+                                    const Param& p = model.param_of(node);
+                                    return std::make_unique<Bf16Linear>(model.weight_of(p), p.bias);
+                                  }),
+                         {}, false);
+}
 std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa) {
   FusionTable fused;
   if (exact && !model.attention_quant.empty()) {

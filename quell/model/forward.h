@@ -151,6 +151,8 @@ std::unique_ptr<LinearOp> make_dequantized_op(const Model& model, int node);
 
 /// Engines that keep a reference to `model`.
 std::unique_ptr<ForwardModel> make_float_model(const Model& model);
+/// The float model with its linears' weights in bf16.
+std::unique_ptr<ForwardModel> make_bf16_model(const Model& model);
 std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa);
 std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, FusionTable fused, bool quantized);
 

@@ -1,5 +1,8 @@
 #include "quell/ops/linear.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "quell/base/error.h"
 #include "quell/kernels/sgemm/sgemm.h"
 
@@ -24,6 +27,35 @@ void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias,
 void FloatLinear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const { matmul_nt(x, weight_, bias_, y, ctx); }
 
 std::string FloatLinear::describe() const { return "f32 (oneDNN)"; }
+
+Bf16Linear::Bf16Linear(const TensorView& weight, TensorView bias)
+    : weight_(kernels::pack_bf16(weight.f32().data(), weight.rows(), weight.cols())), bias_(std::move(bias)) {}
+
+void Bf16Linear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
+  require(x.cols() == weight_.k && y.cols() == weight_.n && x.rows() == y.rows(), ErrorCode::kInvalidInput, "linear: shapes ",
+          x.shape().to_string(), " -> ", y.shape().to_string(), " do not fit [", weight_.n, ", ", weight_.k, "]");
+  // Up to kFew rows memory is the limit; more are worth unpacking a few panels at a time for oneDNN.
+  constexpr std::int64_t kFew = 16, kPanels = 4;
+  const kernels::Bf16Kernels& k = kernels::bf16_kernels(ctx.isa);
+  const float* bias = bias_.numel() ? bias_.f32().data() : nullptr;
+  const std::int64_t m = x.rows();
+  ctx.pool.parallel_for(weight_.panels(), kPanels, [&](std::int64_t begin, std::int64_t end) {
+    if (m <= kFew) return k.multiply(x.f32().data(), weight_.k, m, weight_, bias, y.f32().data(), weight_.n, begin, end);
+    thread_local std::vector<float> unpacked;
+    for (std::int64_t p = begin; p < end; p += kPanels) {
+      const std::int64_t last = std::min(end, p + kPanels), width = (last - p) * kernels::kBf16Panel,
+                         column = p * kernels::kBf16Panel, columns = std::min(width, weight_.n - column);
+      unpacked.resize(static_cast<std::size_t>(weight_.k * width));
+      k.unpack(weight_, p, last, unpacked.data());
+      kernels::sgemm(m, columns, weight_.k, 1.0F, x.f32().data(), weight_.k, unpacked.data(), width, false, y.f32().data() + column,
+                     weight_.n);
+      for (std::int64_t i = 0; i < m && bias; ++i)
+        for (std::int64_t j = column; j < column + columns; ++j) y.row(i)[j] += bias[j];
+    }
+  });
+}
+
+std::string Bf16Linear::describe() const { return "bf16 weights, f32 products"; }
 
 void add_product(const TensorView& w, std::span<const float> x, std::span<float> bias) {
   for (std::int64_t j = 0; j < w.rows(); ++j) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "quell/base/exec_context.h"
+#include "quell/kernels/gemm_bf16/gemm_bf16.h"
 #include "quell/tensor/tensor.h"
 
 namespace quell {
@@ -28,6 +29,18 @@ class FloatLinear final : public LinearOp {
 
  private:
   TensorView weight_, bias_;
+};
+
+/// The same with the weight rounded to bf16 and kept so: half the memory, f32 arithmetic. Borrows the bias.
+class Bf16Linear final : public LinearOp {
+ public:
+  Bf16Linear(const TensorView& weight, TensorView bias);
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override;
+  std::string describe() const override;
+
+ private:
+  kernels::Bf16Weights weight_;
+  TensorView bias_;
 };
 
 /// y[M,N] = x[M,K] * w[N,K]^T (+ bias[N] when it has elements), f32, threaded over rows in chunks that depend on M alone.
