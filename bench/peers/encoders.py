@@ -62,7 +62,7 @@ def write_onnx(encoder, kind, path):
         return node("LayerNormalization", [x, constant(name + ".g", pair[0]), constant(name + ".e", pair[1])], axis=-1, epsilon=1e-12)
 
     split, merge = constant("split", np.array([0, 0, encoder.heads, hidden // encoder.heads])), constant("merge", np.array([0, 0, hidden]))
-    scale, half, one, root = (constant(n, np.float32(v)) for n, v in (("scale", 0.125), ("half", 0.5), ("one", 1.0), ("root", 2 ** 0.5)))
+    scale, half, one, root = (constant(n, np.float32(v)) for n, v in (("scale", (hidden // encoder.heads) ** -0.5), ("half", 0.5), ("one", 1.0), ("root", 2 ** 0.5)))
     x = "x"
     for i, layer in enumerate(encoder.layers):
         p = "l%d" % i

@@ -100,18 +100,19 @@ class Runner {
     const std::int64_t ldp = kernels::code_stride(m);
     scratch.probs.resize(static_cast<std::size_t>(n * ldp));
     scratch.p_term.resize(static_cast<std::size_t>(n));
-    const auto zero = static_cast<std::int32_t>(m) * stored_zero(c_.probs);
+    // Keys that no query of the block sees have probability 0; where its code is 0, sums stop there.
+    const std::int64_t used = stored_zero(c_.probs) == 0 ? std::min(m, kernels::round_up(seen, kernels::kPackedK)) : m;
+    const auto zero = static_cast<std::int32_t>(used) * stored_zero(c_.probs);
     const kernels::CodeArgs args = code_args(c_.probs.spec, c_.probs.qparams);
     const std::int32_t* mask = sees_all(span) ? nullptr : c_.mask.data() + span.k_begin;
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t last = s_.last_key(span, begin + i);
-      const std::int32_t sum = rows_.softmax(scratch.scores.data() + i * m, s_.first_key(last), last, m, mask,
+      const std::int32_t sum = rows_.softmax(scratch.scores.data() + i * m, s_.first_key(last), last, used, mask,
                                              {nullptr, scratch.probs.data() + i * ldp, args});
       scratch.p_term[static_cast<std::size_t>(i)] = zero - sum;
     }
     e = scratch.values.epilogue(scratch.p_term);
-    // Keys that no query of the block sees have probability 0.
-    scratch.values.packed.used_k = stored_zero(c_.probs) == 0 ? kernels::round_up(seen, kernels::kPackedK) : 0;
+    scratch.values.packed.used_k = kernels::round_up(used, kernels::kPackedK);
     if (c_.codes) {
       e.codes = c_.codes->row(q0) + head * d;
       e.ld_out = c_.codes->stride;
