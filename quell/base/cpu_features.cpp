@@ -57,7 +57,8 @@ bool cpu_supports(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (isa == Isa::kAvxVnni) return cpu_supports(Isa::kAvx2) && leaf7_bit(1, 0, 4);
-  if (isa == Isa::kAmx) return cpu_supports(Isa::kAvx512Vnni) && leaf7_bit(0, 3, 24) && leaf7_bit(0, 3, 25) && request_amx();
+  if (isa == Isa::kAmx)  // bf16, tiles, int8
+    return cpu_supports(Isa::kAvx512Vnni) && leaf7_bit(0, 3, 22) && leaf7_bit(0, 3, 24) && leaf7_bit(0, 3, 25) && request_amx();
   if (isa == Isa::kAvx512Vnni)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");

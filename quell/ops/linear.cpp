@@ -12,15 +12,17 @@ void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias,
   const std::int64_t m = x.rows(), k = x.cols(), n = w.rows();
   require(w.cols() == k && y.rows() == m && y.cols() == n, ErrorCode::kInvalidInput, "linear: shapes ", x.shape().to_string(),
           " x ", w.shape().to_string(), "^T -> ", y.shape().to_string(), " do not fit");
-  const std::int64_t chunk = m >= 1024 ? 256 : 64;
-  ctx.pool.parallel_for(m, chunk, [&](std::int64_t begin, std::int64_t end) {
-    kernels::sgemm(end - begin, n, k, 1.0F, x.row(begin), k, w.f32().data(), k, true, y.row(begin), n);
+  // oneDNN packs both operands of every call: blocks of rows and columns share that cost, and few rows still feed all threads.
+  constexpr std::int64_t kRows = 256, kColumns = 256;
+  const std::int64_t row_blocks = (m + kRows - 1) / kRows, column_blocks = (n + kColumns - 1) / kColumns;
+  ctx.pool.parallel_for(row_blocks * column_blocks, 1, [&](std::int64_t block, std::int64_t) {
+    const std::int64_t i0 = block / column_blocks * kRows, j0 = block % column_blocks * kColumns;
+    const std::int64_t rows = std::min(kRows, m - i0), columns = std::min(kColumns, n - j0);
+    kernels::sgemm(rows, columns, k, 1.0F, x.row(i0), k, w.row(j0), k, true, y.row(i0) + j0, n);
     if (bias.numel() == 0) return;
     const float* b = bias.f32().data();
-    for (std::int64_t i = begin; i < end; ++i) {
-      float* row = y.row(i);
-      for (std::int64_t j = 0; j < n; ++j) row[j] += b[j];
-    }
+    for (std::int64_t i = i0; i < i0 + rows; ++i)
+      for (std::int64_t j = j0; j < j0 + columns; ++j) y.row(i)[j] += b[j];
   });
 }
 
@@ -34,12 +36,21 @@ Bf16Linear::Bf16Linear(const TensorView& weight, TensorView bias)
 void Bf16Linear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
   require(x.cols() == weight_.k && y.cols() == weight_.n && x.rows() == y.rows(), ErrorCode::kInvalidInput, "linear: shapes ",
           x.shape().to_string(), " -> ", y.shape().to_string(), " do not fit [", weight_.n, ", ", weight_.k, "]");
-  // Up to kFew rows memory is the limit; more are worth unpacking a few panels at a time for oneDNN.
-  constexpr std::int64_t kFew = 16, kPanels = 4;
+  // Of few rows memory is the limit; more are worth unpacking a few panels at a time for oneDNN.
+  constexpr std::int64_t kFew = 4, kPanels = 4;
   const kernels::Bf16Kernels& k = kernels::bf16_kernels(ctx.isa);
   const float* bias = bias_.numel() ? bias_.f32().data() : nullptr;
-  const std::int64_t m = x.rows();
+  const std::int64_t m = x.rows(), depth = weight_.padded_k();
+  std::vector<std::uint16_t> rounded;
+  if (k.multiply_rounded) {
+    rounded.resize(static_cast<std::size_t>(m * depth));
+    ctx.pool.parallel_for(m, 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        std::transform(x.row(i), x.row(i) + weight_.k, rounded.data() + i * depth, kernels::round_to_bf16);
+    });
+  }
   ctx.pool.parallel_for(weight_.panels(), kPanels, [&](std::int64_t begin, std::int64_t end) {
+    if (k.multiply_rounded) return k.multiply_rounded(rounded.data(), m, weight_, bias, y.f32().data(), weight_.n, begin, end);
     if (m <= kFew) return k.multiply(x.f32().data(), weight_.k, m, weight_, bias, y.f32().data(), weight_.n, begin, end);
     thread_local std::vector<float> unpacked;
     for (std::int64_t p = begin; p < end; p += kPanels) {

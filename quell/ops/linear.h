@@ -31,7 +31,8 @@ class FloatLinear final : public LinearOp {
   TensorView weight_, bias_;
 };
 
-/// The same with the weight rounded to bf16 and kept so: half the memory, f32 arithmetic. Borrows the bias.
+/// The same with the weight rounded to bf16 and kept so: half the memory, f32 arithmetic; with AMX the activations are rounded too.
+/// Borrows the bias.
 class Bf16Linear final : public LinearOp {
  public:
   Bf16Linear(const TensorView& weight, TensorView bias);
@@ -43,7 +44,7 @@ class Bf16Linear final : public LinearOp {
   TensorView bias_;
 };
 
-/// y[M,N] = x[M,K] * w[N,K]^T (+ bias[N] when it has elements), f32, threaded over rows in chunks that depend on M alone.
+/// y[M,N] = x[M,K] * w[N,K]^T (+ bias[N] when it has elements), f32, threaded over blocks that depend on M and N alone.
 void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y, ExecContext& ctx);
 
 /// bias += w * x, summed in double and rounded once: what a linear's bias becomes when x is taken out of its input.

@@ -10,15 +10,9 @@
 #include "quell/kernels/gemm_s8/body_vnni.h"
 #include "quell/kernels/gemm_s8/emulated.h"
 #include "quell/kernels/gemm_s8/kernels.h"
+#include "quell/kernels/simd/emulated_tiles.h"
 
-namespace {
-thread_local quell::kernels::EmulatedTiles tiles;
-}
-#define QUELL_TILE_CONFIG(config) tiles.configure(config)
-#define QUELL_TILE_ZERO(t) tiles.zero(t)
-#define QUELL_TILE_LOAD(t, p, stride) tiles.load(t, p, stride)
-#define QUELL_TILE_STORE(t, p, stride) tiles.store(t, p, stride)
-#define QUELL_TILE_DPBUSD(c, a, b) tiles.dpbusd(c, a, b)
+#define QUELL_TILE_DP(c, a, b) quell::kernels::emulated_tiles.dpbusd(c, a, b)
 #include "quell/kernels/gemm_s8/body_amx.h"
 
 namespace quell::kernels {

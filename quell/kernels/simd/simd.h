@@ -255,20 +255,6 @@ QUELL_SIMD void store_u8_some(std::uint8_t* p, const I32& v, std::int64_t n) {
   store_u8(x, v);
   std::memcpy(p, x, static_cast<std::size_t>(n));
 }
-QUELL_SIMD F32 bf16_to_f32(const std::uint16_t* p) {
-#if defined(__AVX512F__)
-  return bits_to_f32(
-      I32{{(RegisterI32)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}} << 16);
-#elif defined(__AVX2__)
-  return bits_to_f32(I32{{(RegisterI32)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
-                          (RegisterI32)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))}}
-                     << 16);
-#else
-  std::int32_t x[kLanes];
-  for (int i = 0; i < kLanes; ++i) x[i] = p[i];
-  return bits_to_f32(load(x) << 16);
-#endif
-}
 QUELL_SIMD F32 u8_to_f32(const std::uint8_t* p) {
 #if defined(__AVX512F__)
   return to_f32(I32{{(RegisterI32)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}});
