@@ -7,9 +7,11 @@
 #include <cmath>
 #include <regex>
 
+#include "quell/base/error.h"
 #include "quell/compress/apply.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/os_plus_search.h"
+#include "quell/compress/token_clipping.h"
 #include "quell/quant/quantize.h"
 #include "tests/support/support.h"
 
@@ -218,8 +220,8 @@ TEST_P(GoldenOsPlus, MigrationKeepsTheFloatFunctionAndEqualsTheFusedWeights) {
   EXPECT_GT(compared, 5);
 }
 
-/// Which value an official activation quantizer sits on: the input of a linear, or a point inside attention.
-void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quant) {
+/// The place of an official activation quantizer: at the input of a linear, or inside attention.
+ActivationQuant& quantizer(Case& c, const std::string& name) {
   std::smatch m;
   std::string linear;
   if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)first_act_fake_quant)"))) linear = m[1].str() + "self_attn.q_proj";
@@ -242,15 +244,16 @@ void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quan
   if (name == "dropout_post_act_fake_quantize") linear = "classifier";
   if (!linear.empty()) {
     const int node = c.nodes.at(linear);
-    c.model.input_quant[c.model.graph.nodes[static_cast<std::size_t>(node)].in[0]] = quant;
-    return;
+    return c.model.input_quant[c.model.graph.nodes[static_cast<std::size_t>(node)].in[0]];
   }
-  ASSERT_TRUE(std::regex_match(
-      name, m, std::regex(R"((.*layers?\.\d+\.(attention\.self|self_attn)\.)(query|key|value|attention_probs)_.*)")))
-      << name;
+  require(std::regex_match(name, m,
+                           std::regex(R"((.*layers?\.\d+\.(attention\.self|self_attn)\.)(query|key|value|attention_probs)_.*)")),
+          ErrorCode::kInvalidInput, "golden data: no place for quantizer ", name);
   const int q = c.nodes.at(m[1].str() + (m[2] == "self_attn" ? "q_proj" : "query"));
   AttentionQuant& point = c.model.attention_quant[c.model.graph.uses(c.model.graph.nodes[static_cast<std::size_t>(q)].out).front()];
-  (m[3] == "query" ? point.query : m[3] == "key" ? point.key : m[3] == "value" ? point.value : point.probs) = quant;
+  auto& quant = m[3] == "query" ? point.query : m[3] == "key" ? point.key : m[3] == "value" ? point.value : point.probs;
+  if (!quant) quant.emplace();
+  return *quant;
 }
 
 TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
@@ -287,12 +290,12 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     const StepAndZero qp = calculate_qparams({range["min"].get<float>(), range["max"].get<float>()}, c.activations);
     EXPECT_EQ(qp.scale, range["scale"].get<float>()) << a["name"];
     EXPECT_EQ(qp.zero_point, range["zero_point"].get<int>()) << a["name"];
-    set_quantizer(c, a["name"].get<std::string>(), {c.activations, qp});
+    quantizer(c, a["name"].get<std::string>()) = {c.activations, qp};
   }
   const auto disabled = c.json.value("disabled_quantizers", std::vector<std::string>());
   for (const Json& a : c.json.value("dynamic_activation_quantizers", Json::array()))
     if (const auto name = a["name"].get<std::string>(); !std::count(disabled.begin(), disabled.end(), name))
-      set_quantizer(c, name, {c.activations, {}});
+      quantizer(c, name) = {c.activations, {}};
 
   c.model.residual_after_quant = true;
   c.model.rounding = Rounding::kDivide;
@@ -304,6 +307,33 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     EXPECT_LE(max_difference(got, want), 1e-4 * (1 + c.json["checks"]["logits_abs_max"].get<double>()));
   }
   EXPECT_LE(mean_square(got, want), 0.05 * mean_square(want, fp32));
+  if (!bert) return;
+
+  // Token-wise clipping from here. A candidate that cannot win any more stops early: its loss is a lower bound.
+  TokenClippingOptions options;
+  options.float_weights = true;
+  const TokenClippingResult clipped = search_token_clipping(c.model, c.calibration_batches(), options, ctx);
+  const Json& coarse = c.json["coarse"];
+  EXPECT_EQ(clipped.best, coarse["best_index"].get<int>());
+  ASSERT_EQ(clipped.percentiles.size(), coarse["percentiles"].size());
+  double best = INFINITY;
+  for (std::size_t i = 0; i < clipped.losses.size(); ++i) {
+    EXPECT_EQ(clipped.percentiles[i], coarse["percentiles"][i].get<double>());
+    const double recorded = coarse["losses"][i].get<double>();
+    EXPECT_LE(clipped.losses[i], recorded * (1 + 1e-3)) << "candidate " << i;
+    if (recorded < best) {
+      EXPECT_NEAR(clipped.losses[i] / recorded, 1, 1e-3) << "candidate " << i;
+    }
+    best = std::min(best, recorded);
+  }
+  quell::apply(clipping_plan(c.model, clipped, clipped.best), c.model);
+  for (const Json& a : c.json["activation_quantizers"]) {
+    const ActivationQuant& found = quantizer(c, a["name"].get<std::string>());
+    EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-4) << a["name"];
+    EXPECT_EQ(found.qparams.zero_point, a["zero_point"].get<int>()) << a["name"];
+  }
+  const double after = mean_square(logits_of(*make_simulated_model(c.model, false, ctx.isa), c.eval_batch(), ctx), fp32);
+  EXPECT_NEAR(after / c.json["checks"]["quant_mse"].get<double>(), 1, 1e-2);
 }
 
 Recipe reference_recipe(const Case& c) {

@@ -1,5 +1,6 @@
 #include "quell/compress/apply.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -83,8 +84,12 @@ void compose(std::map<ValueId, ChannelAffine>& affines, ValueId value, const Shi
 }
 
 void apply_item(const ShiftScale& item, Model& model) {
+  // Only a norm can take a negative scale: steps of weights are positive.
+  const bool norms =
+      std::all_of(item.values.begin(), item.values.end(), [](const ChangedValue& v) { return v.producer == ProducerKind::kNorm; });
   for (const float s : item.scale.f32())
-    require(s > 0.0F && std::isfinite(s), ErrorCode::kNumeric, model.node_name(item.linears.front()), ": a channel scale of ", s);
+    require((norms ? s != 0.0F : s > 0.0F) && std::isfinite(s), ErrorCode::kNumeric, model.node_name(item.linears.front()),
+            ": a channel scale of ", s);
   std::set<const Param*> changed;  // shared weights change once
   for (const ChangedValue& v : item.values) {
     if (v.restore) compose(model.restore, v.value, item);
@@ -108,6 +113,8 @@ void apply_item(const ShiftScale& item, Model& model) {
 }
 
 void apply_item(const SetInputQuant& item, Model& model) { model.input_quant[item.value] = item.quant; }
+
+void apply_item(const SetAttentionQuant& item, Model& model) { model.attention_quant[item.node] = item.quant; }
 
 void apply_item(const ReplaceWeight& item, Model& model) {
   model.param_of(item.node).quantized = QTensor{

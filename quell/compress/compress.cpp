@@ -37,7 +37,9 @@ class Pipeline {
       : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx) {
     for (const PassParams& params : recipe.passes) {
       auto pass = make_pass(params, recipe);
-      auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_ : weight_passes_;
+      auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
+                   : pass->stage() == PassStage::kWeights   ? weight_passes_
+                                                            : range_passes_;
       list.push_back(std::move(pass));
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe));
@@ -73,6 +75,8 @@ class Pipeline {
       for (const auto& executor : executors_) executor->run({n, n + 1});
     }
     executors_.clear();
+    ops_.clear();
+    for (const auto& pass : range_passes_) quell::apply(pass->plan_ranges(model_, samples_, ctx_), model_);
     model_.rounding = Rounding::kReciprocal;
     const double difference = largest_difference(before, reference_output()), scale = 1 + largest(before);
     require(difference <= kOutputTolerance * scale, ErrorCode::kVerification,
@@ -286,7 +290,7 @@ class Pipeline {
   const std::vector<TokenBatch>& samples_;
   const Recipe& recipe_;
   ExecContext& ctx_;
-  std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_;
+  std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_, range_passes_;
   OpTable ops_;
   std::vector<std::unique_ptr<Executor>> executors_;
   std::vector<std::vector<Tensor>> ahead_;  ///< by batch: values of the current site beyond its first

@@ -10,8 +10,9 @@
 
 namespace quell {
 
-/// What a pass does to the linears of a site: change what goes into them and leaves their function alone, or choose their codes.
-enum class PassStage { kEquivalence, kWeights };
+/// What a pass does: change what goes into the linears of a site and leave their function alone; choose their codes; or choose the
+/// ranges of static quantizers once the whole model is quantized.
+enum class PassStage { kEquivalence, kWeights, kRanges };
 
 /// Which of the captured batches a pass reads.
 enum class SampleChoice { kAll, kFirstBatch };
@@ -23,7 +24,9 @@ class Pass {
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
   /// Const: searches leave no trace but the plan. An empty plan changes nothing. `activations` are the inputs of the site,
   /// computed by predecessors that are already quantized.
-  virtual Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const = 0;
+  virtual Plan plan(const Site& /*site*/, const SiteActivations& /*activations*/, ExecContext& /*ctx*/) const { return {}; }
+  /// Stage kRanges: the whole quantized model, which is left as it was.
+  virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/, ExecContext& /*ctx*/) const { return {}; }
 };
 
 struct PassFactory {

@@ -6,6 +6,8 @@
 namespace quell {
 namespace {
 
+constexpr const char* kNoProducer = "no norm or linear in front can absorb a change";
+
 bool in_scope(const Node& node, const SiteScope& scope) {
   if (node.kind != StepKind::kLinear) return false;
   if (node.layer >= 0) return true;
@@ -120,8 +122,7 @@ class Derivation {
     } else if (p.kind == StepKind::kAdd) {
       set(ProducerKind::kExplicit, producer_node);  // the first block of a post-norm decoder reads the embeddings themselves
     }
-    if (changed.producer == ProducerKind::kNone && site.refusal.empty())
-      site.refusal = "no norm or linear in front can absorb a change";
+    if (changed.producer == ProducerKind::kNone && site.refusal.empty()) site.refusal = kNoProducer;
   }
 
   void find_kind(Site& site) const {
@@ -148,10 +149,12 @@ class Derivation {
     site.takes_shift = site.bias_everywhere = true;
     for (const ChangedValue& v : site.values) {
       if (v.producer == ProducerKind::kExplicit && site.kind != SiteKind::kAttention && site.refusal.empty())
-        site.refusal = "no norm or linear in front can absorb a change";
+        site.refusal = kNoProducer;
       site.takes_shift &= v.producer != ProducerKind::kLinearRows;
       site.bias_everywhere &= v.producer == ProducerKind::kExplicit || (v.producer_node >= 0 && has_bias(v.producer_node));
     }
+    site.only_explicit = site.refusal == kNoProducer;
+    if (site.only_explicit) site.takes_shift = site.bias_everywhere = true;
     site.bias_everywhere &= site.takes_shift && std::all_of(site.linears.begin(), site.linears.end(), has_bias) &&
                             std::all_of(site.absorbers.begin(), site.absorbers.end(), has_bias);
   }
@@ -169,6 +172,8 @@ std::vector<Site> derive_sites(const Model& model, const SiteScope& scope) { ret
 
 ShiftScale Site::change(Tensor scale, Tensor shift) const {
   ShiftScale item{values, linears, std::move(scale), std::move(shift)};
+  if (only_explicit)
+    for (ChangedValue& v : item.values) v.producer = ProducerKind::kExplicit;
   item.linears.insert(item.linears.end(), absorbers.begin(), absorbers.end());
   return item;
 }

@@ -22,6 +22,7 @@ struct Site {
   bool takes_shift = false;          ///< every producer can absorb a shift
   bool bias_everywhere = false;      ///< producers and linears have biases, so a shift costs nothing
   std::string refusal;               ///< why no change is possible; empty: it is
+  bool only_explicit = false;        ///< refused only because nothing in front can absorb a change: it could be written down
   int attention_node = -1;           ///< kAttention: where q, k, v go
   int activation_node = -1;          ///< kGatedMlp: the activation of the gate
   bool in_block = false;
@@ -29,7 +30,7 @@ struct Site {
 
   ValueId value() const { return values.front().value; }
   bool migratable() const { return refusal.empty(); }
-  /// (x - shift) / scale at all values; `shift` may be undefined.
+  /// (x - shift) / scale at all values; `shift` may be undefined. Explicit where no producer can absorb it.
   ShiftScale change(Tensor scale, Tensor shift) const;
 };
 

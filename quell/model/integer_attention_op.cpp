@@ -52,6 +52,10 @@ class IntegerAttentionOp final : public NodeOp {
     if (output_) {
       QuantizedRows out = make_quantized_rows(qc.rows, columns, *output_);
       integer.codes = &out;
+      if (const auto it = model_.explicit_affine.find(n.out); it != model_.explicit_affine.end()) {
+        integer.code_scale = it->second.scale.f32().data();
+        if (it->second.shift.defined()) integer.code_shift = it->second.shift.f32().data();
+      }
       integer_attention(integer, ctx);
       executor.set_codes(n.out, std::move(out));
     } else {

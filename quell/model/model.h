@@ -40,11 +40,6 @@ struct ChannelAffine {
   Tensor scale, shift;  ///< [C]; shift may be undefined
 };
 
-/// Quantizers inside attention, in the papers' "standard" scheme.
-struct AttentionQuant {
-  std::optional<ActivationQuant> query, key, value, probs;
-};
-
 /// How sentence embeddings come from the last hidden states (1_Pooling/config.json).
 enum class PoolingKind { kNone, kMean, kCls, kMax };
 

@@ -108,14 +108,16 @@ void read_quantized_module(const Checkpoint& checkpoint, const Json& config, con
   q.codes = Tensor(DType::kI16, shape);
   const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);  // the format stores signed codes
   const std::vector<std::int32_t> all = to_i32(codes, weight_name);
+  const std::string source = checkpoint.source_of(weight_name);  // not in the loop: it looks the name up
+  const int min_code = q.spec.min_code(), max_code = q.spec.max_code();
+  const std::span<std::int16_t> to = q.codes.as<std::int16_t>();
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t from = packed_row(packing, r, rows);
     for (std::int64_t c = 0; c < cols; ++c) {
       const std::int32_t found = all[static_cast<std::size_t>(packing.transposed ? c * stored_rows + from : from * cols + c)];
-      require(found + offset >= q.spec.min_code() && found + offset <= q.spec.max_code(), ErrorCode::kInvalidInput,
-              checkpoint.source_of(weight_name), ": tensor \"", weight_name, "\": code ", found, " does not fit ", q.spec.num_bits,
-              " bits");
-      q.codes.as<std::int16_t>()[static_cast<std::size_t>(r * cols + c)] = static_cast<std::int16_t>(found + offset);
+      require(found + offset >= min_code && found + offset <= max_code, ErrorCode::kInvalidInput, source, ": tensor \"",
+              weight_name, "\": code ", found, " does not fit ", q.spec.num_bits, " bits");
+      to[static_cast<std::size_t>(r * cols + c)] = static_cast<std::int16_t>(found + offset);
     }
   }
   // Steps and zero points lie row by row of the stored matrix, one or a group's worth each.
@@ -235,7 +237,9 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
       if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
       const std::string node = name.substr(std::string(prefix).size(), name.size() - std::string(prefix).size() - suffix.size());
       const ValueId value = model.graph.nodes[static_cast<std::size_t>(node_of(node))].out;
-      const std::int64_t size = model.spec.hidden_size;
+      std::int64_t size = model.spec.hidden_size;
+      for (const int use : model.graph.uses(value))  // a linear's input may be wider (fc2)
+        if (model.graph.nodes[static_cast<std::size_t>(use)].kind == StepKind::kLinear) size = model.param_of(use).weight.cols();
       (*target)[value] = {read_vector(checkpoint, name, size), read_vector(checkpoint, prefix + node + ".shift", size)};
     }
   std::erase_if(model.unused_tensors, [](const std::string& n) { return n.starts_with("quell."); });

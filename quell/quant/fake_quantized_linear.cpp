@@ -8,7 +8,14 @@ namespace {
 class FakeQuantizedLinear final : public LinearOp {
  public:
   FakeQuantizedLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, Rounding rounding)
-      : weight_(dequantize(weight)), bias_(Tensor::copy_of(bias)), input_(input), rounding_(rounding) {}
+      : own_weight_(dequantize(weight)),
+        own_bias_(Tensor::copy_of(bias)),
+        weight_(own_weight_),
+        bias_(own_bias_),
+        input_(input),
+        rounding_(rounding) {}
+  FakeQuantizedLinear(const TensorView& weight, const TensorView& bias, const ActivationQuant& input, Rounding rounding)
+      : weight_(weight), bias_(bias), input_(input), rounding_(rounding) {}
 
   void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
     Tensor quantized = Tensor::f32(x.shape());
@@ -18,7 +25,8 @@ class FakeQuantizedLinear final : public LinearOp {
   std::string describe() const override { return "f32 simulation of quantized codes"; }
 
  private:
-  Tensor weight_, bias_;
+  Tensor own_weight_, own_bias_;
+  TensorView weight_, bias_;
   ActivationQuant input_;
   Rounding rounding_;
 };
@@ -26,6 +34,11 @@ class FakeQuantizedLinear final : public LinearOp {
 }  // namespace
 
 std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
+                                                     Rounding rounding) {
+  return std::make_unique<FakeQuantizedLinear>(weight, bias, input, rounding);
+}
+
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const TensorView& weight, const TensorView& bias, const ActivationQuant& input,
                                                      Rounding rounding) {
   return std::make_unique<FakeQuantizedLinear>(weight, bias, input, rounding);
 }

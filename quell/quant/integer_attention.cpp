@@ -117,6 +117,8 @@ class Runner {
       e.codes = c_.codes->row(q0) + head * d;
       e.ld_out = c_.codes->stride;
       e.code_args = code_args(c_.codes->quant.spec, c_.codes->quant.qparams);
+      if (c_.code_scale) e.code_scale = c_.code_scale + head * d;
+      if (c_.code_shift) e.code_shift = c_.code_shift + head * d;
     } else {
       e.f32 = c_.f32 + (q0 * s_.num_heads + head) * d;
       e.ld_out = s_.num_heads * d;

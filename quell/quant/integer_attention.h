@@ -18,6 +18,8 @@ struct IntegerAttentionCall {
   const ProbsHook& on_scores;          ///< may be empty
   float* f32 = nullptr;
   QuantizedRows* codes = nullptr;
+  /// Codes are those of (y - shift[j]) / scale[j]; null: of y.
+  const float *code_scale = nullptr, *code_shift = nullptr;
   bool exact_simulation = false;  ///< the portable kernel: same bytes, slow
 };
 

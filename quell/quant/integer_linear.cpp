@@ -213,6 +213,8 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
     e.codes = output.codes->codes.as<std::uint8_t>().data();
     e.ld_out = output.codes->stride;
     e.code_args = code_args(output.codes->quant.spec, output.codes->quant.qparams);
+    e.code_scale = output.code_scale;
+    e.code_shift = output.code_shift;
   } else {
     e.f32 = output.f32;
     e.ld_out = columns();

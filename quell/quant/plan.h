@@ -36,13 +36,19 @@ struct SetInputQuant {
   ActivationQuant quant;
 };
 
+/// Quantizers inside one attention.
+struct SetAttentionQuant {
+  int node = -1;
+  AttentionQuant quant;
+};
+
 /// Codes of one linear's weight.
 struct ReplaceWeight {
   int node = -1;
   QTensor weight;
 };
 
-using PlanItem = std::variant<ShiftScale, SetInputQuant, ReplaceWeight>;
+using PlanItem = std::variant<ShiftScale, SetInputQuant, SetAttentionQuant, ReplaceWeight>;
 using Plan = std::vector<PlanItem>;
 
 }  // namespace quell

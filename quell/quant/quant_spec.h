@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "quell/tensor/tensor.h"
@@ -68,6 +69,11 @@ struct QTensor {
 struct ActivationQuant {
   QuantSpec spec;
   StepAndZero qparams;
+};
+
+/// Quantizers inside attention, in the papers' "standard" scheme.
+struct AttentionQuant {
+  std::optional<ActivationQuant> query, key, value, probs;
 };
 
 }  // namespace quell

@@ -13,12 +13,18 @@ namespace quell {
 std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
                                                      Rounding rounding);
 
+/// The same of any f32 weight. Borrows weight and bias.
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const TensorView& weight, const TensorView& bias, const ActivationQuant& input,
+                                                     Rounding rounding);
+
 /// Where an integer linear writes: f32 [M, N], or the codes of the next operator (static quantizers). What is fused in front of it.
 struct LinearOutput {
   kernels::Activation activation = kernels::Activation::kNone;
   kernels::ResidualArgs residual;
   float* f32 = nullptr;
   QuantizedRows* codes = nullptr;
+  /// Codes are those of (y - shift[j]) / scale[j]: what no producer could absorb. Null: of y.
+  const float *code_scale = nullptr, *code_shift = nullptr;
 };
 
 struct IntegerLinearOptions {

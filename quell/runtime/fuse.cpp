@@ -21,6 +21,7 @@ class FusedLinear final : public NodeOp {
   ValueId in = kNoValue, residual = kNoValue, out = kNoValue;
   kernels::Activation activation = kernels::Activation::kNone;
   const ActivationQuant* output = nullptr;  ///< null: f32
+  const ChannelAffine* affine = nullptr;    ///< explicit, of the codes
   std::string what = "linear";
 
   void run(Executor& executor, ExecContext& ctx) const override {
@@ -32,6 +33,10 @@ class FusedLinear final : public NodeOp {
     if (output) {
       QuantizedRows rows = make_quantized_rows(x.rows, linear->columns(), *output);
       o.codes = &rows;
+      if (affine) {
+        o.code_scale = affine->scale.f32().data();
+        if (affine->shift.defined()) o.code_shift = affine->shift.f32().data();
+      }
       linear->forward_rows(x, o, ctx);
       executor.set_codes(out, std::move(rows));
     } else {
@@ -100,7 +105,10 @@ class Fuser {
     // First what is one operator, then what passes between operators.
     for (int n = 0; n < static_cast<int>(graph_.nodes.size()); ++n)
       if (!table_.covered[static_cast<std::size_t>(n)] && linears_[static_cast<std::size_t>(n)]) fuse_linear(n);
-    for (FusedLinear* op : fused_linears_) op->output = codes_only(op->out);
+    for (FusedLinear* op : fused_linears_) {
+      op->output = codes_only(op->out);
+      if (const auto it = model_.explicit_affine.find(op->out); it != model_.explicit_affine.end()) op->affine = &it->second;
+    }
     for (int n = 0; n < static_cast<int>(graph_.nodes.size()); ++n) {
       if (node(n).kind == StepKind::kNorm) fuse_norm(n);
       if (node(n).kind == StepKind::kAttention)
@@ -180,7 +188,7 @@ class Fuser {
 
   /// Whether something reads `v` as f32; `quant` becomes the static quantizer of its other readers.
   bool read(ValueId v, const ActivationQuant** quant) const {
-    bool f32 = model_.explicit_affine.contains(v);
+    bool f32 = false;
     const auto input = model_.input_quant.find(v);
     const bool has_static = input != model_.input_quant.end() && is_static_per_tensor(input->second);
     const bool residual_codes = model_.residual_after_quant && has_static;

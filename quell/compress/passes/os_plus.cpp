@@ -20,7 +20,8 @@ struct Settings {
   bool scale = true;
   bool first_batch = false;
   bool include_padding = false;
-  double floor = 0;  ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
+  bool explicit_affine = false;  ///< also where nothing in front can absorb the change: the quantizer does
+  double floor = 0;              ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
 };
 
 class OsPlus final : public Pass {
@@ -57,11 +58,13 @@ class OsPlus final : public Pass {
  private:
   /// In blocks, as the reference; some linear must be quantized.
   bool applies(const Site& site) const {
-    if (!site.migratable() || !site.in_block) return false;
+    if (!site.migratable() && !(settings_.explicit_affine && site.only_explicit)) return false;
+    if (!site.in_block) return false;
     const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(),
                                            [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
     if (!any_quantized) return false;
     for (const ChangedValue& v : site.values) {
+      if (site.only_explicit) break;
       const bool rows = v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows;
       const Param* p = rows ? &site.model->param_of(v.producer_node) : nullptr;
       if (!p || !p->quantized || p->quantized->spec.granularity != Granularity::kPerTensor) continue;
@@ -145,11 +148,12 @@ class OsPlus final : public Pass {
 };
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
-  params.check_keys({"shift", "scale", "samples", "padding", "floor"});
+  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit"});
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
   s.scale = params.choice("scale", {"true", "false"}, "true") == "true";
+  s.explicit_affine = params.choice("explicit", {"true", "false"}, "false") == "true";
   s.first_batch = params.choice("samples", {"all", "first_batch"}, "all") == "first_batch";
   // The reference reads one batch, padding included.
   s.include_padding = params.choice("padding", {"exclude", "include"}, s.first_batch ? "include" : "exclude") == "include";

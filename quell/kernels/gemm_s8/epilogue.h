@@ -82,6 +82,9 @@ struct Writer {
     if (e.residual.present()) v = v + residual_at(e.residual, row, column, count);
     if (e.codes) {
       std::uint8_t* p = e.codes + row * e.ld_out + column;
+      const auto vector = [&](const float* x) { return count == kLanes ? load(x + column) : load_some(x + column, count); };
+      if (e.code_shift) v = v - vector(e.code_shift);
+      if (e.code_scale) v = v / vector(e.code_scale);
       const I32 codes = quantize(v, inv_scale, zero, low, high);
       count == kLanes ? store_u8(p, codes) : store_u8_some(p, codes, count);
     } else {

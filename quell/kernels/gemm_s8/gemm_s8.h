@@ -102,6 +102,8 @@ struct Epilogue {
   std::uint8_t* codes = nullptr;  ///< output codes, ld_out bytes apart
   std::int64_t ld_out = 0;
   CodeArgs code_args;
+  /// Codes are those of (y - code_shift[j]) / code_scale[j]; by output column, unpadded. Null: of y.
+  const float *code_scale = nullptr, *code_shift = nullptr;
 };
 
 /// Rows of x lie `ldx` bytes apart, ldx >= padded_k; bytes past K may hold anything (the weights there are 0). Rows [m_begin,

@@ -180,7 +180,8 @@ struct EpilogueCase {
   const char* name;
   Activation activation;
   bool rowwise, asymmetric, gated, codes_out;
-  int residual;  // 0 none, 1 f32, 2 codes with an affine
+  int residual;         // 0 none, 1 f32, 2 codes with an affine
+  bool affine = false;  ///< of the codes, by column
 };
 constexpr EpilogueCase kCases[] = {{"plain", Activation::kNone, false, false, false, false, 0},
                                    {"relu_codes", Activation::kRelu, false, false, false, true, 0},
@@ -190,7 +191,10 @@ constexpr EpilogueCase kCases[] = {{"plain", Activation::kNone, false, false, fa
                                    {"gated_rowwise_asymmetric", Activation::kGelu, true, true, true, true, 0},
                                    {"residual", Activation::kNone, false, false, false, false, 1},
                                    {"residual_codes", Activation::kNone, true, true, false, false, 2},
-                                   {"tanh_residual_to_codes", Activation::kTanh, false, true, false, true, 1}};
+                                   {"tanh_residual_to_codes", Activation::kTanh, false, true, false, true, 1},
+                                   {"codes_by_column", Activation::kNone, false, false, false, true, 0, true},
+                                   {"gelu_codes_by_column", Activation::kGelu, false, true, false, true, 1, true},
+                                   {"gated_codes_by_column", Activation::kSilu, true, false, true, true, 0, true}};
 
 double activated(Activation kind, double v) {
   switch (kind) {
@@ -223,6 +227,8 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
   std::vector<float> scale = values(96, 1e-4), bias = values(96, 2), row_scale = values(19, 2), residual = values(19 * 96, 4);
   for (float& s : scale) s = std::fabs(s) + 1e-5F;
   const std::vector<float> column_scale = values(96, 2), column_shift = values(96, 1);
+  std::vector<float> code_scale = values(96, 2);
+  for (float& s : code_scale) s = std::fabs(s) + 0.5F;
   const std::vector<std::int32_t> offset = ints(96, 3000), row_zero = ints(19, 128), factor = ints(96, 40), term = ints(19, 500),
                                   weight_zero = ints(96, 100);
   std::vector<std::uint8_t> residual_codes(19 * 96);
@@ -257,6 +263,10 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
   c.codes_out ? void(e.codes = codes.data()) : void(e.f32 = out.data());
   e.ld_out = 96;
   e.code_args = {40.0F, 120, 0, 255};
+  if (c.affine) {
+    e.code_scale = code_scale.data();
+    e.code_shift = column_shift.data();
+  }
   // In two calls, so that rows and panels are respected.
   run(p.x.data(), p.ldx, packed, e, 0, 8, 0, panels);
   run(p.x.data(), p.ldx, packed, e, 8, m, 0, 2);
@@ -286,6 +296,9 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
         want += static_cast<double>((static_cast<float>(residual_codes[at]) - 100) * 0.03F) *
                     static_cast<double>(column_scale[static_cast<std::size_t>(j)]) +
                 static_cast<double>(column_shift[static_cast<std::size_t>(j)]);
+      if (c.affine)
+        want = (want - static_cast<double>(column_shift[static_cast<std::size_t>(j)])) /
+               static_cast<double>(code_scale[static_cast<std::size_t>(j)]);
       if (c.codes_out)
         EXPECT_NEAR(codes[at], std::clamp(want * 40 + 120, 0.0, 255.0), 0.51) << c.name << " " << i << "," << j;
       else

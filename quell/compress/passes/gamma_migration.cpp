@@ -1,0 +1,61 @@
+// Gamma Migration (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.1): where a norm feeds both linears and a residual
+// branch, its gamma, which amplifies outliers, moves behind the quantizer: into the columns of the linears and onto the branch.
+//   LN(x) = x' * gamma, x' = (x - mean) / std + beta / gamma.
+// Inputs: none but the weights. Output: one ShiftScale a site, its scale the gamma.
+#include <algorithm>
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/compress/pass.h"
+
+namespace quell {
+namespace {
+
+class GammaMigration final : public Pass {
+ public:
+  explicit GammaMigration(const Recipe& recipe) : recipe_(recipe) {}
+  PassStage stage() const override { return PassStage::kEquivalence; }
+
+  Plan plan(const Site& site, const SiteActivations&, ExecContext&) const override {
+    if (!site.migratable() || !site.in_block || site.values.size() != 1 || !feeds_residual(site)) return {};
+    const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(),
+                                           [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
+    const ChangedValue& v = site.values.front();
+    if (!any_quantized || v.producer != ProducerKind::kNorm) return {};
+    const Param& norm = site.model->param_of(v.producer_node);
+    if (!norm.weight.defined()) return {};
+    float largest = 0;
+    for (const float g : norm.weight.f32()) largest = std::max(largest, std::fabs(g));
+    for (std::int64_t j = 0; j < norm.weight.numel(); ++j) {
+      const float g = norm.weight.f32()[static_cast<std::size_t>(j)];
+      require(std::fabs(g) > kSmallest * largest, ErrorCode::kNumeric, norm.module, ".weight: channel ", j, " is ", g,
+              ", which gamma migration would divide by; use recipe os_plus, or leave its linears out with --ignore");
+    }
+    Plan plan;
+    plan.push_back(site.change(norm.weight.clone(), Tensor()));
+    return plan;
+  }
+
+ private:
+  static constexpr float kSmallest = 1e-6F;  // beta / gamma must stay a number that f32 adds up with the rest
+
+  static bool feeds_residual(const Site& site) {
+    const Graph& graph = site.model->graph;
+    const std::vector<int> uses = graph.uses(site.value());
+    return std::any_of(uses.begin(), uses.end(),
+                       [&](int n) { return graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kAdd; });
+  }
+
+  Recipe recipe_;
+};
+
+}  // namespace
+
+extern const PassFactory k_gamma_migration;
+const PassFactory k_gamma_migration = {"gamma_migration",
+                                       [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
+                                         params.check_keys({});
+                                         return std::make_unique<GammaMigration>(recipe);
+                                       }};
+
+}  // namespace quell

@@ -1,0 +1,47 @@
+// Token-Wise Clipping, coarse stage (Wei et al., NeurIPS 2022; also behind Outlier Suppression+ for BERT and BLOOM): see
+// token_clipping.h. Inputs: the quantized model and the calibration batches. Output: ranges of all static quantizers.
+#include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/compress/pass.h"
+#include "quell/compress/token_clipping.h"
+
+namespace quell {
+namespace {
+
+class TokenWiseClipping final : public Pass {
+ public:
+  explicit TokenWiseClipping(const TokenClippingOptions& options) : options_(options) {}
+  PassStage stage() const override { return PassStage::kRanges; }
+
+  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const override {
+    const TokenClippingResult result = search_token_clipping(model, samples, options_, ctx);
+    const auto best = static_cast<std::size_t>(result.best);
+    log(LogLevel::kInfo,
+        str("clipping: percentile ", result.percentiles[best],
+            result.losses.empty() ? std::string()
+                                  : str(", loss ", result.losses[best], " (unclipped ", result.losses.front(), ")")));
+    return clipping_plan(model, result, result.best);
+  }
+
+ private:
+  TokenClippingOptions options_;
+};
+
+std::unique_ptr<Pass> make(const PassParams& params, const Recipe&) {
+  params.check_keys({"step", "candidates", "percentile", "loss", "weights"});
+  TokenClippingOptions o;
+  o.step = params.number("step", 0, 0.5, 0);
+  o.candidates = static_cast<std::int64_t>(params.number("candidates", 0, 1000, 0));
+  o.percentile = params.number("percentile", 0, 1, 0);
+  const std::string loss = params.choice("loss", {"auto", "outputs", "cross_entropy"}, "auto");
+  o.loss = loss == "auto" ? ClippingLoss::kAuto : loss == "outputs" ? ClippingLoss::kOutputs : ClippingLoss::kCrossEntropy;
+  o.float_weights = params.choice("weights", {"quantized", "float"}, "quantized") == "float";
+  return std::make_unique<TokenWiseClipping>(o);
+}
+
+}  // namespace
+
+extern const PassFactory k_token_wise_clipping;
+const PassFactory k_token_wise_clipping = {"token_wise_clipping", make};
+
+}  // namespace quell

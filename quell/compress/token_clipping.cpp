@@ -1,0 +1,320 @@
+#include "quell/compress/token_clipping.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "quell/base/error.h"
+#include "quell/compress/apply.h"
+#include "quell/compress/channel_stats.h"
+#include "quell/model/forward.h"
+#include "quell/quant/quantize.h"
+
+namespace quell {
+namespace {
+
+/// torch.quantile of |values|, linear.
+float abs_quantile(std::span<const float> values, double p) {
+  std::vector<float> sorted(values.begin(), values.end());
+  for (float& v : sorted) v = std::fabs(v);
+  std::sort(sorted.begin(), sorted.end());
+  const double rank = static_cast<double>(static_cast<float>(p)) * static_cast<double>(sorted.size() - 1), below = std::floor(rank);
+  const auto weight = static_cast<float>(rank - below);
+  const float a = sorted[static_cast<std::size_t>(below)],
+              b = sorted[std::min(sorted.size() - 1, static_cast<std::size_t>(below) + 1)];
+  return weight < 0.5F ? std::fma(weight, b - a, a) : std::fma(weight - 1.0F, b - a, b);
+}
+
+/// What one quantizer sees of a batch.
+struct Seen {
+  TokenExtrema tokens;
+  Range all;  ///< what counts where tokens are not told apart
+  bool tokens_only = false;
+};
+
+std::optional<ActivationQuant>& point_of(AttentionQuant& quant, int point) {
+  return point == 0 ? quant.query : point == 1 ? quant.key : point == 2 ? quant.value : quant.probs;
+}
+
+class Clipping {
+ public:
+  Clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options, ExecContext& ctx)
+      : model_(model),
+        samples_(samples),
+        options_(options),
+        ctx_(ctx),
+        input_quant_(model.input_quant),
+        attention_quant_(model.attention_quant),
+        rounding_(model.rounding) {
+    for (const auto& [value, quant] : model.input_quant)
+      if (!quant.spec.dynamic) add({value, -1, 0}, quant.spec);
+    for (auto& [node, quant] : model.attention_quant)
+      for (int point = 0; point < 4; ++point)
+        if (const auto& q = point_of(quant, point); q && !q->spec.dynamic) add({-1, node, point}, q->spec);
+    require(!result_.places.empty(), ErrorCode::kUsage,
+            "token_wise_clipping: the recipe has no static activation quantizer to clip");
+  }
+  ~Clipping() {
+    model_.input_quant = std::move(input_quant_);
+    model_.attention_quant = std::move(attention_quant_);
+    model_.rounding = rounding_;
+    for (auto& [param, table] : tables_) model_.params[param].dequantized = std::move(table);
+  }
+  Clipping(const Clipping&) = delete;
+  Clipping& operator=(const Clipping&) = delete;
+
+  TokenClippingResult run() {
+    observe();
+    for (const double p : grid()) {
+      result_.percentiles.push_back(p);
+      std::vector<Range>& ranges = result_.ranges.emplace_back();
+      for (const std::vector<Seen>& seen : seen_) ranges.push_back(average(seen, p));
+    }
+    if (result_.percentiles.size() == 1) {
+      result_.best = 0;
+      return std::move(result_);
+    }
+    prepare_loss();
+    double best = std::numeric_limits<double>::infinity();
+    for (std::size_t c = 0; c < result_.percentiles.size(); ++c) {
+      result_.losses.push_back(loss(static_cast<int>(c), best));
+      if (result_.losses.back() < best) {
+        best = result_.losses.back();
+        result_.best = static_cast<int>(c);
+      }
+      ctx_.progress("clip", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(result_.percentiles.size()));
+    }
+    require(result_.best >= 0, ErrorCode::kNumeric, "token_wise_clipping: no percentile gives a finite loss");
+    return std::move(result_);
+  }
+
+ private:
+  const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
+
+  void add(const QuantizerPlace& place, const QuantSpec& spec) {
+    (place.value >= 0 ? by_value_[place.value] : by_point_[{place.node, place.point}]) = result_.places.size();
+    result_.places.push_back(place);
+    seen_.emplace_back();
+    bits_ = std::max(bits_, spec.num_bits);
+  }
+
+  /// 1, 1 - step, ... as the reference counts: a step for 128 tokens of 32 sequences, finer for larger batches.
+  std::vector<double> grid() const {
+    if (options_.percentile > 0) return {options_.percentile};
+    double step = options_.step;
+    if (step == 0) {
+      std::int64_t sequences = 1, length = 1;
+      for (const TokenBatch& b : samples_) {
+        sequences = std::max(sequences, b.batch);
+        length = std::max(length, b.length);
+      }
+      const double exact = 128.0 * 32.0 * 0.01 / static_cast<double>(sequences * length);
+      const double digit = std::pow(10.0, std::floor(std::log10(exact)) - 1);
+      step = std::min(0.01, std::round(exact / digit) * digit);
+    }
+    // Tenths of the grid's width by bits; 8, 6 and 4 are the reference's.
+    const double width = bits_ >= 8 ? 0.1 : bits_ == 7 ? 0.2 : bits_ == 6 ? 0.3 : bits_ == 5 ? 0.6 : 0.9;
+    const auto count = options_.candidates > 0 ? options_.candidates : static_cast<std::int64_t>(width / step);
+    std::vector<double> out;
+    for (std::int64_t i = 0; i < std::max<std::int64_t>(count, 1) && 1.0 - step * static_cast<double>(i) > 0; ++i)
+      out.push_back(1.0 - step * static_cast<double>(i));
+    return out;
+  }
+
+  /// Extrema of every token at every quantizer, from one float pass.
+  void observe() {
+    const OpTable ops = make_float_ops(model_);
+    for (const TokenBatch& batch : samples_) {
+      Executor executor(model_, ops, false, batch, ctx_);
+      const auto see = [&](std::size_t place, const TensorView& x, const TokenBatch& of) {
+        Seen& seen = seen_[place].emplace_back();
+        seen.tokens_only = x.rows() == of.rows();
+        for (std::int64_t i = 0; i < x.rows(); ++i) {
+          if (seen.tokens_only && !of.mask[static_cast<std::size_t>(i)]) continue;
+          const Range r = range_of({x.row(i), static_cast<std::size_t>(x.cols())}, "clipping");
+          seen.tokens.max.push_back(r.max);
+          seen.tokens.min.push_back(r.min);
+        }
+      };
+      executor.on_attention = [&](int n, AttentionPoint point, const TensorView& operand, Range probs) {
+        const auto it = by_point_.find({n, static_cast<int>(point)});
+        if (it == by_point_.end()) return;
+        if (point == AttentionPoint::kProbs) {
+          seen_[it->second].emplace_back().all = probs;
+          return;
+        }
+        const TokenBatch& of = executor.batch_of(node(n).in[static_cast<std::size_t>(point)]);
+        see(it->second, operand, of);
+      };
+      for (int n = 0; n < static_cast<int>(model_.graph.nodes.size()); ++n) {
+        executor.run({n, n + 1});
+        if (const auto it = by_value_.find(node(n).out); it != by_value_.end())
+          see(it->second, executor.value(node(n).out), executor.batch_of(node(n).out));
+      }
+    }
+  }
+
+  /// Running means over batches in the order of operations of the reference's observer.
+  static Range average(const std::vector<Seen>& seen, double p) {
+    Range out;
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      Range r = seen[i].all;
+      if (seen[i].tokens_only) {
+        r = clip_tokens(seen[i].tokens, p);
+      } else if (!seen[i].tokens.max.empty()) {
+        r = {*std::min_element(seen[i].tokens.min.begin(), seen[i].tokens.min.end()),
+             *std::max_element(seen[i].tokens.max.begin(), seen[i].tokens.max.end())};
+      }
+      const auto n = static_cast<float>(i);
+      out = {(out.min * n + r.min) / (n + 1.0F), (out.max * n + r.max) / (n + 1.0F)};
+    }
+    return out;
+  }
+
+  std::map<std::string, Tensor> outputs(const OpTable& ops, bool quantized, const TokenBatch& batch) {
+    ForwardOutputs out;
+    run_forward(model_, ops, {}, quantized, batch, out, ctx_);
+    std::map<std::string, Tensor> kept;
+    const auto take = [&](const char* name) {
+      if (const auto it = out.values.find(name); it != out.values.end()) kept[name] = std::move(it->second);
+    };
+    for (const char* name : {"logits", "start_logits", "end_logits"}) take(name);
+    if (kept.empty()) take("embedding");
+    if (kept.empty()) take("last_hidden_state");
+    return kept;
+  }
+
+  void prepare_loss() {
+    const bool language_model =
+        std::any_of(model_.params.begin(), model_.params.end(), [](const Param& p) { return p.slot == Slot::kLmHead; });
+    cross_entropy_ = options_.loss == ClippingLoss::kCrossEntropy || (options_.loss == ClippingLoss::kAuto && language_model);
+    require(!cross_entropy_ || language_model, ErrorCode::kUsage,
+            "token_wise_clipping: loss cross_entropy needs a language model; use loss: outputs");
+    model_.rounding = Rounding::kDivide;
+    if (!cross_entropy_) {
+      const OpTable ops = make_float_ops(model_);
+      for (const TokenBatch& batch : samples_) targets_.push_back(outputs(ops, false, batch));
+    }
+    for (std::size_t p = 0; p < model_.params.size(); ++p) {
+      Param& param = model_.params[p];
+      if (options_.float_weights && param.dequantized.defined()) tables_[p] = std::exchange(param.dequantized, Tensor());
+      if (!options_.float_weights && param.quantized) weights_[p] = dequantize(*param.quantized);
+    }
+  }
+
+  OpTable make_ops() const {
+    OpTable ops = make_float_ops(model_);
+    for (std::size_t n = 0; n < ops.size(); ++n) {
+      if (!ops[n] || !model_.param_of(static_cast<int>(n)).quantized) continue;
+      const Param& p = model_.param_of(static_cast<int>(n));
+      const auto weight = weights_.find(static_cast<std::size_t>(model_.node_param[n]));
+      const TensorView& w = weight == weights_.end() ? TensorView(model_.weight_of(p)) : TensorView(weight->second);
+      if (const auto input = model_.input_quant.find(node(static_cast<int>(n)).in[0]); input != model_.input_quant.end())
+        ops[n] = make_fake_quantized_linear(w, p.bias, input->second, model_.rounding);
+    }
+    return ops;
+  }
+
+  /// Sum over batches of the loss, or what has come together when it reached `limit`.
+  double loss(int candidate, double limit) {
+    quell::apply(clipping_plan(model_, result_, candidate), model_);
+    const OpTable ops = make_ops();
+    double sum = 0;
+    for (std::size_t b = 0; b < samples_.size() && sum < limit; ++b) {
+      const auto got = outputs(ops, true, samples_[b]);
+      for (const auto& [name, tensor] : got)
+        sum += cross_entropy_ ? cross_entropy(tensor, samples_[b]) : mean_square(tensor, targets_[b].at(name), samples_[b]);
+    }
+    return sum;
+  }
+
+  static double mean_square(const Tensor& got, const Tensor& want, const TokenBatch& batch) {
+    double sum = 0;
+    std::int64_t count = 0;
+    for (std::int64_t i = 0; i < got.rows(); ++i) {
+      if (!row_counts(got, batch, i)) continue;
+      for (std::int64_t j = 0; j < got.cols(); ++j) {
+        const double d = static_cast<double>(got.row(i)[j]) - static_cast<double>(want.row(i)[j]);
+        sum += d * d;
+      }
+      count += got.cols();
+    }
+    return count ? sum / static_cast<double>(count) : 0.0;
+  }
+
+  /// Mean over the next tokens, padding included, as the reference's labels have it.
+  static double cross_entropy(const Tensor& logits, const TokenBatch& batch) {
+    double sum = 0;
+    std::int64_t count = 0;
+    for (std::int64_t b = 0; b < batch.batch; ++b)
+      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b); ++i, ++count) {
+        const float* row = logits.row(i);
+        const double largest = static_cast<double>(*std::max_element(row, row + logits.cols()));
+        double exponentials = 0;
+        for (std::int64_t j = 0; j < logits.cols(); ++j) exponentials += std::exp(static_cast<double>(row[j]) - largest);
+        sum += largest + std::log(exponentials) - static_cast<double>(row[batch.ids[static_cast<std::size_t>(i) + 1]]);
+      }
+    return count ? sum / static_cast<double>(count) : 0.0;
+  }
+
+  Model& model_;
+  const std::vector<TokenBatch>& samples_;
+  TokenClippingOptions options_;
+  ExecContext& ctx_;
+  // What is put back.
+  std::map<ValueId, ActivationQuant> input_quant_;
+  std::map<int, AttentionQuant> attention_quant_;
+  Rounding rounding_;
+  std::map<std::size_t, Tensor> tables_;
+
+  int bits_ = 0;
+  std::map<ValueId, std::size_t> by_value_;
+  std::map<std::pair<int, int>, std::size_t> by_point_;
+  std::vector<std::vector<Seen>> seen_;  ///< by place and batch
+  std::map<std::size_t, Tensor> weights_;
+  bool cross_entropy_ = false;
+  std::vector<std::map<std::string, Tensor>> targets_;
+  TokenClippingResult result_;
+};
+
+}  // namespace
+
+Range clip_tokens(const TokenExtrema& tokens, double p) {
+  require(!tokens.max.empty(), ErrorCode::kInvalidInput, "token_wise_clipping: a batch without tokens");
+  const float high = abs_quantile(tokens.max, p), low = -abs_quantile(tokens.min, p);
+  Range out{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+  for (const float v : tokens.max)
+    if (v <= high) out.max = std::max(out.max, v);
+  for (const float v : tokens.min)
+    if (v >= low) out.min = std::min(out.min, v);
+  return out;
+}
+
+TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options,
+                                          ExecContext& ctx) {
+  return Clipping(model, samples, options, ctx).run();
+}
+
+Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate) {
+  Plan plan;
+  std::map<int, AttentionQuant> attention;
+  for (std::size_t i = 0; i < result.places.size(); ++i) {
+    const QuantizerPlace& place = result.places[i];
+    const Range range = result.ranges[static_cast<std::size_t>(candidate)][i];
+    if (place.value >= 0) {
+      const QuantSpec& spec = model.input_quant.at(place.value).spec;
+      plan.push_back(SetInputQuant{place.value, {spec, calculate_qparams(range, spec)}});
+    } else {
+      AttentionQuant& quant = attention.emplace(place.node, model.attention_quant.at(place.node)).first->second;
+      ActivationQuant& at = *point_of(quant, place.point);
+      at.qparams = calculate_qparams(range, at.spec);
+    }
+  }
+  for (auto& [node, quant] : attention) plan.push_back(SetAttentionQuant{node, std::move(quant)});
+  return plan;
+}
+
+}  // namespace quell

@@ -1,0 +1,60 @@
+// Token-Wise Clipping, coarse stage (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.2): ranges that leave out the tokens
+// whose extrema are largest, with one percentile for all quantizers, chosen by the error of the model's output.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "quell/model/model.h"
+#include "quell/quant/plan.h"
+#include "quell/text/data/token_batch.h"
+
+namespace quell {
+
+/// The largest and smallest element of every token that counts, in one batch at one quantizer.
+struct TokenExtrema {
+  std::vector<float> max, min;
+};
+
+/// Bounds are extrema of tokens: the largest of `max` that is at most the p-quantile of |max|, the smallest of `min` that is at
+/// least minus the p-quantile of |min|. Quantiles are torch.quantile's, bit for bit (rank in double of p rounded to f32). p in [0,
+/// 1], at least one token.
+Range clip_tokens(const TokenExtrema& tokens, double p);
+
+enum class ClippingLoss {
+  kAuto,          ///< cross-entropy for language models, else outputs
+  kOutputs,       ///< mean squared difference to the float outputs
+  kCrossEntropy,  ///< of the next token
+};
+
+struct TokenClippingOptions {
+  double step = 0;              ///< of the grid 1, 1 - step, ...; 0: by the size of a batch, as the reference
+  std::int64_t candidates = 0;  ///< 0: by the number of bits, as the reference
+  double percentile = 0;        ///< not 0: no search
+  ClippingLoss loss = ClippingLoss::kAuto;
+  bool float_weights = false;  ///< the loss with weights in float, as Outlier Suppression; else quantized, as Outlier Suppression+
+};
+
+/// Where a static activation quantizer sits: the input of linears, or a point inside an attention.
+struct QuantizerPlace {
+  int value = -1;
+  int node = -1, point = 0;  ///< point: 0..3 of query, key, value, probs
+};
+
+struct TokenClippingResult {
+  std::vector<QuantizerPlace> places;
+  std::vector<double> percentiles, losses;  ///< in the order tried; a loss that cannot win any more is a lower bound of itself
+  std::vector<std::vector<Range>> ranges;   ///< by candidate and place
+  int best = -1;
+};
+
+/// The quantized model is changed while candidates are tried and left as it was. Throws Error(kUsage) where no static quantizer or
+/// no output fits the loss.
+TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options,
+                                          ExecContext& ctx);
+
+/// The quantizers of one candidate.
+Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate);
+
+}  // namespace quell
