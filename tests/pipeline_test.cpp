@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/job/engine.h"
 #include "quell/job/quantize_job.h"
@@ -77,7 +78,8 @@ INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
                          ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"),
                                            std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"),
                                            std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
-                                           std::tuple("os_plus_standard", "W8A8"), std::tuple("rtn_group32", "W4A8"),
+                                           std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
+                                           std::tuple("outlier_suppression", "W6A6"), std::tuple("rtn_group32", "W4A8"),
                                            std::tuple("rtn_group32", "W8A8")),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
@@ -94,7 +96,8 @@ TEST(Pipeline, SameInputGivesTheSameFiles) {
 TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
   int ran = 0;
   for (const char* name : {"opt", "opt-350m", "opt-nobias", "llama", "llama-bias", "bert-cls"})
-    for (const char* pass : {"{os_plus: {shift: always}}", "{smoothquant: {alpha: 0.5}}"}) {
+    for (const char* pass :
+         {"{os_plus: {shift: always}}", "{os_plus: {shift: always, explicit: true}}", "{smoothquant: {alpha: 0.5}}"}) {
       const fs::path model_dir = quell::testing::find_data(std::string("golden/models/") + name);
       if (model_dir.empty()) continue;  // not all are in tests/golden
       ++ran;
@@ -128,7 +131,16 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
       EXPECT_LT(error, 0.02 * size) << name << " " << pass;
       EXPECT_GT(error, 0) << name;
     }
-  EXPECT_GE(ran, 6);  // three models at least: those of tests/golden
+  EXPECT_GE(ran, 9);  // three models at least: those of tests/golden
+}
+
+TEST(Pipeline, AFloatCheckpointCannotHoldAnExplicitChange) {
+  const quell::testing::ScratchDir dir;
+  QuantizeJob job = make_job("os_plus_clipping", "W6A6", dir / "out");
+  job.format = "float";
+  ExecContext ctx(2);
+  EXPECT_THROW(run_quantize_job(job, ctx), Error);
+  EXPECT_FALSE(fs::exists(dir / "out"));
 }
 
 /// The bound of docs/numerics.md for one linear: 4 K 2^-24 sum |x w| between products of fake-quantized values and exact sums.

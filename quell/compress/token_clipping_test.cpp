@@ -1,0 +1,55 @@
+// Golden vector 7 of the reference's token-wise observer, and what a percentile must never do.
+#include "quell/compress/token_clipping.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "quell/base/error.h"
+
+namespace quell {
+namespace {
+
+/// The reference's generator: 10 tokens of 4 channels from seed 3 in [-1, 1], row i times i + 1.
+TokenExtrema golden_tokens() {
+  TokenExtrema tokens;
+  std::uint32_t state = 3;
+  for (int i = 0; i < 10; ++i) {
+    float row[4];
+    for (float& v : row) {
+      state = 1664525 * state + 1013904223;
+      v = static_cast<float>(-1 + 2 * (static_cast<double>(state) / 4294967296.0)) * static_cast<float>(i + 1);
+    }
+    tokens.max.push_back(*std::max_element(row, row + 4));
+    tokens.min.push_back(*std::min_element(row, row + 4));
+  }
+  return tokens;
+}
+
+TEST(TokenClipping, GoldenRanges) {
+  const TokenExtrema tokens = golden_tokens();
+  EXPECT_FLOAT_EQ(tokens.max[0], 0.747317135F);
+  EXPECT_FLOAT_EQ(tokens.max[8], -1.91618514F);
+  const auto expect = [&](double p, float low, float high) {
+    const Range r = clip_tokens(tokens, p);
+    EXPECT_FLOAT_EQ(r.min, low) << p;
+    EXPECT_FLOAT_EQ(r.max, high) << p;
+  };
+  expect(1.0, -9.91114426F, 7.768466F);
+  expect(0.99, -6.30546474F, 5.78847885F);
+  expect(0.9, -6.30546474F, 5.78847885F);
+  expect(0.7, -3.32804465F, 3.30429125F);
+  expect(0.5, -2.79645896F, 1.75201273F);
+}
+
+TEST(TokenClipping, OneTokenIsNeverLeftOut) {
+  const TokenExtrema one{{2.5F}, {-1.0F}};
+  for (const double p : {1.0, 0.5, 0.0}) {
+    EXPECT_EQ(clip_tokens(one, p).max, 2.5F);
+    EXPECT_EQ(clip_tokens(one, p).min, -1.0F);
+  }
+  EXPECT_THROW(clip_tokens({}, 1.0), Error);
+}
+
+}  // namespace
+}  // namespace quell
