@@ -6,6 +6,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/random.h"
+#include "quell/compress/compress.h"
 #include "quell/job/engine.h"
 #include "quell/job/quantize_job.h"
 #include "quell/quant/quantize.h"
@@ -132,6 +133,40 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
       EXPECT_GT(error, 0) << name;
     }
   EXPECT_GE(ran, 9);  // three models at least: those of tests/golden
+}
+
+/// Next tokens are the targets of causal language models alone: masked and encoder-decoder models have logits of the same width.
+TEST(Pipeline, ClippingChoosesItsLossByTheModel) {
+  int ran = 0;
+  for (const auto& [name, causal] : {std::pair("opt", true), {"llama", true}, {"bert-mlm", false}, {"t5", false}}) {
+    const fs::path dir = quell::testing::find_data(std::string("golden/models/") + name);
+    if (dir.empty()) continue;  // not all are in tests/golden
+    ++ran;
+    ExecContext ctx(2);
+    Random random(3);
+    std::vector<TokenSequence> sequences(16);
+    for (TokenSequence& s : sequences)
+      for (int i = 0; i < 12; ++i) s.ids.push_back(static_cast<std::int32_t>(3 + random.below(90)));
+    for (const char* loss : {"auto", "cross_entropy"}) {
+      Model model = load_model(Checkpoint::open(dir));
+      const std::vector<TokenBatch> samples = make_batches(sequences, 8, 0);
+      const Recipe recipe =
+          parse_recipe(std::string("scheme: W6A6\npasses: [rtn, {token_wise_clipping: {loss: ") + loss + "}}]\n", "test");
+      if (causal || std::string(loss) == "auto")
+        EXPECT_NO_THROW(compress(model, samples, recipe, ctx)) << name << " " << loss;
+      else
+        EXPECT_THROW(compress(model, samples, recipe, ctx), Error) << name << " " << loss;
+    }
+  }
+  EXPECT_GE(ran, 2);
+}
+
+TEST(Pipeline, ClippingRefusesDynamicActivationsBeforeAnyWork) {
+  const quell::testing::ScratchDir dir;
+  QuantizeJob job = make_job("os_plus_dynamic", "W8A8", dir / "out");
+  job.recipe.passes.emplace_back("token_wise_clipping", std::map<std::string, std::string>());
+  ExecContext ctx(1);
+  EXPECT_THROW(run_quantize_job(job, ctx), Error);
 }
 
 TEST(Pipeline, AFloatCheckpointCannotHoldAnExplicitChange) {

@@ -7,7 +7,7 @@
 
 namespace quell {
 
-bool row_counts(const Tensor& x, const TokenBatch& batch, std::int64_t i) {
+bool row_counts(const TensorView& x, const TokenBatch& batch, std::int64_t i) {
   return x.rows() != batch.rows() || batch.mask[static_cast<std::size_t>(i)] != 0;
 }
 

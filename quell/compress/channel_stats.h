@@ -15,6 +15,6 @@ struct ChannelStats {
 ChannelStats channel_stats(const SiteActivations& activations, bool include_padding, const std::string& what);
 
 /// Whether row `i` of `x` counts: rows are tokens of the batch, or one a sequence (pooled values).
-bool row_counts(const Tensor& x, const TokenBatch& batch, std::int64_t i);
+bool row_counts(const TensorView& x, const TokenBatch& batch, std::int64_t i);
 
 }  // namespace quell

@@ -22,8 +22,8 @@ class Pass {
   virtual ~Pass() = default;
   virtual PassStage stage() const = 0;
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
-  /// Const: searches leave no trace but the plan. An empty plan changes nothing. `activations` are the inputs of the site,
-  /// computed by predecessors that are already quantized.
+  /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one linear of the site is quantized.
+  /// `activations` are the inputs of the site, computed by predecessors that are already quantized.
   virtual Plan plan(const Site& /*site*/, const SiteActivations& /*activations*/, ExecContext& /*ctx*/) const { return {}; }
   /// Stage kRanges: the whole quantized model, which is left as it was.
   virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/, ExecContext& /*ctx*/) const { return {}; }

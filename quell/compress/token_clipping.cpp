@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -11,16 +12,21 @@
 #include "quell/compress/apply.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/model/forward.h"
+#include "quell/ops/likelihood.h"
+#include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
 namespace {
 
-/// torch.quantile of |values|, linear.
-float abs_quantile(std::span<const float> values, double p) {
-  std::vector<float> sorted(values.begin(), values.end());
-  for (float& v : sorted) v = std::fabs(v);
-  std::sort(sorted.begin(), sorted.end());
+std::vector<float> sorted_magnitudes(std::vector<float> values) {
+  for (float& v : values) v = std::fabs(v);
+  std::sort(values.begin(), values.end());
+  return values;
+}
+
+/// torch.quantile, linear.
+float quantile(std::span<const float> sorted, double p) {
   const double rank = static_cast<double>(static_cast<float>(p)) * static_cast<double>(sorted.size() - 1), below = std::floor(rank);
   const auto weight = static_cast<float>(rank - below);
   const float a = sorted[static_cast<std::size_t>(below)],
@@ -28,18 +34,13 @@ float abs_quantile(std::span<const float> values, double p) {
   return weight < 0.5F ? std::fma(weight, b - a, a) : std::fma(weight - 1.0F, b - a, b);
 }
 
-/// What one quantizer sees of a batch.
-struct Seen {
-  TokenExtrema tokens;
-  Range all;  ///< what counts where tokens are not told apart
-  bool tokens_only = false;
-};
-
 std::optional<ActivationQuant>& point_of(AttentionQuant& quant, int point) {
   return point == 0 ? quant.query : point == 1 ? quant.key : point == 2 ? quant.value : quant.probs;
 }
 
 class Clipping {
+  static constexpr const char* kWhat = "token_wise_clipping";
+
  public:
   Clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options, ExecContext& ctx)
       : model_(model),
@@ -67,12 +68,8 @@ class Clipping {
   Clipping& operator=(const Clipping&) = delete;
 
   TokenClippingResult run() {
+    result_.percentiles = grid();
     observe();
-    for (const double p : grid()) {
-      result_.percentiles.push_back(p);
-      std::vector<Range>& ranges = result_.ranges.emplace_back();
-      for (const std::vector<Seen>& seen : seen_) ranges.push_back(average(seen, p));
-    }
     if (result_.percentiles.size() == 1) {
       result_.best = 0;
       return std::move(result_);
@@ -97,7 +94,6 @@ class Clipping {
   void add(const QuantizerPlace& place, const QuantSpec& spec) {
     (place.value >= 0 ? by_value_[place.value] : by_point_[{place.node, place.point}]) = result_.places.size();
     result_.places.push_back(place);
-    seen_.emplace_back();
     bits_ = std::max(bits_, spec.num_bits);
   }
 
@@ -124,55 +120,51 @@ class Clipping {
     return out;
   }
 
-  /// Extrema of every token at every quantizer, from one float pass.
+  /// The ranges of all candidates from one float pass.
   void observe() {
+    std::vector<std::vector<std::unique_ptr<Observer>>> observers;  // by candidate and place
+    for (std::size_t c = 0; c < result_.percentiles.size(); ++c) {
+      auto& places = observers.emplace_back();
+      for (std::size_t i = 0; i < result_.places.size(); ++i) places.push_back(make_observer("avg_minmax"));
+    }
+    const auto see = [&](std::size_t place, const std::vector<Range>& by_candidate) {
+      for (std::size_t c = 0; c < observers.size(); ++c) observers[c][place]->observe(by_candidate[c]);
+    };
+    const auto see_rows = [&](std::size_t place, const TensorView& x, const TokenBatch& of) {
+      see(place, x.rows() == of.rows() ? clip_tokens(extrema(x, of), result_.percentiles) : unclipped(range_of(x.f32(), kWhat)));
+    };
     const OpTable ops = make_float_ops(model_);
     for (const TokenBatch& batch : samples_) {
       Executor executor(model_, ops, false, batch, ctx_);
-      const auto see = [&](std::size_t place, const TensorView& x, const TokenBatch& of) {
-        Seen& seen = seen_[place].emplace_back();
-        seen.tokens_only = x.rows() == of.rows();
-        for (std::int64_t i = 0; i < x.rows(); ++i) {
-          if (seen.tokens_only && !of.mask[static_cast<std::size_t>(i)]) continue;
-          const Range r = range_of({x.row(i), static_cast<std::size_t>(x.cols())}, "clipping");
-          seen.tokens.max.push_back(r.max);
-          seen.tokens.min.push_back(r.min);
-        }
-      };
       executor.on_attention = [&](int n, AttentionPoint point, const TensorView& operand, Range probs) {
         const auto it = by_point_.find({n, static_cast<int>(point)});
         if (it == by_point_.end()) return;
-        if (point == AttentionPoint::kProbs) {
-          seen_[it->second].emplace_back().all = probs;
-          return;
-        }
-        const TokenBatch& of = executor.batch_of(node(n).in[static_cast<std::size_t>(point)]);
-        see(it->second, operand, of);
+        if (point == AttentionPoint::kProbs) return see(it->second, unclipped(probs));
+        see_rows(it->second, operand, executor.batch_of(node(n).in[static_cast<std::size_t>(point)]));
       };
       for (int n = 0; n < static_cast<int>(model_.graph.nodes.size()); ++n) {
         executor.run({n, n + 1});
         if (const auto it = by_value_.find(node(n).out); it != by_value_.end())
-          see(it->second, executor.value(node(n).out), executor.batch_of(node(n).out));
+          see_rows(it->second, executor.value(node(n).out), executor.batch_of(node(n).out));
       }
+    }
+    for (const auto& places : observers) {
+      std::vector<Range>& ranges = result_.ranges.emplace_back();
+      for (const auto& observer : places) ranges.push_back(observer->range());
     }
   }
 
-  /// Running means over batches in the order of operations of the reference's observer.
-  static Range average(const std::vector<Seen>& seen, double p) {
-    Range out;
-    for (std::size_t i = 0; i < seen.size(); ++i) {
-      Range r = seen[i].all;
-      if (seen[i].tokens_only) {
-        r = clip_tokens(seen[i].tokens, p);
-      } else if (!seen[i].tokens.max.empty()) {
-        r = {*std::min_element(seen[i].tokens.min.begin(), seen[i].tokens.min.end()),
-             *std::max_element(seen[i].tokens.max.begin(), seen[i].tokens.max.end())};
-      }
-      const auto n = static_cast<float>(i);
-      out = {(out.min * n + r.min) / (n + 1.0F), (out.max * n + r.max) / (n + 1.0F)};
+  static TokenExtrema extrema(const TensorView& x, const TokenBatch& batch) {
+    TokenExtrema tokens;
+    for (std::int64_t i = 0; i < x.rows(); ++i) {
+      if (!row_counts(x, batch, i)) continue;
+      const Range r = range_of({x.row(i), static_cast<std::size_t>(x.cols())}, kWhat);
+      tokens.max.push_back(r.max);
+      tokens.min.push_back(r.min);
     }
-    return out;
+    return tokens;
   }
+  std::vector<Range> unclipped(Range range) const { return std::vector<Range>(result_.percentiles.size(), range); }
 
   std::map<std::string, Tensor> outputs(const OpTable& ops, bool quantized, const TokenBatch& batch) {
     ForwardOutputs out;
@@ -187,12 +179,20 @@ class Clipping {
     return kept;
   }
 
+  /// Masked models and those with an encoder have such a head too, but other targets than the next token of the batch.
+  bool predicts_next_tokens() const {
+    bool head = false, causal = model_.spec.stacks.size() == 1;
+    for (const Param& p : model_.params) head |= p.slot == Slot::kLmHead;
+    for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n)
+      if (model_.graph.nodes[n].kind == StepKind::kAttention) causal &= model_.attention_of(static_cast<int>(n)).causal;
+    return head && causal;
+  }
+
   void prepare_loss() {
-    const bool language_model =
-        std::any_of(model_.params.begin(), model_.params.end(), [](const Param& p) { return p.slot == Slot::kLmHead; });
+    const bool language_model = predicts_next_tokens();
     cross_entropy_ = options_.loss == ClippingLoss::kCrossEntropy || (options_.loss == ClippingLoss::kAuto && language_model);
     require(!cross_entropy_ || language_model, ErrorCode::kUsage,
-            "token_wise_clipping: loss cross_entropy needs a language model; use loss: outputs");
+            "token_wise_clipping: loss cross_entropy needs a causal language model; use loss: outputs");
     model_.rounding = Rounding::kDivide;
     if (!cross_entropy_) {
       const OpTable ops = make_float_ops(model_);
@@ -250,13 +250,9 @@ class Clipping {
     double sum = 0;
     std::int64_t count = 0;
     for (std::int64_t b = 0; b < batch.batch; ++b)
-      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b); ++i, ++count) {
-        const float* row = logits.row(i);
-        const double largest = static_cast<double>(*std::max_element(row, row + logits.cols()));
-        double exponentials = 0;
-        for (std::int64_t j = 0; j < logits.cols(); ++j) exponentials += std::exp(static_cast<double>(row[j]) - largest);
-        sum += largest + std::log(exponentials) - static_cast<double>(row[batch.ids[static_cast<std::size_t>(i) + 1]]);
-      }
+      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b); ++i, ++count)
+        sum += negative_log_likelihood({logits.row(i), static_cast<std::size_t>(logits.cols())},
+                                       batch.ids[static_cast<std::size_t>(i) + 1]);
     return count ? sum / static_cast<double>(count) : 0.0;
   }
 
@@ -273,7 +269,6 @@ class Clipping {
   int bits_ = 0;
   std::map<ValueId, std::size_t> by_value_;
   std::map<std::pair<int, int>, std::size_t> by_point_;
-  std::vector<std::vector<Seen>> seen_;  ///< by place and batch
   std::map<std::size_t, Tensor> weights_;
   bool cross_entropy_ = false;
   std::vector<std::map<std::string, Tensor>> targets_;
@@ -282,14 +277,19 @@ class Clipping {
 
 }  // namespace
 
-Range clip_tokens(const TokenExtrema& tokens, double p) {
+std::vector<Range> clip_tokens(const TokenExtrema& tokens, std::span<const double> percentiles) {
   require(!tokens.max.empty(), ErrorCode::kInvalidInput, "token_wise_clipping: a batch without tokens");
-  const float high = abs_quantile(tokens.max, p), low = -abs_quantile(tokens.min, p);
-  Range out{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
-  for (const float v : tokens.max)
-    if (v <= high) out.max = std::max(out.max, v);
-  for (const float v : tokens.min)
-    if (v >= low) out.min = std::min(out.min, v);
+  const std::vector<float> highs = sorted_magnitudes(tokens.max), lows = sorted_magnitudes(tokens.min);
+  std::vector<Range> out;
+  for (const double p : percentiles) {
+    const float high = quantile(highs, p), low = -quantile(lows, p);
+    Range r{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+    for (const float v : tokens.max)
+      if (v <= high) r.max = std::max(r.max, v);
+    for (const float v : tokens.min)
+      if (v >= low) r.min = std::min(r.min, v);
+    out.push_back(r);
+  }
   return out;
 }
 

@@ -18,14 +18,14 @@ struct TokenExtrema {
 };
 
 /// Bounds are extrema of tokens: the largest of `max` that is at most the p-quantile of |max|, the smallest of `min` that is at
-/// least minus the p-quantile of |min|. Quantiles are torch.quantile's, bit for bit (rank in double of p rounded to f32). p in [0,
-/// 1], at least one token.
-Range clip_tokens(const TokenExtrema& tokens, double p);
+/// least minus the p-quantile of |min|. Quantiles are torch.quantile's, bit for bit (rank in double of p rounded to f32). One range
+/// for each p in [0, 1]; at least one token.
+std::vector<Range> clip_tokens(const TokenExtrema& tokens, std::span<const double> percentiles);
 
 enum class ClippingLoss {
-  kAuto,          ///< cross-entropy for language models, else outputs
+  kAuto,          ///< cross-entropy for causal language models, else outputs
   kOutputs,       ///< mean squared difference to the float outputs
-  kCrossEntropy,  ///< of the next token
+  kCrossEntropy,  ///< of the next token; causal language models only
 };
 
 struct TokenClippingOptions {

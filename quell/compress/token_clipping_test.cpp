@@ -31,7 +31,7 @@ TEST(TokenClipping, GoldenRanges) {
   EXPECT_FLOAT_EQ(tokens.max[0], 0.747317135F);
   EXPECT_FLOAT_EQ(tokens.max[8], -1.91618514F);
   const auto expect = [&](double p, float low, float high) {
-    const Range r = clip_tokens(tokens, p);
+    const Range r = clip_tokens(tokens, std::vector{p}).front();
     EXPECT_FLOAT_EQ(r.min, low) << p;
     EXPECT_FLOAT_EQ(r.max, high) << p;
   };
@@ -44,11 +44,11 @@ TEST(TokenClipping, GoldenRanges) {
 
 TEST(TokenClipping, OneTokenIsNeverLeftOut) {
   const TokenExtrema one{{2.5F}, {-1.0F}};
-  for (const double p : {1.0, 0.5, 0.0}) {
-    EXPECT_EQ(clip_tokens(one, p).max, 2.5F);
-    EXPECT_EQ(clip_tokens(one, p).min, -1.0F);
+  for (const Range& r : clip_tokens(one, std::vector{1.0, 0.5, 0.0})) {
+    EXPECT_EQ(r.max, 2.5F);
+    EXPECT_EQ(r.min, -1.0F);
   }
-  EXPECT_THROW(clip_tokens({}, 1.0), Error);
+  EXPECT_THROW(clip_tokens({}, std::vector{1.0}), Error);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "quell/eval/glue.h"
 #include "quell/eval/metrics.h"
 #include "quell/eval/scoring.h"
+#include "quell/ops/likelihood.h"
 
 namespace quell {
 namespace {

@@ -1,4 +1,5 @@
 #include "quell/eval/metrics.h"
+#include "quell/ops/likelihood.h"
 
 #include <algorithm>
 #include <cmath>
@@ -21,13 +22,6 @@ std::vector<double> ranks(std::span<const double> values) {
     begin = end;
   }
   return out;
-}
-
-double log_sum_exp(std::span<const float> logits) {
-  const double high = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
-  double sum = 0;
-  for (const float v : logits) sum += std::exp(static_cast<double>(v) - high);
-  return high + std::log(sum);
 }
 
 }  // namespace
@@ -90,10 +84,6 @@ double cosine(std::span<const float> a, std::span<const float> b) {
     bb += static_cast<double>(b[i]) * static_cast<double>(b[i]);
   }
   return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
-}
-
-double negative_log_likelihood(std::span<const float> logits, std::int32_t target) {
-  return log_sum_exp(logits) - static_cast<double>(logits[static_cast<std::size_t>(target)]);
 }
 
 double kl_divergence(std::span<const float> reference, std::span<const float> logits) {

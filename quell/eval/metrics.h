@@ -16,8 +16,6 @@ double f1(std::span<const int> predicted, std::span<const int> expected);
 double matthews(std::span<const int> predicted, std::span<const int> expected);
 double cosine(std::span<const float> a, std::span<const float> b);  ///< -1..1
 
-/// -log softmax(logits)[target], in double.
-double negative_log_likelihood(std::span<const float> logits, std::int32_t target);
 /// KL(softmax(reference) || softmax(logits)) in nats, in double.
 double kl_divergence(std::span<const float> reference, std::span<const float> logits);
 int argmax(std::span<const float> values);

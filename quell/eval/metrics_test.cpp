@@ -1,4 +1,5 @@
 #include "quell/eval/metrics.h"
+#include "quell/ops/likelihood.h"
 
 #include <gtest/gtest.h>
 

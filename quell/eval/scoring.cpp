@@ -2,6 +2,7 @@
 
 #include "quell/base/error.h"
 #include "quell/eval/metrics.h"
+#include "quell/ops/likelihood.h"
 
 namespace quell {
 namespace {

@@ -13,15 +13,12 @@ namespace {
 
 class GammaMigration final : public Pass {
  public:
-  explicit GammaMigration(const Recipe& recipe) : recipe_(recipe) {}
   PassStage stage() const override { return PassStage::kEquivalence; }
 
   Plan plan(const Site& site, const SiteActivations&, ExecContext&) const override {
     if (!site.migratable() || !site.in_block || site.values.size() != 1 || !feeds_residual(site)) return {};
-    const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(),
-                                           [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
     const ChangedValue& v = site.values.front();
-    if (!any_quantized || v.producer != ProducerKind::kNorm) return {};
+    if (v.producer != ProducerKind::kNorm) return {};
     const Param& norm = site.model->param_of(v.producer_node);
     if (!norm.weight.defined()) return {};
     float largest = 0;
@@ -45,17 +42,14 @@ class GammaMigration final : public Pass {
     return std::any_of(uses.begin(), uses.end(),
                        [&](int n) { return graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kAdd; });
   }
-
-  Recipe recipe_;
 };
 
 }  // namespace
 
 extern const PassFactory k_gamma_migration;
-const PassFactory k_gamma_migration = {"gamma_migration",
-                                       [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
+const PassFactory k_gamma_migration = {"gamma_migration", [](const PassParams& params, const Recipe&) -> std::unique_ptr<Pass> {
                                          params.check_keys({});
-                                         return std::make_unique<GammaMigration>(recipe);
+                                         return std::make_unique<GammaMigration>();
                                        }};
 
 }  // namespace quell

@@ -56,15 +56,12 @@ class OsPlus final : public Pass {
   }
 
  private:
-  /// In blocks, as the reference; some linear must be quantized.
+  /// In blocks, as the reference.
   bool applies(const Site& site) const {
     if (!site.migratable() && !(settings_.explicit_affine && site.only_explicit)) return false;
     if (!site.in_block) return false;
-    const bool any_quantized = std::any_of(site.linears.begin(), site.linears.end(),
-                                           [&](int n) { return !is_ignored(recipe_, site.model->param_of(n).module); });
-    if (!any_quantized) return false;
+    if (site.only_explicit) return true;
     for (const ChangedValue& v : site.values) {
-      if (site.only_explicit) break;
       const bool rows = v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows;
       const Param* p = rows ? &site.model->param_of(v.producer_node) : nullptr;
       if (!p || !p->quantized || p->quantized->spec.granularity != Granularity::kPerTensor) continue;

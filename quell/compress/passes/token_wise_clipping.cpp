@@ -27,8 +27,10 @@ class TokenWiseClipping final : public Pass {
   TokenClippingOptions options_;
 };
 
-std::unique_ptr<Pass> make(const PassParams& params, const Recipe&) {
+std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   params.check_keys({"step", "candidates", "percentile", "loss", "weights"});
+  require(!recipe.activations.dynamic, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": token_wise_clipping needs static activations");  // now, not after hours
   TokenClippingOptions o;
   o.step = params.number("step", 0, 0.5, 0);
   o.candidates = static_cast<std::int64_t>(params.number("candidates", 0, 1000, 0));
