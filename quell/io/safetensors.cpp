@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "quell/base/bf16.h"
 #include "quell/base/error.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"

@@ -1,4 +1,5 @@
 #include "quell/io/safetensors.h"
+#include "quell/base/bf16.h"
 
 #include <gtest/gtest.h>
 

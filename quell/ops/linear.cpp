@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "quell/base/bf16.h"
 #include "quell/base/error.h"
 #include "quell/kernels/sgemm/sgemm.h"
 
@@ -46,7 +47,7 @@ void Bf16Linear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) co
     rounded.resize(static_cast<std::size_t>(m * depth));
     ctx.pool.parallel_for(m, 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
-        std::transform(x.row(i), x.row(i) + weight_.k, rounded.data() + i * depth, kernels::round_to_bf16);
+        std::transform(x.row(i), x.row(i) + weight_.k, rounded.data() + i * depth, f32_to_bf16);
     });
   }
   ctx.pool.parallel_for(weight_.panels(), kPanels, [&](std::int64_t begin, std::int64_t end) {

@@ -38,8 +38,6 @@ float f16_to_f32(std::uint16_t bits) {
   return (bits & 0x8000) ? -value : value;
 }
 
-float bf16_to_f32(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-
 std::uint16_t f32_to_f16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
@@ -55,12 +53,6 @@ std::uint16_t f32_to_f16(float value) {
   std::frexp(rounded, &exponent);
   const auto mantissa = static_cast<unsigned>(std::ldexp(rounded, 11 - exponent)) & 0x3ffU;
   return static_cast<std::uint16_t>(sign | (static_cast<unsigned>(exponent + 14) << 10) | mantissa);
-}
-
-std::uint16_t f32_to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
-  return static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
 }
 
 }  // namespace quell

@@ -15,9 +15,7 @@ std::string_view dtype_name(DType dtype);  // "F32", "BF16", ...
 std::optional<DType> dtype_from_name(std::string_view name);
 
 float f16_to_f32(std::uint16_t bits);
-float bf16_to_f32(std::uint16_t bits);
 /// Round half to even, overflow to infinity.
 std::uint16_t f32_to_f16(float value);
-std::uint16_t f32_to_bf16(float value);
 
 }  // namespace quell

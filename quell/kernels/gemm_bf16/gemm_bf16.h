@@ -11,7 +11,6 @@
 namespace quell::kernels {
 
 inline constexpr std::int64_t kBf16Panel = 32;  ///< output columns in a packed panel
-
 inline constexpr std::int64_t kBf16Depth = 32;  ///< k is padded to the step of an AMX tile
 
 /// w[N,K] as panels [K / 2][32][2] of bf16, what lies past N and K zero.
@@ -26,10 +25,7 @@ struct Bf16Weights {
   }
 };
 
-/// Half to even; infinities and NaN stay what they are.
-std::uint16_t round_to_bf16(float x);
-
-/// w: [N,K] row-major.
+/// w: [N,K] row-major, rounded to bf16.
 Bf16Weights pack_bf16(const float* w, std::int64_t n, std::int64_t k);
 
 struct Bf16Kernels {

@@ -1,15 +1,7 @@
-#include <bit>
-#include <cmath>
-
+#include "quell/base/bf16.h"
 #include "quell/kernels/gemm_bf16/gemm_bf16.h"
 
 namespace quell::kernels {
-
-std::uint16_t round_to_bf16(float x) {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  if (std::isnan(x)) return static_cast<std::uint16_t>(bits >> 16 | 0x40);  // quiet, or the rounding would carry into the sign
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 
 Bf16Weights pack_bf16(const float* w, std::int64_t n, std::int64_t k) {
   Bf16Weights packed{n, k, {}};
@@ -18,7 +10,7 @@ Bf16Weights pack_bf16(const float* w, std::int64_t n, std::int64_t k) {
   auto* out = reinterpret_cast<std::uint16_t*>(packed.data.data());
   for (std::int64_t j = 0; j < n; ++j)
     for (std::int64_t i = 0; i < k; ++i)
-      out[j / kBf16Panel * kBf16Panel * depth + (i / 2 * kBf16Panel + j % kBf16Panel) * 2 + i % 2] = round_to_bf16(w[j * k + i]);
+      out[j / kBf16Panel * kBf16Panel * depth + (i / 2 * kBf16Panel + j % kBf16Panel) * 2 + i % 2] = f32_to_bf16(w[j * k + i]);
   return packed;
 }
 
