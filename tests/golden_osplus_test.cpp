@@ -12,6 +12,7 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/token_clipping.h"
+#include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 #include "tests/support/support.h"
 
@@ -90,12 +91,6 @@ struct Case {
   std::map<std::string, int> nodes;  ///< Hugging Face module -> node
 };
 
-SiteKind kind_of(const std::string& kind) {
-  if (kind == "qkv") return SiteKind::kAttention;
-  if (kind == "up_and_gate") return SiteKind::kGatedMlp;
-  return kind == "down_proj" ? SiteKind::kDown : SiteKind::kMlp;
-}
-
 class GoldenOsPlus : public ::testing::TestWithParam<const char*> {
  protected:
   ExecContext ctx{2};
@@ -106,58 +101,47 @@ TEST_P(GoldenOsPlus, SearchFromRecordedInputs) {
   Case c(dir);
   const TokenBatch batch = c.batch_of(c.calibration, 0, c.batch_rows);
   for (const Json& site : c.json["sites"]) {
-    OsPlusProblem p;
-    p.kind = kind_of(site["kind"].get<std::string>());
-    p.x.push_back(c.tensor(c.site_key(site, "input")));
-    p.x.front().reshape({p.x.front().rows(), p.x.front().cols()});
-    p.batches = {&batch};
-    p.weights = c.weights;
-    p.activations = c.activations;
-    p.include_padding = true;
-    p.floor = c.json["family"] == "llama" ? 0.1 : 1.0;
-    std::int64_t rows = 0;
-    // The order of q, k, v is that of the model's own site, whatever the order in the file.
     const Site own = [&] {
       for (const Site& s : derive_sites(c.model, {}))
         if (std::count(s.linears.begin(), s.linears.end(), c.nodes.at(site["linears"][0].get<std::string>()))) return s;
       return Site();
     }();
-    ASSERT_EQ(own.linears.size(), site["linears"].size());
-    for (const int n : own.linears) rows += c.model.param_of(n).weight.rows();
-    p.weight = Tensor::f32({rows, p.x.front().cols()});
-    p.bias = Tensor::f32({rows});
-    std::int64_t at = 0;
-    const Tensor shift = c.expected.has(c.site_key(site, "shift")) ? c.tensor(c.site_key(site, "shift")) : Tensor();
-    for (const int n : own.linears) {
-      const Param& param = c.model.param_of(n);
-      p.rows.push_back(param.weight.rows());
-      for (std::int64_t r = 0; r < param.weight.rows(); ++r, ++at) {
-        std::copy_n(param.weight.row(r), param.weight.cols(), p.weight.row(at));
-        double bias = param.bias.defined() ? static_cast<double>(param.bias.f32()[static_cast<std::size_t>(r)]) : 0;
-        for (std::int64_t j = 0; shift.defined() && j < param.weight.cols(); ++j)
-          bias += static_cast<double>(param.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
-        p.bias.f32()[static_cast<std::size_t>(at)] = static_cast<float>(bias);
-      }
+    if (c.json["family"] != "bloom") {  // whose q, k and v are one
+      ASSERT_EQ(own.linears.size(), site["linears"].size());
     }
-    if (p.kind == SiteKind::kAttention) {
-      p.attention = c.model.attention_of(own.attention_node);
-      p.positions.push_back(position_ids(c.model.spec, batch));
+    Tensor x = c.tensor(c.site_key(site, "input"));
+    x.reshape({x.rows(), x.cols()});
+    SiteActivations inputs{{&x}, {&batch}};
+    SiteProblem p = describe_site(own, inputs, c.weights, c.activations,
+                                  c.json["family"] == "bloom" ? StackOrder::kByHead : StackOrder::kSplit);
+    if (c.expected.has(c.site_key(site, "shift"))) {
+      if (!p.bias.defined()) p.bias = Tensor::f32({p.weight.rows()});
+      add_product(p.weight, c.tensor(c.site_key(site, "shift")).f32(), p.bias.f32());  // the input is already shifted
     }
-    const OsPlusResult result = search_threshold(p, ctx);
+    OsPlusOptions o;
+    o.include_padding = true;
+    o.floor = c.json["family"] == "llama" ? 0.1 : 1.0;
     const std::string name = site["norm"].get<std::string>();
-    const TensorView& thresholds = c.expected.at(c.site_key(site, "thresholds"));
-    const Tensor losses = c.tensor(c.site_key(site, "losses"));
-    ASSERT_EQ(static_cast<std::int64_t>(result.thresholds.size()), thresholds.numel()) << name;
-    EXPECT_EQ(result.best, site["best_index"].get<int>()) << name;
-    for (std::size_t i = 0; i < result.thresholds.size(); ++i) {
-      double threshold = 0;
-      std::memcpy(&threshold, static_cast<const char*>(thresholds.raw()) + 8 * i, 8);
-      EXPECT_NEAR(result.thresholds[i], threshold, 1e-12 * std::fabs(threshold) + 1e-12) << name << " candidate " << i;
-      EXPECT_NEAR(result.losses[i] / static_cast<double>(losses.f32()[i]), 1, kLossTolerance) << name << " candidate " << i;
+    const int best_index = site["best_index"].get<int>();
+    EXPECT_EQ(search_threshold(p, o, ctx).race.best, best_index) << name;
+    o.race.exhaustive = true;
+    for (const LossArithmetic arithmetic : {LossArithmetic::kInteger, LossArithmetic::kF32}) {
+      o.race.arithmetic = arithmetic;
+      const OsPlusResult result = search_threshold(p, o, ctx);
+      const TensorView& thresholds = c.expected.at(c.site_key(site, "thresholds"));
+      const Tensor losses = c.tensor(c.site_key(site, "losses"));
+      ASSERT_EQ(static_cast<std::int64_t>(result.thresholds.size()), thresholds.numel()) << name;
+      EXPECT_EQ(result.race.best, best_index) << name;
+      for (std::size_t i = 0; i < result.thresholds.size(); ++i) {
+        double threshold = 0;
+        std::memcpy(&threshold, static_cast<const char*>(thresholds.raw()) + 8 * i, 8);
+        EXPECT_NEAR(result.thresholds[i], threshold, 1e-12 * std::fabs(threshold) + 1e-12) << name << " candidate " << i;
+        EXPECT_NEAR(result.race.losses[i] / static_cast<double>(losses.f32()[i]), 1, kLossTolerance) << name << " candidate " << i;
+      }
+      const Tensor scale = c.tensor(c.site_key(site, "scale"));
+      for (std::size_t j = 0; j < scale.f32().size(); ++j)
+        EXPECT_NEAR(result.scale.f32()[j], scale.f32()[j], 1e-6) << name << " channel " << j;
     }
-    const Tensor scale = c.tensor(c.site_key(site, "scale"));
-    for (std::size_t j = 0; j < scale.f32().size(); ++j)
-      EXPECT_NEAR(result.scale.f32()[j], scale.f32()[j], 1e-6) << name << " channel " << j;
   }
 }
 
@@ -410,7 +394,8 @@ INSTANTIATE_TEST_SUITE_P(All, GoldenOutlierSuppression, ::testing::Values("os_be
 INSTANTIATE_TEST_SUITE_P(All, GoldenOsPlus,
                          ::testing::Values("opt_w8a8_static", "opt_w6a6_static", "opt_w4a4_token", "opt_w4a4_group",
                                            "opt350m_w6a6_corrected", "llama_w6a6_static", "llama_w6a6_token", "llama_w4a4_token",
-                                           "llama_w4a4_token_disable", "llama_gqa_w4a4_token", "bert_w6a6", "bert_w4a4"));
+                                           "llama_w4a4_token_disable", "llama_gqa_w4a4_token", "bloom_w6a6_quantile",
+                                           "bloom_w8a8_twc", "bloom_w6a6_twc", "bert_w6a6", "bert_w4a4"));
 
 }  // namespace
 }  // namespace quell

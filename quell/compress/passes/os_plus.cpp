@@ -8,7 +8,6 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/pass.h"
-#include "quell/ops/linear.h"
 
 namespace quell {
 namespace {
@@ -21,7 +20,9 @@ struct Settings {
   bool first_batch = false;
   bool include_padding = false;
   bool explicit_affine = false;  ///< also where nothing in front can absorb the change: the quantizer does
-  double floor = 0;              ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
+  StackOrder stack = StackOrder::kSplit;
+  LossArithmetic arithmetic = LossArithmetic::kInteger;
+  double floor = 0;  ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
 };
 
 class OsPlus final : public Pass {
@@ -32,7 +33,7 @@ class OsPlus final : public Pass {
 
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
     if (!applies(site)) return {};
-    OsPlusProblem problem = describe(site, activations);
+    SiteProblem problem = describe_site(site, activations, recipe_.weights, recipe_.activations, settings_.stack);
     Tensor shift;
     if (wants_shift(site)) {
       shift = make_shift(activations, site.name);
@@ -40,11 +41,12 @@ class OsPlus final : public Pass {
     }
     Tensor scale;
     if (settings_.scale) {
-      OsPlusResult result = search_threshold(problem, ctx);
-      if (result.best >= 0)
-        log(LogLevel::kDebug, str(site.name, ": threshold ", result.thresholds[static_cast<std::size_t>(result.best)], " of ",
-                                  result.thresholds.front(), ", loss ", result.losses[static_cast<std::size_t>(result.best)],
-                                  " of ", result.losses.front()));
+      OsPlusResult result = search_threshold(problem, options(*site.model), ctx);
+      if (const RaceResult& r = result.race; r.best >= 0) {
+        const auto best = static_cast<std::size_t>(r.best);
+        log(LogLevel::kDebug, str(site.name, ": threshold ", result.thresholds[best], " of ", result.thresholds.front(), ", loss ",
+                                  r.losses[best], " (unscaled ", r.complete.front() ? "" : "at least ", r.losses.front(), ")"));
+      }
       scale = std::move(result.scale);
     } else {
       scale = Tensor::f32({problem.weight.cols()});
@@ -77,51 +79,12 @@ class OsPlus final : public Pass {
     return settings_.shift == ShiftChoice::kAlways || site.bias_everywhere;
   }
 
-  OsPlusProblem describe(const Site& site, const SiteActivations& activations) const {
-    OsPlusProblem p;
-    p.kind = site.kind;
-    p.batches = activations.batches;
-    p.weights = recipe_.weights;
-    p.activations = recipe_.activations;
-    p.include_padding = settings_.include_padding;
-    const Model& model = *site.model;
-    p.floor = settings_.floor > 0 ? settings_.floor : model.spec.norm_kind == NormKind::kRmsNorm ? 0.1 : 1.0;
-    for (const Tensor* x : activations.x) p.x.push_back(x->clone());
-    std::int64_t rows = 0;
-    bool bias = false;
-    for (const int n : site.linears) {
-      p.rows.push_back(model.param_of(n).weight.rows());
-      rows += p.rows.back();
-      bias |= model.param_of(n).bias.defined();
-    }
-    p.weight = Tensor::f32({rows, model.param_of(site.linears.front()).weight.cols()});
-    if (bias) p.bias = Tensor::f32({rows});
-    std::int64_t at = 0;
-    for (const int n : site.linears) {
-      const Param& param = model.param_of(n);
-      std::copy_n(param.weight.f32().data(), param.weight.numel(), p.weight.row(at));
-      if (param.bias.defined()) std::copy_n(param.bias.f32().data(), param.bias.numel(), p.bias.f32().data() + at);
-      at += param.weight.rows();
-    }
-    if (site.kind == SiteKind::kAttention) describe_attention(site, activations, p);
-    if (site.kind == SiteKind::kGatedMlp)
-      p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
-    return p;
-  }
-
-  static void describe_attention(const Site& site, const SiteActivations& activations, OsPlusProblem& p) {
-    const Model& model = *site.model;
-    p.attention = model.attention_of(site.attention_node);
-    p.position_bias = activations.position_bias;
-    for (const TokenBatch* batch : activations.batches) p.positions.push_back(position_ids(model.spec, *batch));
-    const Node& attention = model.graph.nodes[static_cast<std::size_t>(site.attention_node)];
-    const auto head_norm = [&](ValueId operand) -> const Param* {
-      const int node = model.graph.producer[static_cast<std::size_t>(operand)];
-      return model.graph.nodes[static_cast<std::size_t>(node)].kind == StepKind::kHeadNorm ? &model.param_of(node) : nullptr;
-    };
-    p.q_norm = head_norm(attention.in[0]);
-    p.k_norm = head_norm(attention.in[1]);
-    p.norm_eps = model.spec.norm_eps;
+  OsPlusOptions options(const Model& model) const {
+    OsPlusOptions o;
+    o.floor = settings_.floor > 0 ? settings_.floor : model.spec.norm_kind == NormKind::kRmsNorm ? 0.1 : 1.0;
+    o.include_padding = settings_.include_padding;
+    o.race.arithmetic = settings_.arithmetic;
+    return o;
   }
 
   Tensor make_shift(const SiteActivations& activations, const std::string& name) const {
@@ -131,21 +94,12 @@ class OsPlus final : public Pass {
     return shift;
   }
 
-  /// x - shift, b + W shift.
-  static void subtract_shift(const Tensor& shift, OsPlusProblem& p) {
-    for (Tensor& x : p.x)
-      for (std::int64_t i = 0; i < x.rows(); ++i)
-        for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
-    if (!p.bias.defined()) p.bias = Tensor::f32({p.weight.rows()});
-    add_product(p.weight, shift.f32(), p.bias.f32());
-  }
-
   Settings settings_;
   Recipe recipe_;
 };
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
-  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit"});
+  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout"});
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
@@ -154,6 +108,9 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   s.first_batch = params.choice("samples", {"all", "first_batch"}, "all") == "first_batch";
   // The reference reads one batch, padding included.
   s.include_padding = params.choice("padding", {"exclude", "include"}, s.first_batch ? "include" : "exclude") == "include";
+  s.arithmetic =
+      params.choice("arithmetic", {"integer", "f32"}, "integer") == "f32" ? LossArithmetic::kF32 : LossArithmetic::kInteger;
+  s.stack = params.choice("bloom_layout", {"correct", "compat"}, "correct") == "compat" ? StackOrder::kByHead : StackOrder::kSplit;
   s.floor = params.number("floor", 0, 1e6, 0);
   return std::make_unique<OsPlus>(s, recipe);
 }

@@ -59,8 +59,7 @@ void pack_group(const std::uint8_t* from, std::int64_t step_c, std::int64_t step
 
 }  // namespace
 
-void pack_activations(const std::uint8_t* w, std::int64_t ldw, std::int64_t n, std::int64_t k, bool transposed, int shift,
-                      WeightLayout layout, PackedWeights& out) {
+void prepare_packing(std::int64_t n, std::int64_t k, WeightLayout layout, PackedWeights& out) {
   out.n = n;
   out.k = k;
   out.layout = layout;
@@ -69,8 +68,19 @@ void pack_activations(const std::uint8_t* w, std::int64_t ldw, std::int64_t n, s
   if (const auto bytes = static_cast<std::size_t>(panels * out.panel_bytes()); out.data.size() < bytes)
     out.data = AlignedBuffer(bytes, Fill::kNone);
   out.row_sum.assign(static_cast<std::size_t>(out.padded_n()), 0);
-  const std::int64_t unit = layout == WeightLayout::kPairs ? 2 : 4, step_c = transposed ? 1 : ldw, step_k = transposed ? ldw : 1;
-  for (std::int64_t p = 0; p < panels; ++p) {
+}
+
+void pack_activations(const std::uint8_t* w, std::int64_t ldw, std::int64_t n, std::int64_t k, bool transposed, int shift,
+                      WeightLayout layout, PackedWeights& out) {
+  prepare_packing(n, k, layout, out);
+  pack_panels(w, ldw, transposed, shift, out, 0, out.padded_n() / kPanel);
+}
+
+void pack_panels(const std::uint8_t* w, std::int64_t ldw, bool transposed, int shift, PackedWeights& out, std::int64_t begin,
+                 std::int64_t end) {
+  const std::int64_t n = out.n, k = out.k, unit = out.layout == WeightLayout::kPairs ? 2 : 4, step_c = transposed ? 1 : ldw,
+                     step_k = transposed ? ldw : 1;
+  for (std::int64_t p = begin; p < end; ++p) {
     std::int8_t* panel = reinterpret_cast<std::int8_t*>(out.data.data()) + p * out.panel_bytes();
     const std::uint8_t* from = w + p * kPanel * step_c;
     const std::int64_t width = std::min(kPanel, n - p * kPanel);

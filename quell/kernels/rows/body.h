@@ -17,23 +17,24 @@ QUELL_SIMD void by_lanes(std::int64_t begin, std::int64_t end, Full full, Part p
   if (i < end) part(i, end - i);
 }
 
-/// Sum over i of f(x[i]) in double: sixteen partial sums, then halves onto each other.
-template <typename F>
-QUELL_SIMD double sum_in_double(const float* x, std::int64_t n, F f) {
+/// Sum over i of f(x[i]...) in double: sixteen partial sums, then halves onto each other.
+template <typename F, typename... Rows>
+QUELL_SIMD double sum_in_double(std::int64_t n, F f, const Rows*... x) {
   constexpr int kWidth = kRegisterBytes / 8, kCount = kLanes / kWidth;
   using Register [[gnu::vector_size(kRegisterBytes)]] = double;
   using Half [[gnu::vector_size(kRegisterBytes / 2)]] = float;
+  const auto chunk = [](const float* p) {
+    Half h;
+    std::memcpy(&h, p, sizeof(h));
+    return __builtin_convertvector(h, Register);
+  };
   Register sums[kCount] = {};
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    for (int c = 0; c < kCount; ++c) {
-      Half h;
-      std::memcpy(&h, x + i + c * kWidth, sizeof(h));
-      sums[c] += f(__builtin_convertvector(h, Register));
-    }
+    for (int c = 0; c < kCount; ++c) sums[c] += f(chunk(x + i + c * kWidth)...);
   double lane[kLanes];
   std::memcpy(lane, sums, sizeof(lane));
-  for (int j = 0; i < n; ++i, ++j) lane[j] += f(Register{} + static_cast<double>(x[i]))[0];
+  for (int j = 0; i < n; ++i, ++j) lane[j] += f((Register{} + static_cast<double>(x[i]))...)[0];
   for (int width = kLanes / 2; width > 0; width /= 2)
     for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
   return lane[0];
@@ -65,8 +66,12 @@ QUELL_SIMD I32 write(const RowOutput& out, std::int64_t i, std::int64_t count, c
 inline void normalize_row(bool centered, const float* x, const float* weight, const float* bias, double eps, std::int64_t n,
                           const RowOutput& out) {
   const auto count = static_cast<double>(n);
-  const double mean = centered ? sum_in_double(x, n, [](const auto& v) { return v; }) / count : 0.0;
-  const double square = sum_in_double(x, n, [mean](const auto& v) { return (v - mean) * (v - mean); });
+  const double mean = centered ? sum_in_double(
+                                     n, [](const auto& v) { return v; }, x) /
+                                     count
+                               : 0.0;
+  const double square = sum_in_double(
+      n, [mean](const auto& v) { return (v - mean) * (v - mean); }, x);
   const auto inv = static_cast<float>(1.0 / std::sqrt(square / count + eps)), center = static_cast<float>(mean);
   const auto element = [&](std::int64_t i, std::int64_t lanes) {
     const auto get = [&](const float* p) { return lanes == kLanes ? load(p + i) : load_some(p + i, lanes); };
@@ -157,25 +162,66 @@ inline std::int32_t quantize_row(const float* x, std::int64_t n, const CodeArgs&
   return sum_lanes(total);
 }
 
-inline RowRange range_row(const float* x, std::int64_t n) {
-  F32 low = splat(x[0]), high = low;
+/// Range of value(i, count), a group of up to sixteen.
+template <typename Value>
+QUELL_SIMD RowRange range_by_lanes(std::int64_t n, Value value) {
+  F32 low = splat(INFINITY), high = splat(-INFINITY);
+  const auto see = [&](const F32& v) {
+    low = min(low, v);
+    high = max(high, v);
+  };
   by_lanes(
-      0, n,
-      [&](std::int64_t i) {
-        low = min(low, load(x + i));
-        high = max(high, load(x + i));
-      },
+      0, n, [&](std::int64_t i) { see(value(i, kLanes)); },
       [&](std::int64_t i, std::int64_t count) {
         float rest[kLanes];
-        store(rest, splat(x[0]));
-        std::memcpy(rest, x + i, static_cast<std::size_t>(count) * sizeof(float));
-        low = min(low, load(rest));
-        high = max(high, load(rest));
+        store(rest, value(i, count));
+        for (std::int64_t j = count; j < kLanes; ++j) rest[j] = rest[0];
+        see(load(rest));
       });
   return {-max_lanes(0.0F - low), max_lanes(high)};
 }
 
-inline constexpr RowKernels kRows = {normalize_row, softmax_row, activate_row, quantize_row, range_row};
+QUELL_SIMD F32 load_lanes(const float* x, std::int64_t count) { return count == kLanes ? load(x) : load_some(x, count); }
+
+inline RowRange range_row(const float* x, std::int64_t n) {
+  return range_by_lanes(n, [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); });
+}
+
+/// Calls f(value), value(i, count) being x times or over the factors.
+template <typename F>
+QUELL_SIMD auto with_factor(const float* x, const float* factor, Factor kind, F f) {
+  const auto get = [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); };
+  const auto by = [&](std::int64_t i, std::int64_t count) { return load_lanes(factor + i, count); };
+  if (kind == Factor::kMultiply) return f([&](std::int64_t i, std::int64_t count) { return get(i, count) * by(i, count); });
+  return f([&](std::int64_t i, std::int64_t count) { return get(i, count) / by(i, count); });
+}
+
+inline RowRange scaled_range_row(const float* x, const float* factor, Factor kind, std::int64_t n) {
+  return with_factor(x, factor, kind, [&](auto value) { return range_by_lanes(n, value); });
+}
+
+inline std::int32_t quantize_scaled_row(const float* x, const float* factor, Factor kind, std::int64_t n, float step,
+                                        const CodeArgs& args, std::uint8_t* codes) {
+  const F32 divisor = splat(step), one = splat(1.0F);
+  const I32 zero = splat(args.zero), low = splat(args.low), high = splat(args.high);
+  return with_factor(x, factor, kind, [&](auto value) {
+    I32 total = splat(0);
+    const auto element = [&](std::int64_t i, std::int64_t count) {
+      total = total + write_codes(codes + i, count, quantize(value(i, count) / divisor, one, zero, low, high));
+    };
+    by_lanes(
+        0, n, [&](std::int64_t i) { element(i, kLanes); }, element);
+    return sum_lanes(total);
+  });
+}
+
+inline double squared_difference_row(const float* a, const float* b, std::int64_t n) {
+  return sum_in_double(
+      n, [](const auto& x, const auto& y) { return (x - y) * (x - y); }, a, b);
+}
+
+inline constexpr RowKernels kRows = {normalize_row, softmax_row,      activate_row,        quantize_row,
+                                     range_row,     scaled_range_row, quantize_scaled_row, squared_difference_row};
 
 }  // namespace
 }  // namespace quell::kernels

@@ -21,6 +21,9 @@ struct RowRange {
   float min = 0.0F, max = 0.0F;
 };
 
+/// What a column's factor does to its values.
+enum class Factor { kMultiply, kDivide };
+
 struct RowKernels {
   /// Layer norm (`centered`) or RMS norm: (x - mean) * inv * weight + bias; statistics in double. weight and bias may be null.
   void (*normalize)(bool centered, const float* x, const float* weight, const float* bias, double eps, std::int64_t n,
@@ -35,6 +38,13 @@ struct RowKernels {
   std::int32_t (*quantize)(const float* x, std::int64_t n, const CodeArgs& args, std::uint8_t* codes);
   /// Smallest and largest element of n > 0.
   RowRange (*range)(const float* x, std::int64_t n);
+  // Candidates of searches: x * factor or x / factor by column, in f32 as written.
+  RowRange (*scaled_range)(const float* x, const float* factor, Factor kind, std::int64_t n);
+  /// clamp(rne(scaled / step) + zero, low, high), with a division; args.inv_scale is not used. Returns the sum of the codes.
+  std::int32_t (*quantize_scaled)(const float* x, const float* factor, Factor kind, std::int64_t n, float step,
+                                  const CodeArgs& args, std::uint8_t* codes);
+  /// Sum of (a - b)^2 in double.
+  double (*squared_difference)(const float* a, const float* b, std::int64_t n);
 };
 
 /// The fastest on `isa`.

@@ -1,0 +1,422 @@
+#include "quell/compress/site_objective.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <optional>
+
+#include "quell/base/error.h"
+#include "quell/compress/channel_stats.h"
+#include "quell/kernels/rows/rows.h"
+#include "quell/model/attention_call.h"
+#include "quell/ops/elementwise.h"
+#include "quell/ops/linear.h"
+#include "quell/quant/quantize.h"
+#include "quell/quant/quantized_linear.h"
+
+namespace quell {
+namespace {
+
+constexpr std::int64_t kBlocks = 16, kFewRows = 96;
+
+/// Tokens that are evaluated together: some sequences of a batch where they attend to each other, else rows that count.
+struct Block {
+  Tensor x, target;
+  TokenBatch batch;                     // attention
+  std::vector<std::int32_t> positions;  // attention
+  const Tensor* bias = nullptr;         // attention
+  std::vector<bool> counts;             // empty: all rows
+};
+
+/// Rows [begin, begin + count) of sequence `b`, as far as `length` tokens.
+void append_rows(const Tensor& x, std::int64_t begin, std::int64_t count, Tensor& to, std::int64_t& at) {
+  std::copy_n(x.row(begin), count * x.cols(), to.row(at));
+  at += count;
+}
+
+std::vector<Block> blocks_of_sequences(const SiteProblem& p) {
+  std::int64_t rows = 0;
+  for (const TokenBatch* b : p.batches) rows += b->rows();
+  const std::int64_t wanted = std::max(kFewRows, rows / kBlocks);
+  std::vector<Block> blocks;
+  for (std::size_t b = 0; b < p.x.size(); ++b) {
+    const TokenBatch& batch = *p.batches[b];
+    require(batch.starts.empty(), ErrorCode::kInvalidInput, "a search needs batches with padding");
+    // A table of biases has the length of the batch; without one, padding on the right is left out.
+    const Tensor* bias = p.position_bias.empty() ? nullptr : p.position_bias[b];
+    const auto used = [&](std::int64_t s) {
+      std::int64_t n = batch.length;
+      while (!bias && n > 1 && !batch.mask[static_cast<std::size_t>(s * batch.length + n - 1)]) --n;
+      return n;
+    };
+    std::vector<std::int64_t> order(static_cast<std::size_t>(batch.batch));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t i, std::int64_t j) { return used(i) < used(j); });
+    for (std::size_t first = 0; first < order.size();) {
+      std::size_t last = first + 1;
+      while (last < order.size() && static_cast<std::int64_t>(last + 1 - first) * used(order[last]) <= wanted) ++last;
+      Block& block = blocks.emplace_back();
+      TokenBatch& t = block.batch;
+      t.length = used(order[last - 1]);
+      t.batch = static_cast<std::int64_t>(last - first);
+      block.x = Tensor::uninitialized(DType::kF32, {t.rows(), p.x[b].cols()});
+      block.bias = bias;
+      std::int64_t at = 0;
+      for (std::size_t i = first; i < last; ++i) {
+        const std::int64_t begin = order[i] * batch.length;
+        append_rows(p.x[b], begin, t.length, block.x, at);
+        const auto copy = [&](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to) {
+          if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + begin + t.length);
+        };
+        copy(batch.ids, t.ids);
+        copy(batch.mask, t.mask);
+        if (!p.positions.empty()) copy(p.positions[b], block.positions);
+      }
+      for (const std::int32_t m : t.mask) block.counts.push_back(m != 0);
+      first = last;
+    }
+  }
+  return blocks;
+}
+
+std::vector<Block> blocks_of_rows(const SiteProblem& p) {
+  std::vector<const float*> rows;
+  for (std::size_t b = 0; b < p.x.size(); ++b)
+    for (std::int64_t i = 0; i < p.x[b].rows(); ++i)
+      if (row_counts(p.x[b], *p.batches[b], i)) rows.push_back(p.x[b].row(i));
+  const std::size_t size = std::max(static_cast<std::size_t>(kFewRows), (rows.size() + kBlocks - 1) / kBlocks);
+  std::vector<Block> blocks;
+  for (std::size_t begin = 0; begin < rows.size(); begin += size) {
+    const std::size_t end = std::min(rows.size(), begin + size);
+    Block& block = blocks.emplace_back();
+    block.x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front().cols()});
+    for (std::size_t i = begin; i < end; ++i)
+      std::copy_n(rows[i], block.x.cols(), block.x.row(static_cast<std::int64_t>(i - begin)));
+  }
+  return blocks;
+}
+
+/// Quantized products with the scales of one candidate.
+class CandidateProduct {
+ public:
+  virtual ~CandidateProduct() = default;
+  /// y = Qa(x / s) * Qw(w * s)^T + bias.
+  virtual void multiply(const Tensor& x, Tensor& y) = 0;
+};
+
+class FakeQuantizedProduct final : public CandidateProduct {
+ public:
+  FakeQuantizedProduct(const SiteProblem& p, const TensorView& bias, const SiteCandidate& candidate, ExecContext& ctx)
+      : ctx_(ctx), scale_(candidate.scale), bias_(bias), quant_{p.activations, {}} {
+    weight_ = Tensor::f32(p.weight.shape());
+    affine_columns(p.weight, scale_, TensorView(), weight_.span(), ctx);
+    fake_quantize_weight(weight_, p.weights, weight_.span(), ctx);
+    if (!quant_.spec.dynamic) quant_.qparams = calculate_qparams(candidate.range, quant_.spec);
+  }
+  void multiply(const Tensor& x, Tensor& y) override {
+    Tensor scaled = Tensor::uninitialized(DType::kF32, x.shape());
+    inverse_affine_columns(x, scale_, TensorView(), scaled.span(), ctx_);
+    fake_quantize_activations(scaled, quant_, Rounding::kDivide, scaled.span(), ctx_);
+    matmul_nt(scaled, weight_, bias_, y.span(), ctx_);
+  }
+
+ private:
+  ExecContext& ctx_;
+  const Tensor& scale_;
+  TensorView bias_;
+  ActivationQuant quant_;
+  Tensor weight_;
+};
+
+/// The same with exact sums:
+///   y_tj = D_x D_w[j] (sum_k qx_tk qw_jk - zx sum_k qw_jk + z_w[j] (K zx - sum_k qx_tk)) + b_j.
+/// Memory is kept from one candidate to the next.
+class IntegerProduct final : public CandidateProduct {
+ public:
+  IntegerProduct(const SiteProblem& p, const TensorView& bias, ExecContext& ctx)
+      : p_(p), ctx_(ctx), rows_(kernels::row_kernels(ctx.isa)), n_(p.weight.rows()), k_(p.weight.cols()) {
+    const int max_w = p.weights.symmetric ? std::max(-p.weights.min_code(), p.weights.max_code()) : 1 << (p.weights.num_bits - 1);
+    kernel_ = &kernels::choose_gemm_s8(ctx.isa, p.activations.max_code() + code_shift(p.activations), max_w);
+    codes_ = Tensor::uninitialized(DType::kU8, {n_, k_});
+    kernels::prepare_packing(n_, k_, kernel_->layout, packed_);
+    const auto padded = static_cast<std::size_t>(packed_.padded_n());
+    qparams_.resize(static_cast<std::size_t>(n_));
+    scale_.assign(padded, 0.0F);
+    bias_.assign(padded, 0.0F);
+    offset_.assign(padded, 0);
+    weight_zero_.assign(padded, 0);
+    if (bias.numel()) std::copy(bias.f32().begin(), bias.f32().end(), bias_.begin());
+  }
+
+  /// Whether integers hold the scheme.
+  static bool fits(const SiteProblem& p) {
+    const bool groups = p.weights.granularity == Granularity::kPerGroup || p.activations.granularity == Granularity::kPerGroup;
+    const bool tensor_at_run_time = p.activations.dynamic && p.activations.granularity != Granularity::kPerToken;
+    return !groups && !tensor_at_run_time && p.weight.cols() <= std::numeric_limits<std::int32_t>::max() / (255 * 255);
+  }
+
+  void set(const SiteCandidate& candidate) {
+    candidate_ = &candidate;
+    const float* s = candidate.scale.f32().data();
+    constexpr std::int64_t kChunk = 16;
+    std::vector<Range> ranges(static_cast<std::size_t>(n_));
+    ctx_.pool.parallel_for(n_, kChunk, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const kernels::RowRange r = rows_.scaled_range(p_.weight.row(i), s, kernels::Factor::kMultiply, k_);
+        ranges[static_cast<std::size_t>(i)] = {r.min, r.max};
+      }
+    });
+    if (p_.weights.granularity == Granularity::kPerTensor) {
+      Range all = ranges.front();
+      for (const Range& r : ranges) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
+      std::fill(ranges.begin(), ranges.end(), all);
+    }
+    const std::int32_t shift = 1 << (p_.weights.num_bits - 1);  // u8 while packing
+    const std::int32_t moved = p_.weights.symmetric ? 0 : shift;
+    ctx_.pool.parallel_for(packed_.padded_n() / kernels::kPanel, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin * kernels::kPanel; i < std::min(n_, end * kernels::kPanel); ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        qparams_[at] = calculate_qparams(ranges[at], p_.weights);
+        rows_.quantize_scaled(p_.weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale,
+                              code_args(p_.weights, qparams_[at]), codes_.as<std::uint8_t>().data() + i * k_);
+        weight_zero_[at] = qparams_[at].zero_point - moved;
+      }
+      std::fill_n(packed_.row_sum.begin() + begin * kernels::kPanel, (end - begin) * kernels::kPanel, 0);
+      kernels::pack_panels(codes_.as<std::uint8_t>().data(), k_, false, shift, packed_, begin, end);
+    });
+    input_ = {p_.activations, {}};
+    if (!input_.spec.dynamic) input_.qparams = calculate_qparams(candidate.range, input_.spec);
+    const std::int32_t zero = input_.qparams.zero_point + code_shift(input_.spec);
+    for (std::size_t j = 0; j < static_cast<std::size_t>(n_); ++j) {
+      scale_[j] = input_.spec.dynamic ? qparams_[j].scale : input_.qparams.scale * qparams_[j].scale;
+      offset_[j] = (input_.spec.dynamic ? -1 : -zero) * packed_.row_sum[j];
+    }
+  }
+
+  void multiply(const Tensor& x, Tensor& y) override {
+    QuantizedRows q = quantize(x);
+    kernels::Epilogue e;
+    e.scale = scale_.data();
+    e.bias = bias_.data();
+    std::vector<std::int32_t> term;
+    if (input_.spec.dynamic) {
+      e.row_scale = q.scale.data();
+      e.row_zero = q.zero.data();
+      e.column_zero_factor = offset_.data();
+    } else {
+      e.column_offset = offset_.data();
+    }
+    if (!p_.weights.symmetric) {
+      const std::int32_t fixed = input_.qparams.zero_point + code_shift(input_.spec), k = static_cast<std::int32_t>(k_);
+      for (std::size_t i = 0; i < q.sum.size(); ++i) term.push_back(k * (input_.spec.dynamic ? q.zero[i] : fixed) - q.sum[i]);
+      e.row_term = term.data();
+      e.weight_zero = weight_zero_.data();
+    }
+    e.f32 = y.f32().data();
+    e.ld_out = n_;
+    run_gemm(*kernel_, q, packed_, e, ctx_);
+  }
+
+ private:
+  QuantizedRows quantize(const Tensor& x) const {
+    QuantizedRows q = make_quantized_rows(x.rows(), k_, input_);
+    const auto rows = static_cast<std::size_t>(q.rows);
+    q.sum.resize(rows);
+    if (input_.spec.dynamic) q.scale.resize(rows), q.zero.resize(rows);
+    const float* s = candidate_->scale.f32().data();
+    ctx_.pool.parallel_for(q.rows, 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        StepAndZero qp = input_.qparams;
+        if (input_.spec.dynamic) {
+          const kernels::RowRange r = rows_.scaled_range(x.row(i), s, kernels::Factor::kDivide, k_);
+          qp = calculate_qparams({r.min, r.max}, input_.spec);
+          q.scale[at] = qp.scale;
+          q.zero[at] = qp.zero_point + code_shift(input_.spec);
+        }
+        q.sum[at] =
+            rows_.quantize_scaled(x.row(i), s, kernels::Factor::kDivide, k_, qp.scale, code_args(input_.spec, qp), q.row(i));
+      }
+    });
+    return q;
+  }
+
+  const SiteProblem& p_;
+  ExecContext& ctx_;
+  const kernels::RowKernels& rows_;
+  const std::int64_t n_, k_;
+  const kernels::GemmS8Kernel* kernel_ = nullptr;
+  const SiteCandidate* candidate_ = nullptr;
+  Tensor codes_;  // [N, K] before packing
+  kernels::PackedWeights packed_;
+  ActivationQuant input_;
+  std::vector<StepAndZero> qparams_;
+  std::vector<float> scale_, bias_;
+  std::vector<std::int32_t> offset_, weight_zero_;
+};
+
+class Race {
+ public:
+  Race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options, ExecContext& ctx)
+      : p_(problem), candidates_(candidates), options_(options), ctx_(ctx) {
+    // The bias of a single linear cancels in the difference.
+    if (p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp) bias_ = p_.bias.view();
+    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_) : blocks_of_rows(p_);
+    for (Block& block : blocks_) {
+      Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
+      matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);
+      block.target = output(block, std::move(y));
+      tokens_ += block.counts.empty() ? block.x.rows() : std::count(block.counts.begin(), block.counts.end(), true);
+    }
+    require(tokens_ > 0, ErrorCode::kInvalidInput, "search: no token in the calibration batches");
+    if (options_.arithmetic == LossArithmetic::kInteger && IntegerProduct::fits(p_)) integer_.emplace(p_, bias_, ctx_);
+    sums_.assign(candidates_.size(), std::vector<double>(blocks_.size(), -1.0));
+  }
+
+  RaceResult run() {
+    const auto count = candidates_.size();
+    // Everyone runs on one block; whoever leads there finishes, and the others have to stay below its total.
+    std::vector<std::size_t> order(blocks_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    constexpr double kNever = std::numeric_limits<double>::infinity();
+    std::vector<double> partial(count);
+    for (std::size_t c = 0; c < count; ++c) {
+      partial[c] = advance(c, std::span(order).first(options_.exhaustive ? order.size() : 1), kNever);
+      ctx_.progress("search", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(count) + 1);
+    }
+    RaceResult result;
+    std::vector<std::size_t> ranks(count);
+    std::iota(ranks.begin(), ranks.end(), std::size_t{0});
+    std::stable_sort(ranks.begin(), ranks.end(), [&](std::size_t a, std::size_t b) { return partial[a] < partial[b]; });
+    double limit = kNever;
+    for (const std::size_t c : ranks) {
+      // Equal totals are won by the smaller index; the order of additions must not decide, so the limit leaves room for rounding.
+      constexpr double kRoom = 1 + 1e-12;
+      advance(c, order, limit * kRoom);
+      if (!complete(c)) continue;
+      const double total = sum(c);
+      if (total < limit) {
+        limit = total;
+        if (result.best < 0) sort_by_loss(c, order);  // where most of the loss is, candidates fall out earliest
+      }
+      const double best = result.best < 0 ? kNever : sum(static_cast<std::size_t>(result.best));
+      if (total < best || (total == best && static_cast<int>(c) < result.best)) result.best = static_cast<int>(c);
+    }
+    ctx_.progress("search", static_cast<std::int64_t>(count) + 1, static_cast<std::int64_t>(count) + 1);
+    for (std::size_t c = 0; c < count; ++c) {
+      result.losses.push_back(sum(c) / static_cast<double>(tokens_));
+      result.complete.push_back(complete(c));
+    }
+    result.rows = rows_;
+    return result;
+  }
+
+ private:
+  bool complete(std::size_t c) const {
+    return std::all_of(sums_[c].begin(), sums_[c].end(), [](double s) { return s >= 0; });
+  }
+  /// In the order of the blocks, whatever order they were computed in.
+  double sum(std::size_t c) const {
+    double total = 0;
+    for (const double s : sums_[c]) total += s >= 0 ? s : 0.0;
+    return total;
+  }
+
+  void sort_by_loss(std::size_t c, std::vector<std::size_t>& order) const {
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return sums_[c][a] * static_cast<double>(blocks_[b].x.rows()) > sums_[c][b] * static_cast<double>(blocks_[a].x.rows());
+    });
+  }
+
+  /// Computes the blocks that candidate `c` still lacks, until its sum exceeds `limit`. A loss that is not finite never wins.
+  double advance(std::size_t c, std::span<const std::size_t> order, double limit) {
+    double total = sum(c);
+    std::optional<FakeQuantizedProduct> fake;
+    bool ready = false;
+    for (const std::size_t b : order) {
+      if (sums_[c][b] >= 0) continue;
+      if (total > limit) break;
+      if (!std::exchange(ready, true)) {
+        if (integer_)
+          integer_->set(candidates_[c]);
+        else
+          fake.emplace(p_, bias_, candidates_[c], ctx_);
+      }
+      CandidateProduct& product = integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake;
+      Tensor y = Tensor::uninitialized(DType::kF32, {blocks_[b].x.rows(), p_.weight.rows()});
+      product.multiply(blocks_[b].x, y);
+      rows_ += y.rows();
+      const double loss = squared_error(blocks_[b], output(blocks_[b], std::move(y)));
+      sums_[c][b] = loss >= 0 ? loss : std::numeric_limits<double>::infinity();
+      total += sums_[c][b];
+    }
+    return total;
+  }
+
+  /// Rows are summed apart and then in order, so that the result does not depend on the number of threads.
+  double squared_error(const Block& block, const Tensor& y) const {
+    std::vector<double> rows(static_cast<std::size_t>(y.rows()));
+    const kernels::RowKernels& k = kernels::row_kernels(ctx_.isa);
+    ctx_.pool.parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        if (block.counts.empty() || block.counts[static_cast<std::size_t>(i)])
+          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), block.target.row(i), y.cols());
+    });
+    return std::accumulate(rows.begin(), rows.end(), 0.0);
+  }
+
+  Tensor output(const Block& block, Tensor y) const {
+    if (p_.kind == SiteKind::kAttention) return attention_output(block, y);
+    if (p_.kind == SiteKind::kGatedMlp) return gated_output(y);
+    return y;
+  }
+
+  Tensor slice_columns(const Tensor& y, std::int64_t begin, std::int64_t count) const {
+    Tensor out = Tensor::uninitialized(DType::kF32, {y.rows(), count});
+    ctx_.pool.parallel_for(y.rows(), 64, [&](std::int64_t from, std::int64_t to) {
+      for (std::int64_t i = from; i < to; ++i) std::copy_n(y.row(i) + begin, count, out.row(i));
+    });
+    return out;
+  }
+
+  Tensor attention_output(const Block& block, const Tensor& y) const {
+    Tensor q = slice_columns(y, 0, p_.rows[0]), k = slice_columns(y, p_.rows[0], p_.rows[1]);
+    const Tensor v = slice_columns(y, p_.rows[0] + p_.rows[1], p_.rows[2]);
+    if (p_.q_norm) normalize_heads(NormKind::kRmsNorm, p_.q_norm->weight, p_.q_norm->bias, p_.norm_eps, q, ctx_);
+    if (p_.k_norm) normalize_heads(NormKind::kRmsNorm, p_.k_norm->weight, p_.k_norm->bias, p_.norm_eps, k, ctx_);
+    AttentionCall call{.spec = p_.attention, .queries = block.batch, .keys = block.batch};
+    call.positions = block.positions;
+    call.bias = block.bias;
+    rotate_operands(call, q, k, ctx_);
+    Tensor out = Tensor::uninitialized(DType::kF32, q.shape());
+    attention(call.shape(), q, k, v, block.batch.mask, out.span(), call.score_hook(q, k), nullptr, ctx_);
+    return out;
+  }
+
+  Tensor gated_output(const Tensor& y) const {
+    Tensor gate = slice_columns(y, 0, p_.rows[0]);
+    const Tensor up = slice_columns(y, p_.rows[0], p_.rows[1]);
+    activate(p_.activation, gate, gate.span(), ctx_);
+    multiply(gate, up, gate.span(), ctx_);
+    return gate;
+  }
+
+  const SiteProblem& p_;
+  std::span<const SiteCandidate> candidates_;
+  RaceOptions options_;
+  ExecContext& ctx_;
+  TensorView bias_;
+  std::vector<Block> blocks_;
+  std::optional<IntegerProduct> integer_;
+  std::vector<std::vector<double>> sums_;  ///< by candidate and block; -1: not computed
+  std::int64_t tokens_ = 0, rows_ = 0;
+};
+
+}  // namespace
+
+RaceResult race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options,
+                ExecContext& ctx) {
+  return Race(problem, candidates, options, ctx).run();
+}
+
+}  // namespace quell

@@ -1,0 +1,45 @@
+// How well one site, quantized with given scales and activation range, reproduces its float output: the objective that the searches
+// of compression passes minimise, and their exact race.
+//   L(s, range) = mean over tokens of sum over outputs of (f(Qa(X / s), Qw(W s)) - f(X, W))^2
+// f is the attention output for q, k, v, act(gate) * up for a gated MLP, and the product alone otherwise (Wei et al., Outlier
+// Suppression+, EMNLP 2023, section 4; docs/numerics.md).
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "quell/compress/site_problem.h"
+
+namespace quell {
+
+/// How products of the loss are computed. Element-wise operations are f32 with true division in all of them.
+enum class LossArithmetic {
+  kInteger,  ///< exact int32 sums of code products, the same bytes for any ISA and number of threads; f32 where groups are in play
+  kF32,      ///< f32 products of fake-quantized values, as the reference on a CPU
+};
+
+/// What a search tries: scales by channel and, for static activations, the range of the quantizer behind them.
+struct SiteCandidate {
+  Tensor scale;  ///< [C]
+  Range range;
+};
+
+struct RaceOptions {
+  LossArithmetic arithmetic = LossArithmetic::kInteger;
+  bool exhaustive = false;  ///< all losses in full
+};
+
+struct RaceResult {
+  std::vector<double> losses;  ///< by candidate; of one that was stopped, what its tokens so far amount to: a lower bound
+  std::vector<bool> complete;
+  int best = -1;          ///< the first of the smallest
+  std::int64_t rows = 0;  ///< rows times candidates that were multiplied
+};
+
+/// Evaluates the candidates block by block and stops one as soon as its sum exceeds the best total: losses are sums of squares, so
+/// the first smallest candidate is found exactly. Throws Error(kInvalidInput) where no token counts.
+RaceResult race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options,
+                ExecContext& ctx);
+
+}  // namespace quell

@@ -1,0 +1,69 @@
+#include "quell/compress/site_problem.h"
+
+#include <algorithm>
+
+#include "quell/ops/linear.h"
+
+namespace quell {
+namespace {
+
+void describe_attention(const Site& site, const SiteActivations& activations, SiteProblem& p) {
+  const Model& model = *site.model;
+  p.attention = model.attention_of(site.attention_node);
+  p.position_bias = activations.position_bias;
+  for (const TokenBatch* batch : activations.batches) p.positions.push_back(position_ids(model.spec, *batch));
+  const Node& attention = model.graph.nodes[static_cast<std::size_t>(site.attention_node)];
+  const auto head_norm = [&](ValueId operand) -> const Param* {
+    const int node = model.graph.producer[static_cast<std::size_t>(operand)];
+    return model.graph.nodes[static_cast<std::size_t>(node)].kind == StepKind::kHeadNorm ? &model.param_of(node) : nullptr;
+  };
+  p.q_norm = head_norm(attention.in[0]);
+  p.k_norm = head_norm(attention.in[1]);
+  p.norm_eps = model.spec.norm_eps;
+}
+
+}  // namespace
+
+SiteProblem describe_site(const Site& site, const SiteActivations& activations, const QuantSpec& weights,
+                          const QuantSpec& activation_spec, StackOrder order) {
+  SiteProblem p;
+  p.kind = site.kind;
+  p.batches = activations.batches;
+  p.weights = weights;
+  p.activations = activation_spec;
+  const Model& model = *site.model;
+  for (const Tensor* x : activations.x) p.x.push_back(x->clone());
+  std::vector<std::pair<const Param*, std::int64_t>> rows;  // where each stacked row comes from
+  bool bias = false;
+  for (const int n : site.linears) {
+    const Param& param = model.param_of(n);
+    p.rows.push_back(param.weight.rows());
+    for (std::int64_t i = 0; i < param.weight.rows(); ++i) rows.emplace_back(&param, i);
+    bias |= param.bias.defined();
+  }
+  if (site.kind == SiteKind::kAttention) describe_attention(site, activations, p);
+  if (site.kind == SiteKind::kGatedMlp) p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
+  if (order == StackOrder::kByHead && site.kind == SiteKind::kAttention)
+    std::stable_sort(rows.begin(), rows.end(), [&](const auto& a, const auto& b) {
+      return a.second / p.attention.head_dim < b.second / p.attention.head_dim;
+    });
+  const auto count = static_cast<std::int64_t>(rows.size());
+  p.weight = Tensor::f32({count, rows.front().first->weight.cols()});
+  if (bias) p.bias = Tensor::f32({count});
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto& [param, row] = rows[static_cast<std::size_t>(i)];
+    std::copy_n(param->weight.row(row), p.weight.cols(), p.weight.row(i));
+    if (param->bias.defined()) p.bias.f32()[static_cast<std::size_t>(i)] = param->bias.f32()[static_cast<std::size_t>(row)];
+  }
+  return p;
+}
+
+void subtract_shift(const Tensor& shift, SiteProblem& p) {
+  for (Tensor& x : p.x)
+    for (std::int64_t i = 0; i < x.rows(); ++i)
+      for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
+  if (!p.bias.defined()) p.bias = Tensor::f32({p.weight.rows()});
+  add_product(p.weight, shift.f32(), p.bias.f32());
+}
+
+}  // namespace quell
