@@ -177,11 +177,12 @@ class IntegerProduct final : public CandidateProduct {
       for (std::int64_t i = begin * kernels::kPanel; i < std::min(n_, end * kernels::kPanel); ++i) {
         const auto at = static_cast<std::size_t>(i);
         qparams_[at] = calculate_qparams(ranges[at], p_.weights);
-        rows_.quantize_scaled(p_.weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale,
-                              code_args(p_.weights, qparams_[at]), codes_.as<std::uint8_t>().data() + i * k_);
+        const std::int32_t sum =
+            rows_.quantize_scaled(p_.weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale,
+                                  code_args(p_.weights, qparams_[at]), codes_.as<std::uint8_t>().data() + i * k_);
+        packed_.row_sum[at] = sum - shift * static_cast<std::int32_t>(k_);
         weight_zero_[at] = qparams_[at].zero_point - moved;
       }
-      std::fill_n(packed_.row_sum.begin() + begin * kernels::kPanel, (end - begin) * kernels::kPanel, 0);
       kernels::pack_panels(codes_.as<std::uint8_t>().data(), k_, false, shift, packed_, begin, end);
     });
     input_ = {p_.activations, {}};

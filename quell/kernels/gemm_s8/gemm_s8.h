@@ -64,10 +64,12 @@ PackedWeights pack_weights(const std::int8_t* w, std::int64_t n, std::int64_t k,
 /// codes become s8 by subtracting `shift`. kQuads or kPairs. `transposed`: w is [K,N] instead.
 void pack_activations(const std::uint8_t* w, std::int64_t ldw, std::int64_t n, std::int64_t k, bool transposed, int shift,
                       WeightLayout layout, PackedWeights& out);
-/// The same in two steps, so that threads can share the panels: sizes and memory, then panels [begin, end) from all of `w`.
+/// The same in steps, so that threads can share the panels: sizes and memory with sums of 0, panels [begin, end) from all of `w`,
+/// and their sums, where the caller does not know them.
 void prepare_packing(std::int64_t n, std::int64_t k, WeightLayout layout, PackedWeights& out);
 void pack_panels(const std::uint8_t* w, std::int64_t ldw, bool transposed, int shift, PackedWeights& out, std::int64_t begin,
                  std::int64_t end);
+void sum_panels(PackedWeights& w, std::int64_t begin, std::int64_t end);
 
 /// A residual operand: f32 rows, or codes read as ((code - zero) * scale) [* column_scale + column_shift]. The affine also applies
 /// to f32 rows. Absent when both pointers are null.

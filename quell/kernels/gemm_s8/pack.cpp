@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
+#include <limits>
 
 #include "quell/kernels/gemm_s8/gemm_s8.h"
 
@@ -40,21 +42,50 @@ PackedWeights pack_weights(const std::int8_t* w, std::int64_t n, std::int64_t k,
 
 namespace {
 
-/// One group of `kUnit` consecutive k of up to 32 columns. `step_c` and `step_k`: bytes between columns and between k.
-template <int kUnit>
-void pack_group(const std::uint8_t* from, std::int64_t step_c, std::int64_t step_k, std::int64_t width, std::int64_t depth,
-                int shift, std::int8_t* group, std::int32_t* sums) {
+/// Codes less `shift`, all bytes of a word at once: no borrow leaves a byte.
+template <typename Word>
+Word subtract_bytes(Word codes, int shift) {
+  constexpr Word kOnes = std::numeric_limits<Word>::max() / 255, kTops = static_cast<Word>(kOnes * 128);
+  const auto each = static_cast<Word>(kOnes * static_cast<Word>(shift & 255));
+  return static_cast<Word>(((codes | kTops) - (each & ~kTops)) ^ ((codes ^ ~each) & kTops));
+}
+
+/// One group of consecutive k (2 or 4, the bytes of a Word) of up to 32 columns, `step` bytes apart.
+template <typename Word>
+void pack_group(const std::uint8_t* from, std::int64_t step, std::int64_t width, std::int64_t depth, int shift,
+                std::int8_t* group) {
+  constexpr std::int64_t kUnit = sizeof(Word);
   if (depth < kUnit || width < kPanel) std::fill_n(group, kPanel * kUnit, std::int8_t{0});
-  const auto code = [&](std::int64_t c, std::int64_t d) { return static_cast<std::int8_t>(from[c * step_c + d * step_k] - shift); };
+  if (depth <= 0) return;
+  const auto column = [&](std::int64_t c) {
+    Word word;
+    std::memcpy(&word, from + c * step, sizeof(word));
+    word = subtract_bytes(word, shift);
+    std::memcpy(group + c * kUnit, &word, sizeof(word));
+  };
   if (depth == kUnit && width == kPanel) {  // the common case, with constant bounds
+    for (std::int64_t c = 0; c < kPanel; ++c) column(c);
+  } else if (depth == kUnit) {
+    for (std::int64_t c = 0; c < width; ++c) column(c);
+  } else {
+    for (std::int64_t c = 0; c < width; ++c)
+      for (std::int64_t d = 0; d < depth; ++d) group[c * kUnit + d] = static_cast<std::int8_t>(from[c * step + d] - shift);
+  }
+}
+
+/// The same with columns side by side and `step` bytes between k.
+template <int kUnit>
+void pack_transposed(const std::uint8_t* from, std::int64_t step, std::int64_t width, std::int64_t depth, int shift,
+                     std::int8_t* group) {
+  if (depth < kUnit || width < kPanel) std::fill_n(group, kPanel * kUnit, std::int8_t{0});
+  const auto code = [&](std::int64_t c, std::int64_t d) { return static_cast<std::int8_t>(from[c + d * step] - shift); };
+  if (depth == kUnit && width == kPanel) {
     for (std::int64_t c = 0; c < kPanel; ++c)
       for (std::int64_t d = 0; d < kUnit; ++d) group[c * kUnit + d] = code(c, d);
   } else {
     for (std::int64_t c = 0; c < width; ++c)
       for (std::int64_t d = 0; d < depth; ++d) group[c * kUnit + d] = code(c, d);
   }
-  for (std::int64_t c = 0; c < kPanel; ++c)
-    for (std::int64_t d = 0; d < kUnit; ++d) sums[c] += group[c * kUnit + d];
 }
 
 }  // namespace
@@ -73,24 +104,38 @@ void prepare_packing(std::int64_t n, std::int64_t k, WeightLayout layout, Packed
 void pack_activations(const std::uint8_t* w, std::int64_t ldw, std::int64_t n, std::int64_t k, bool transposed, int shift,
                       WeightLayout layout, PackedWeights& out) {
   prepare_packing(n, k, layout, out);
-  pack_panels(w, ldw, transposed, shift, out, 0, out.padded_n() / kPanel);
+  const std::int64_t panels = out.padded_n() / kPanel;
+  pack_panels(w, ldw, transposed, shift, out, 0, panels);
+  sum_panels(out, 0, panels);
 }
 
 void pack_panels(const std::uint8_t* w, std::int64_t ldw, bool transposed, int shift, PackedWeights& out, std::int64_t begin,
                  std::int64_t end) {
-  const std::int64_t n = out.n, k = out.k, unit = out.layout == WeightLayout::kPairs ? 2 : 4, step_c = transposed ? 1 : ldw,
-                     step_k = transposed ? ldw : 1;
+  const std::int64_t unit = out.layout == WeightLayout::kPairs ? 2 : 4;
   for (std::int64_t p = begin; p < end; ++p) {
     std::int8_t* panel = reinterpret_cast<std::int8_t*>(out.data.data()) + p * out.panel_bytes();
-    const std::uint8_t* from = w + p * kPanel * step_c;
-    const std::int64_t width = std::min(kPanel, n - p * kPanel);
-    for (std::int64_t k0 = 0; k0 < out.padded_k(); k0 += unit) {
-      const std::int64_t depth = std::clamp<std::int64_t>(k - k0, 0, unit);
-      std::int32_t* sums = out.row_sum.data() + p * kPanel;
-      unit == 2 ? pack_group<2>(from + k0 * step_k, step_c, step_k, width, depth, shift, panel + k0 * kPanel, sums)
-                : pack_group<4>(from + k0 * step_k, step_c, step_k, width, depth, shift, panel + k0 * kPanel, sums);
+    const std::uint8_t* from = w + p * kPanel * (transposed ? 1 : ldw);
+    const std::int64_t width = std::min(kPanel, out.n - p * kPanel);
+    for (std::int64_t k = 0; k < out.padded_k(); k += unit) {
+      const std::int64_t depth = std::clamp<std::int64_t>(out.k - k, 0, unit);
+      std::int8_t* group = panel + k * kPanel;
+      if (transposed)
+        (unit == 2 ? pack_transposed<2> : pack_transposed<4>)(from + k * ldw, ldw, width, depth, shift, group);
+      else
+        (unit == 2 ? pack_group<std::uint16_t> : pack_group<std::uint32_t>)(from + k, ldw, width, depth, shift, group);
     }
   }
+}
+
+void sum_panels(PackedWeights& w, std::int64_t begin, std::int64_t end) {
+  const std::int64_t unit = w.layout == WeightLayout::kPairs ? 2 : 4, groups = w.padded_k() / unit;
+  for (std::int64_t p = begin; p < end; ++p)
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const std::int8_t* group = w.panel(p) + g * kPanel * unit;
+      std::int32_t* sums = w.row_sum.data() + p * kPanel;
+      for (std::int64_t c = 0; c < kPanel; ++c)
+        for (std::int64_t d = 0; d < unit; ++d) sums[c] += group[c * unit + d];
+    }
 }
 
 }  // namespace quell::kernels
