@@ -310,7 +310,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     }
     best = std::min(best, recorded);
   }
-  quell::apply(clipping_plan(c.model, clipped, clipped.best), c.model);
+  quell::apply(clipping_plan(c.model, clipped, clipped.chosen), c.model);
   for (const Json& a : c.json["activation_quantizers"]) {
     const ActivationQuant& found = quantizer(c, a["name"].get<std::string>());
     EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-4) << a["name"];

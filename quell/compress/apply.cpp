@@ -121,6 +121,13 @@ void apply_item(const ReplaceWeight& item, Model& model) {
       item.weight.spec, {item.weight.qparams.scale.clone(), item.weight.qparams.zero_point.clone()}, item.weight.codes.clone()};
 }
 
+void apply_item(const AddToBias& item, Model& model) {
+  Param& p = model.param_of(item.node);
+  require(p.bias.numel() == item.delta.numel(), ErrorCode::kUnsupported, p.module, ": no bias of that size to correct");
+  for (std::size_t j = 0; j < p.bias.f32().size(); ++j) p.bias.f32()[j] += item.delta.f32()[j];
+  model.bias_corrected = true;
+}
+
 }  // namespace
 
 void apply(const Plan& plan, Model& model) {

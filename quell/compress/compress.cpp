@@ -76,13 +76,13 @@ class Pipeline {
     }
     executors_.clear();
     ops_.clear();
-    for (const auto& pass : range_passes_) quell::apply(pass->plan_ranges(model_, samples_, ctx_), model_);
-    model_.rounding = Rounding::kReciprocal;
     const double difference = largest_difference(before, reference_output()), scale = 1 + largest(before);
     require(difference <= kOutputTolerance * scale, ErrorCode::kVerification,
             "the migrated float model differs from the original by ", difference, " at its outputs (largest ", scale - 1,
             "); this is a defect, please report it with the recipe");
     log(LogLevel::kInfo, str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
+    model_.rounding = Rounding::kReciprocal;
+    for (const auto& pass : range_passes_) quell::apply(pass->plan_ranges(model_, samples_, ctx_), model_);
   }
 
  private:

@@ -16,6 +16,13 @@ Tensor scale_at(const ChannelStats& stats, float t) {
   return s;
 }
 
+Range scaled_range(const ChannelStats& stats, const Tensor& scale) {
+  Range r{stats.min.front() / scale.f32().front(), stats.max.front() / scale.f32().front()};
+  for (std::size_t j = 0; j < stats.max.size(); ++j)
+    r = {std::min(r.min, stats.min[j] / scale.f32()[j]), std::max(r.max, stats.max[j] / scale.f32()[j])};
+  return r;
+}
+
 /// As the reference counts: by repeated subtraction in double.
 std::vector<double> grid(const ChannelStats& stats, double floor) {
   const double amax = std::max(0.0, static_cast<double>(*std::max_element(stats.max.begin(), stats.max.end())));
@@ -40,7 +47,9 @@ OsPlusResult search_threshold(const SiteProblem& problem, const OsPlusOptions& o
   std::vector<SiteCandidate> candidates;
   for (const double threshold : result.thresholds) {
     const auto t = static_cast<float>(threshold);
-    candidates.push_back({scale_at(stats, t), {-t, t}});
+    Tensor scale = scale_at(stats, t);
+    const Range range = options.tight_range ? scaled_range(stats, scale) : Range{-t, t};
+    candidates.push_back({std::move(scale), range});
   }
   result.race = race(problem, candidates, options.race, ctx);
   if (result.race.best >= 0) {

@@ -13,6 +13,8 @@ namespace quell {
 struct OsPlusOptions {
   double floor = 1.0;
   bool include_padding = false;  ///< channel extrema over padding too, as the reference
+  /// The quantizer's range is what the scaled channels span, not (-t, t): for values that are not centred by a shift.
+  bool tight_range = false;
   RaceOptions race;
 };
 

@@ -26,6 +26,7 @@ struct Block {
   std::vector<std::int32_t> positions;  // attention
   const Tensor* bias = nullptr;         // attention
   std::vector<bool> counts;             // empty: all rows
+  std::vector<double> weight;           // of rows; empty: all 1
 };
 
 /// Rows [begin, begin + count) of sequence `b`, as far as `length` tokens.
@@ -267,6 +268,7 @@ class Race {
       Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
       matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);
       block.target = output(block, std::move(y));
+      if (options_.weight == TokenWeight::kRelative) weigh(block);
       tokens_ += block.counts.empty() ? block.x.rows() : std::count(block.counts.begin(), block.counts.end(), true);
     }
     require(tokens_ > 0, ErrorCode::kInvalidInput, "search: no token in the calibration batches");
@@ -313,6 +315,17 @@ class Race {
   }
 
  private:
+  /// The mean square of all tokens that count is 1 after weighing.
+  static void weigh(Block& block) {
+    constexpr double kFloor = 1e-12;
+    for (std::int64_t i = 0; i < block.target.rows(); ++i) {
+      double square = kFloor;
+      for (std::int64_t j = 0; j < block.target.cols(); ++j)
+        square += static_cast<double>(block.target.row(i)[j]) * static_cast<double>(block.target.row(i)[j]);
+      block.weight.push_back(1.0 / square);
+    }
+  }
+
   bool complete(std::size_t c) const {
     return std::all_of(sums_[c].begin(), sums_[c].end(), [](double s) { return s >= 0; });
   }
@@ -361,7 +374,8 @@ class Race {
     ctx_.pool.parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
         if (block.counts.empty() || block.counts[static_cast<std::size_t>(i)])
-          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), block.target.row(i), y.cols());
+          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), block.target.row(i), y.cols()) *
+                                              (block.weight.empty() ? 1.0 : block.weight[static_cast<std::size_t>(i)]);
     });
     return std::accumulate(rows.begin(), rows.end(), 0.0);
   }

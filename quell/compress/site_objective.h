@@ -25,7 +25,12 @@ struct SiteCandidate {
   Range range;
 };
 
+/// What a token's squared error counts: the same, as in the papers, or relative to its float output, so that a few tokens with
+/// huge activations, which norms scale down again, do not decide for all.
+enum class TokenWeight { kEqual, kRelative };
+
 struct RaceOptions {
+  TokenWeight weight = TokenWeight::kEqual;
   LossArithmetic arithmetic = LossArithmetic::kInteger;
   bool exhaustive = false;  ///< all losses in full
 };

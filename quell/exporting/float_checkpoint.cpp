@@ -13,6 +13,9 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
     require(values->empty(), ErrorCode::kUnsupported, "a plain ", model.spec.model_type, " checkpoint cannot hold ", what, " (",
             values->empty() ? "" : model.node_name(model.graph.producer[static_cast<std::size_t>(values->begin()->first)]),
             "); write --format compressed-tensors instead");
+  require(!model.bias_corrected, ErrorCode::kUnsupported,
+          "a float checkpoint with corrected biases would not compute what the "
+          "original does; leave bias_correction out, or write --format compressed-tensors");
   TensorSet tensors;
   for (const Param& p : model.params) {
     require(!p.added_bias && !p.added_weight, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,

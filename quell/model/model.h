@@ -62,6 +62,7 @@ struct Model {
   std::map<ValueId, ChannelAffine> restore;          ///< migrated values that something other than a linear reads
   std::map<ValueId, ChannelAffine> explicit_affine;  ///< values divided where no producer could absorb it: (x - shift) / scale
   Rounding rounding = Rounding::kReciprocal;         ///< of the simulated engine; calibration divides
+  bool bias_corrected = false;                       ///< biases make up for quantization: the float function is not the original's
   bool residual_after_quant = false;                 ///< residual branches read the fake-quantized value
 
   const Param& param_of(int node) const { return params[static_cast<std::size_t>(node_param[static_cast<std::size_t>(node)])]; }

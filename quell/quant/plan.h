@@ -48,7 +48,13 @@ struct ReplaceWeight {
   QTensor weight;
 };
 
-using PlanItem = std::variant<ShiftScale, SetInputQuant, SetAttentionQuant, ReplaceWeight>;
+/// Added to the bias of a linear: what quantization took from the mean of its outputs. The float function changes.
+struct AddToBias {
+  int node = -1;
+  Tensor delta;  ///< [N]
+};
+
+using PlanItem = std::variant<ShiftScale, SetInputQuant, SetAttentionQuant, ReplaceWeight, AddToBias>;
 using Plan = std::vector<PlanItem>;
 
 }  // namespace quell

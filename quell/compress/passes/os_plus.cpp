@@ -21,6 +21,8 @@ struct Settings {
   bool include_padding = false;
   bool explicit_affine = false;  ///< also where nothing in front can absorb the change: the quantizer does
   StackOrder stack = StackOrder::kSplit;
+  bool explicit_shift = true;
+  TokenWeight weight = TokenWeight::kEqual;
   LossArithmetic arithmetic = LossArithmetic::kInteger;
   double floor = 0;  ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
 };
@@ -41,7 +43,7 @@ class OsPlus final : public Pass {
     }
     Tensor scale;
     if (settings_.scale) {
-      OsPlusResult result = search_threshold(problem, options(*site.model), ctx);
+      OsPlusResult result = search_threshold(problem, options(site), ctx);
       if (const RaceResult& r = result.race; r.best >= 0) {
         const auto best = static_cast<std::size_t>(r.best);
         log(LogLevel::kDebug, str(site.name, ": threshold ", result.thresholds[best], " of ", result.thresholds.front(), ", loss ",
@@ -76,14 +78,17 @@ class OsPlus final : public Pass {
 
   bool wants_shift(const Site& site) const {
     if (!site.takes_shift || settings_.shift == ShiftChoice::kNever) return false;
+    if (site.only_explicit) return settings_.explicit_shift;
     return settings_.shift == ShiftChoice::kAlways || site.bias_everywhere;
   }
 
-  OsPlusOptions options(const Model& model) const {
+  OsPlusOptions options(const Site& site) const {
     OsPlusOptions o;
-    o.floor = settings_.floor > 0 ? settings_.floor : model.spec.norm_kind == NormKind::kRmsNorm ? 0.1 : 1.0;
+    o.floor = settings_.floor > 0 ? settings_.floor : site.model->spec.norm_kind == NormKind::kRmsNorm ? 0.1 : 1.0;
+    o.tight_range = site.only_explicit && !settings_.explicit_shift;
     o.include_padding = settings_.include_padding;
     o.race.arithmetic = settings_.arithmetic;
+    o.race.weight = settings_.weight;
     return o;
   }
 
@@ -99,7 +104,8 @@ class OsPlus final : public Pass {
 };
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
-  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout"});
+  params.check_keys(
+      {"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "tokens", "explicit_shift"});
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
@@ -111,6 +117,8 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   s.arithmetic =
       params.choice("arithmetic", {"integer", "f32"}, "integer") == "f32" ? LossArithmetic::kF32 : LossArithmetic::kInteger;
   s.stack = params.choice("bloom_layout", {"correct", "compat"}, "correct") == "compat" ? StackOrder::kByHead : StackOrder::kSplit;
+  s.weight = params.choice("tokens", {"equal", "relative"}, "equal") == "relative" ? TokenWeight::kRelative : TokenWeight::kEqual;
+  s.explicit_shift = params.choice("explicit_shift", {"true", "false"}, "true") == "true";
   s.floor = params.number("floor", 0, 1e6, 0);
   return std::make_unique<OsPlus>(s, recipe);
 }

@@ -1,0 +1,87 @@
+// Bias correction (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2,
+// with measured instead of derived expectations): what quantization adds to the mean of a linear's outputs is taken out of its
+// bias.
+//   b_j <- b_j + mean over tokens of (y_j - y^q_j), linear after linear, each behind predecessors that are already corrected
+// Inputs: the quantized model and the calibration batches. Output: one AddToBias a linear that has a bias.
+#include <algorithm>
+
+#include "quell/compress/channel_stats.h"
+#include "quell/compress/pass.h"
+
+namespace quell {
+namespace {
+
+class BiasCorrection final : public Pass {
+ public:
+  PassStage stage() const override { return PassStage::kRanges; }
+
+  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const override {
+    const OpTable exact = make_float_ops(model);
+    OpTable quantized = make_float_ops(model);
+    const int count = static_cast<int>(model.graph.nodes.size());
+    for (int n = 0; n < count; ++n)
+      if (corrected(model, n)) quantized[static_cast<std::size_t>(n)] = make_simulated_op(model, n, false, ctx.isa);
+    std::vector<std::unique_ptr<Executor>> wanted, got;
+    for (const TokenBatch& batch : samples) {
+      wanted.push_back(std::make_unique<Executor>(model, exact, false, batch, ctx));
+      got.push_back(std::make_unique<Executor>(model, quantized, true, batch, ctx));
+    }
+    Plan plan;
+    for (int n = 0; n < count; ++n) {
+      for (std::size_t b = 0; b < samples.size(); ++b) {
+        wanted[b]->run({n, n + 1});
+        got[b]->run({n, n + 1});
+      }
+      if (!corrected(model, n)) continue;
+      const ValueId out = model.graph.nodes[static_cast<std::size_t>(n)].out;
+      Tensor delta = mean_difference(wanted, got, out);
+      for (const auto& executor : got) {
+        Tensor y = executor->take(out);
+        for (std::int64_t i = 0; i < y.rows(); ++i)
+          for (std::int64_t j = 0; j < y.cols(); ++j) y.row(i)[j] += delta.f32()[static_cast<std::size_t>(j)];
+        executor->set(out, std::move(y));
+      }
+      plan.push_back(AddToBias{n, std::move(delta)});
+      ctx.progress("correct biases", n + 1, count);
+    }
+    ctx.progress("correct biases", count, count);
+    return plan;
+  }
+
+ private:
+  /// Weights that several layers share have no one mean; a bias that is not there would cost at run time.
+  static bool corrected(const Model& model, int n) {
+    if (model.graph.nodes[static_cast<std::size_t>(n)].kind != StepKind::kLinear) return false;
+    const int param = model.node_param[static_cast<std::size_t>(n)];
+    return model.param_of(n).quantized && model.param_of(n).bias.defined() &&
+           std::count(model.node_param.begin(), model.node_param.end(), param) == 1;
+  }
+
+  static Tensor mean_difference(const std::vector<std::unique_ptr<Executor>>& wanted,
+                                const std::vector<std::unique_ptr<Executor>>& got, ValueId value) {
+    std::vector<double> sums(static_cast<std::size_t>(wanted.front()->value(value).cols()));
+    double rows = 0;
+    for (std::size_t b = 0; b < wanted.size(); ++b) {
+      const Tensor &y = wanted[b]->value(value), &q = got[b]->value(value);
+      for (std::int64_t i = 0; i < y.rows(); ++i) {
+        if (!row_counts(y, wanted[b]->batch_of(value), i)) continue;
+        ++rows;
+        for (std::size_t j = 0; j < sums.size(); ++j)
+          sums[j] += static_cast<double>(y.row(i)[j]) - static_cast<double>(q.row(i)[j]);
+      }
+    }
+    Tensor mean = Tensor::f32({static_cast<std::int64_t>(sums.size())});
+    for (std::size_t j = 0; j < sums.size() && rows > 0; ++j) mean.f32()[j] = static_cast<float>(sums[j] / rows);
+    return mean;
+  }
+};
+
+}  // namespace
+
+extern const PassFactory k_bias_correction;
+const PassFactory k_bias_correction = {"bias_correction", [](const PassParams& params, const Recipe&) -> std::unique_ptr<Pass> {
+                                         params.check_keys({});
+                                         return std::make_unique<BiasCorrection>();
+                                       }};
+
+}  // namespace quell
