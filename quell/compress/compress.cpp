@@ -33,8 +33,8 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 
 class Pipeline {
  public:
-  Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx)
-      : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx) {
+  Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx, const Journal* journal)
+      : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx), journal_(journal) {
     for (const PassParams& params : recipe.passes) {
       auto pass = make_pass(params, recipe);
       auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
@@ -68,7 +68,7 @@ class Pipeline {
     std::int64_t done = 0;
     for (int n = 0; n <= last; ++n) {
       if (const auto it = starts.find(n); it != starts.end()) {
-        process(*it->second);
+        process(*it->second, str("site-", done));
         ctx_.progress("quantize", ++done, static_cast<std::int64_t>(starts.size()));
       }
       if (recipe_.quantize_attention && node(n).kind == StepKind::kAttention) calibrate_attention(n);
@@ -82,7 +82,11 @@ class Pipeline {
             "); this is a defect, please report it with the recipe");
     log(LogLevel::kInfo, str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
     model_.rounding = Rounding::kReciprocal;
-    for (const auto& pass : range_passes_) quell::apply(pass->plan_ranges(model_, samples_, ctx_), model_);
+    for (std::size_t i = 0; i < range_passes_.size(); ++i) {
+      Steps steps(journal_, str("ranges-", i));
+      quell::apply(steps.next([&] { return range_passes_[i]->plan_ranges(model_, samples_, ctx_); }), model_);
+      steps.keep();
+    }
   }
 
  private:
@@ -151,6 +155,11 @@ class Pipeline {
           if (const ValueId bias = node(site.attention_node).in[3]; bias != kNoValue)
             out.position_bias.push_back(&executors_[b]->value(bias));
       }
+      if (site.norm_node >= 0 && site.values.size() == 1) {
+        const auto& in = node(site.add_node).in;
+        const ValueId branch = node(site.linears.front()).out;
+        out.residual.push_back(executors_[b]->restored(in[0] == branch ? in[1] : in[0]));
+      }
       if (choice == SampleChoice::kFirstBatch) break;
     }
     return out;
@@ -176,16 +185,44 @@ class Pipeline {
     }
   }
 
-  void process(const Site& site) {
-    run_ahead(site);
-    for (const auto& pass : equivalence_) {
-      const Plan plan = pass->plan(site, activations(site, pass->samples()), ctx_);
-      apply_equivalence(plan, site);
+  /// The plans of one step: from the journal, or made and then kept there.
+  class Steps {
+   public:
+    Steps(const Journal* journal, std::string name) : journal_(journal), name_(std::move(name)) {
+      if (journal_) plans_ = journal_->read(name_);
+      known_ = !plans_.empty();
     }
-    Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
-    const ActivationQuant quant{recipe_.activations, calibrate(site)};
-    for (const ChangedValue& v : site.values) plan.push_back(SetInputQuant{v.value, quant});
-    quell::apply(plan, model_);
+    /// Valid until the next call.
+    template <typename Make>
+    const Plan& next(Make make) {
+      if (at_ == plans_.size()) plans_.push_back(make());
+      return plans_[at_++];
+    }
+    void keep() const {
+      if (journal_ && !known_) journal_->write(name_, plans_);
+    }
+
+   private:
+    const Journal* journal_;
+    std::string name_;
+    std::vector<Plan> plans_;
+    std::size_t at_ = 0;
+    bool known_ = false;
+  };
+
+  void process(const Site& site, const std::string& step) {
+    run_ahead(site);
+    Steps steps(journal_, step);
+    for (const auto& pass : equivalence_)
+      apply_equivalence(steps.next([&] { return pass->plan(site, activations(site, pass->samples()), ctx_); }), site);
+    quell::apply(steps.next([&] {
+      Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
+      const ActivationQuant quant{recipe_.activations, calibrate(site)};
+      for (const ChangedValue& v : site.values) plan.push_back(SetInputQuant{v.value, quant});
+      return plan;
+    }),
+                 model_);
+    steps.keep();
     for (const int linear : site.linears) rebuild_ops(linear);
     ahead_.clear();
   }
@@ -290,6 +327,7 @@ class Pipeline {
   const std::vector<TokenBatch>& samples_;
   const Recipe& recipe_;
   ExecContext& ctx_;
+  const Journal* journal_;
   std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_, range_passes_;
   OpTable ops_;
   std::vector<std::unique_ptr<Executor>> executors_;
@@ -298,10 +336,11 @@ class Pipeline {
 
 }  // namespace
 
-void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx) {
+void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx,
+              const Journal* journal) {
   require(!model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": is already quantized; start from the float checkpoint");
   require(!samples.empty(), ErrorCode::kInvalidInput, "calibration: no samples");
-  Pipeline(model, samples, recipe, ctx).run();
+  Pipeline(model, samples, recipe, ctx, journal).run();
 }
 
 }  // namespace quell

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "quell/compress/journal.h"
 #include "quell/compress/recipe.h"
 #include "quell/model/forward.h"
 
@@ -12,7 +13,9 @@ namespace quell {
 /// Carries `recipe` out on `model` with calibration `samples` (kept by the caller while this runs). Every value a quantizer or pass
 /// sees comes from predecessors that are already quantized. After every equivalence plan the float function is compared at the
 /// site's linears, and at the model's outputs in the end: Error(kVerification) when it changed. Error(kInvalidInput) when nothing
-/// is left to quantize.
-void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx);
+/// is left to quantize. With a `journal` every site's plans are kept as soon as they are made, and those that it holds already are
+/// carried out instead of searched.
+void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx,
+              const Journal* journal = nullptr);
 
 }  // namespace quell

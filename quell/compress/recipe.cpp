@@ -257,6 +257,22 @@ Recipe load_recipe(const std::string& name_or_file) {
   return parse_recipe(read_text_file(name_or_file, 1 << 20), name_or_file);
 }
 
+std::string canonical_text(const Recipe& r) {
+  const auto spec = [](const QuantSpec& s) {
+    return str(s.num_bits, " ", s.symmetric, " ", granularity_name(s.granularity), " ", s.group_size, " ", s.dynamic, " ",
+               static_cast<int>(s.codes), " ", static_cast<int>(s.step_rule), "; ");
+  };
+  std::string text =
+      str(spec(r.weights), spec(r.activations), r.observer, " ", r.batch_size, " ", r.quantize_attention, r.residual_after_quant,
+          r.quantize_embeddings, r.quantize_projections, r.quantize_head, r.quantize_lm_head);
+  for (const std::string& i : r.ignore) text += "; ignore " + i;
+  for (const PassParams& p : r.passes) {
+    text += "; " + p.pass();
+    for (const auto& [key, value] : p.values()) text += " " + key + "=" + value;
+  }
+  return text;
+}
+
 bool is_ignored(const Recipe& recipe, const std::string& module) {
   return std::any_of(recipe.ignore.begin(), recipe.ignore.end(), [&](const std::string& pattern) {
     if (!pattern.starts_with("re:")) return ::fnmatch(pattern.c_str(), module.c_str(), 0) == 0;

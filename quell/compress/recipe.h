@@ -15,6 +15,7 @@ class PassParams {
  public:
   PassParams(std::string pass, std::map<std::string, std::string> values) : pass_(std::move(pass)), values_(std::move(values)) {}
   const std::string& pass() const { return pass_; }
+  const std::map<std::string, std::string>& values() const { return values_; }
   /// One of `allowed`; throws Error(kInvalidInput) naming pass, key and choices.
   std::string choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const;
   double number(const std::string& key, double low, double high, double fallback) const;
@@ -53,6 +54,9 @@ std::vector<std::string> builtin_recipe_names();
 std::string builtin_recipe_text(const std::string& name);
 /// A built-in name, or a file.
 Recipe load_recipe(const std::string& name_or_file);
+
+/// Everything a recipe asks for, on one line: equal texts do equal work.
+std::string canonical_text(const Recipe& recipe);
 
 bool is_ignored(const Recipe& recipe, const std::string& module);
 

@@ -25,6 +25,7 @@ struct Block {
   TokenBatch batch;                     // attention
   std::vector<std::int32_t> positions;  // attention
   const Tensor* bias = nullptr;         // attention
+  Tensor residual;                      // what is added in front of the norm
   std::vector<bool> counts;             // empty: all rows
   std::vector<double> weight;           // of rows; empty: all 1
 };
@@ -80,19 +81,26 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p) {
   return blocks;
 }
 
-std::vector<Block> blocks_of_rows(const SiteProblem& p) {
-  std::vector<const float*> rows;
+std::vector<Block> blocks_of_rows(const SiteProblem& p, bool with_residual) {
+  std::vector<const float*> rows, residual;
   for (std::size_t b = 0; b < p.x.size(); ++b)
-    for (std::int64_t i = 0; i < p.x[b].rows(); ++i)
-      if (row_counts(p.x[b], *p.batches[b], i)) rows.push_back(p.x[b].row(i));
+    for (std::int64_t i = 0; i < p.x[b].rows(); ++i) {
+      if (!row_counts(p.x[b], *p.batches[b], i)) continue;
+      rows.push_back(p.x[b].row(i));
+      if (with_residual) residual.push_back(p.residual[b].row(i));
+    }
+  const auto gather = [](std::span<const float* const> from, std::int64_t columns) {
+    Tensor out = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(from.size()), columns});
+    for (std::size_t i = 0; i < from.size(); ++i) std::copy_n(from[i], columns, out.row(static_cast<std::int64_t>(i)));
+    return out;
+  };
   const std::size_t size = std::max(static_cast<std::size_t>(kFewRows), (rows.size() + kBlocks - 1) / kBlocks);
   std::vector<Block> blocks;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
     const std::size_t end = std::min(rows.size(), begin + size);
     Block& block = blocks.emplace_back();
-    block.x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front().cols()});
-    for (std::size_t i = begin; i < end; ++i)
-      std::copy_n(rows[i], block.x.cols(), block.x.row(static_cast<std::int64_t>(i - begin)));
+    block.x = gather(std::span(rows).subspan(begin, end - begin), p.x.front().cols());
+    if (with_residual) block.residual = gather(std::span(residual).subspan(begin, end - begin), p.weight.rows());
   }
   return blocks;
 }
@@ -261,9 +269,11 @@ class Race {
  public:
   Race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options, ExecContext& ctx)
       : p_(problem), candidates_(candidates), options_(options), ctx_(ctx) {
-    // The bias of a single linear cancels in the difference.
-    if (p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp) bias_ = p_.bias.view();
-    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_) : blocks_of_rows(p_);
+    // The bias of a single linear cancels in the difference, unless a norm follows.
+    const bool joint = p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp;
+    normed_ = options_.point == LossPoint::kNorm && p_.norm && !joint;
+    if (joint || normed_) bias_ = p_.bias.view();
+    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_) : blocks_of_rows(p_, normed_);
     for (Block& block : blocks_) {
       Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
       matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);
@@ -383,6 +393,10 @@ class Race {
   Tensor output(const Block& block, Tensor y) const {
     if (p_.kind == SiteKind::kAttention) return attention_output(block, y);
     if (p_.kind == SiteKind::kGatedMlp) return gated_output(y);
+    if (normed_) {
+      add(y, block.residual, y.span(), ctx_);
+      normalize(p_.norm_kind, y, p_.norm->weight, p_.norm->bias, p_.norm_eps, y.span(), ctx_);
+    }
     return y;
   }
 
@@ -421,6 +435,7 @@ class Race {
   RaceOptions options_;
   ExecContext& ctx_;
   TensorView bias_;
+  bool normed_ = false;
   std::vector<Block> blocks_;
   std::optional<IntegerProduct> integer_;
   std::vector<std::vector<double>> sums_;  ///< by candidate and block; -1: not computed

@@ -73,11 +73,17 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
       report.add(engine, job.eval->task, evaluate(forward, engine == "float" ? nullptr : &compared, *job.eval, set, ctx));
   };
   measure("float", *make_float_model(model));
-  compress(model, samples, job.recipe, ctx);
+  // Where the path ends in a slash, the journal still lies beside the directory.
+  const std::string output = job.output.has_filename() ? job.output.string() : job.output.parent_path().string();
+  const Journal journal(output + ".journal", journal_key(model, samples, job.recipe, ctx.isa));
+  if (journal.found() > 0)
+    log(LogLevel::kInfo, str("going on with ", journal.found(), " steps of an earlier run: ", output, ".journal"));
+  compress(model, samples, job.recipe, ctx, &journal);
   measure("simulated", *make_simulated_model(model, false, ctx.isa));
   const bool as_float = job.format == "float";
   (as_float ? export_float_checkpoint : export_compressed_tensors)(model, job.output, job.replace_output);
   const std::string what = as_float ? "migrated float" : scheme_of(job.recipe);
+  journal.finish();
   log(LogLevel::kInfo, "wrote " + job.output.string() + " (" + what + ", recipe " + job.recipe.name + ")");
   const Model exported = load_model(Checkpoint::open(job.output));  // read back what users will read
   if (as_float) measure("migrated", *make_float_model(exported));

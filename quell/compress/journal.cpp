@@ -1,0 +1,217 @@
+#include "quell/compress/journal.h"
+
+#include <bit>
+#include <cstring>
+#include <map>
+
+#include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/io/json.h"
+#include "quell/io/mapped_file.h"
+#include "quell/io/output_file.h"
+#include "quell/io/safetensors.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr const char* kKeyFile = "key";
+constexpr const char* kEnding = ".plan.safetensors";
+
+Json to_json(const QuantSpec& s) {
+  return {s.num_bits,
+          s.symmetric,
+          static_cast<int>(s.granularity),
+          s.group_size,
+          s.dynamic,
+          static_cast<int>(s.codes),
+          static_cast<int>(s.step_rule)};
+}
+QuantSpec spec_of(const Json& j) {
+  return {j.at(0).get<int>(),
+          j.at(1).get<bool>(),
+          static_cast<Granularity>(j.at(2).get<int>()),
+          j.at(3).get<std::int64_t>(),
+          j.at(4).get<bool>(),
+          static_cast<CodeRange>(j.at(5).get<int>()),
+          static_cast<StepRule>(j.at(6).get<int>())};
+}
+
+/// The step by its bits, so that nothing is lost in decimals.
+Json to_json(const ActivationQuant& q) {
+  return {to_json(q.spec), std::bit_cast<std::uint32_t>(q.qparams.scale), q.qparams.zero_point};
+}
+ActivationQuant quant_of(const Json& j) {
+  return {spec_of(j.at(0)), {std::bit_cast<float>(j.at(1).get<std::uint32_t>()), j.at(2).get<std::int32_t>()}};
+}
+Json to_json(const std::optional<ActivationQuant>& q) { return q ? to_json(*q) : Json(); }
+std::optional<ActivationQuant> optional_quant_of(const Json& j) { return j.is_null() ? std::nullopt : std::optional(quant_of(j)); }
+
+/// Items as JSON, their tensors beside it under "plan.item.name".
+class Writer {
+ public:
+  Json item(const ShiftScale& i) {
+    Json values = Json::array();
+    for (const ChangedValue& v : i.values) values.push_back({v.value, static_cast<int>(v.producer), v.producer_node, v.restore});
+    keep("scale", i.scale);
+    if (i.shift.defined()) keep("shift", i.shift);
+    return {{"kind", "shift_scale"}, {"values", values}, {"linears", i.linears}};
+  }
+  Json item(const SetInputQuant& i) { return {{"kind", "input"}, {"value", i.value}, {"quant", to_json(i.quant)}}; }
+  Json item(const SetAttentionQuant& i) {
+    return {{"kind", "attention"},
+            {"node", i.node},
+            {"quant", {to_json(i.quant.query), to_json(i.quant.key), to_json(i.quant.value), to_json(i.quant.probs)}}};
+  }
+  Json item(const ReplaceWeight& i) {
+    keep("steps", i.weight.qparams.scale);
+    keep("zeros", i.weight.qparams.zero_point);
+    keep("codes", i.weight.codes);
+    return {{"kind", "weight"}, {"node", i.node}, {"spec", to_json(i.weight.spec)}};
+  }
+  Json item(const AddToBias& i) {
+    keep("delta", i.delta);
+    return {{"kind", "bias"}, {"node", i.node}};
+  }
+
+  std::string prefix;
+  std::map<std::string, TensorView> tensors;
+
+ private:
+  void keep(const char* name, const Tensor& t) { tensors.emplace(prefix + name, t.view()); }
+};
+
+PlanItem read_item(const Json& j, const SafetensorsFile& file, const std::string& prefix) {
+  const auto tensor = [&](const char* name) { return Tensor::copy_of(file.at(prefix + name)); };
+  const auto kind = j.at("kind").get<std::string>();
+  if (kind == "input") return SetInputQuant{j.at("value").get<int>(), quant_of(j.at("quant"))};
+  if (kind == "attention") {
+    const Json& q = j.at("quant");
+    return SetAttentionQuant{
+        j.at("node").get<int>(),
+        {optional_quant_of(q.at(0)), optional_quant_of(q.at(1)), optional_quant_of(q.at(2)), optional_quant_of(q.at(3))}};
+  }
+  if (kind == "weight")
+    return ReplaceWeight{j.at("node").get<int>(),
+                         QTensor{spec_of(j.at("spec")), {tensor("steps"), tensor("zeros")}, tensor("codes")}};
+  if (kind == "bias") return AddToBias{j.at("node").get<int>(), tensor("delta")};
+  require(kind == "shift_scale", ErrorCode::kInvalidInput, "unknown item ", kind);
+  ShiftScale item;
+  for (const Json& v : j.at("values"))
+    item.values.push_back(
+        {v.at(0).get<int>(), static_cast<ProducerKind>(v.at(1).get<int>()), v.at(2).get<int>(), v.at(3).get<bool>()});
+  item.linears = j.at("linears").get<std::vector<int>>();
+  item.scale = tensor("scale");
+  if (file.has(prefix + "shift")) item.shift = tensor("shift");
+  return item;
+}
+
+std::string prefix_of(std::size_t plan, std::size_t item) { return str(plan, ".", item, "."); }
+
+/// 128 bits, eight bytes at a time. Not meant to resist anyone.
+class Hash {
+ public:
+  void add(const void* data, std::size_t size) {
+    const char* p = static_cast<const char*>(data);
+    word(size);
+    for (; size >= 8; size -= 8, p += 8) {
+      std::uint64_t w;
+      std::memcpy(&w, p, 8);
+      word(w);
+    }
+    std::uint64_t rest = 0;
+    if (size > 0) std::memcpy(&rest, p, size);
+    word(rest);
+  }
+  void add(const std::string& text) { add(text.data(), text.size()); }
+  void add(const Tensor& t) {
+    word(static_cast<std::uint64_t>(t.numel()));
+    if (t.numel() > 0) add(t.view().raw(), t.view().num_bytes());
+  }
+  void add(const std::vector<std::int32_t>& v) { add(v.data(), v.size() * sizeof(v[0])); }
+  std::string text() const { return str(std::hex, a_, "-", b_); }
+
+ private:
+  void word(std::uint64_t w) {
+    a_ = (std::rotl(a_, 27) ^ w) * 0x9E3779B97F4A7C15U;
+    b_ = (std::rotl(b_, 31) + w) * 0xC2B2AE3D27D4EB4FU;
+    a_ ^= a_ >> 29;
+    b_ ^= b_ >> 32;
+  }
+  std::uint64_t a_ = 0x243F6A8885A308D3U, b_ = 0x13198A2E03707344U;
+};
+
+}  // namespace
+
+Journal::Journal(fs::path directory, const std::string& key) : directory_(std::move(directory)) {
+  std::error_code ec;
+  const fs::path file = directory_ / kKeyFile;
+  const bool same = fs::exists(file, ec) && read_text_file(file, 1 << 12) == key;
+  if (!same) {
+    require(!fs::exists(directory_, ec) || fs::is_empty(directory_, ec) || fs::exists(file, ec), ErrorCode::kUsage,
+            directory_.string(), ": is in the way of the journal of this run; remove it or choose another --output");
+    fs::remove_all(directory_, ec);
+    fs::create_directories(directory_, ec);
+    require(!ec, ErrorCode::kIo, directory_.string(), ": cannot create the journal: ", ec.message());
+    write_text_file(file, key);
+  }
+  for (const auto& entry : fs::directory_iterator(directory_, ec)) found_ += entry.path().string().ends_with(kEnding) ? 1 : 0;
+}
+
+std::vector<Plan> Journal::read(const std::string& step) const {
+  const fs::path path = directory_ / (step + kEnding);
+  std::error_code ec;
+  std::vector<Plan> plans;
+  if (!fs::exists(path, ec)) return plans;
+  try {
+    const SafetensorsFile file(path);
+    const Json all = Json::parse(file.metadata().at("plans"));
+    for (std::size_t p = 0; p < all.size(); ++p) {
+      plans.emplace_back();
+      for (std::size_t i = 0; i < all[p].size(); ++i) plans.back().push_back(read_item(all[p][i], file, prefix_of(p, i)));
+    }
+  } catch (const std::exception& e) {
+    log(LogLevel::kWarning, path.string() + ": damaged, computed again (" + e.what() + ")");
+    plans.clear();
+  }
+  return plans;
+}
+
+void Journal::write(const std::string& step, const std::vector<Plan>& plans) const {
+  Writer writer;
+  Json all = Json::array();
+  for (std::size_t p = 0; p < plans.size(); ++p) {
+    Json items = Json::array();
+    for (std::size_t i = 0; i < plans[p].size(); ++i) {
+      writer.prefix = prefix_of(p, i);
+      items.push_back(std::visit([&](const auto& item) { return writer.item(item); }, plans[p][i]));
+    }
+    all.push_back(std::move(items));
+  }
+  write_safetensors(directory_ / (step + kEnding), writer.tensors, {{"plans", all.dump()}});
+}
+
+void Journal::finish() const {
+  std::error_code ec;
+  fs::remove_all(directory_, ec);
+}
+
+std::string journal_key(const Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, Isa isa) {
+  Hash hash;
+  hash.add(QUELL_VERSION);
+  hash.add(std::string(isa_name(isa)));
+  hash.add(model.config.dump());
+  for (const Param& p : model.params) {
+    hash.add(p.weight);
+    hash.add(p.bias);
+  }
+  for (const TokenBatch& b : samples) {
+    hash.add(str(b.batch, "x", b.length, "x", b.decoder_length));
+    for (const auto* v : {&b.ids, &b.mask, &b.type_ids, &b.decoder_ids, &b.decoder_mask}) hash.add(*v);
+    hash.add(b.pixels.data(), b.pixels.size() * sizeof(float));
+  }
+  hash.add(canonical_text(recipe));
+  return hash.text();
+}
+
+}  // namespace quell
