@@ -35,7 +35,11 @@ struct Case {
     weights = read_spec(quant["w_qconfig"], false);
     batch_rows = json["calibration"]["batch"].get<std::int64_t>();
     for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
-      if (model.node_param[n] >= 0) nodes[model.param_of(static_cast<int>(n)).module] = static_cast<int>(n);
+      if (model.node_param[n] >= 0) {
+        auto& list = parts[model.param_of(static_cast<int>(n)).module];
+        list.push_back(static_cast<int>(n));
+        nodes[model.param_of(static_cast<int>(n)).module] = list.front();
+      }
   }
 
   static QuantSpec read_spec(const Json& config, bool activation) {
@@ -88,7 +92,74 @@ struct Case {
   Model model;
   QuantSpec activations, weights;
   std::int64_t batch_rows = 0;
-  std::map<std::string, int> nodes;  ///< Hugging Face module -> node
+  std::map<std::string, int> nodes;               ///< Hugging Face module -> node, the first of several
+  std::map<std::string, std::vector<int>> parts;  ///< all of them: BLOOM's q, k and v are one module
+
+  /// Calls f(our row, index of the part, row of the module) for all rows of a module.
+  template <typename F>
+  void for_each_row(const std::string& module, F f) const {
+    for (const int n : parts.at(module)) {
+      const Param& p = model.param_of(n);
+      for (std::int64_t i = 0; i < p.weight.rows(); ++i) f(n, i, packed_row(p.packing, i, p.weight.rows()));
+    }
+  }
+  /// A module's tensor as the checkpoint holds it.
+  Tensor stored(const std::string& module, bool weight) const {
+    const std::vector<int>& list = parts.at(module);
+    const Param& first = model.param_of(list.front());
+    if (list.size() == 1) return (weight ? first.weight : first.bias).clone();
+    const std::int64_t rows = first.weight.rows() * static_cast<std::int64_t>(list.size());
+    if (!weight) {
+      Tensor out = Tensor::f32({rows});
+      for_each_row(module, [&](int n, std::int64_t i, std::int64_t at) {
+        out.f32()[static_cast<std::size_t>(at)] = model.param_of(n).bias.f32()[static_cast<std::size_t>(i)];
+      });
+      return out;
+    }
+    Tensor out = Tensor::f32({rows, first.weight.cols()});
+    for_each_row(module, [&](int n, std::int64_t i, std::int64_t at) {
+      std::copy_n(model.param_of(n).weight.row(i), out.cols(), out.row(at));
+    });
+    return out;
+  }
+  void set_stored(const std::string& module, bool weight, const Tensor& values) {
+    if (parts.at(module).size() == 1) {
+      Param& p = model.param_of(nodes.at(module));
+      (weight ? p.weight : p.bias) = values.clone();
+      return;
+    }
+    for_each_row(module, [&](int n, std::int64_t i, std::int64_t at) {
+      Param& p = model.param_of(n);
+      if (weight)
+        std::copy_n(values.row(at), values.cols(), p.weight.row(i));
+      else
+        p.bias.f32()[static_cast<std::size_t>(i)] = values.f32()[static_cast<std::size_t>(at)];
+    });
+  }
+  /// Codes of a whole module to its parts.
+  void set_quantized(const std::string& module, QTensor q) {
+    if (parts.at(module).size() == 1) {
+      model.param_of(nodes.at(module)).quantized = std::move(q);
+      return;
+    }
+    const bool by_row = q.qparams.scale.numel() == q.codes.rows();
+    for (const int n : parts.at(module)) {
+      const Shape shape = model.param_of(n).weight.shape();
+      QTensor part{q.spec, {q.qparams.scale.clone(), q.qparams.zero_point.clone()}, Tensor(DType::kI16, shape)};
+      if (by_row) part.qparams = {Tensor::f32({shape.rows()}), Tensor(DType::kI32, {shape.rows()})};
+      model.param_of(n).quantized = std::move(part);
+    }
+    for_each_row(module, [&](int n, std::int64_t i, std::int64_t at) {
+      QTensor& to = *model.param_of(n).quantized;
+      const auto row = static_cast<std::size_t>(i), from = static_cast<std::size_t>(at);
+      if (by_row) {
+        to.qparams.scale.f32()[row] = q.qparams.scale.f32()[from];
+        to.qparams.zero_point.as<std::int32_t>()[row] = q.qparams.zero_point.as<std::int32_t>()[from];
+      }
+      const std::int64_t k = q.codes.cols();
+      std::copy_n(q.codes.as<std::int16_t>().data() + at * k, k, to.codes.as<std::int16_t>().data() + i * k);
+    });
+  }
 };
 
 class GoldenOsPlus : public ::testing::TestWithParam<const char*> {
@@ -193,9 +264,8 @@ TEST_P(GoldenOsPlus, MigrationKeepsTheFloatFunctionAndEqualsTheFusedWeights) {
     if (!name.starts_with("fused.") || c.expected.has(name + "_float_equivalent")) continue;
     std::string module = name.substr(6, name.rfind('.') - 6), leaf = name.substr(name.rfind('.') + 1);
     if (leaf == "weight_float_equivalent") leaf = "weight";
-    const Param& p = c.model.param_of(c.nodes.at(module));
     const Tensor want = to_f32(view, name);
-    const Tensor& got = leaf == "weight" ? p.weight : p.bias;
+    const Tensor got = c.stored(module, leaf == "weight");
     ASSERT_EQ(got.numel(), want.numel()) << name;
     for (std::size_t i = 0; i < want.f32().size(); ++i)
       EXPECT_NEAR(got.f32()[i], want.f32()[i], 2e-5F + 2e-6F * std::fabs(want.f32()[i])) << name << " element " << i;
@@ -211,8 +281,15 @@ ActivationQuant& quantizer(Case& c, const std::string& name) {
   if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)first_act_fake_quant)"))) linear = m[1].str() + "self_attn.q_proj";
   if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)second_act_fake_quant)")))
     linear = m[1].str() + (c.nodes.contains(m[1].str() + "fc1") ? "fc1" : "mlp.gate_proj");
+  const std::string block = R"((transformer\.h\.\d+\.))";  // BLOOM
+  if (std::regex_match(name, m, std::regex(block + "first_act_fake_quant"))) linear = m[1].str() + "self_attention.query_key_value";
+  if (std::regex_match(name, m, std::regex(block + "second_act_fake_quant"))) linear = m[1].str() + "mlp.dense_h_to_4h";
   if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)down_proj\.act_fake_quant)")))
     linear = m[1].str() + "mlp.down_proj";
+  else if (std::regex_match(name, m, std::regex(block + R"(self_attn\.dense\.act_fake_quant)")))
+    linear = m[1].str() + "self_attention.dense";
+  else if (std::regex_match(name, m, std::regex(block + R"(fc2\.act_fake_quant)")))
+    linear = m[1].str() + "mlp.dense_4h_to_h";
   else if (std::regex_match(name, m, std::regex(R"((.*)\.act_fake_quant)")))
     linear = m[1];
   if (name == "bert.embeddings.LayerNorm.layernorm_post_act_fake_quantize") linear = "bert.encoder.layer.0.attention.self.query";
@@ -230,10 +307,12 @@ ActivationQuant& quantizer(Case& c, const std::string& name) {
     const int node = c.nodes.at(linear);
     return c.model.input_quant[c.model.graph.nodes[static_cast<std::size_t>(node)].in[0]];
   }
-  require(std::regex_match(name, m,
-                           std::regex(R"((.*layers?\.\d+\.(attention\.self|self_attn)\.)(query|key|value|attention_probs)_.*)")),
+  require(std::regex_match(
+              name, m, std::regex(R"((.*(?:layers?|h)\.\d+\.(attention\.self|self_attn)\.)(query|key|value|attention_probs)_.*)")),
           ErrorCode::kInvalidInput, "golden data: no place for quantizer ", name);
-  const int q = c.nodes.at(m[1].str() + (m[2] == "self_attn" ? "q_proj" : "query"));
+  std::string first = m[1].str() + (m[2] == "self_attn" ? "q_proj" : "query");
+  if (c.json["family"] == "bloom") first = m[1].str().substr(0, m[1].length() - 10) + "self_attention.query_key_value";
+  const int q = c.nodes.at(first);
   AttentionQuant& point = c.model.attention_quant[c.model.graph.uses(c.model.graph.nodes[static_cast<std::size_t>(q)].out).front()];
   auto& quant = m[3] == "query" ? point.query : m[3] == "key" ? point.key : m[3] == "value" ? point.value : point.probs;
   if (!quant) quant.emplace();
@@ -244,16 +323,15 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
   QUELL_NEED_DATA(dir, std::string("golden/osplus/") + GetParam());
   Case c(dir);
   migrate(c);
-  const bool bert = c.json["family"] == "bert";
+  const bool bert = c.json["family"] == "bert", bloom = c.json["family"] == "bloom";
   for (const auto& [name, view] : c.expected.tensors()) {  // the recorded matrices themselves, so that codes can be equal
     if (!name.starts_with("fused.") || name.ends_with("_float_equivalent")) continue;
-    Param& p = c.model.param_of(c.nodes.at(name.substr(6, name.rfind('.') - 6)));
-    (name.ends_with(".weight") ? p.weight : p.bias) = to_f32(view, name);
+    c.set_stored(name.substr(6, name.rfind('.') - 6), name.ends_with(".weight"), to_f32(view, name));
   }
   for (const Json& w : c.json["weight_quantizers"]) {
     const auto module = w["name"].get<std::string>();
     Param& p = c.model.param_of(c.nodes.at(module));
-    QTensor q = quantize_weight(p.weight, c.weights);
+    QTensor q = quantize_weight(c.parts.at(module).size() > 1 ? c.stored(module, true) : p.weight.clone(), c.weights);
     if (p.slot == Slot::kWordEmbedding || p.slot == Slot::kPositionEmbedding || p.slot == Slot::kTokenTypeEmbedding) {
       p.dequantized = dequantize(q);
       continue;
@@ -267,7 +345,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
       const std::vector<std::int32_t> codes = to_i32(c.expected.at("weight." + module + ".codes"), module);
       for (std::size_t i = 0; i < codes.size(); ++i) ASSERT_EQ(q.codes.as<std::int16_t>()[i], codes[i]) << module << " code " << i;
     }
-    p.quantized = std::move(q);
+    c.set_quantized(module, std::move(q));
   }
   for (const Json& a : c.json["activation_quantizers"]) {
     const Json& range = bert ? a["minmax"] : a;
@@ -291,6 +369,26 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     EXPECT_LE(max_difference(got, want), 1e-4 * (1 + c.json["checks"]["logits_abs_max"].get<double>()));
   }
   EXPECT_LE(mean_square(got, want), 0.05 * mean_square(want, fp32));
+  if (bloom) {
+    const Json& recorded = c.json["token_wise_clipping"];
+    TokenClippingOptions options;
+    options.step = 0.005;
+    options.candidates = recorded.value("iters", 0);  // half as wide as the grid of Outlier Suppression
+    options.percentile = recorded.value("fixed_percentile", 0.0);
+    const TokenClippingResult clipped = search_token_clipping(c.model, c.calibration_batches(), options, ctx);
+    if (options.percentile == 0) {
+      ASSERT_EQ(clipped.percentiles.size(), recorded["percentiles"].size());
+      EXPECT_EQ(clipped.best, recorded["best_index"].get<int>());
+      const auto best = static_cast<std::size_t>(clipped.best);
+      EXPECT_NEAR(clipped.losses[best] / recorded["losses"][best].get<double>(), 1, 1e-4);
+    }
+    quell::apply(clipping_plan(c.model, clipped, clipped.best), c.model);
+    for (const Json& a : c.json["activation_quantizers"]) {
+      const ActivationQuant& found = quantizer(c, a["name"].get<std::string>());
+      EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-4) << a["name"];
+      EXPECT_EQ(found.qparams.zero_point, a["zero_point"].get<int>()) << a["name"];
+    }
+  }
   if (!bert) return;
 
   // Token-wise clipping from here. A candidate that cannot win any more stops early: its loss is a lower bound.
@@ -310,7 +408,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     }
     best = std::min(best, recorded);
   }
-  quell::apply(clipping_plan(c.model, clipped, clipped.chosen), c.model);
+  quell::apply(clipping_plan(c.model, clipped, clipped.best), c.model);
   for (const Json& a : c.json["activation_quantizers"]) {
     const ActivationQuant& found = quantizer(c, a["name"].get<std::string>());
     EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-4) << a["name"];

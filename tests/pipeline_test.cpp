@@ -80,7 +80,8 @@ INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
                                            std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"),
                                            std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
                                            std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
-                                           std::tuple("outlier_suppression", "W6A6"), std::tuple("rtn_group32", "W4A8"),
+                                           std::tuple("outlier_suppression", "W6A6"), std::tuple("os_plus_explicit", "W4A4"),
+                                           std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"),
                                            std::tuple("rtn_group32", "W8A8")),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
@@ -94,11 +95,127 @@ TEST(Pipeline, SameInputGivesTheSameFiles) {
     EXPECT_EQ(read_text_file(dir / "1" / name), read_text_file(dir / "3" / name)) << name;
 }
 
+/// However many steps an earlier run left, and whatever a crash did to the last of them.
+TEST(Pipeline, AJournalGivesTheSameBytes) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  QuantizeJob job = make_job("os_plus_clipping", "W8A8", dir / "out");
+  job.calibration.num_samples = 24;
+  const auto codes_of = [](const Model& model) {
+    std::string bytes;
+    const auto add = [&](const TensorView& t) { bytes.append(static_cast<const char*>(t.raw()), t.num_bytes()); };
+    for (const Param& p : model.params) {
+      if (p.quantized) add(p.quantized->codes), add(p.quantized->qparams.scale);
+      if (p.bias.defined()) add(p.bias);
+    }
+    for (const auto& [value, quant] : model.input_quant)
+      bytes += str(value, " ", quant.qparams.scale, " ", quant.qparams.zero_point);
+    for (const auto& [node, quant] : model.attention_quant) bytes += str(node, " ", quant.probs->qparams.scale);
+    return bytes;
+  };
+  const auto run = [&](const Journal* journal) {
+    Model model = load_model(Checkpoint::open(job.model_dir));
+    const std::vector<TokenBatch> samples = make_batches(load_samples(job.calibration, model), 16, 0);
+    compress(model, samples, job.recipe, ctx, journal);
+    return codes_of(model);
+  };
+  const std::string want = run(nullptr);
+  const fs::path at = dir / "out.journal";
+  std::vector<fs::path> steps;
+  {
+    const Journal journal(at, "key");
+    EXPECT_EQ(journal.found(), 0U);
+    EXPECT_EQ(run(&journal), want);
+    for (const auto& entry : fs::directory_iterator(at))
+      if (entry.path().filename() != "key") steps.push_back(entry.path());
+  }
+  ASSERT_GT(steps.size(), 4U);
+  std::sort(steps.begin(), steps.end());
+  EXPECT_EQ(Journal(at, "key").found(), steps.size());
+  const Journal whole(at, "key");
+  EXPECT_EQ(run(&whole), want);
+  fs::remove(steps[1]);
+  fs::resize_file(steps[2], 100);
+  write_text_file(steps[3], "not a plan");
+  const Journal damaged(at, "key");
+  EXPECT_EQ(run(&damaged), want);
+  EXPECT_EQ(Journal(at, "another key").found(), 0U);
+  fs::create_directory(dir / "data");
+  write_text_file(dir / "data" / "precious", "x");
+  EXPECT_THROW(Journal(dir / "data", "key"), Error);  // somebody else's directory
+  damaged.finish();
+  EXPECT_FALSE(fs::exists(at));
+}
+
+TEST(Pipeline, JournalKeysDifferWhereResultsMay) {
+  const QuantizeJob job = make_job("os_plus", "W8A8", "out");
+  Model model = load_model(Checkpoint::open(job.model_dir));
+  std::vector<TokenBatch> samples = make_batches(load_samples(job.calibration, model), 16, 0);
+  const std::string key = journal_key(model, samples, job.recipe, Isa::kPortable);
+  EXPECT_EQ(journal_key(model, samples, job.recipe, Isa::kPortable), key);
+  Recipe other = job.recipe;
+  set_scheme(other, "W8A7");
+  EXPECT_NE(journal_key(model, samples, other, Isa::kPortable), key);
+  other = job.recipe;
+  other.ignore = {"*"};
+  EXPECT_NE(journal_key(model, samples, other, Isa::kPortable), key);
+  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kAvx2), key);
+  samples.back().ids.back() += 1;
+  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kPortable), key);
+  samples.back().ids.back() -= 1;
+  model.params.back().weight.f32().back() += 1;
+  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kPortable), key);
+}
+
+/// The linears of the first site read what they read in the float model, but for its quantization.
+TEST(Pipeline, CorrectedBiasesKeepTheMeanOfOutputs) {
+  ExecContext ctx(2);
+  const QuantizeJob job = make_job("minmax", "W4A4", "out");
+  const Model original = load_model(Checkpoint::open(job.model_dir));
+  const std::vector<TokenBatch> samples = make_batches(load_samples(job.calibration, original), 16, 0);
+  const auto first_error = [&](const char* passes) {
+    Model model = load_model(Checkpoint::open(job.model_dir));
+    compress(model, samples, parse_recipe(std::string("scheme: W4A4\npasses: ") + passes + "\n", "test"), ctx);
+    const OpTable exact = make_float_ops(original), quantized = make_simulated_ops(model, false, ctx.isa);
+    int node = 0;
+    while (model.graph.nodes[static_cast<std::size_t>(node)].kind != StepKind::kLinear) ++node;
+    const ValueId out = model.graph.nodes[static_cast<std::size_t>(node)].out;
+    std::vector<double> sums;
+    for (const TokenBatch& batch : samples) {
+      Executor a(original, exact, false, batch, ctx), b(model, quantized, true, batch, ctx);
+      a.run({0, node + 1});
+      b.run({0, node + 1});
+      const Tensor &y = a.value(out), &q = b.value(out);
+      sums.resize(static_cast<std::size_t>(y.cols()));
+      for (std::int64_t i = 0; i < y.rows(); ++i)
+        for (std::int64_t j = 0; batch.mask[static_cast<std::size_t>(i)] && j < y.cols(); ++j)
+          sums[static_cast<std::size_t>(j)] += static_cast<double>(y.row(i)[j] - q.row(i)[j]);
+    }
+    double worst = 0;
+    for (const double s : sums) worst = std::max(worst, std::fabs(s));
+    return worst;
+  };
+  const double plain = first_error("[rtn]"), corrected = first_error("[rtn, bias_correction]");
+  EXPECT_GT(plain, 1.0);
+  EXPECT_LT(corrected, 0.01 * plain);
+}
+
+TEST(Pipeline, CorrectedBiasesAreRefusedWhereTheyDoHarm) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(1);
+  QuantizeJob job = make_job("os_plus_corrected", "W8A8", dir / "out");
+  job.format = "float";
+  EXPECT_THROW(run_quantize_job(job, ctx), Error);  // the float function is not the original's
+  job.format = "compressed-tensors";
+  job.recipe.passes.emplace_back("token_wise_clipping", std::map<std::string, std::string>());
+  EXPECT_THROW(run_quantize_job(job, ctx), Error);
+}
+
 TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
   int ran = 0;
   for (const char* name : {"opt", "opt-350m", "opt-nobias", "llama", "llama-bias", "bert-cls"})
-    for (const char* pass :
-         {"{os_plus: {shift: always}}", "{os_plus: {shift: always, explicit: true}}", "{smoothquant: {alpha: 0.5}}"}) {
+    for (const char* pass : {"{os_plus: {shift: always}}", "{os_plus: {shift: always, explicit: true, explicit_shift: true}}",
+                             "{smoothquant: {alpha: 0.5}}"}) {
       const fs::path model_dir = quell::testing::find_data(std::string("golden/models/") + name);
       if (model_dir.empty()) continue;  // not all are in tests/golden
       ++ran;

@@ -155,11 +155,6 @@ class Pipeline {
           if (const ValueId bias = node(site.attention_node).in[3]; bias != kNoValue)
             out.position_bias.push_back(&executors_[b]->value(bias));
       }
-      if (site.norm_node >= 0 && site.values.size() == 1) {
-        const auto& in = node(site.add_node).in;
-        const ValueId branch = node(site.linears.front()).out;
-        out.residual.push_back(executors_[b]->restored(in[0] == branch ? in[1] : in[0]));
-      }
       if (choice == SampleChoice::kFirstBatch) break;
     }
     return out;

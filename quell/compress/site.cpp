@@ -142,15 +142,6 @@ class Derivation {
     } else if (first == Slot::kDownProj && count == 1) {
       site.kind = SiteKind::kDown;
     }
-    if (count == 1) find_norm(site);
-  }
-
-  void find_norm(Site& site) const {
-    const ValueId y = node(site.linears.front()).out;
-    if (uses(y).size() != 1 || node(uses(y).front()).kind != StepKind::kAdd) return;
-    site.add_node = uses(y).front();
-    for (const int use : uses(node(site.add_node).out))
-      if (node(use).kind == StepKind::kNorm) site.norm_node = use;
   }
 
   void check(Site& site) const {

@@ -15,17 +15,16 @@ enum class SiteKind { kAttention, kMlp, kGatedMlp, kDown, kPlain };
 /// Weights that several layers share tie their inputs together: then a site has several values, which change together.
 struct Site {
   SiteKind kind = SiteKind::kPlain;
-  std::string name;                   ///< "layers.0.q_proj+k_proj+v_proj"
-  std::vector<ChangedValue> values;   ///< ascending; their producers and whether other branches read them
-  std::vector<int> linears;           ///< quantized nodes, one for each weight, in order
-  std::vector<int> absorbers;         ///< further linears that read a value: they take part in a change, but are not quantized
-  bool takes_shift = false;           ///< every producer can absorb a shift
-  bool bias_everywhere = false;       ///< producers and linears have biases, so a shift costs nothing
-  std::string refusal;                ///< why no change is possible; empty: it is
-  bool only_explicit = false;         ///< refused only because nothing in front can absorb a change: it could be written down
-  int attention_node = -1;            ///< kAttention: where q, k, v go
-  int activation_node = -1;           ///< kGatedMlp: the activation of the gate
-  int add_node = -1, norm_node = -1;  ///< behind a single linear: the residual addition of its output and the norm of the sum
+  std::string name;                  ///< "layers.0.q_proj+k_proj+v_proj"
+  std::vector<ChangedValue> values;  ///< ascending; their producers and whether other branches read them
+  std::vector<int> linears;          ///< quantized nodes, one for each weight, in order
+  std::vector<int> absorbers;        ///< further linears that read a value: they take part in a change, but are not quantized
+  bool takes_shift = false;          ///< every producer can absorb a shift
+  bool bias_everywhere = false;      ///< producers and linears have biases, so a shift costs nothing
+  std::string refusal;               ///< why no change is possible; empty: it is
+  bool only_explicit = false;        ///< refused only because nothing in front can absorb a change: it could be written down
+  int attention_node = -1;           ///< kAttention: where q, k, v go
+  int activation_node = -1;          ///< kGatedMlp: the activation of the gate
   bool in_block = false;
   const Model* model = nullptr;
 
@@ -50,7 +49,6 @@ struct SiteActivations {
   std::vector<const Tensor*> x;
   std::vector<const TokenBatch*> batches;
   std::vector<const Tensor*> position_bias = {};  ///< kAttention of T5: the table that is added to the scores, one for each x
-  std::vector<Tensor> residual = {};  ///< what is added to the output of a single linear, one for each x; empty where nothing is
 };
 
 }  // namespace quell

@@ -25,9 +25,7 @@ struct Block {
   TokenBatch batch;                     // attention
   std::vector<std::int32_t> positions;  // attention
   const Tensor* bias = nullptr;         // attention
-  Tensor residual;                      // what is added in front of the norm
   std::vector<bool> counts;             // empty: all rows
-  std::vector<double> weight;           // of rows; empty: all 1
 };
 
 /// Rows [begin, begin + count) of sequence `b`, as far as `length` tokens.
@@ -81,26 +79,19 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p) {
   return blocks;
 }
 
-std::vector<Block> blocks_of_rows(const SiteProblem& p, bool with_residual) {
-  std::vector<const float*> rows, residual;
+std::vector<Block> blocks_of_rows(const SiteProblem& p) {
+  std::vector<const float*> rows;
   for (std::size_t b = 0; b < p.x.size(); ++b)
-    for (std::int64_t i = 0; i < p.x[b].rows(); ++i) {
-      if (!row_counts(p.x[b], *p.batches[b], i)) continue;
-      rows.push_back(p.x[b].row(i));
-      if (with_residual) residual.push_back(p.residual[b].row(i));
-    }
-  const auto gather = [](std::span<const float* const> from, std::int64_t columns) {
-    Tensor out = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(from.size()), columns});
-    for (std::size_t i = 0; i < from.size(); ++i) std::copy_n(from[i], columns, out.row(static_cast<std::int64_t>(i)));
-    return out;
-  };
+    for (std::int64_t i = 0; i < p.x[b].rows(); ++i)
+      if (row_counts(p.x[b], *p.batches[b], i)) rows.push_back(p.x[b].row(i));
   const std::size_t size = std::max(static_cast<std::size_t>(kFewRows), (rows.size() + kBlocks - 1) / kBlocks);
   std::vector<Block> blocks;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
     const std::size_t end = std::min(rows.size(), begin + size);
     Block& block = blocks.emplace_back();
-    block.x = gather(std::span(rows).subspan(begin, end - begin), p.x.front().cols());
-    if (with_residual) block.residual = gather(std::span(residual).subspan(begin, end - begin), p.weight.rows());
+    block.x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front().cols()});
+    for (std::size_t i = begin; i < end; ++i)
+      std::copy_n(rows[i], block.x.cols(), block.x.row(static_cast<std::int64_t>(i - begin)));
   }
   return blocks;
 }
@@ -269,16 +260,13 @@ class Race {
  public:
   Race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options, ExecContext& ctx)
       : p_(problem), candidates_(candidates), options_(options), ctx_(ctx) {
-    // The bias of a single linear cancels in the difference, unless a norm follows.
-    const bool joint = p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp;
-    normed_ = options_.point == LossPoint::kNorm && p_.norm && !joint;
-    if (joint || normed_) bias_ = p_.bias.view();
-    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_) : blocks_of_rows(p_, normed_);
+    // The bias of a single linear cancels in the difference.
+    if (p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp) bias_ = p_.bias.view();
+    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_) : blocks_of_rows(p_);
     for (Block& block : blocks_) {
       Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
       matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);
       block.target = output(block, std::move(y));
-      if (options_.weight == TokenWeight::kRelative) weigh(block);
       tokens_ += block.counts.empty() ? block.x.rows() : std::count(block.counts.begin(), block.counts.end(), true);
     }
     require(tokens_ > 0, ErrorCode::kInvalidInput, "search: no token in the calibration batches");
@@ -325,17 +313,6 @@ class Race {
   }
 
  private:
-  /// The mean square of all tokens that count is 1 after weighing.
-  static void weigh(Block& block) {
-    constexpr double kFloor = 1e-12;
-    for (std::int64_t i = 0; i < block.target.rows(); ++i) {
-      double square = kFloor;
-      for (std::int64_t j = 0; j < block.target.cols(); ++j)
-        square += static_cast<double>(block.target.row(i)[j]) * static_cast<double>(block.target.row(i)[j]);
-      block.weight.push_back(1.0 / square);
-    }
-  }
-
   bool complete(std::size_t c) const {
     return std::all_of(sums_[c].begin(), sums_[c].end(), [](double s) { return s >= 0; });
   }
@@ -384,8 +361,7 @@ class Race {
     ctx_.pool.parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
         if (block.counts.empty() || block.counts[static_cast<std::size_t>(i)])
-          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), block.target.row(i), y.cols()) *
-                                              (block.weight.empty() ? 1.0 : block.weight[static_cast<std::size_t>(i)]);
+          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), block.target.row(i), y.cols());
     });
     return std::accumulate(rows.begin(), rows.end(), 0.0);
   }
@@ -393,10 +369,6 @@ class Race {
   Tensor output(const Block& block, Tensor y) const {
     if (p_.kind == SiteKind::kAttention) return attention_output(block, y);
     if (p_.kind == SiteKind::kGatedMlp) return gated_output(y);
-    if (normed_) {
-      add(y, block.residual, y.span(), ctx_);
-      normalize(p_.norm_kind, y, p_.norm->weight, p_.norm->bias, p_.norm_eps, y.span(), ctx_);
-    }
     return y;
   }
 
@@ -435,7 +407,6 @@ class Race {
   RaceOptions options_;
   ExecContext& ctx_;
   TensorView bias_;
-  bool normed_ = false;
   std::vector<Block> blocks_;
   std::optional<IntegerProduct> integer_;
   std::vector<std::vector<double>> sums_;  ///< by candidate and block; -1: not computed

@@ -25,17 +25,7 @@ struct SiteCandidate {
   Range range;
 };
 
-/// What a token's squared error counts: the same, as in the papers, or relative to its float output, so that a few tokens with
-/// huge activations, which norms scale down again, do not decide for all.
-enum class TokenWeight { kEqual, kRelative };
-
-/// What is compared: the site's own output, as in the papers, or, where a residual addition and a norm follow a single linear,
-/// what the norm makes of the sum, which is what the rest of the model reads.
-enum class LossPoint { kSite, kNorm };
-
 struct RaceOptions {
-  LossPoint point = LossPoint::kSite;
-  TokenWeight weight = TokenWeight::kEqual;
   LossArithmetic arithmetic = LossArithmetic::kInteger;
   bool exhaustive = false;  ///< all losses in full
 };

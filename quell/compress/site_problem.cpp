@@ -33,12 +33,6 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations, 
   p.activations = activation_spec;
   const Model& model = *site.model;
   for (const Tensor* x : activations.x) p.x.push_back(x->clone());
-  if (site.norm_node >= 0 && activations.residual.size() == p.x.size()) {
-    for (const Tensor& r : activations.residual) p.residual.push_back(r.clone());
-    p.norm = &model.param_of(site.norm_node);
-    p.norm_kind = model.spec.norm_kind;
-    p.norm_eps = model.spec.norm_eps;
-  }
   std::vector<std::pair<const Param*, std::int64_t>> rows;  // where each stacked row comes from
   bool bias = false;
   for (const int n : site.linears) {

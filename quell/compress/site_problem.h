@@ -19,11 +19,6 @@ struct SiteProblem {
   std::vector<const Tensor*> position_bias;          ///< kAttention of T5: a batch each, else empty
   const Param *q_norm = nullptr, *k_norm = nullptr;  ///< kAttention: norms over the heads of q and k, where there are any
   double norm_eps = 0;
-  /// A single linear in front of a residual addition and a norm: what is added, a batch each, and the norm. Empty and null:
-  /// neither.
-  std::vector<Tensor> residual;
-  const Param* norm = nullptr;
-  NormKind norm_kind = NormKind::kLayerNorm;
   ActivationKind activation = ActivationKind::kSilu;  ///< kGatedMlp
   QuantSpec weights, activations;
 };

@@ -72,13 +72,12 @@ class Clipping {
     observe();
     if (result_.percentiles.size() == 1) {
       result_.best = 0;
-      result_.chosen.assign(result_.places.size(), 0);
       return std::move(result_);
     }
     prepare_loss();
     double best = std::numeric_limits<double>::infinity();
     for (std::size_t c = 0; c < result_.percentiles.size(); ++c) {
-      result_.losses.push_back(loss(std::vector<int>(result_.places.size(), static_cast<int>(c)), best));
+      result_.losses.push_back(loss(static_cast<int>(c), best));
       if (result_.losses.back() < best) {
         best = result_.losses.back();
         result_.best = static_cast<int>(c);
@@ -86,10 +85,6 @@ class Clipping {
       ctx_.progress("clip", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(result_.percentiles.size()));
     }
     require(result_.best >= 0, ErrorCode::kNumeric, "token_wise_clipping: no percentile gives a finite loss");
-    result_.chosen.assign(result_.places.size(), result_.best);
-    result_.loss = best;
-    for (std::int64_t sweep = 0; sweep < options_.sweeps; ++sweep)
-      if (!refine(sweep)) break;
     return std::move(result_);
   }
 
@@ -223,29 +218,9 @@ class Clipping {
     return ops;
   }
 
-  /// Whether a place found a better candidate.
-  bool refine(std::int64_t sweep) {
-    bool changed = false;
-    const auto places = static_cast<std::int64_t>(result_.places.size());
-    for (std::int64_t i = 0; i < places; ++i) {
-      std::vector<int> trial = result_.chosen;
-      for (int c = 0; c < static_cast<int>(result_.percentiles.size()); ++c) {
-        trial[static_cast<std::size_t>(i)] = c;
-        if (c == result_.chosen[static_cast<std::size_t>(i)]) continue;
-        if (const double l = loss(trial, result_.loss); l < result_.loss) {
-          result_.loss = l;
-          result_.chosen = trial;
-          changed = true;
-        }
-      }
-      ctx_.progress("clip each", sweep * places + i + 1, options_.sweeps * places);
-    }
-    return changed;
-  }
-
   /// Sum over batches of the loss, or what has come together when it reached `limit`.
-  double loss(const std::vector<int>& candidates, double limit) {
-    quell::apply(clipping_plan(model_, result_, candidates), model_);
+  double loss(int candidate, double limit) {
+    quell::apply(clipping_plan(model_, result_, candidate), model_);
     const OpTable ops = make_ops();
     double sum = 0;
     for (std::size_t b = 0; b < samples_.size() && sum < limit; ++b) {
@@ -323,12 +298,12 @@ TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenB
   return Clipping(model, samples, options, ctx).run();
 }
 
-Plan clipping_plan(const Model& model, const TokenClippingResult& result, std::span<const int> candidates) {
+Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate) {
   Plan plan;
   std::map<int, AttentionQuant> attention;
   for (std::size_t i = 0; i < result.places.size(); ++i) {
     const QuantizerPlace& place = result.places[i];
-    const Range range = result.ranges[static_cast<std::size_t>(candidates[i])][i];
+    const Range range = result.ranges[static_cast<std::size_t>(candidate)][i];
     if (place.value >= 0) {
       const QuantSpec& spec = model.input_quant.at(place.value).spec;
       plan.push_back(SetInputQuant{place.value, {spec, calculate_qparams(range, spec)}});

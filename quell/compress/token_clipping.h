@@ -33,9 +33,6 @@ struct TokenClippingOptions {
   std::int64_t candidates = 0;  ///< 0: by the number of bits, as the reference
   double percentile = 0;        ///< not 0: no search
   ClippingLoss loss = ClippingLoss::kAuto;
-  /// Then one quantizer after the other gets the percentile of the grid with the smallest loss, the others as they are, this many
-  /// times.
-  std::int64_t sweeps = 0;
   bool float_weights = false;  ///< the loss with weights in float, as Outlier Suppression; else quantized, as Outlier Suppression+
 };
 
@@ -49,9 +46,7 @@ struct TokenClippingResult {
   std::vector<QuantizerPlace> places;
   std::vector<double> percentiles, losses;  ///< in the order tried; a loss that cannot win any more is a lower bound of itself
   std::vector<std::vector<Range>> ranges;   ///< by candidate and place
-  int best = -1;                            ///< the same for all
-  std::vector<int> chosen;                  ///< by place: `best`, or what the sweeps found
-  double loss = 0;                          ///< of `chosen`, if losses were asked for
+  int best = -1;
 };
 
 /// The quantized model is changed while candidates are tried and left as it was. Throws Error(kUsage) where no static quantizer or
@@ -59,7 +54,7 @@ struct TokenClippingResult {
 TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options,
                                           ExecContext& ctx);
 
-/// The quantizers with a candidate for each place.
-Plan clipping_plan(const Model& model, const TokenClippingResult& result, std::span<const int> candidates);
+/// The quantizers of one candidate.
+Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate);
 
 }  // namespace quell

@@ -5,6 +5,7 @@
 // Inputs: the quantized model and the calibration batches. Output: one AddToBias a linear that has a bias.
 #include <algorithm>
 
+#include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
 
@@ -79,9 +80,14 @@ class BiasCorrection final : public Pass {
 }  // namespace
 
 extern const PassFactory k_bias_correction;
-const PassFactory k_bias_correction = {"bias_correction", [](const PassParams& params, const Recipe&) -> std::unique_ptr<Pass> {
-                                         params.check_keys({});
-                                         return std::make_unique<BiasCorrection>();
-                                       }};
+const PassFactory k_bias_correction = {
+    "bias_correction", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
+      params.check_keys({});
+      for (const PassParams& other : recipe.passes)
+        require(other.pass() != "token_wise_clipping", ErrorCode::kInvalidInput, "recipe ", recipe.name,
+                ": bias_correction with token_wise_clipping: the few tokens that clipping leaves "
+                "out would decide the means; keep one of the two");
+      return std::make_unique<BiasCorrection>();
+    }};
 
 }  // namespace quell

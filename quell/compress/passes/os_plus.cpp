@@ -14,19 +14,14 @@ namespace {
 
 enum class ShiftChoice { kAuto, kAlways, kNever };
 
-/// kMlp: behind an activation function.
-enum class ExplicitSites { kNone, kMlp, kAll };
-
 struct Settings {
   ShiftChoice shift = ShiftChoice::kAuto;  ///< auto: only where norm and linears have biases
   bool scale = true;
   bool first_batch = false;
   bool include_padding = false;
-  ExplicitSites explicit_sites = ExplicitSites::kNone;  ///< also where nothing in front can absorb the change: the quantizer does
+  bool explicit_affine = false;  ///< also where nothing in front can absorb the change: the quantizer does
   StackOrder stack = StackOrder::kSplit;
-  bool explicit_shift = true;
-  LossPoint point = LossPoint::kSite;
-  TokenWeight weight = TokenWeight::kEqual;
+  bool explicit_shift = false;  ///< there too: the resting value of a GELU then has a rounding error that all tokens share
   LossArithmetic arithmetic = LossArithmetic::kInteger;
   double floor = 0;  ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
 };
@@ -66,7 +61,7 @@ class OsPlus final : public Pass {
  private:
   /// In blocks, as the reference.
   bool applies(const Site& site) const {
-    if (!site.migratable() && !(site.only_explicit && takes_explicit(site))) return false;
+    if (!site.migratable() && !(site.only_explicit && settings_.explicit_affine)) return false;
     if (!site.in_block) return false;
     if (site.only_explicit) return true;
     for (const ChangedValue& v : site.values) {
@@ -78,13 +73,6 @@ class OsPlus final : public Pass {
       return false;
     }
     return true;
-  }
-
-  bool takes_explicit(const Site& site) const {
-    if (settings_.explicit_sites != ExplicitSites::kMlp) return settings_.explicit_sites == ExplicitSites::kAll;
-    const Graph& graph = site.model->graph;
-    return graph.nodes[static_cast<std::size_t>(graph.producer[static_cast<std::size_t>(site.value())])].kind ==
-           StepKind::kActivation;
   }
 
   bool wants_shift(const Site& site) const {
@@ -99,8 +87,6 @@ class OsPlus final : public Pass {
     o.tight_range = site.only_explicit && !settings_.explicit_shift;
     o.include_padding = settings_.include_padding;
     o.race.arithmetic = settings_.arithmetic;
-    o.race.weight = settings_.weight;
-    o.race.point = settings_.point;
     return o;
   }
 
@@ -116,23 +102,19 @@ class OsPlus final : public Pass {
 };
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
-  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "tokens",
-                     "explicit_shift", "loss"});
+  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "explicit_shift"});
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
   s.scale = params.choice("scale", {"true", "false"}, "true") == "true";
-  const std::string at = params.choice("explicit", {"true", "false", "mlp"}, "false");
-  s.explicit_sites = at == "true" ? ExplicitSites::kAll : at == "mlp" ? ExplicitSites::kMlp : ExplicitSites::kNone;
+  s.explicit_affine = params.choice("explicit", {"true", "false"}, "false") == "true";
   s.first_batch = params.choice("samples", {"all", "first_batch"}, "all") == "first_batch";
   // The reference reads one batch, padding included.
   s.include_padding = params.choice("padding", {"exclude", "include"}, s.first_batch ? "include" : "exclude") == "include";
   s.arithmetic =
       params.choice("arithmetic", {"integer", "f32"}, "integer") == "f32" ? LossArithmetic::kF32 : LossArithmetic::kInteger;
   s.stack = params.choice("bloom_layout", {"correct", "compat"}, "correct") == "compat" ? StackOrder::kByHead : StackOrder::kSplit;
-  s.weight = params.choice("tokens", {"equal", "relative"}, "equal") == "relative" ? TokenWeight::kRelative : TokenWeight::kEqual;
-  s.explicit_shift = params.choice("explicit_shift", {"true", "false"}, "true") == "true";
-  s.point = params.choice("loss", {"site", "norm"}, "site") == "norm" ? LossPoint::kNorm : LossPoint::kSite;
+  s.explicit_shift = params.choice("explicit_shift", {"true", "false"}, "false") == "true";
   s.floor = params.number("floor", 0, 1e6, 0);
   return std::make_unique<OsPlus>(s, recipe);
 }

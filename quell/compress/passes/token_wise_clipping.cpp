@@ -20,8 +20,7 @@ class TokenWiseClipping final : public Pass {
         str("clipping: percentile ", result.percentiles[best],
             result.losses.empty() ? std::string()
                                   : str(", loss ", result.losses[best], " (unclipped ", result.losses.front(), ")")));
-    if (options_.sweeps > 0) log(LogLevel::kInfo, str("clipping each quantizer: loss ", result.loss));
-    return clipping_plan(model, result, result.chosen);
+    return clipping_plan(model, result, result.best);
   }
 
  private:
@@ -29,14 +28,13 @@ class TokenWiseClipping final : public Pass {
 };
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
-  params.check_keys({"step", "candidates", "percentile", "loss", "weights", "sweeps"});
+  params.check_keys({"step", "candidates", "percentile", "loss", "weights"});
   require(!recipe.activations.dynamic, ErrorCode::kInvalidInput, "recipe ", recipe.name,
           ": token_wise_clipping needs static activations");  // now, not after hours
   TokenClippingOptions o;
   o.step = params.number("step", 0, 0.5, 0);
   o.candidates = static_cast<std::int64_t>(params.number("candidates", 0, 1000, 0));
   o.percentile = params.number("percentile", 0, 1, 0);
-  o.sweeps = static_cast<std::int64_t>(params.number("sweeps", 0, 100, 0));
   const std::string loss = params.choice("loss", {"auto", "outputs", "cross_entropy"}, "auto");
   o.loss = loss == "auto" ? ClippingLoss::kAuto : loss == "outputs" ? ClippingLoss::kOutputs : ClippingLoss::kCrossEntropy;
   o.float_weights = params.choice("weights", {"quantized", "float"}, "quantized") == "float";

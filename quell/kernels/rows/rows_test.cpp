@@ -135,6 +135,36 @@ TEST_P(Rows, Range) {
   }
 }
 
+TEST_P(Rows, CandidatesAreScaledAsWritten) {
+  for (const std::size_t n : {1U, 15U, 16U, 100U}) {
+    const auto count = static_cast<std::int64_t>(n);
+    const std::vector<float> x = values(n, 3, n + 1), y = values(n, 3, n + 2);
+    std::vector<float> factor = values(n, 2, n + 3);
+    for (float& f : factor) f = std::fabs(f) + 0.5F;
+    double squares = 0;
+    for (std::size_t i = 0; i < n; ++i) squares += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
+    EXPECT_NEAR(k().squared_difference(x.data(), y.data(), count), squares, 1e-12 * squares);
+    EXPECT_EQ(k().squared_difference(x.data(), y.data(), count), kRowsReference.squared_difference(x.data(), y.data(), count));
+    for (const Factor kind : {Factor::kMultiply, Factor::kDivide}) {
+      std::vector<float> scaled(n);
+      for (std::size_t i = 0; i < n; ++i) scaled[i] = kind == Factor::kMultiply ? x[i] * factor[i] : x[i] / factor[i];
+      const RowRange r = k().scaled_range(x.data(), factor.data(), kind, count);
+      EXPECT_EQ(r.min, *std::min_element(scaled.begin(), scaled.end()));
+      EXPECT_EQ(r.max, *std::max_element(scaled.begin(), scaled.end()));
+      constexpr float kStep = 0.037F;
+      std::vector<std::uint8_t> codes(n);
+      const std::int32_t sum = k().quantize_scaled(x.data(), factor.data(), kind, count, kStep, {1, 30, 0, 63}, codes.data());
+      std::int32_t want = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const float code = std::clamp(std::nearbyint(scaled[i] / kStep) + 30, 0.0F, 63.0F);
+        EXPECT_EQ(static_cast<float>(codes[i]), code) << i;
+        want += codes[i];
+      }
+      EXPECT_EQ(sum, want);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, Rows,
                          testing::Values(Named{"reference", Isa::kPortable}, Named{"avx2", Isa::kAvx2},
                                          Named{"avx512", Isa::kAvx512Vnni}),
