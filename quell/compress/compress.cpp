@@ -270,23 +270,19 @@ class Pipeline {
     return out;
   }
 
-  /// Range over the tokens of one batch, padding left out.
-  Range token_range(const TensorView& x, const TokenBatch& batch, const std::string& name) const {
-    Range range;
-    bool first = true;
-    for (std::int64_t i = 0; i < x.rows(); ++i) {
-      if (x.rows() == batch.rows() && !batch.mask[static_cast<std::size_t>(i)]) continue;
-      const Range r = range_of({x.row(i), static_cast<std::size_t>(x.cols())}, name);
-      range = first ? r : Range{std::min(range.min, r.min), std::max(range.max, r.max)};
-      first = false;
-    }
-    return range;
+  /// The tokens of one batch, padding left out.
+  static void observe_rows(Observer& observer, const TensorView& x, const TokenBatch& batch, const std::string& name) {
+    std::vector<std::span<const float>> rows;
+    for (std::int64_t i = 0; i < x.rows(); ++i)
+      if (row_counts(x, batch, i)) rows.emplace_back(x.row(i), static_cast<std::size_t>(x.cols()));
+    for (const std::span<const float> row : rows) range_of(row, name);  // throws where a value is not finite
+    if (!rows.empty()) observer.observe(rows);
   }
 
   StepAndZero calibrate(const Site& site) const {
-    const auto observer = make_observer(recipe_.observer);
+    const auto observer = make_observer(recipe_.observer, recipe_.activations);
     const SiteActivations all = activations(site, SampleChoice::kAll);
-    for (std::size_t i = 0; i < all.x.size(); ++i) observer->observe(token_range(*all.x[i], *all.batches[i], site.name));
+    for (std::size_t i = 0; i < all.x.size(); ++i) observe_rows(*observer, *all.x[i], *all.batches[i], site.name);
     return recipe_.activations.dynamic ? StepAndZero{} : calculate_qparams(observer->range(), recipe_.activations);
   }
 
@@ -297,14 +293,16 @@ class Pipeline {
     AttentionQuant& quant = model_.attention_quant[n];
     const auto observe = [&](std::initializer_list<std::pair<AttentionPoint, std::optional<ActivationQuant>*>> points) {
       std::map<AttentionPoint, std::unique_ptr<Observer>> observers;
-      for (const auto& [point, target] : points) observers[point] = make_observer(recipe_.observer);
+      for (const auto& [point, target] : points) observers[point] = make_observer(recipe_.observer, recipe_.activations);
       for (std::size_t b = 0; b < executors_.size(); ++b) {
         Executor& executor = *executors_[b];
         executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
-          if (const auto it = observers.find(point); it != observers.end())
-            it->second->observe(point == AttentionPoint::kProbs
-                                    ? probs
-                                    : token_range(operand, executor.batch_of(node(n).out), model_.node_name(n)));
+          const auto it = observers.find(point);
+          if (it == observers.end()) return;
+          if (point == AttentionPoint::kProbs)
+            it->second->observe(probs);
+          else
+            observe_rows(*it->second, operand, executor.batch_of(node(n).out), model_.node_name(n));
         };
         executor.keep_values = true;
         executor.run({n, n + 1});

@@ -11,7 +11,6 @@
 
 #include "quell/base/error.h"
 #include "quell/io/mapped_file.h"
-#include "quell/quant/observers/observer.h"
 
 namespace quell {
 namespace {
@@ -84,9 +83,9 @@ class Section {
   std::map<std::string, YAML::Node> values_;
 };
 
-QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec, bool weights, std::string* observer) {
+QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec, bool weights, ObserverChoice* observer) {
   std::vector<std::string> known = {"num_bits", "symmetric", "granularity", "group_size", "codes", "step"};
-  if (!weights) known.insert(known.end(), {"dynamic", "observer"});
+  if (!weights) known.insert(known.end(), {"dynamic", "observer", "quantile"});
   const Section s(node, where, known);
   spec.num_bits = static_cast<int>(s.integer("num_bits", 2, 8, spec.num_bits));
   spec.symmetric = s.flag("symmetric", spec.symmetric);
@@ -106,7 +105,12 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
   spec.dynamic = s.flag("dynamic", spec.granularity != Granularity::kPerTensor);
   require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput, where,
           ": static activations are per tensor only");
-  *observer = s.choice("observer", observer_names(), *observer);
+  observer->name = s.choice("observer", observer_names(), observer->name);
+  if (s.find("quantile")) {
+    require(observer->name.ends_with("quantile"), ErrorCode::kInvalidInput, s.where("quantile"), ": observer ", observer->name,
+            " has none; use avg_quantile or ema_quantile");
+    observer->quantile = parse_number(s.scalar("quantile", ""), s.where("quantile"), 0.5, 1);
+  }
   return spec;
 }
 
@@ -262,9 +266,9 @@ std::string canonical_text(const Recipe& r) {
     return str(s.num_bits, " ", s.symmetric, " ", granularity_name(s.granularity), " ", s.group_size, " ", s.dynamic, " ",
                static_cast<int>(s.codes), " ", static_cast<int>(s.step_rule), "; ");
   };
-  std::string text =
-      str(spec(r.weights), spec(r.activations), r.observer, " ", r.batch_size, " ", r.quantize_attention, r.residual_after_quant,
-          r.quantize_embeddings, r.quantize_projections, r.quantize_head, r.quantize_lm_head);
+  std::string text = str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ", r.batch_size, " ",
+                         r.quantize_attention, r.residual_after_quant, r.quantize_embeddings, r.quantize_projections,
+                         r.quantize_head, r.quantize_lm_head);
   for (const std::string& i : r.ignore) text += "; ignore " + i;
   for (const PassParams& p : r.passes) {
     text += "; " + p.pass();

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/quant/quant_spec.h"
+#include "quell/quant/observers/observer.h"
 
 namespace quell {
 
@@ -30,7 +30,7 @@ class PassParams {
 struct Recipe {
   std::string name;
   QuantSpec weights, activations;
-  std::string observer = "avg_minmax";
+  ObserverChoice observer;
   std::int64_t batch_size = 16;
   bool quantize_attention = false;    ///< q, k, v and probabilities too
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value

@@ -125,7 +125,7 @@ class Clipping {
     std::vector<std::vector<std::unique_ptr<Observer>>> observers;  // by candidate and place
     for (std::size_t c = 0; c < result_.percentiles.size(); ++c) {
       auto& places = observers.emplace_back();
-      for (std::size_t i = 0; i < result_.places.size(); ++i) places.push_back(make_observer("avg_minmax"));
+      for (std::size_t i = 0; i < result_.places.size(); ++i) places.push_back(make_observer({}));
     }
     const auto see = [&](std::size_t place, const std::vector<Range>& by_candidate) {
       for (std::size_t c = 0; c < observers.size(); ++c) observers[c][place]->observe(by_candidate[c]);

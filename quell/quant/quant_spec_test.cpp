@@ -105,7 +105,7 @@ TEST(QuantizeWeight, RefusesAGroupSizeThatDoesNotDivide) {
 TEST(Observers, AverageExponentialAndOverall) {
   const std::vector<Range> batches = {{-9.91114426F, 7.768466F}, {-19.8222885F, 15.536932F}, {-29.7334328F, 23.305398F}};
   const auto run = [&](const char* name) {
-    const auto observer = make_observer(name);
+    const auto observer = make_observer({name});
     for (const Range& r : batches) observer->observe(r);
     return observer->range();
   };
@@ -113,7 +113,74 @@ TEST(Observers, AverageExponentialAndOverall) {
   EXPECT_FLOAT_EQ(run("avg_minmax").max, 15.536931F);
   EXPECT_EQ(run("minmax").min, batches[2].min);
   EXPECT_FLOAT_EQ(run("ema_minmax").max, 0.9F * (0.9F * 7.768466F + 0.1F * 15.536932F) + 0.1F * 23.305398F);
-  EXPECT_THROW(make_observer("median"), Error);
+  EXPECT_THROW(make_observer({"median"}), Error);
+}
+
+/// Values of the specification's vectors 7 and 8: rows of a linear congruence, row i times i + 1.
+class ValueObservers : public ::testing::Test {
+ protected:
+  ValueObservers() {
+    std::uint32_t state = 3;
+    for (int i = 0; i < 10; ++i)
+      for (int j = 0; j < 4; ++j) {
+        state = 1664525U * state + 1013904223U;
+        values.push_back(static_cast<float>(-1.0 + 2.0 * (state / 4294967296.0)) * static_cast<float>(i + 1));
+      }
+    refer();
+  }
+  void refer() {
+    rows.clear();
+    for (std::size_t i = 0; i < 10; ++i) rows.emplace_back(values.data() + 4 * i, 4);
+  }
+  std::vector<float> values;
+  std::vector<std::span<const float>> rows;
+};
+
+TEST_F(ValueObservers, RecordedRanges) {
+  EXPECT_FLOAT_EQ(min_max_range(rows).min, -9.91114426F);
+  EXPECT_FLOAT_EQ(min_max_range(rows).max, 7.768466F);
+  const Range q = quantile_range(rows, 0.9, 16);
+  EXPECT_FLOAT_EQ(q.min, -5.88474178F);
+  EXPECT_FLOAT_EQ(q.max, 5.88474178F);
+  QuantSpec four = spec(4, true);
+  Range r = mse_range(rows, four);
+  EXPECT_FLOAT_EQ(r.min, -9.91114426F);
+  EXPECT_FLOAT_EQ(r.max, 9.91114426F);
+  EXPECT_FLOAT_EQ(calculate_qparams(r, four).scale, 1.4158777F);
+  four.symmetric = false;
+  r = mse_range(rows, four);
+  EXPECT_FLOAT_EQ(r.min, -8.76908684F);
+  EXPECT_FLOAT_EQ(r.max, 7.67295074F);
+  EXPECT_FLOAT_EQ(calculate_qparams(r, four).scale, 1.09613585F);
+  EXPECT_EQ(calculate_qparams(r, four).zero_point, 8);
+  for (float& v : values) v = std::fabs(v);
+  r = mse_range(rows, four);
+  EXPECT_EQ(r.min, 0.0F);
+  EXPECT_FLOAT_EQ(r.max, 9.8120327F);
+}
+
+TEST_F(ValueObservers, CombineBatches) {
+  const auto over = [&](const ObserverChoice& choice) {
+    const auto observer = make_observer(choice, spec(4, true));
+    for (const float factor : {1.0F, 0.5F}) {
+      std::vector<float> scaled;
+      for (const float v : values) scaled.push_back(v * factor);
+      std::vector<std::span<const float>> parts;
+      for (std::size_t i = 0; i < 10; ++i) parts.emplace_back(scaled.data() + 4 * i, 4);
+      observer->observe(parts);
+    }
+    return observer->range();
+  };
+  const float q = quantile_range(rows, 0.8).max;
+  EXPECT_FLOAT_EQ(over({"avg_quantile", 0.8}).max, 0.75F * q);
+  EXPECT_FLOAT_EQ(over({"ema_quantile", 0.8}).max, 0.95F * q);
+  EXPECT_FLOAT_EQ(over({"mse"}).max, mse_range(rows, spec(4, true)).max);
+  EXPECT_FLOAT_EQ(over({"avg_mse"}).max, 0.75F * mse_range(rows, spec(4, true)).max);
+  EXPECT_LE(over({"avg_quantile"}).max, over({"avg_minmax"}).max);
+  for (float& v : values) v = 0;
+  refer();
+  EXPECT_EQ(quantile_range(rows, 0.9).max, 0.0F);
+  EXPECT_EQ(mse_range(rows, spec(4, false)).max, 0.0F);
 }
 
 TEST(RoundHalfEven, EqualsTheLibrary) {

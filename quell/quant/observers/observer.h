@@ -5,22 +5,31 @@
 #include <string>
 #include <vector>
 
-#include "quell/quant/quant_spec.h"
+#include "quell/quant/observers/batch_range.h"
 
 namespace quell {
 
-/// Sees one batch a call (padding already removed by the caller) and keeps a range. Single-threaded.
+/// Makes one range of many batches. Single-threaded.
 class Observer {
  public:
   virtual ~Observer() = default;
-  /// Range of one batch.
+  /// Range of one batch, where its values are not at hand (attention probabilities).
   virtual void observe(Range batch) = 0;
+  /// Values of one batch, a token each, padding left out.
+  virtual void observe(TokenRows rows) { observe(min_max_range(rows)); }
   virtual Range range() const = 0;
 };
 
-/// "minmax": over all batches. "avg_minmax": mean of the batch minima and of the batch maxima. "ema_minmax": v <- 0.9 v + 0.1
-/// batch, starting from the first batch. Throws Error(kUsage) on another name.
-std::unique_ptr<Observer> make_observer(const std::string& name);
+/// How ranges are found; `quantile` 0 is the default of the observer.
+struct ObserverChoice {
+  std::string name = "avg_minmax";
+  double quantile = 0;
+};
+
+/// What a batch says: "minmax" its extrema, "quantile" (default 0.999, with ema_ 0.9999), "mse" for codes of `spec`. Over batches:
+/// the outermost of "minmax" and "mse"; the mean with "avg_"; v <- 0.9 v + 0.1 batch, starting from the first, with "ema_". Throws
+/// Error(kUsage) on another name.
+std::unique_ptr<Observer> make_observer(const ObserverChoice& choice, const QuantSpec& spec = {});
 std::vector<std::string> observer_names();
 
 }  // namespace quell
