@@ -87,6 +87,15 @@ class OsPlusSearch : public ::testing::Test {
     o.include_padding = true;
   }
 
+  void make_decoder_attention() {
+    p.kind = SiteKind::kAttention;
+    p.rows = {8, 8, 8};
+    p.attention.num_heads = p.attention.num_kv_heads = 2;
+    p.attention.head_dim = 4;
+    p.attention.causal = true;
+    p.attention.scale = 0.5F;
+  }
+
   /// All losses; the race has to end with the same candidate.
   OsPlusResult run(const Setting& setting) {
     p.activations = setting.activations;
@@ -141,12 +150,7 @@ TEST_F(OsPlusSearch, SingleLinear) {
 
 TEST_F(OsPlusSearch, JointAttention) {
   make(7, 24);
-  p.kind = SiteKind::kAttention;
-  p.rows = {8, 8, 8};
-  p.attention.num_heads = p.attention.num_kv_heads = 2;
-  p.attention.head_dim = 4;
-  p.attention.causal = true;
-  p.attention.scale = 0.5F;
+  make_decoder_attention();
   OsPlusResult r = run(kInt8);
   EXPECT_EQ(r.race.losses.size(), 101U);
   EXPECT_NEAR(r.race.losses.front() / 3.30822775e-04, 1, 1e-4);  // the float target's own rounding
@@ -160,12 +164,7 @@ TEST_F(OsPlusSearch, JointAttention) {
 /// BLOOM as the reference splits it: ALiBi, and the rows of q, k and v taken for each other (vector 5).
 TEST_F(OsPlusSearch, AlibiInCompatLayout) {
   make(7, 24);
-  p.kind = SiteKind::kAttention;
-  p.rows = {8, 8, 8};
-  p.attention.num_heads = p.attention.num_kv_heads = 2;
-  p.attention.head_dim = 4;
-  p.attention.causal = true;
-  p.attention.scale = 0.5F;
+  make_decoder_attention();
   p.attention.alibi_slopes = {0.0625F, 0.00390625F};
   p.positions = {{0, 1, 2, 3, 0, 1, 2, 2}};
   expect(run(kInt8), 1.55287552, 1.30155458e-04, 1e-4);
@@ -187,15 +186,10 @@ TEST_F(OsPlusSearch, LlamaSites) {
   p.batches = {&batch};
   o.include_padding = true;
   o.floor = 0.1;
-  p.attention.num_heads = p.attention.num_kv_heads = 2;
-  p.attention.head_dim = 4;
-  p.attention.causal = true;
-  p.attention.scale = 0.5F;
+  make_decoder_attention();
   p.attention.rotary_inv_freq = {1.0F, 0.01F};
   p.positions = {{0, 1, 2, 3, 0, 1, 2, 3}};
 
-  p.kind = SiteKind::kAttention;
-  p.rows = {8, 8, 8};
   p.weight = std::move(qkv);
   p.x.push_back(x.clone());
   OsPlusResult r = run(kInt6);
