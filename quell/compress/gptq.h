@@ -1,0 +1,26 @@
+// GPTQ (Frantar et al., ICLR 2023): weights are rounded column by column, and what a column's rounding adds to the outputs is taken
+// out of the columns that are still to come.
+#pragma once
+
+#include <vector>
+
+#include "quell/base/exec_context.h"
+#include "quell/quant/quant_spec.h"
+
+namespace quell {
+
+/// The factor that decides how errors are spread: U upper triangular with H^-1 = U^T U, H = X^T X + damping * mean(diag) * I, over
+/// inputs in the order in which columns are rounded.
+struct GptqFactor {
+  std::vector<std::int64_t> order;  ///< column that is rounded n-th: by falling diagonal of H, or as they stand
+  Tensor upper;                     ///< f32 [C, C]
+};
+
+/// `gram`: X^T X, f32 [C, C], symmetric. Throws Error(kNumeric) where no positive definite H comes of it.
+GptqFactor make_gptq_factor(const Tensor& gram, double damping, bool by_size, ExecContext& ctx);
+
+/// Codes of w [N, C]: MinMax steps of each tensor, row or group (of groups as they stand when their first column comes up, which
+/// needs `order` as columns stand).
+QTensor gptq_round(const TensorView& w, const QuantSpec& spec, const GptqFactor& factor, ExecContext& ctx);
+
+}  // namespace quell

@@ -1,0 +1,64 @@
+// GPTQ (Frantar et al., ICLR 2023): weight codes that make up for each other's rounding errors on the calibration inputs.
+//   w_j <- w_j - (w_k - q_k) / U_kk * U_kj for all columns j behind k, H^-1 = U^T U, H = X^T X + damping * mean(diag) * I
+// Inputs: what the site's linears read, behind quantized predecessors and after migration. Output: one ReplaceWeight a linear.
+#include "quell/compress/gptq.h"
+#include "quell/base/error.h"
+#include "quell/compress/channel_stats.h"
+#include "quell/compress/pass.h"
+#include "quell/ops/linear.h"
+
+namespace quell {
+namespace {
+
+class Gptq final : public Pass {
+ public:
+  Gptq(double damping, bool by_size, const Recipe& recipe) : damping_(damping), by_size_(by_size), recipe_(recipe) {}
+  PassStage stage() const override { return PassStage::kWeights; }
+
+  Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
+    const GptqFactor factor = make_gptq_factor(gram(activations, ctx), damping_, by_size_, ctx);
+    Plan plan;
+    for (const int linear : site.linears)
+      if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module))
+        plan.push_back(ReplaceWeight{linear, gptq_round(p.weight, recipe_.weights, factor, ctx)});
+    return plan;
+  }
+
+ private:
+  /// X^T X over all tokens, padding left out.
+  static Tensor gram(const SiteActivations& activations, ExecContext& ctx) {
+    const std::int64_t c = activations.x.front()->cols();
+    Tensor sum = Tensor::f32({c, c});
+    for (std::size_t b = 0; b < activations.x.size(); ++b) {
+      const Tensor& x = *activations.x[b];
+      std::vector<std::int64_t> rows;
+      for (std::int64_t i = 0; i < x.rows(); ++i)
+        if (row_counts(x, *activations.batches[b], i)) rows.push_back(i);
+      if (rows.empty()) continue;
+      Tensor transposed = Tensor::f32({c, static_cast<std::int64_t>(rows.size())}), part = Tensor::f32({c, c});
+      for (std::size_t t = 0; t < rows.size(); ++t)
+        for (std::int64_t j = 0; j < c; ++j) transposed.row(j)[t] = x.row(rows[t])[j];
+      matmul_nt(transposed, transposed, TensorView(), part.span(), ctx);
+      for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
+    }
+    return sum;
+  }
+
+  double damping_;
+  bool by_size_;
+  Recipe recipe_;
+};
+
+}  // namespace
+
+extern const PassFactory k_gptq;
+const PassFactory k_gptq = {"gptq", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
+                              params.check_keys({"damping", "order"});
+                              const bool grouped = recipe.weights.granularity == Granularity::kPerGroup;
+                              const std::string order = params.choice("order", {"size", "columns"}, grouped ? "columns" : "size");
+                              require(!grouped || order == "columns", ErrorCode::kInvalidInput, "recipe ", recipe.name,
+                                      ": gptq with weights in groups rounds columns as they stand; use order: columns");
+                              return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size", recipe);
+                            }};
+
+}  // namespace quell
