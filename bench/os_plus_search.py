@@ -61,7 +61,7 @@ def inputs(shape, rows, seed):
     return x - shift, mask, weight, bias + weight @ shift
 
 
-print("| shape | scheme | site | candidates | official s | Quell s | ratio | threshold official / Quell | computed |\n" + "|---|" * 9, flush=True)
+print("| shape | scheme | site | candidates | official s | Quell s | ratio | threshold official / Quell | computed |\n|" + "---|" * 9, flush=True)
 ratios = []
 for shape in args.shapes.split(","):
     batch, length, hidden, heads, ffn = SHAPES[shape]
