@@ -28,12 +28,6 @@ struct Block {
   std::vector<bool> counts;             // empty: all rows
 };
 
-/// Rows [begin, begin + count) of sequence `b`, as far as `length` tokens.
-void append_rows(const Tensor& x, std::int64_t begin, std::int64_t count, Tensor& to, std::int64_t& at) {
-  std::copy_n(x.row(begin), count * x.cols(), to.row(at));
-  at += count;
-}
-
 std::vector<Block> blocks_of_sequences(const SiteProblem& p) {
   std::int64_t rows = 0;
   for (const TokenBatch* b : p.batches) rows += b->rows();
@@ -61,10 +55,10 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p) {
       t.batch = static_cast<std::int64_t>(last - first);
       block.x = Tensor::uninitialized(DType::kF32, {t.rows(), p.x[b].cols()});
       block.bias = bias;
-      std::int64_t at = 0;
+      float* to = block.x.f32().data();
       for (std::size_t i = first; i < last; ++i) {
         const std::int64_t begin = order[i] * batch.length;
-        append_rows(p.x[b], begin, t.length, block.x, at);
+        to = std::copy_n(p.x[b].row(begin), t.length * p.x[b].cols(), to);
         const auto copy = [&](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to) {
           if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + begin + t.length);
         };
@@ -200,19 +194,7 @@ class IntegerProduct final : public CandidateProduct {
     e.scale = scale_.data();
     e.bias = bias_.data();
     std::vector<std::int32_t> term;
-    if (input_.spec.dynamic) {
-      e.row_scale = q.scale.data();
-      e.row_zero = q.zero.data();
-      e.column_zero_factor = offset_.data();
-    } else {
-      e.column_offset = offset_.data();
-    }
-    if (!p_.weights.symmetric) {
-      const std::int32_t fixed = input_.qparams.zero_point + code_shift(input_.spec), k = static_cast<std::int32_t>(k_);
-      for (std::size_t i = 0; i < q.sum.size(); ++i) term.push_back(k * (input_.spec.dynamic ? q.zero[i] : fixed) - q.sum[i]);
-      e.row_term = term.data();
-      e.weight_zero = weight_zero_.data();
-    }
+    set_zero_point_terms(q, k_, offset_.data(), p_.weights.symmetric ? nullptr : weight_zero_.data(), term, e);
     e.f32 = y.f32().data();
     e.ld_out = n_;
     run_gemm(*kernel_, q, packed_, e, ctx_);
@@ -289,19 +271,18 @@ class Race {
     std::vector<std::size_t> ranks(count);
     std::iota(ranks.begin(), ranks.end(), std::size_t{0});
     std::stable_sort(ranks.begin(), ranks.end(), [&](std::size_t a, std::size_t b) { return partial[a] < partial[b]; });
-    double limit = kNever;
+    double best = kNever;
     for (const std::size_t c : ranks) {
       // Equal totals are won by the smaller index; the order of additions must not decide, so the limit leaves room for rounding.
       constexpr double kRoom = 1 + 1e-12;
-      advance(c, order, limit * kRoom);
+      advance(c, order, best * kRoom);
       if (!complete(c)) continue;
+      if (result.best < 0) sort_by_loss(c, order);  // where most of the loss is, candidates fall out earliest
       const double total = sum(c);
-      if (total < limit) {
-        limit = total;
-        if (result.best < 0) sort_by_loss(c, order);  // where most of the loss is, candidates fall out earliest
+      if (total < best || (total == best && static_cast<int>(c) < result.best)) {
+        best = total;
+        result.best = static_cast<int>(c);
       }
-      const double best = result.best < 0 ? kNever : sum(static_cast<std::size_t>(result.best));
-      if (total < best || (total == best && static_cast<int>(c) < result.best)) result.best = static_cast<int>(c);
     }
     ctx_.progress("search", static_cast<std::int64_t>(count) + 1, static_cast<std::int64_t>(count) + 1);
     for (std::size_t c = 0; c < count; ++c) {

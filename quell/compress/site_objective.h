@@ -5,7 +5,6 @@
 // Suppression+, EMNLP 2023, section 4; docs/numerics.md).
 #pragma once
 
-#include <memory>
 #include <span>
 #include <vector>
 

@@ -188,23 +188,12 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
   e.scale = scale_.data();
   e.bias = bias_.data();
   std::vector<std::int32_t> term;
-  if (input_.spec.dynamic) {
-    e.row_scale = x.scale.data();
-    e.row_zero = x.zero.data();
-    e.column_zero_factor = offset_.data();
-  } else {
-    e.column_offset = offset_.data();
-  }
-  if (packed_.group_size > 0) {
-    e.column_offset = e.column_zero_factor = nullptr;
+  const bool groups = packed_.group_size > 0;
+  set_zero_point_terms(x, packed_.k, groups ? nullptr : offset_.data(), needs_sums() ? weight_zero_.data() : nullptr, term, e);
+  if (groups) {
     e.group_offset = group_offset_.data();
     if (asymmetric_weight_) term = sums_by_group(x, packed_.group_size, packed_.groups(), ctx);
     e.row_group_sum = term.data();
-  } else if (asymmetric_weight_) {
-    const std::int32_t fixed = input_.qparams.zero_point + code_shift(input_.spec), k = static_cast<std::int32_t>(packed_.k);
-    for (std::size_t i = 0; i < x.sum.size(); ++i) term.push_back(k * (input_.spec.dynamic ? x.zero[i] : fixed) - x.sum[i]);
-    e.row_term = term.data();
-    e.weight_zero = weight_zero_.data();
   }
   e.activation = output.activation;
   e.gated = gated_;
@@ -227,6 +216,23 @@ std::string IntegerLinear::describe() const {
   return str("u8*s8 ", kernel_->name, ", codes up to ", input_.spec.max_code() + code_shift(input_.spec), " x ", packed_.max_abs,
              packed_.group_size > 0 ? str(", groups of ", packed_.group_size) : "", ", ", layout_name(packed_.layout), ", ",
              packed_bytes(), " bytes");
+}
+
+void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int32_t* offset, const std::int32_t* weight_zero,
+                          std::vector<std::int32_t>& row_term, kernels::Epilogue& e) {
+  const bool dynamic = x.quant.spec.dynamic;
+  if (dynamic) {
+    e.row_scale = x.scale.data();
+    e.row_zero = x.zero.data();
+  }
+  (dynamic ? e.column_zero_factor : e.column_offset) = offset;
+  if (!weight_zero) return;
+  const std::int32_t fixed = x.quant.qparams.zero_point + code_shift(x.quant.spec);
+  row_term.resize(x.sum.size());
+  for (std::size_t i = 0; i < x.sum.size(); ++i)
+    row_term[i] = static_cast<std::int32_t>(k) * (dynamic ? x.zero[i] : fixed) - x.sum[i];
+  e.row_term = row_term.data();
+  e.weight_zero = weight_zero;
 }
 
 void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,

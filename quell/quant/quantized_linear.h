@@ -77,6 +77,12 @@ class IntegerLinear final : public LinearOp {
       weight_zero_;  ///< -z_x * row sums where static, else -row sums; zero points of asymmetric weights
 };
 
+/// What zero points of `x` and of the weights add to the sums of one product: `offset` [N] holds -z_x (static) or -1 (dynamic)
+/// times the row sums of the weight codes; `weight_zero` [N] is null where all are 0, else `x.sum` is needed. `row_term` must
+/// outlive `e`.
+void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int32_t* offset, const std::int32_t* weight_zero,
+                          std::vector<std::int32_t>& row_term, kernels::Epilogue& e);
+
 /// One product over rows of codes, split into blocks over rows and panels that depend on the sizes alone.
 void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
               const kernels::Epilogue& epilogue, ExecContext& ctx);

@@ -7,46 +7,30 @@
 namespace quell {
 namespace {
 
-class MinMax final : public Observer {
+/// How the ranges of batches become one.
+enum class Combine { kWidest, kMean, kEma };
+
+class OverBatches final : public Observer {
  public:
   using Observer::observe;
-  void observe(Range batch) override {
-    range_ = first_ ? batch : Range{std::min(range_.min, batch.min), std::max(range_.max, batch.max)};
-    first_ = false;
-  }
-  Range range() const override { return range_; }
-
- private:
-  bool first_ = true;
-  Range range_;
-};
-
-/// Running mean in the reference's order of operations: (mean * n + batch) / (n + 1) in f32.
-class AvgMinMax final : public Observer {
- public:
-  using Observer::observe;
+  explicit OverBatches(Combine combine) : combine_(combine) {}
   void observe(Range batch) override {
     const auto n = static_cast<float>(count_++);
-    range_ = {(range_.min * n + batch.min) / (n + 1.0F), (range_.max * n + batch.max) / (n + 1.0F)};
-  }
-  Range range() const override { return range_; }
-
- private:
-  int count_ = 0;
-  Range range_;
-};
-
-class EmaMinMax final : public Observer {
- public:
-  void observe(Range batch) override {
     constexpr float kKeep = 0.9F;
-    range_ = first_ ? batch : Range{range_.min * kKeep + batch.min * (1 - kKeep), range_.max * kKeep + batch.max * (1 - kKeep)};
-    first_ = false;
+    if (n == 0.0F)
+      range_ = batch;
+    else if (combine_ == Combine::kWidest)
+      range_ = {std::min(range_.min, batch.min), std::max(range_.max, batch.max)};
+    else if (combine_ == Combine::kMean)  // in the reference's order of operations
+      range_ = {(range_.min * n + batch.min) / (n + 1.0F), (range_.max * n + batch.max) / (n + 1.0F)};
+    else
+      range_ = {range_.min * kKeep + batch.min * (1 - kKeep), range_.max * kKeep + batch.max * (1 - kKeep)};
   }
   Range range() const override { return range_; }
 
  private:
-  bool first_ = true;
+  Combine combine_;
+  int count_ = 0;
   Range range_;
 };
 
@@ -76,11 +60,10 @@ std::unique_ptr<Observer> make_observer(const ObserverChoice& choice, const Quan
   for (const std::string& name : names) known += (known.empty() ? "" : ", ") + name;
   require(std::find(names.begin(), names.end(), choice.name) != names.end(), ErrorCode::kUsage, "observer \"", choice.name,
           "\" is unknown; known are ", known);
-  const bool average = choice.name.starts_with("avg_"), ema = choice.name.starts_with("ema_");
-  std::unique_ptr<Observer> over_batches;
-  if (average) over_batches = std::make_unique<AvgMinMax>();
-  if (ema) over_batches = std::make_unique<EmaMinMax>();
-  if (!over_batches) over_batches = std::make_unique<MinMax>();
+  const bool ema = choice.name.starts_with("ema_");
+  auto over_batches = std::make_unique<OverBatches>(ema                               ? Combine::kEma
+                                                    : choice.name.starts_with("avg_") ? Combine::kMean
+                                                                                      : Combine::kWidest);
   if (choice.name.ends_with("quantile")) {
     const double quantile = choice.quantile > 0 ? choice.quantile : ema ? 0.9999 : 0.999;
     return std::make_unique<OfValues>(std::move(over_batches),
