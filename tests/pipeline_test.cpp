@@ -100,6 +100,7 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(2);
   QuantizeJob job = make_job("os_plus_clipping", "W8A8", dir / "out");
+  job.recipe.passes.front() = PassParams("os_plus", {{"explicit", "true"}, {"split", "0.2"}});
   job.calibration.num_samples = 24;
   const auto codes_of = [](const Model& model) {
     std::string bytes;
@@ -215,7 +216,7 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
   int ran = 0;
   for (const char* name : {"opt", "opt-350m", "opt-nobias", "llama", "llama-bias", "bert-cls"})
     for (const char* pass : {"{os_plus: {shift: always}}", "{os_plus: {shift: always, explicit: true, explicit_shift: true}}",
-                             "{smoothquant: {alpha: 0.5}}"}) {
+                             "{os_plus: {explicit: true, split: 0.5, holdout: true}}", "{smoothquant: {alpha: 0.5}}"}) {
       const fs::path model_dir = quell::testing::find_data(std::string("golden/models/") + name);
       if (model_dir.empty()) continue;  // not all are in tests/golden
       ++ran;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "quell/base/error.h"
+#include "quell/compress/channel_split.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 
@@ -110,6 +111,51 @@ void apply_item(const ShiftScale& item, Model& model) {
     if (item.shift.defined()) add_shifted_bias(p, item.shift.f32());
     scale_columns(p, item.scale.f32());
   }
+}
+
+/// Rows `sources` of a matrix, or elements of a vector.
+template <typename T>
+Tensor gather_rows(const Tensor& t, const ColumnSources& sources) {
+  const auto rows = static_cast<std::int64_t>(sources.size());
+  const bool matrix = t.shape().rank() == 2;
+  const std::int64_t width = matrix ? t.cols() : 1;
+  Tensor out(t.dtype(), matrix ? Shape{rows, width} : Shape{rows});
+  for (std::int64_t i = 0; i < rows; ++i)
+    std::copy_n(t.as<T>().data() + sources[static_cast<std::size_t>(i)] * width, width, out.as<T>().data() + i * width);
+  return out;
+}
+
+void repeat_rows(Param& p, const ColumnSources& sources) {
+  const std::int64_t rows = p.weight.rows();
+  p.weight = gather_rows<float>(p.weight, sources);
+  if (p.bias.defined()) p.bias = gather_rows<float>(p.bias, sources);
+  p.added_rows += p.weight.rows() - rows;
+  if (!p.quantized) return;
+  QTensor& q = *p.quantized;
+  q.codes = gather_rows<std::int16_t>(q.codes, sources);
+  const std::int64_t groups = q.qparams.scale.numel();
+  if (groups == 1) return;  // one step for the whole tensor
+  q.qparams.scale.reshape({rows, groups / rows});
+  q.qparams.zero_point.reshape({rows, groups / rows});
+  q.qparams.scale = gather_rows<float>(q.qparams.scale, sources);
+  q.qparams.zero_point = gather_rows<std::int32_t>(q.qparams.zero_point, sources);
+  for (Tensor* t : {&q.qparams.scale, &q.qparams.zero_point}) t->reshape({t->numel()});
+}
+
+void apply_item(const SplitChannels& item, Model& model) {
+  require(!model.restore.contains(item.value), ErrorCode::kUnsupported, model.node_name(item.linears.front()),
+          ": channels of a value that others read cannot be split");
+  for (const int n : item.producers) repeat_rows(model.param_of(n), item.sources);
+  for (const int n : item.linears) {
+    Param& p = model.param_of(n);
+    require(!p.quantized, ErrorCode::kUnsupported, p.module, ": its codes are chosen already, channels cannot be split");
+    const std::int64_t columns = p.weight.cols();
+    p.weight = split_columns(p.weight, item.sources);
+    p.added_columns += p.weight.cols() - columns;
+  }
+  if (const auto it = model.explicit_affine.find(item.value); it != model.explicit_affine.end())
+    for (Tensor* t : {&it->second.scale, &it->second.shift})
+      if (t->defined()) *t = gather_rows<float>(*t, item.sources);
 }
 
 void apply_item(const SetInputQuant& item, Model& model) { model.input_quant[item.value] = item.quant; }

@@ -7,6 +7,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/compress/apply.h"
+#include "quell/compress/channel_split.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
 #include "quell/quant/observers/observer.h"
@@ -212,6 +213,7 @@ class Pipeline {
       apply_equivalence(steps.next([&] { return pass->plan(site, activations(site, pass->samples()), ctx_); }), site);
     quell::apply(steps.next([&] {
       Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
+      if (model_.input_quant.contains(site.value())) return plan;  // a pass has set it
       const ActivationQuant quant{recipe_.activations, calibrate(site)};
       for (const ChangedValue& v : site.values) plan.push_back(SetInputQuant{v.value, quant});
       return plan;
@@ -234,8 +236,16 @@ class Pipeline {
     const std::map<int, Tensor> before = float_outputs(site);
     quell::apply(plan, model_);
     for (const PlanItem& item : plan) {
+      if (const auto* split = std::get_if<SplitChannels>(&item)) {
+        for (const auto& executor : executors_)
+          executor->set(split->value, repeat_columns(executor->value(split->value), split->sources));
+        for (const int producer : split->producers) rebuild_ops(producer);
+        for (const int linear : split->linears) rebuild_ops(linear);
+        continue;
+      }
+      if (std::holds_alternative<SetInputQuant>(item)) continue;
       const auto* change = std::get_if<ShiftScale>(&item);
-      require(change, ErrorCode::kVerification, site.name, ": an equivalence pass returned something else than a shift and scale");
+      require(change, ErrorCode::kVerification, site.name, ": an equivalence pass returned something that is not one");
       const auto carry_over = [&](Tensor& x) { inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_); };
       for (const auto& executor : executors_)
         for (const ChangedValue& v : change->values) {

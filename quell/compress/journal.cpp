@@ -57,6 +57,9 @@ class Writer {
     if (i.shift.defined()) keep("shift", i.shift);
     return {{"kind", "shift_scale"}, {"values", values}, {"linears", i.linears}};
   }
+  Json item(const SplitChannels& i) {
+    return {{"kind", "split"}, {"value", i.value}, {"producers", i.producers}, {"linears", i.linears}, {"sources", i.sources}};
+  }
   Json item(const SetInputQuant& i) { return {{"kind", "input"}, {"value", i.value}, {"quant", to_json(i.quant)}}; }
   Json item(const SetAttentionQuant& i) {
     return {{"kind", "attention"},
@@ -95,6 +98,9 @@ PlanItem read_item(const Json& j, const SafetensorsFile& file, const std::string
     return ReplaceWeight{j.at("node").get<int>(),
                          QTensor{spec_of(j.at("spec")), {tensor("steps"), tensor("zeros")}, tensor("codes")}};
   if (kind == "bias") return AddToBias{j.at("node").get<int>(), tensor("delta")};
+  if (kind == "split")
+    return SplitChannels{j.at("value").get<int>(), j.at("producers").get<std::vector<int>>(),
+                         j.at("linears").get<std::vector<int>>(), j.at("sources").get<std::vector<std::int32_t>>()};
   require(kind == "shift_scale", ErrorCode::kInvalidInput, "unknown item ", kind);
   ShiftScale item;
   for (const Json& v : j.at("values"))

@@ -37,28 +37,94 @@ std::vector<double> grid(const ChannelStats& stats, double floor) {
   return out;
 }
 
+class Search {
+ public:
+  Search(const SiteProblem& problem, const OsPlusOptions& options) : problem_(problem), options_(options) {}
+
+  OsPlusResult run(ExecContext& ctx) const {
+    const bool holdout = options_.holdout && problem_.x.size() > 1;
+    const ChannelStats all = stats(1), tried = holdout ? stats(2) : all;
+    OsPlusResult result;
+    result.thresholds = grid(tried, std::max(options_.floor, peer_extreme(tried)));
+    std::vector<SiteCandidate> candidates;
+    for (const double t : result.thresholds) candidates.push_back(scaled(tried, t));
+    const std::size_t unsplit = candidates.size();
+    for (std::size_t i = 0; i < unsplit; ++i) {
+      SiteCandidate wide = split(candidates[i]);
+      if (wide.sources.empty()) continue;
+      result.thresholds.push_back(result.thresholds[i]);
+      candidates.push_back(std::move(wide));
+    }
+    RaceOptions options = options_.race;
+    options.odd_batches = holdout;
+    result.race = race(problem_, candidates, options, ctx);
+    if (result.race.best < 0) {
+      result.scale = Tensor::f32({static_cast<std::int64_t>(all.max.size())});
+      std::fill(result.scale.f32().begin(), result.scale.f32().end(), 1.0F);
+      return result;
+    }
+    const auto best = static_cast<std::size_t>(result.race.best);
+    SiteCandidate winner = std::move(candidates[best]);
+    if (holdout) {
+      winner = scaled(all, result.thresholds[best]);
+      if (SiteCandidate wide = best < unsplit ? SiteCandidate() : split(winner); !wide.sources.empty()) winner = std::move(wide);
+    }
+    result.range = winner.range;
+    result.scale = std::move(winner.scale);
+    result.sources = std::move(winner.sources);
+    result.shift = std::move(winner.shift);
+    return result;
+  }
+
+ private:
+  /// The extreme that a share `peers` of the channels stays below; 0 where that is not asked for.
+  double peer_extreme(const ChannelStats& stats) const {
+    if (options_.peers <= 0) return 0;
+    std::vector<float> extremes;
+    for (std::size_t j = 0; j < stats.max.size(); ++j) extremes.push_back(std::max(stats.max[j], -stats.min[j]));
+    const auto at = static_cast<std::size_t>(options_.peers * static_cast<double>(extremes.size() - 1));
+    std::nth_element(extremes.begin(), extremes.begin() + static_cast<std::ptrdiff_t>(at), extremes.end());
+    return static_cast<double>(extremes[at]);
+  }
+
+  /// Of every `stride`-th batch.
+  ChannelStats stats(std::size_t stride) const {
+    SiteActivations views;
+    for (std::size_t b = 0; b < problem_.x.size(); b += stride) {
+      views.x.push_back(&problem_.x[b]);
+      views.batches.push_back(problem_.batches[b]);
+    }
+    return channel_stats(views, options_.include_padding, "OS+ search");
+  }
+
+  SiteCandidate scaled(const ChannelStats& stats, double threshold) const {
+    const auto t = static_cast<float>(threshold);
+    Tensor scale = scale_at(stats, t);
+    const Range range = options_.tight_range ? scaled_range(stats, scale) : Range{-t, t};
+    return {std::move(scale), range};
+  }
+
+  /// The same with channels above the threshold spread over columns; no sources where there are none.
+  SiteCandidate split(const SiteCandidate& from) const {
+    SiteCandidate wide;
+    wide.sources = split_channels(from.scale.f32(), options_.split_columns, options_.split_unit);
+    if (wide.sources.empty()) return wide;
+    wide.range = from.range;
+    wide.scale = Tensor::f32({static_cast<std::int64_t>(wide.sources.size())});
+    for (std::size_t c = 0; c < wide.sources.size(); ++c)
+      wide.scale.f32()[c] = from.scale.f32()[static_cast<std::size_t>(wide.sources[c])];
+    wide.shift = copy_shifts(wide.sources, from.scale.f32(), calculate_qparams(wide.range, problem_.activations).scale);
+    return wide;
+  }
+
+  const SiteProblem& problem_;
+  const OsPlusOptions& options_;
+};
+
 }  // namespace
 
 OsPlusResult search_threshold(const SiteProblem& problem, const OsPlusOptions& options, ExecContext& ctx) {
-  SiteActivations views{{}, problem.batches};
-  for (const Tensor& x : problem.x) views.x.push_back(&x);
-  const ChannelStats stats = channel_stats(views, options.include_padding, "OS+ search");
-  OsPlusResult result{.thresholds = grid(stats, options.floor), .race = {}, .scale = {}};
-  std::vector<SiteCandidate> candidates;
-  for (const double threshold : result.thresholds) {
-    const auto t = static_cast<float>(threshold);
-    Tensor scale = scale_at(stats, t);
-    const Range range = options.tight_range ? scaled_range(stats, scale) : Range{-t, t};
-    candidates.push_back({std::move(scale), range});
-  }
-  result.race = race(problem, candidates, options.race, ctx);
-  if (result.race.best >= 0) {
-    result.scale = std::move(candidates[static_cast<std::size_t>(result.race.best)].scale);
-  } else {
-    result.scale = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
-    std::fill(result.scale.f32().begin(), result.scale.f32().end(), 1.0F);
-  }
-  return result;
+  return Search(problem, options).run(ctx);
 }
 
 }  // namespace quell

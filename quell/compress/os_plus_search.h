@@ -15,13 +15,24 @@ struct OsPlusOptions {
   bool include_padding = false;  ///< channel extrema over padding too, as the reference
   /// The quantizer's range is what the scaled channels span, not (-t, t): for values that are not centred by a shift.
   bool tight_range = false;
+  /// So many columns at most that channels above a threshold are spread over, in multiples of the unit; 0: channels are only
+  /// scaled.
+  std::int64_t split_columns = 0, split_unit = 16;
+  /// No threshold below what this share of the channels reaches: channels that the samples left at rest may reach it too. 0: any.
+  double peers = 0;
+  /// Scales are made from the even batches and compared on the odd ones, where there are two: a threshold that is right only for
+  /// the extrema it was derived from loses. The winner's scales are then made from all.
+  bool holdout = false;
   RaceOptions race;
 };
 
 struct OsPlusResult {
-  std::vector<double> thresholds;  ///< every candidate in the order of the grid
+  std::vector<double> thresholds;  ///< every candidate in the order of the grid, then those that split channels
   RaceResult race;                 ///< best = -1: no candidate (all magnitudes below the floor), scale 1
-  Tensor scale;                    ///< [C]
+  Tensor scale;                    ///< by column
+  ColumnSources sources;           ///< empty: no channel is split
+  Tensor shift;                    ///< of the copies; undefined: none
+  Range range;                     ///< of the quantizer that the winner was tried with
 };
 
 OsPlusResult search_threshold(const SiteProblem& problem, const OsPlusOptions& options, ExecContext& ctx);

@@ -98,7 +98,33 @@ class Derivation {
     site.in_block = node(site.linears.front()).layer >= 0;
     find_kind(site);
     check(site);
+    find_widening(site);
     return site;
+  }
+
+  /// Element-wise steps between linears leave channels apart, so that their rows decide how many there are.
+  void find_widening(Site& site) const {
+    const ChangedValue& changed = site.values.front();
+    const auto own = [&](int n) { return sharing(n).size() == 1 && model_.param_of(n).packing.parts == 1; };
+    const auto readers_own = [&](const std::vector<int>& linears) { return std::all_of(linears.begin(), linears.end(), own); };
+    if (site.values.size() > 1 || changed.restore || !readers_own(site.linears) || !readers_own(site.absorbers)) return;
+    std::vector<int> found;
+    std::vector<ValueId> open = {changed.value};
+    while (!open.empty()) {
+      const ValueId v = open.back();
+      open.pop_back();
+      const int n = producer(v);
+      if (v != changed.value && uses(v).size() != 1) return;
+      if (node(n).kind == StepKind::kLinear && own(n) && v != changed.value)
+        found.push_back(n);
+      else if (node(n).kind == StepKind::kActivation)
+        open.push_back(node(n).in[0]);
+      else if (node(n).kind == StepKind::kMultiply)
+        open.insert(open.end(), {node(n).in[0], node(n).in[1]});
+      else
+        return;
+    }
+    site.widening = std::move(found);
   }
 
   void find_producer(ChangedValue& changed, Site& site) const {
@@ -170,10 +196,16 @@ class Derivation {
 
 std::vector<Site> derive_sites(const Model& model, const SiteScope& scope) { return Derivation(model, scope).run(); }
 
-ShiftScale Site::change(Tensor scale, Tensor shift) const {
+ShiftScale Site::change(Tensor scale, Tensor shift, bool make_explicit) const {
   ShiftScale item{values, linears, std::move(scale), std::move(shift)};
-  if (only_explicit)
+  if (only_explicit || make_explicit)
     for (ChangedValue& v : item.values) v.producer = ProducerKind::kExplicit;
+  item.linears.insert(item.linears.end(), absorbers.begin(), absorbers.end());
+  return item;
+}
+
+SplitChannels Site::split(std::vector<std::int32_t> sources) const {
+  SplitChannels item{value(), widening, linears, std::move(sources)};
   item.linears.insert(item.linears.end(), absorbers.begin(), absorbers.end());
   return item;
 }

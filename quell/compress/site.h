@@ -21,6 +21,7 @@ struct Site {
   std::vector<int> absorbers;        ///< further linears that read a value: they take part in a change, but are not quantized
   bool takes_shift = false;          ///< every producer can absorb a shift
   bool bias_everywhere = false;      ///< producers and linears have biases, so a shift costs nothing
+  std::vector<int> widening;         ///< linears whose rows can be repeated to split channels of the value; empty: it cannot be
   std::string refusal;               ///< why no change is possible; empty: it is
   bool only_explicit = false;        ///< refused only because nothing in front can absorb a change: it could be written down
   int attention_node = -1;           ///< kAttention: where q, k, v go
@@ -30,8 +31,10 @@ struct Site {
 
   ValueId value() const { return values.front().value; }
   bool migratable() const { return refusal.empty(); }
-  /// (x - shift) / scale at all values; `shift` may be undefined. Explicit where no producer can absorb it.
-  ShiftScale change(Tensor scale, Tensor shift) const;
+  /// (x - shift) / scale at all values; `shift` may be undefined. Explicit where no producer can absorb it, or where asked for.
+  ShiftScale change(Tensor scale, Tensor shift, bool make_explicit = false) const;
+  /// Not where `widening` is empty.
+  SplitChannels split(std::vector<std::int32_t> sources) const;
 };
 
 /// Which linears beside those of the blocks are quantized.

@@ -28,12 +28,12 @@ struct Block {
   std::vector<bool> counts;             // empty: all rows
 };
 
-std::vector<Block> blocks_of_sequences(const SiteProblem& p) {
+std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<std::size_t>& batches) {
   std::int64_t rows = 0;
-  for (const TokenBatch* b : p.batches) rows += b->rows();
+  for (const std::size_t b : batches) rows += p.batches[b]->rows();
   const std::int64_t wanted = std::max(kFewRows, rows / kBlocks);
   std::vector<Block> blocks;
-  for (std::size_t b = 0; b < p.x.size(); ++b) {
+  for (const std::size_t b : batches) {
     const TokenBatch& batch = *p.batches[b];
     require(batch.starts.empty(), ErrorCode::kInvalidInput, "a search needs batches with padding");
     // A table of biases has the length of the batch; without one, padding on the right is left out.
@@ -73,9 +73,9 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p) {
   return blocks;
 }
 
-std::vector<Block> blocks_of_rows(const SiteProblem& p) {
+std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::size_t>& batches) {
   std::vector<const float*> rows;
-  for (std::size_t b = 0; b < p.x.size(); ++b)
+  for (const std::size_t b : batches)
     for (std::int64_t i = 0; i < p.x[b].rows(); ++i)
       if (row_counts(p.x[b], *p.batches[b], i)) rows.push_back(p.x[b].row(i));
   const std::size_t size = std::max(static_cast<std::size_t>(kFewRows), (rows.size() + kBlocks - 1) / kBlocks);
@@ -101,21 +101,22 @@ class CandidateProduct {
 class FakeQuantizedProduct final : public CandidateProduct {
  public:
   FakeQuantizedProduct(const SiteProblem& p, const TensorView& bias, const SiteCandidate& candidate, ExecContext& ctx)
-      : ctx_(ctx), scale_(candidate.scale), bias_(bias), quant_{p.activations, {}} {
-    weight_ = Tensor::f32(p.weight.shape());
-    affine_columns(p.weight, scale_, TensorView(), weight_.span(), ctx);
+      : ctx_(ctx), candidate_(candidate), scale_(candidate.scale), bias_(bias), quant_{p.activations, {}} {
+    weight_ = candidate.sources.empty() ? p.weight.clone() : split_columns(p.weight, candidate.sources);
+    affine_columns(weight_, scale_, TensorView(), weight_.span(), ctx);
     fake_quantize_weight(weight_, p.weights, weight_.span(), ctx);
     if (!quant_.spec.dynamic) quant_.qparams = calculate_qparams(candidate.range, quant_.spec);
   }
   void multiply(const Tensor& x, Tensor& y) override {
-    Tensor scaled = Tensor::uninitialized(DType::kF32, x.shape());
-    inverse_affine_columns(x, scale_, TensorView(), scaled.span(), ctx_);
+    Tensor scaled = candidate_.sources.empty() ? x.clone() : repeat_columns(x, candidate_.sources);
+    inverse_affine_columns(scaled, scale_, candidate_.shift, scaled.span(), ctx_);
     fake_quantize_activations(scaled, quant_, Rounding::kDivide, scaled.span(), ctx_);
     matmul_nt(scaled, weight_, bias_, y.span(), ctx_);
   }
 
  private:
   ExecContext& ctx_;
+  const SiteCandidate& candidate_;
   const Tensor& scale_;
   TensorView bias_;
   ActivationQuant quant_;
@@ -131,8 +132,7 @@ class IntegerProduct final : public CandidateProduct {
       : p_(p), ctx_(ctx), rows_(kernels::row_kernels(ctx.isa)), n_(p.weight.rows()), k_(p.weight.cols()) {
     const int max_w = p.weights.symmetric ? std::max(-p.weights.min_code(), p.weights.max_code()) : 1 << (p.weights.num_bits - 1);
     kernel_ = &kernels::choose_gemm_s8(ctx.isa, p.activations.max_code() + code_shift(p.activations), max_w);
-    codes_ = Tensor::uninitialized(DType::kU8, {n_, k_});
-    kernels::prepare_packing(n_, k_, kernel_->layout, packed_);
+    prepare(k_);
     const auto padded = static_cast<std::size_t>(packed_.padded_n());
     qparams_.resize(static_cast<std::size_t>(n_));
     scale_.assign(padded, 0.0F);
@@ -151,12 +151,16 @@ class IntegerProduct final : public CandidateProduct {
 
   void set(const SiteCandidate& candidate) {
     candidate_ = &candidate;
+    const bool split = !candidate.sources.empty();
+    if (split) split_ = split_columns(p_.weight, candidate.sources);
+    const Tensor& weight = split ? split_ : p_.weight;
+    if (weight.cols() != k_) prepare(weight.cols());
     const float* s = candidate.scale.f32().data();
     constexpr std::int64_t kChunk = 16;
     std::vector<Range> ranges(static_cast<std::size_t>(n_));
     ctx_.pool.parallel_for(n_, kChunk, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const kernels::RowRange r = rows_.scaled_range(p_.weight.row(i), s, kernels::Factor::kMultiply, k_);
+        const kernels::RowRange r = rows_.scaled_range(weight.row(i), s, kernels::Factor::kMultiply, k_);
         ranges[static_cast<std::size_t>(i)] = {r.min, r.max};
       }
     });
@@ -172,7 +176,7 @@ class IntegerProduct final : public CandidateProduct {
         const auto at = static_cast<std::size_t>(i);
         qparams_[at] = calculate_qparams(ranges[at], p_.weights);
         const std::int32_t sum =
-            rows_.quantize_scaled(p_.weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale,
+            rows_.quantize_scaled(weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale,
                                   code_args(p_.weights, qparams_[at]), codes_.as<std::uint8_t>().data() + i * k_);
         packed_.row_sum[at] = sum - shift * static_cast<std::int32_t>(k_);
         weight_zero_[at] = qparams_[at].zero_point - moved;
@@ -201,6 +205,12 @@ class IntegerProduct final : public CandidateProduct {
   }
 
  private:
+  void prepare(std::int64_t k) {
+    k_ = k;
+    codes_ = Tensor::uninitialized(DType::kU8, {n_, k_});
+    kernels::prepare_packing(n_, k_, kernel_->layout, packed_);
+  }
+
   QuantizedRows quantize(const Tensor& x) const {
     QuantizedRows q = make_quantized_rows(x.rows(), k_, input_);
     const auto rows = static_cast<std::size_t>(q.rows);
@@ -208,17 +218,19 @@ class IntegerProduct final : public CandidateProduct {
     if (input_.spec.dynamic) q.scale.resize(rows), q.zero.resize(rows);
     const float* s = candidate_->scale.f32().data();
     ctx_.pool.parallel_for(q.rows, 16, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> columns(candidate_->sources.size());
       for (std::int64_t i = begin; i < end; ++i) {
         const auto at = static_cast<std::size_t>(i);
+        for (std::size_t c = 0; c < columns.size(); ++c) columns[c] = x.row(i)[candidate_->sources[c]] - candidate_->shift.f32()[c];
+        const float* row = columns.empty() ? x.row(i) : columns.data();
         StepAndZero qp = input_.qparams;
         if (input_.spec.dynamic) {
-          const kernels::RowRange r = rows_.scaled_range(x.row(i), s, kernels::Factor::kDivide, k_);
+          const kernels::RowRange r = rows_.scaled_range(row, s, kernels::Factor::kDivide, k_);
           qp = calculate_qparams({r.min, r.max}, input_.spec);
           q.scale[at] = qp.scale;
           q.zero[at] = qp.zero_point + code_shift(input_.spec);
         }
-        q.sum[at] =
-            rows_.quantize_scaled(x.row(i), s, kernels::Factor::kDivide, k_, qp.scale, code_args(input_.spec, qp), q.row(i));
+        q.sum[at] = rows_.quantize_scaled(row, s, kernels::Factor::kDivide, k_, qp.scale, code_args(input_.spec, qp), q.row(i));
       }
     });
     return q;
@@ -227,10 +239,12 @@ class IntegerProduct final : public CandidateProduct {
   const SiteProblem& p_;
   ExecContext& ctx_;
   const kernels::RowKernels& rows_;
-  const std::int64_t n_, k_;
+  const std::int64_t n_;
+  std::int64_t k_;
   const kernels::GemmS8Kernel* kernel_ = nullptr;
   const SiteCandidate* candidate_ = nullptr;
   Tensor codes_;  // [N, K] before packing
+  Tensor split_;  // the weight, where the candidate splits channels
   kernels::PackedWeights packed_;
   ActivationQuant input_;
   std::vector<StepAndZero> qparams_;
@@ -244,7 +258,9 @@ class Race {
       : p_(problem), candidates_(candidates), options_(options), ctx_(ctx) {
     // The bias of a single linear cancels in the difference.
     if (p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp) bias_ = p_.bias.view();
-    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_) : blocks_of_rows(p_);
+    std::vector<std::size_t> batches;
+    for (std::size_t b = options.odd_batches ? 1 : 0; b < p_.x.size(); b += options.odd_batches ? 2 : 1) batches.push_back(b);
+    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_, batches) : blocks_of_rows(p_, batches);
     for (Block& block : blocks_) {
       Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
       matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "quell/compress/channel_split.h"
 #include "quell/compress/site_problem.h"
 
 namespace quell {
@@ -18,15 +19,19 @@ enum class LossArithmetic {
   kF32,      ///< f32 products of fake-quantized values, as the reference on a CPU
 };
 
-/// What a search tries: scales by channel and, for static activations, the range of the quantizer behind them.
+/// What a search tries: scales by column and, for static activations, the range of the quantizer behind them. Columns are the
+/// channels, or what `sources` makes of them; then `shift` belongs to the copies (copy_shifts).
 struct SiteCandidate {
-  Tensor scale;  ///< [C]
+  Tensor scale;  ///< [C] or [C']
   Range range;
+  ColumnSources sources = {};
+  Tensor shift = {};
 };
 
 struct RaceOptions {
   LossArithmetic arithmetic = LossArithmetic::kInteger;
-  bool exhaustive = false;  ///< all losses in full
+  bool exhaustive = false;   ///< all losses in full
+  bool odd_batches = false;  ///< those alone count: what to try was derived from the others
 };
 
 struct RaceResult {

@@ -18,6 +18,9 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
           "original does; leave bias_correction out, or write --format compressed-tensors");
   TensorSet tensors;
   for (const Param& p : model.params) {
+    require(p.added_rows + p.added_columns == 0, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
+            " checkpoint cannot hold the channels that were added to ", p.module,
+            "; use split: 0, or write --format compressed-tensors");
     require(!p.added_bias && !p.added_weight, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
             " checkpoint has no place for the bias that the shift added to ", p.module,
             "; use shift: never, or write --format compressed-tensors");

@@ -119,7 +119,7 @@ class Loader {
     return unpack(last_, packing, rule.shape);
   }
 
-  void add_param(const TensorRule& rule, int layer) {
+  void add_param(TensorRule rule, int layer) {
     Param p;
     p.slot = rule.slot;
     p.stack = rule.stack;
@@ -128,6 +128,7 @@ class Loader {
     p.module = fill_layer(rule.module, layer);
     p.weight_name = rule.weight_name.empty() ? p.module + ".weight" : fill_layer(rule.weight_name, layer);
     p.bias_name = rule.bias_name.empty() ? p.module + ".bias" : fill_layer(rule.bias_name, layer);
+    rule.shape = with_added_channels(model_.config, rule.shape, p);
     if (rule.has_weight && rule.tied_to == Slot::kNone) {
       const auto found = locate(p.weight_name);
       if (rule.shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found)) {

@@ -33,6 +33,7 @@ struct Param {
   Tensor dequantized;
   /// Tensors added by quantization that the Hugging Face module does not have (bias of an RMSNorm, of a linear without one).
   bool added_weight = false, added_bias = false;
+  std::int64_t added_rows = 0, added_columns = 0;  ///< of channels that quantization split: more than the configuration says
 };
 
 /// x * scale + shift gives a migrated value its original meaning again: residual branches and outputs read it so.

@@ -171,6 +171,17 @@ ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& confi
   return quant;
 }
 
+Shape with_added_channels(const Json& config, Shape shape, Param& p) {
+  const Json& added = member(member(config, kQuellKey), "added_channels");
+  if (!added.is_object() || !added.contains(p.module)) return shape;
+  const Json& counts = added[p.module];
+  require(shape.rank() == 2 && p.packing.parts == 1 && counts.is_object(), ErrorCode::kInvalidInput,
+          "section \"quell\": added_channels of \"", p.module, "\" do not fit that module");
+  p.added_rows = json_int(counts, "rows", 0, kMaxDim, 0);
+  p.added_columns = json_int(counts, "columns", 0, kMaxDim, 0);
+  return {shape[0] + p.added_rows, shape[1] + p.added_columns};
+}
+
 std::string added_tensor_name(const Param& p, const std::string& suffix) {
   return kAddedPrefix + p.module + (p.packing.parts > 1 ? "." + slot_name(p.slot) : "") + suffix;
 }

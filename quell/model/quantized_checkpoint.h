@@ -19,6 +19,8 @@ void read_quantized_module(const Checkpoint& checkpoint, const Json& config, con
                            Param& p, std::set<std::string>& used);
 ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name,
                                  std::set<std::string>& used);
+/// `shape` [rows, columns] of a linear or [rows] of its bias with the channels that quantization added (key "added_channels").
+Shape with_added_channels(const Json& config, Shape shape, Param& p);
 void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p, std::set<std::string>& used);
 /// Attention quantizers, restore and explicit affines, switches. Throws Error(kInvalidInput).
 void read_quell_section(const Checkpoint& checkpoint, Model& model);

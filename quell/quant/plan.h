@@ -30,6 +30,14 @@ struct ShiftScale {
   Tensor scale, shift;       ///< [C]; shift may be undefined
 };
 
+/// Channels of `value` spread over several columns, for quantizers: rows of the linears in front are repeated, columns of those
+/// that read it are repeated and divided by the number of copies. The float function stays.
+struct SplitChannels {
+  int value = -1;
+  std::vector<int> producers, linears;  ///< nodes; nothing else computes or reads the value
+  std::vector<std::int32_t> sources;    ///< by new column: the channel it is a copy of; the first C are those channels themselves
+};
+
 /// Static or dynamic quantizer at the input of linears.
 struct SetInputQuant {
   int value = -1;
@@ -54,7 +62,7 @@ struct AddToBias {
   Tensor delta;  ///< [N]
 };
 
-using PlanItem = std::variant<ShiftScale, SetInputQuant, SetAttentionQuant, ReplaceWeight, AddToBias>;
+using PlanItem = std::variant<ShiftScale, SplitChannels, SetInputQuant, SetAttentionQuant, ReplaceWeight, AddToBias>;
 using Plan = std::vector<PlanItem>;
 
 }  // namespace quell

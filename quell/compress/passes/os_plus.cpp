@@ -2,12 +2,14 @@
 // migrated into both. Inputs: the site's activations behind quantized predecessors. Output: one ShiftScale a site.
 //   shift_j = (max_j + min_j) / 2 where biases can take it;   s_j by the threshold search of os_plus_search.h.
 #include <algorithm>
+#include <numeric>
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/pass.h"
+#include "quell/quant/quantize.h"
 
 namespace quell {
 namespace {
@@ -23,6 +25,9 @@ struct Settings {
   StackOrder stack = StackOrder::kSplit;
   bool explicit_shift = false;  ///< there too: the resting value of a GELU then has a rounding error that all tokens share
   LossArithmetic arithmetic = LossArithmetic::kInteger;
+  bool holdout = false;
+  double peers = 0;
+  double split = 0;  ///< share of columns that may be added where channels can be split
   double floor = 0;  ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
 };
 
@@ -46,9 +51,17 @@ class OsPlus final : public Pass {
       if (const RaceResult& r = result.race; r.best >= 0) {
         const auto best = static_cast<std::size_t>(r.best);
         log(LogLevel::kDebug, str(site.name, ": threshold ", result.thresholds[best], " of ", result.thresholds.front(), ", loss ",
-                                  r.losses[best], " (unscaled ", r.complete.front() ? "" : "at least ", r.losses.front(), ")"));
+                                  r.losses[best], " (unscaled ", r.complete.front() ? "" : "at least ", r.losses.front(), "), ",
+                                  result.sources.empty() ? 0 : result.scale.numel() - problem.weight.cols(), " columns more"));
       }
       scale = std::move(result.scale);
+      if (!result.sources.empty()) {
+        Plan plan;
+        plan.push_back(site.split(std::move(result.sources)));
+        plan.push_back(site.change(std::move(scale), std::move(result.shift), true));
+        plan.push_back(SetInputQuant{site.value(), {recipe_.activations, calculate_qparams(result.range, recipe_.activations)}});
+        return plan;
+      }
     } else {
       scale = Tensor::f32({problem.weight.cols()});
       std::fill(scale.f32().begin(), scale.f32().end(), 1.0F);
@@ -87,6 +100,13 @@ class OsPlus final : public Pass {
     o.tight_range = site.only_explicit && !settings_.explicit_shift;
     o.include_padding = settings_.include_padding;
     o.race.arithmetic = settings_.arithmetic;
+    o.holdout = settings_.holdout;
+    o.peers = settings_.peers;
+    if (!site.widening.empty() && !recipe_.activations.dynamic) {
+      o.split_unit = std::lcm(o.split_unit, recipe_.weights.granularity == Granularity::kPerGroup ? recipe_.weights.group_size : 1);
+      const std::int64_t columns = site.model->param_of(site.linears.front()).weight.cols();
+      o.split_columns = static_cast<std::int64_t>(settings_.split * static_cast<double>(columns));
+    }
     return o;
   }
 
@@ -102,7 +122,8 @@ class OsPlus final : public Pass {
 };
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
-  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "explicit_shift"});
+  params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "explicit_shift",
+                     "split", "holdout", "peers"});
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
@@ -115,6 +136,9 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
       params.choice("arithmetic", {"integer", "f32"}, "integer") == "f32" ? LossArithmetic::kF32 : LossArithmetic::kInteger;
   s.stack = params.choice("bloom_layout", {"correct", "compat"}, "correct") == "compat" ? StackOrder::kByHead : StackOrder::kSplit;
   s.explicit_shift = params.choice("explicit_shift", {"true", "false"}, "false") == "true";
+  s.holdout = params.choice("holdout", {"true", "false"}, "false") == "true";
+  s.peers = params.number("peers", 0, 1, 0);
+  s.split = params.number("split", 0, 1, 0);
   s.floor = params.number("floor", 0, 1e6, 0);
   return std::make_unique<OsPlus>(s, recipe);
 }
