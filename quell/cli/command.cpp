@@ -29,6 +29,52 @@ void add_eval_options(CLI::App& app, EvalOptions& options) {
   app.add_option("--skip", options.skip, "Rows or windows left out at the beginning")->check(CLI::Range(0, 1 << 30));
 }
 
+void add_compression_options(CLI::App& app, CompressionOptions& o, const std::string& task_help) {
+  app.add_option("--recipe", o.recipe, "Built-in name (see quell recipes) or YAML file")->capture_default_str();
+  app.add_option("--scheme", o.scheme, "Bits of weights and activations, as W8A8; overrides the recipe");
+  app.add_option("--ignore", o.ignore, "Linears left in float: name, glob or re:REGEX; may be repeated");
+  app.add_option("--calibration", o.calibration.data.file, "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
+      ->required();
+  app.add_option("--num-samples", o.calibration.num_samples, "Samples at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--calibration-skip", o.calibration.skip, "Samples left out at the beginning")->check(CLI::Range(0, 1 << 30));
+  app.add_option("--sampling", o.sampling, "random or first")->check(CLI::IsMember({"random", "first"}))->capture_default_str();
+  app.add_option("--seed", o.calibration.seed, "Of random sampling")->capture_default_str();
+  app.add_option("--max-seq-length", o.calibration.max_seq_length, "Tokens a sample at most")->check(CLI::PositiveNumber);
+  add_column_options(app, o.calibration.data.columns);
+  app.add_option("--eval-task", o.eval.task, task_help)->check(CLI::IsMember(task_names()));
+  app.add_option("--eval-data", o.eval_data.file, "Data of --eval-task");
+  app.add_option("--eval-text-column", o.eval_data.columns.text, "Text columns of --eval-data; default --text-column")
+      ->delimiter(',')
+      ->expected(1, 2);
+  add_eval_options(app, o.eval);
+}
+
+Recipe CompressionOptions::load_recipe() const {
+  Recipe out = quell::load_recipe(recipe);
+  if (!scheme.empty()) set_scheme(out, scheme);
+  out.ignore.insert(out.ignore.end(), ignore.begin(), ignore.end());
+  return out;
+}
+
+CalibrationChoice CompressionOptions::calibration_choice() const {
+  CalibrationChoice out = calibration;
+  out.sampling = sampling == "first" ? Sampling::kFirst : Sampling::kRandom;
+  return out;
+}
+
+std::optional<EvalOptions> CompressionOptions::task(DataChoice& data) const {
+  require(eval.task.empty() == eval_data.file.empty(), ErrorCode::kUsage, "--eval-task and --eval-data belong together");
+  if (eval.task.empty()) return std::nullopt;
+  data = eval_data;
+  if (data.columns.text.empty()) data.columns.text = calibration.data.columns.text;
+  data.columns.label = calibration.data.columns.label;
+  EvalOptions out = eval;
+  out.max_seq_length = calibration.max_seq_length;
+  return out;
+}
+
 void print(const std::string& text) {
   const bool ok = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   require(ok, ErrorCode::kIo, "cannot write to standard output");

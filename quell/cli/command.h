@@ -8,6 +8,7 @@
 
 #include "quell/base/exec_context.h"
 #include "quell/job/eval_job.h"
+#include "quell/job/quantize_job.h"
 #include "quell/job/report.h"
 
 namespace quell::cli {
@@ -34,11 +35,27 @@ Command add_generate(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_models(CLI::App& app);
 Command add_recipes(CLI::App& app);
+Command add_report(CLI::App& app);
 
 /// Column flags that quantize and eval share.
 void add_column_options(CLI::App& app, ColumnChoice& columns);
 /// Options of the perplexity protocols and row limits.
 void add_eval_options(CLI::App& app, EvalOptions& options);
+/// What to do to a model, and on which data: options that quantize and report share.
+struct CompressionOptions {
+  std::string recipe = "os_plus", scheme, sampling = "random";
+  std::vector<std::string> ignore;
+  CalibrationChoice calibration;
+  EvalOptions eval;  ///< task empty: none
+  DataChoice eval_data;
+
+  Recipe load_recipe() const;
+  /// `calibration` with what the options say together. Throws Error(kUsage).
+  CalibrationChoice calibration_choice() const;
+  /// The task and its data, where one is asked for. Throws Error(kUsage).
+  std::optional<EvalOptions> task(DataChoice& data) const;
+};
+void add_compression_options(CLI::App& app, CompressionOptions& options, const std::string& task_help);
 /// Prints JSON to the file of --json ("-": stdout), if one was asked for; returns whether stdout was used.
 bool write_json(const GlobalOptions& globals, const Json& json);
 void print(const std::string& text);  ///< to stdout; throws Error(kIo) when that fails

@@ -31,4 +31,20 @@ ChannelStats channel_stats(const SiteActivations& activations, bool include_padd
   return stats;
 }
 
+std::vector<float> mean_squares(const SiteActivations& activations) {
+  std::vector<double> sums(static_cast<std::size_t>(activations.x.front()->cols()));
+  double rows = 0;
+  for (std::size_t b = 0; b < activations.x.size(); ++b) {
+    const Tensor& x = *activations.x[b];
+    for (std::int64_t i = 0; i < x.rows(); ++i) {
+      if (!row_counts(x, *activations.batches[b], i)) continue;
+      ++rows;
+      for (std::size_t j = 0; j < sums.size(); ++j) sums[j] += static_cast<double>(x.row(i)[j]) * static_cast<double>(x.row(i)[j]);
+    }
+  }
+  std::vector<float> out;
+  for (const double s : sums) out.push_back(static_cast<float>(s / std::max(rows, 1.0)));
+  return out;
+}
+
 }  // namespace quell

@@ -14,6 +14,9 @@ struct ChannelStats {
 /// Over all tokens whose mask is 1, or over all rows when `include_padding`. Throws Error(kNumeric) on NaN or infinity.
 ChannelStats channel_stats(const SiteActivations& activations, bool include_padding, const std::string& what);
 
+/// Mean square per channel [C] over tokens whose mask is 1.
+std::vector<float> mean_squares(const SiteActivations& activations);
+
 /// Whether row `i` of `x` counts: rows are tokens of the batch, or one a sequence (pooled values).
 bool row_counts(const TensorView& x, const TokenBatch& batch, std::int64_t i);
 

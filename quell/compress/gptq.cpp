@@ -93,8 +93,8 @@ GptqFactor make_gptq_factor(const Tensor& gram, double damping, bool by_size, Ex
   return out;
 }
 
-QTensor gptq_round(const TensorView& w, const QuantSpec& spec, const GptqFactor& factor, ExecContext& ctx) {
-  QTensor q = quantize_weight(w, spec);  // its steps, and the codes of columns that nothing has changed yet
+QTensor gptq_round(const TensorView& w, QTensor q, const GptqFactor& factor, ExecContext& ctx) {
+  const QuantSpec spec = q.spec;
   const std::int64_t n = w.rows(), c = w.cols(), groups = q.qparams.scale.numel();
   const bool grouped = spec.granularity == Granularity::kPerGroup;
   const std::int64_t per_row = grouped ? c / spec.group_size : 1;

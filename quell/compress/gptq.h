@@ -19,8 +19,8 @@ struct GptqFactor {
 /// `gram`: X^T X, f32 [C, C], symmetric. Throws Error(kNumeric) where no positive definite H comes of it.
 GptqFactor make_gptq_factor(const Tensor& gram, double damping, bool by_size, ExecContext& ctx);
 
-/// Codes of w [N, C]: MinMax steps of each tensor, row or group (of groups as they stand when their first column comes up, which
-/// needs `order` as columns stand).
-QTensor gptq_round(const TensorView& w, const QuantSpec& spec, const GptqFactor& factor, ExecContext& ctx);
+/// Codes of w [N, C] with the steps of `q`; groups get MinMax steps when their first column comes up, which needs `order` as
+/// columns stand.
+QTensor gptq_round(const TensorView& w, QTensor q, const GptqFactor& factor, ExecContext& ctx);
 
 }  // namespace quell

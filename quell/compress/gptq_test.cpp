@@ -74,7 +74,7 @@ TEST_F(Gptq, OutputsAreCloserThanRoundToNearest) {
     for (const bool symmetric : {true, false}) {
       const QuantSpec spec{4, symmetric, g, g == Granularity::kPerGroup ? 50 : 0};
       const GptqFactor f = make_gptq_factor(gram, 0.01, g != Granularity::kPerGroup, ctx);
-      const QTensor q = gptq_round(w, spec, f, ctx);
+      const QTensor q = gptq_round(w, quantize_weight(w, spec), f, ctx);
       for (const std::int16_t code : q.codes.as<std::int16_t>()) {
         EXPECT_GE(code, spec.min_code());
         EXPECT_LE(code, spec.max_code());
@@ -86,8 +86,8 @@ TEST_F(Gptq, OutputsAreCloserThanRoundToNearest) {
 TEST_F(Gptq, SameCodesForAnyNumberOfThreads) {
   ExecContext one(1), three(3);
   const QuantSpec spec{4, true, Granularity::kPerChannel};
-  const QTensor a = gptq_round(w, spec, make_gptq_factor(gram, 0.01, true, one), one),
-                b = gptq_round(w, spec, make_gptq_factor(gram, 0.01, true, three), three);
+  const QTensor a = gptq_round(w, quantize_weight(w, spec), make_gptq_factor(gram, 0.01, true, one), one),
+                b = gptq_round(w, quantize_weight(w, spec), make_gptq_factor(gram, 0.01, true, three), three);
   EXPECT_TRUE(std::equal(a.codes.as<std::int16_t>().begin(), a.codes.as<std::int16_t>().end(), b.codes.as<std::int16_t>().begin()));
 }
 

@@ -1,6 +1,8 @@
 #include "quell/compress/pass.h"
 
 #include "quell/base/error.h"
+#include "quell/compress/channel_stats.h"
+#include "quell/quant/quantize.h"
 
 namespace quell {
 
@@ -11,6 +13,15 @@ std::unique_ptr<Pass> make_pass(const PassParams& params, const Recipe& recipe) 
     known += (known.empty() ? "" : ", ") + std::string(factory->name);
   }
   throw Error(ErrorCode::kInvalidInput, "pass \"" + params.pass() + "\" is unknown; known are " + known);
+}
+
+WeightRange weight_range_of(const PassParams& params) {
+  return params.choice("range", {"minmax", "mse"}, "minmax") == "mse" ? WeightRange::kMse : WeightRange::kMinMax;
+}
+
+QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range, const SiteActivations& activations,
+                         ExecContext& ctx) {
+  return range == WeightRange::kMse ? quantize_weight(weight, spec, mean_squares(activations), ctx) : quantize_weight(weight, spec);
 }
 
 }  // namespace quell

@@ -29,6 +29,13 @@ class Pass {
   virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/, ExecContext& /*ctx*/) const { return {}; }
 };
 
+/// `range: minmax` or `range: mse` of the passes that choose codes: where the steps of weights come from.
+enum class WeightRange { kMinMax, kMse };
+WeightRange weight_range_of(const PassParams& params);
+/// Codes of a weight [N, K] rounded to nearest; kMse: ranges that keep the outputs of these inputs best.
+QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range, const SiteActivations& activations,
+                         ExecContext& ctx);
+
 struct PassFactory {
   std::string_view name;
   std::unique_ptr<Pass> (*make)(const PassParams& params, const Recipe& recipe);

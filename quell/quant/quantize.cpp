@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include "quell/base/error.h"
 #include "quell/quant/rounding.h"
@@ -73,22 +75,68 @@ std::int64_t num_groups(const TensorView& w, const QuantSpec& spec) {
   return w.numel() == 0 ? 0 : w.numel() / group_elements(w.numel(), w.cols(), spec);
 }
 
-QTensor quantize_weight(const TensorView& w, const QuantSpec& spec) {
+namespace {
+
+/// Codes of group `g` with the given range, its step and zero point.
+void encode_group(const float* in, std::int64_t size, Range range, std::int64_t g, QTensor& q) {
+  const StepAndZero qp = calculate_qparams(range, q.spec);
+  const auto zero = static_cast<float>(qp.zero_point), low = static_cast<float>(q.spec.min_code()),
+             high = static_cast<float>(q.spec.max_code());
+  std::int16_t* codes = q.codes.as<std::int16_t>().data() + g * size;
+  for (std::int64_t i = 0; i < size; ++i)
+    codes[i] = static_cast<std::int16_t>(std::clamp(round_half_even(in[i] / qp.scale) + zero, low, high));
+  const auto at = static_cast<std::size_t>(g);
+  q.qparams.scale.f32()[at] = qp.scale;
+  q.qparams.zero_point.as<std::int32_t>()[at] = qp.zero_point;
+}
+
+QTensor empty_codes(const TensorView& w, const QuantSpec& spec) {
   validate(spec, w.cols(), "weight");
-  const std::int64_t groups = num_groups(w, spec), size = w.numel() / std::max<std::int64_t>(groups, 1);
-  QTensor q{spec, {Tensor::f32({groups}), Tensor(DType::kI32, {groups})}, Tensor(DType::kI16, w.shape())};
-  const float* in = w.f32().data();
-  std::int16_t* codes = q.codes.as<std::int16_t>().data();
-  const auto low = static_cast<float>(spec.min_code()), high = static_cast<float>(spec.max_code());
+  const std::int64_t groups = num_groups(w, spec);
+  return {spec, {Tensor::f32({groups}), Tensor(DType::kI32, {groups})}, Tensor(DType::kI16, w.shape())};
+}
+
+}  // namespace
+
+QTensor quantize_weight(const TensorView& w, const QuantSpec& spec) {
+  QTensor q = empty_codes(w, spec);
+  const std::int64_t groups = q.qparams.scale.numel(), size = w.numel() / std::max<std::int64_t>(groups, 1);
   for (std::int64_t g = 0; g < groups; ++g) {
-    const StepAndZero qp = calculate_qparams(finite_range(in + g * size, size), spec);
-    const auto zero = static_cast<float>(qp.zero_point);
-    for (std::int64_t i = g * size; i < (g + 1) * size; ++i)
-      codes[i] = static_cast<std::int16_t>(std::clamp(round_half_even(in[i] / qp.scale) + zero, low, high));
-    const auto at = static_cast<std::size_t>(g);
-    q.qparams.scale.f32()[at] = qp.scale;
-    q.qparams.zero_point.as<std::int32_t>()[at] = qp.zero_point;
+    const float* in = w.f32().data() + g * size;
+    encode_group(in, size, finite_range(in, size), g, q);
   }
+  return q;
+}
+
+QTensor quantize_weight(const TensorView& w, const QuantSpec& spec, std::span<const float> importance, ExecContext& ctx) {
+  QTensor q = empty_codes(w, spec);
+  const std::int64_t groups = q.qparams.scale.numel(), size = w.numel() / std::max<std::int64_t>(groups, 1), columns = w.cols();
+  ctx.pool.parallel_for(groups, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> rounded(static_cast<std::size_t>(size));
+    for (std::int64_t g = begin; g < end; ++g) {
+      const std::span<const float> in(w.f32().data() + g * size, static_cast<std::size_t>(size));
+      const Range widest = finite_range(in.data(), size);
+      Range best = widest;
+      double least = std::numeric_limits<double>::infinity();
+      for (int percent = 100; percent >= 20; percent -= 2) {
+        const float share = static_cast<float>(percent) / 100.0F;
+        const Range range{widest.min * share, widest.max * share};
+        fake_quantize(in, calculate_qparams(range, spec), spec, Rounding::kDivide, rounded);
+        double error = 0;
+        for (std::int64_t i = 0; i < size; i += columns) {  // pieces of rows: groups lie inside one
+          const float* weight = importance.data() + (g * size + i) % columns;
+          float sum = 0;
+          for (std::int64_t k = i; k < std::min(size, i + columns); ++k) {
+            const float d = in[static_cast<std::size_t>(k)] - rounded[static_cast<std::size_t>(k)];
+            sum += weight[k - i] * d * d;
+          }
+          error += static_cast<double>(sum);
+        }
+        if (error < least) least = error, best = range;
+      }
+      encode_group(in.data(), size, best, g, q);
+    }
+  });
   return q;
 }
 

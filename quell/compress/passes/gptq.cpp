@@ -12,7 +12,8 @@ namespace {
 
 class Gptq final : public Pass {
  public:
-  Gptq(double damping, bool by_size, const Recipe& recipe) : damping_(damping), by_size_(by_size), recipe_(recipe) {}
+  Gptq(double damping, bool by_size, WeightRange range, const Recipe& recipe)
+      : damping_(damping), by_size_(by_size), range_(range), recipe_(recipe) {}
   PassStage stage() const override { return PassStage::kWeights; }
 
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
@@ -20,7 +21,8 @@ class Gptq final : public Pass {
     Plan plan;
     for (const int linear : site.linears)
       if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module))
-        plan.push_back(ReplaceWeight{linear, gptq_round(p.weight, recipe_.weights, factor, ctx)});
+        plan.push_back(ReplaceWeight{
+            linear, gptq_round(p.weight, round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx), factor, ctx)});
     return plan;
   }
 
@@ -46,6 +48,7 @@ class Gptq final : public Pass {
 
   double damping_;
   bool by_size_;
+  WeightRange range_;
   Recipe recipe_;
 };
 
@@ -53,12 +56,16 @@ class Gptq final : public Pass {
 
 extern const PassFactory k_gptq;
 const PassFactory k_gptq = {"gptq", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
-                              params.check_keys({"damping", "order"});
+                              params.check_keys({"damping", "order", "range"});
                               const bool grouped = recipe.weights.granularity == Granularity::kPerGroup;
                               const std::string order = params.choice("order", {"size", "columns"}, grouped ? "columns" : "size");
                               require(!grouped || order == "columns", ErrorCode::kInvalidInput, "recipe ", recipe.name,
                                       ": gptq with weights in groups rounds columns as they stand; use order: columns");
-                              return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size", recipe);
+                              const WeightRange range = weight_range_of(params);
+                              require(!grouped || range == WeightRange::kMinMax, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+                                      ": gptq with weights in groups takes their ranges as they stand; leave range: mse out");
+                              return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size", range,
+                                                            recipe);
                             }};
 
 }  // namespace quell

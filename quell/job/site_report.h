@@ -1,0 +1,52 @@
+// `quell report`: which layer hurts. Quantizes a model in memory and measures every site on samples that calibration has not seen.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quell/job/quantize_job.h"
+
+namespace quell {
+
+struct SiteReportJob {
+  std::filesystem::path model_dir, page;  ///< the page is written when all is measured
+  Recipe recipe;
+  CalibrationChoice calibration;
+  std::int64_t num_samples = 64;    ///< to measure on, behind those of the calibration
+  std::optional<EvalOptions> eval;  ///< advice in points of this task too
+  DataChoice eval_data;
+};
+
+/// One site, measured on the held-out samples. SQNR in dB: 10 log10(sum x^2 / sum (x - x_q)^2).
+struct SiteMeasurement {
+  std::string name, kernel;
+  int weight_bits = 0, input_bits = 0;  ///< 0: float
+  std::int64_t channels = 0, columns = 0;
+  std::vector<float> min_before, max_before;  ///< [channels], of the original model
+  std::vector<float> min_after, max_after;    ///< [columns], as the quantizer reads them
+  double input_sqnr = 0, weight_sqnr = 0, output_sqnr = 0;
+  double inputs_only_sqnr = 0, weights_only_sqnr = 0;  ///< of the output, one side quantized
+  double clipped = 0;                                  ///< share of the inputs outside the quantizer's range; static quantizers
+  double alone = 0;                                    ///< divergence where only this site is quantized
+  double spared = 0;                                   ///< divergence where all but this site is
+};
+
+struct SiteReport {
+  std::string model, recipe, scheme, isa, divergence;  ///< what `divergence` means, in words
+  std::int64_t calibration_samples = 0, samples = 0, tokens = 0;
+  double all = 0;  ///< divergence of the whole quantized model
+  std::vector<SiteMeasurement> sites;
+  std::vector<std::string> advice;  ///< one finding a line, the worst first
+  std::string task;                 ///< empty: none
+  double float_metric = 0, metric = 0;
+
+  Json to_json() const;
+  /// A page that needs no other file and no network: inline SVG and CSS.
+  std::string to_html() const;
+};
+
+SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx);
+
+}  // namespace quell

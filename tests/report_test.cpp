@@ -1,0 +1,125 @@
+// `quell report`: it finds the site that was made to hurt, and its page stands alone.
+#include <gtest/gtest.h>
+
+#include "quell/base/error.h"
+#include "quell/io/mapped_file.h"
+#include "quell/io/output_file.h"
+#include "quell/io/safetensors.h"
+#include "quell/job/site_report.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+const fs::path kReviews = fs::path(QUELL_SOURCE_DIR) / "examples/reviews";
+
+SiteReportJob make_job(const fs::path& model, const fs::path& page, const std::string& scheme) {
+  SiteReportJob job;
+  job.model_dir = model;
+  job.page = page;
+  job.recipe = load_recipe("minmax");
+  set_scheme(job.recipe, scheme);
+  job.calibration.data.file = kReviews / "calibration.tsv";
+  job.calibration.num_samples = 48;
+  job.num_samples = 16;
+  return job;
+}
+
+/// The example with one channel of layer 1's values 400 times larger, and the weights that read it 400 times smaller: the same
+/// function, but an outlier in front of out_proj.
+void write_model_with_outlier(const fs::path& dir, std::int64_t channel) {
+  constexpr float kFactor = 400;
+  fs::copy(kReviews / "model", dir);
+  const SafetensorsFile file(kReviews / "model" / "model.safetensors");
+  std::map<std::string, Tensor> changed;
+  std::map<std::string, TensorView> tensors;
+  for (const auto& [name, view] : file.tensors()) {
+    tensors[name] = view;
+    const bool value = name.find("layer.1.attention.self.value.") != std::string::npos,
+               reader = name.find("layer.1.attention.output.dense.weight") != std::string::npos;
+    if (!value && !reader) continue;
+    Tensor& t = changed[name] = to_f32(view, name);
+    if (reader)
+      for (std::int64_t i = 0; i < t.rows(); ++i) t.row(i)[channel] /= kFactor;
+    else if (t.shape().rank() == 2)
+      for (std::int64_t j = 0; j < t.cols(); ++j) t.row(channel)[j] *= kFactor;
+    else
+      t.f32()[static_cast<std::size_t>(channel)] *= kFactor;
+    tensors[name] = t;
+  }
+  ASSERT_EQ(changed.size(), 3U);
+  write_safetensors(dir / "model.safetensors", tensors, file.metadata());
+}
+
+TEST(SiteReport, FindsTheSiteThatHurts) {
+  const quell::testing::ScratchDir dir;
+  write_model_with_outlier(dir / "model", 5);
+  ExecContext ctx(2);
+  const SiteReport report = run_site_report_job(make_job(dir / "model", dir / "page.html", "W8A8"), ctx);
+  ASSERT_GT(report.sites.size(), 4U);
+  const SiteMeasurement* worst = &report.sites.front();
+  const SiteMeasurement* dearest = worst;
+  for (const SiteMeasurement& m : report.sites) {
+    if (m.alone > worst->alone) worst = &m;
+    if (m.spared < dearest->spared) dearest = &m;
+    EXPECT_GT(m.alone, 0) << m.name;
+    EXPECT_NE(m.kernel, "") << m.name;
+    EXPECT_GT(m.output_sqnr, 0) << m.name;
+    EXPECT_LE(m.output_sqnr, std::max(m.inputs_only_sqnr, m.weights_only_sqnr) + 1) << m.name;
+    EXPECT_EQ(m.max_before.size(), static_cast<std::size_t>(m.channels));
+    EXPECT_EQ(m.max_after.size(), static_cast<std::size_t>(m.columns));
+  }
+  EXPECT_EQ(worst->name, "layers.1.out_proj");
+  EXPECT_EQ(dearest->name, "layers.1.out_proj");
+  EXPECT_LT(worst->spared, report.all);
+  ASSERT_FALSE(report.advice.empty());
+  EXPECT_EQ(report.advice.front().find("keep layers.1.out_proj in float"), 0U) << report.advice.front();
+  bool named = false;
+  for (const std::string& line : report.advice) named |= line.find("layers.1.out_proj: channel 5 reaches") == 0;
+  EXPECT_TRUE(named);
+  const std::string page = read_text_file(dir / "page.html");
+  for (const SiteMeasurement& m : report.sites) EXPECT_NE(page.find(m.name), std::string::npos);
+  for (const char* outside : {"http:", "https:", "<script", "<link", "url("}) EXPECT_EQ(page.find(outside), std::string::npos);
+  EXPECT_NE(page.find("</html>"), std::string::npos);
+}
+
+TEST(SiteReport, AtFewBitsItTriesMoreBitsForInputs) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A4");
+  job.eval.emplace();
+  job.eval->task = "classification";
+  job.eval->limit = 200;
+  job.eval_data.file = kReviews / "eval.tsv";
+  const SiteReport report = run_site_report_job(job, ctx);
+  ASSERT_FALSE(report.advice.empty());
+  EXPECT_NE(report.advice.front().find("inputs at 8 bits: divergence"), std::string::npos) << report.advice.front();
+  EXPECT_NE(report.advice.front().find(" points"), std::string::npos) << report.advice.front();
+  EXPECT_GT(report.float_metric, 50);
+  EXPECT_GT(report.metric, 0);
+}
+
+TEST(SiteReport, ChannelsThatWereSplitAreCounted) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A8");
+  job.recipe.passes = {PassParams("os_plus", {{"explicit", "true"}, {"split", "0.2"}})};
+  std::int64_t more = 0;
+  for (const SiteMeasurement& m : run_site_report_job(job, ctx).sites) more += m.columns - m.channels;
+  EXPECT_GT(more, 0);
+}
+
+TEST(SiteReport, BadInputLeavesNoPage) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(1);
+  EXPECT_THROW(run_site_report_job(make_job(kReviews / "model", dir / "missing" / "page.html", "W8A8"), ctx), Error);
+  SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A8");
+  job.calibration.data.file = dir / "two.tsv";
+  write_text_file(dir / "two.tsv", "a b\nc d\n");
+  EXPECT_THROW(run_site_report_job(job, ctx), Error);  // nothing is left to measure on
+  EXPECT_FALSE(fs::exists(dir / "page.html"));
+}
+
+}  // namespace
+}  // namespace quell
