@@ -36,6 +36,7 @@ class Pipeline {
  public:
   Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx, const Journal* journal)
       : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx), journal_(journal) {
+    check_recipe(model, recipe);
     for (const PassParams& params : recipe.passes) {
       auto pass = make_pass(params, recipe);
       auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
@@ -44,9 +45,9 @@ class Pipeline {
       list.push_back(std::move(pass));
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe));
-    require(weight_passes_.size() == 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
     if (recipe.quantize_lm_head) untie_head();
-    check_spec();
+    constexpr std::int64_t kComparedTokens = 1024;
+    compared_ = first_sequences(samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
   }
 
   void run() {
@@ -65,7 +66,6 @@ class Pipeline {
       starts[site.linears.front()] = &site;
       last = std::max(last, site.linears.back());
     }
-    require(!starts.empty(), ErrorCode::kInvalidInput, "recipe ", recipe_.name, ": every linear is ignored, nothing to quantize");
     std::int64_t done = 0;
     for (int n = 0; n <= last; ++n) {
       if (const auto it = starts.find(n); it != starts.end()) {
@@ -93,25 +93,12 @@ class Pipeline {
  private:
   const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
 
-  SiteScope scope() const { return {recipe_.quantize_projections, recipe_.quantize_head, recipe_.quantize_lm_head}; }
-
-  void check_spec() const {
-    validate(recipe_.activations, 0, "recipe " + recipe_.name + ": activations");
-    for (const Site& site : derive_sites(model_, scope()))
-      for (const int linear : site.linears) {
-        if (is_ignored(recipe_, model_.param_of(linear).module)) continue;
-        validate(recipe_.weights, model_.param_of(linear).weight.cols(), model_.param_of(linear).module + ".weight");
-        validate(recipe_.activations, model_.param_of(linear).weight.cols(), model_.param_of(linear).module + " input");
-      }
-  }
+  SiteScope scope() const { return scope_of(recipe_); }
 
   /// A head that is the embedding's matrix becomes a matrix of its own, so that it can have codes while the table stays float.
   void untie_head() {
     for (Param& p : model_.params) {
       if (p.slot != Slot::kLmHead || p.tied_to < 0 || is_ignored(recipe_, p.module)) continue;
-      require(model_.spec.stacks.size() == 1, ErrorCode::kUnsupported, "recipe ", recipe_.name, ": ", p.module, " of ",
-              model_.spec.model_type,
-              " is tied to the embedding and cannot be quantized apart from it; leave quantize: lm_head out");
       p.weight = Tensor::copy_of(model_.weight_of(p));
       p.tied_to = -1;
       model_.config["tie_word_embeddings"] = false;
@@ -123,14 +110,15 @@ class Pipeline {
                        [&](int n) { return is_ignored(recipe_, model_.param_of(n).module); });
   }
 
-  /// Float outputs of the first batch, where the mask is 1: what migration must not change.
+  /// Float outputs of the first sequences, where the mask is 1: what migration must not change. Logits of many tokens would take
+  /// more memory than the model.
   Tensor reference_output() const {
     ForwardOutputs outputs;
-    make_float_model(model_)->forward(samples_.front(), outputs, ctx_);
+    make_float_model(model_)->forward(compared_, outputs, ctx_);
     const auto logits = outputs.values.find("logits");
     Tensor out = logits != outputs.values.end() ? std::move(logits->second) : std::move(outputs.values.at("last_hidden_state"));
     for (std::int64_t i = 0; i < out.rows(); ++i)
-      if (!row_counts(out, samples_.front(), i)) std::fill_n(out.row(i), out.cols(), 0.0F);
+      if (!row_counts(out, compared_, i)) std::fill_n(out.row(i), out.cols(), 0.0F);
     return out;
   }
 
@@ -298,8 +286,6 @@ class Pipeline {
 
   /// q, k and v first; then the probabilities that quantized q and k give.
   void calibrate_attention(int n) {
-    require(!recipe_.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe_.name,
-            ": quantize: attention needs static activations");
     AttentionQuant& quant = model_.attention_quant[n];
     const auto observe = [&](std::initializer_list<std::pair<AttentionPoint, std::optional<ActivationQuant>*>> points) {
       std::map<AttentionPoint, std::unique_ptr<Observer>> observers;
@@ -328,6 +314,7 @@ class Pipeline {
 
   Model& model_;
   const std::vector<TokenBatch>& samples_;
+  TokenBatch compared_;  ///< the start of the first batch
   const Recipe& recipe_;
   ExecContext& ctx_;
   const Journal* journal_;
@@ -339,9 +326,36 @@ class Pipeline {
 
 }  // namespace
 
+SiteScope scope_of(const Recipe& recipe) { return {recipe.quantize_projections, recipe.quantize_head, recipe.quantize_lm_head}; }
+
+void check_recipe(const Model& model, const Recipe& recipe) {
+  require(!model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": is already quantized; start from the float checkpoint");
+  int choose_codes = 0;
+  for (const PassParams& params : recipe.passes) choose_codes += make_pass(params, recipe)->stage() == PassStage::kWeights ? 1 : 0;
+  require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
+  require(!recipe.quantize_attention || !recipe.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe.name,
+          ": quantize: attention needs static activations");
+  validate(recipe.activations, 0, "recipe " + recipe.name + ": activations");
+  bool any = false;
+  const auto check = [&](const Param& p) {
+    if (is_ignored(recipe, p.module)) return;
+    any = true;
+    validate(recipe.weights, model.weight_of(p).cols(), p.module + ".weight");
+    validate(recipe.activations, model.weight_of(p).cols(), p.module + " input");
+  };
+  for (const Site& site : derive_sites(model, scope_of(recipe)))
+    for (const int linear : site.linears) check(model.param_of(linear));
+  for (const Param& p : model.params) {
+    if (!recipe.quantize_lm_head || p.slot != Slot::kLmHead || p.tied_to < 0 || is_ignored(recipe, p.module)) continue;
+    require(model.spec.stacks.size() == 1, ErrorCode::kUnsupported, "recipe ", recipe.name, ": ", p.module, " of ",
+            model.spec.model_type, " is tied to the embedding and cannot be quantized apart from it; leave quantize: lm_head out");
+    check(p);
+  }
+  require(any, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": every linear is ignored, nothing to quantize");
+}
+
 void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx,
               const Journal* journal) {
-  require(!model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": is already quantized; start from the float checkpoint");
   require(!samples.empty(), ErrorCode::kInvalidInput, "calibration: no samples");
   Pipeline(model, samples, recipe, ctx, journal).run();
 }

@@ -6,6 +6,7 @@
 
 #include "quell/compress/journal.h"
 #include "quell/compress/recipe.h"
+#include "quell/compress/site.h"
 #include "quell/model/forward.h"
 
 namespace quell {
@@ -17,5 +18,9 @@ namespace quell {
 /// carried out instead of searched.
 void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx,
               const Journal* journal = nullptr);
+
+SiteScope scope_of(const Recipe& recipe);
+/// What can be known before any work. Throws Error(kInvalidInput | kUnsupported) where `recipe` does not fit the model.
+void check_recipe(const Model& model, const Recipe& recipe);
 
 }  // namespace quell

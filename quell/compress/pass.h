@@ -17,11 +17,20 @@ enum class PassStage { kEquivalence, kWeights, kRanges };
 /// Which of the captured batches a pass reads.
 enum class SampleChoice { kAll, kFirstBatch };
 
+/// What a pass costs, for an estimate before any work: products of a site's linears with all its tokens, in integers and in floats,
+/// and passes over the whole model.
+struct PassEffort {
+  double integer_products = 0, float_products = 0, forwards = 0;
+};
+
 class Pass {
  public:
   virtual ~Pass() = default;
   virtual PassStage stage() const = 0;
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
+  /// Whether it may change what goes into the site.
+  virtual bool may_change(const Site& /*site*/) const { return false; }
+  virtual PassEffort effort(const Site& /*site*/) const { return {}; }
   /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one linear of the site is quantized.
   /// `activations` are the inputs of the site, computed by predecessors that are already quantized.
   virtual Plan plan(const Site& /*site*/, const SiteActivations& /*activations*/, ExecContext& /*ctx*/) const { return {}; }

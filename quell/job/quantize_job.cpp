@@ -10,6 +10,7 @@
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/output_file.h"
+#include "quell/job/preflight.h"
 #include "quell/runtime/lower.h"
 
 namespace quell {
@@ -56,10 +57,9 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
 }
 
 Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
-  require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
-          " is unknown; use compressed-tensors or float");
   { const OutputDirectory probe(job.output, job.replace_output); }  // an unwritable output must not cost a calibration
   Model model = load_model(Checkpoint::open(job.model_dir));
+  check_quantize_job(job, model);
   const std::vector<TokenBatch> samples =
       make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
   EvalSet set;

@@ -89,8 +89,7 @@ class Measurer {
  public:
   Measurer(const Model& original, Model& model, const SiteReportJob& job, const std::vector<TokenBatch>& samples, ExecContext& ctx)
       : original_(original), model_(model), samples_(samples), ctx_(ctx), divergence_(original) {
-    const Recipe& r = job.recipe;
-    for (Site& site : derive_sites(model, {r.quantize_projections, r.quantize_head, r.quantize_lm_head}))
+    for (Site& site : derive_sites(model, scope_of(job.recipe)))
       if (std::any_of(site.linears.begin(), site.linears.end(), [&](int n) { return model_.param_of(n).quantized.has_value(); }))
         sites_.push_back(std::move(site));
   }

@@ -14,6 +14,7 @@ namespace {
 
 class BiasCorrection final : public Pass {
  public:
+  PassEffort effort(const Site&) const override { return {.forwards = 2}; }
   PassStage stage() const override { return PassStage::kRanges; }
 
   Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const override {

@@ -15,12 +15,14 @@ class GammaMigration final : public Pass {
  public:
   PassStage stage() const override { return PassStage::kEquivalence; }
 
-  Plan plan(const Site& site, const SiteActivations&, ExecContext&) const override {
-    if (!site.migratable() || !site.in_block || site.values.size() != 1 || !feeds_residual(site)) return {};
+  bool may_change(const Site& site) const override {
+    if (!site.migratable() || !site.in_block || site.values.size() != 1 || !feeds_residual(site)) return false;
     const ChangedValue& v = site.values.front();
-    if (v.producer != ProducerKind::kNorm) return {};
-    const Param& norm = site.model->param_of(v.producer_node);
-    if (!norm.weight.defined()) return {};
+    return v.producer == ProducerKind::kNorm && site.model->param_of(v.producer_node).weight.defined();
+  }
+  Plan plan(const Site& site, const SiteActivations&, ExecContext&) const override {
+    if (!may_change(site)) return {};
+    const Param& norm = site.model->param_of(site.values.front().producer_node);
     float largest = 0;
     for (const float g : norm.weight.f32()) largest = std::max(largest, std::fabs(g));
     for (std::int64_t j = 0; j < norm.weight.numel(); ++j) {

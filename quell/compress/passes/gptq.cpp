@@ -16,6 +16,13 @@ class Gptq final : public Pass {
       : damping_(damping), by_size_(by_size), range_(range), recipe_(recipe) {}
   PassStage stage() const override { return PassStage::kWeights; }
 
+  PassEffort effort(const Site& site) const override {
+    // X^T X, and rounding, which touches every weight once for each column of its row, in a loop that is no product.
+    constexpr double kTokens = 2048, kLoop = 8;
+    const Tensor& w = site.model->param_of(site.linears.front()).weight;
+    const auto rows = static_cast<double>(w.rows()), columns = static_cast<double>(w.cols());
+    return {.float_products = columns / rows + kLoop * columns / kTokens};
+  }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
     const GptqFactor factor = make_gptq_factor(gram(activations, ctx), damping_, by_size_, ctx);
     Plan plan;

@@ -15,8 +15,11 @@ class SmoothQuant final : public Pass {
   explicit SmoothQuant(double alpha) : alpha_(alpha) {}
   PassStage stage() const override { return PassStage::kEquivalence; }
 
+  bool may_change(const Site& site) const override {
+    return site.migratable() && site.takes_shift && site.in_block;  // in front of a product is no norm
+  }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext&) const override {
-    if (!site.migratable() || !site.takes_shift || !site.in_block) return {};  // in front of a product is no norm
+    if (!may_change(site)) return {};
     const ChannelStats stats = channel_stats(activations, false, site.name);
     Tensor scale = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
     for (std::size_t j = 0; j < stats.max.size(); ++j) {

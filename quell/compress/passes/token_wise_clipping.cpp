@@ -11,6 +11,7 @@ namespace {
 class TokenWiseClipping final : public Pass {
  public:
   explicit TokenWiseClipping(const TokenClippingOptions& options) : options_(options) {}
+  PassEffort effort(const Site&) const override { return {.forwards = 20}; }  // most candidates are out before their last batch
   PassStage stage() const override { return PassStage::kRanges; }
 
   Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const override {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "quell/base/error.h"
+
 namespace quell {
 
 TokenBatch make_batch(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices, std::int32_t pad_id) {
@@ -73,6 +75,18 @@ std::vector<std::vector<std::size_t>> group_by_length(const std::vector<TokenSeq
     groups.back().push_back(i);
   }
   return groups;
+}
+
+TokenBatch first_sequences(TokenBatch batch, std::int64_t count) {
+  require(batch.starts.empty() && batch.past.empty(), ErrorCode::kInvalidInput, "sequences can be taken from padded batches only");
+  if (count >= batch.batch) return batch;
+  const auto cut = [&](auto& values) {
+    values.resize(values.size() / static_cast<std::size_t>(batch.batch) * static_cast<std::size_t>(count));
+  };
+  for (auto* v : {&batch.ids, &batch.mask, &batch.type_ids, &batch.labels, &batch.decoder_ids, &batch.decoder_mask}) cut(*v);
+  cut(batch.pixels);
+  batch.batch = count;
+  return batch;
 }
 
 }  // namespace quell

@@ -45,6 +45,9 @@ TokenBatch make_concatenated_batch(const std::vector<TokenSequence>& sequences, 
 /// Consecutive batches in the given order (calibration: the order is part of the result).
 std::vector<TokenBatch> make_batches(const std::vector<TokenSequence>& sequences, std::size_t batch_size, std::int32_t pad_id);
 
+/// The first `count` sequences of a padded batch.
+TokenBatch first_sequences(TokenBatch batch, std::int64_t count);
+
 /// Index lists of batches of similar length: at most `max_tokens` tokens with padding (at least one sequence) each.
 std::vector<std::vector<std::size_t>> group_by_length(const std::vector<TokenSequence>& sequences, std::int64_t max_tokens);
 

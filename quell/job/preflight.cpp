@@ -1,0 +1,236 @@
+#include "quell/job/preflight.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+
+#include "quell/base/error.h"
+#include "quell/base/random.h"
+#include "quell/compress/compress.h"
+#include "quell/compress/pass.h"
+#include "quell/ops/linear.h"
+#include "quell/quant/quantize.h"
+#include "quell/quant/quantized_linear.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+std::uint64_t available_memory() {
+  std::ifstream in("/proc/meminfo");
+  std::string key;
+  std::uint64_t kilobytes = 0;
+  for (std::string line; std::getline(in, line);)
+    if (std::sscanf(line.c_str(), "MemAvailable: %lu kB", &kilobytes) == 1) return kilobytes << 10;
+  return 0;
+}
+
+/// Of the directory that `path` will be created in, or the nearest one above it that exists.
+std::uint64_t free_disk(fs::path path) {
+  std::error_code ec;
+  path = fs::absolute(path, ec);
+  while (!fs::exists(path, ec) && path.has_parent_path() && path != path.parent_path()) path = path.parent_path();
+  const fs::space_info space = fs::space(path, ec);
+  return ec ? 0 : space.available;
+}
+
+struct Sizes {
+  std::uint64_t floats = 0;     ///< weights and biases in memory
+  std::uint64_t quantized = 0;  ///< weights that get codes
+  std::uint64_t output = 0, journal = 0;
+};
+
+Sizes sizes_of(const Model& model, const Recipe& recipe) {
+  Sizes s;
+  std::vector<const Param*> seen;
+  for (const Site& site : derive_sites(model, scope_of(recipe)))
+    for (const int n : site.linears)
+      if (const Param& p = model.param_of(n); !is_ignored(recipe, p.module)) seen.push_back(&p);
+  std::sort(seen.begin(), seen.end());
+  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+  for (const Param& p : model.params) {
+    const auto weight = static_cast<std::uint64_t>(p.tied_to < 0 && p.weight.defined() ? p.weight.numel() : 0);
+    const auto bias = static_cast<std::uint64_t>(p.bias.defined() ? p.bias.numel() : 0);
+    s.floats += weight + bias;
+    const bool codes = std::binary_search(seen.begin(), seen.end(), &p);
+    if (codes) s.quantized += weight;
+    s.output += (codes ? 1 : sizeof(float)) * weight + sizeof(float) * bias;
+    if (codes) s.output += sizeof(float) * static_cast<std::uint64_t>(p.weight.rows());
+    if (codes) s.journal += sizeof(std::int16_t) * weight;
+  }
+  return s;
+}
+
+/// Multiplications a second, each counted with its addition as two operations.
+struct Speed {
+  double f32 = 0, integer = 0;
+};
+
+template <typename Work>
+double operations_per_second(double operations, const Work& work) {
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  work();  // caches and threads warm
+  for (int i = 0; i < 3; ++i) {
+    const auto start = Clock::now();
+    work();
+    best = std::max(best, operations / std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  return best;
+}
+
+Speed measure_speed(ExecContext& ctx) {
+  constexpr std::int64_t kRows = 256, kSide = 1024;
+  Random random(1);
+  Tensor x = Tensor::f32({kRows, kSide}), w = Tensor::f32({kSide, kSide}), y = Tensor::f32({kRows, kSide});
+  for (Tensor* t : {&x, &w})
+    for (float& v : t->f32()) v = static_cast<float>(random.uniform() - 0.5);
+  const QuantSpec weights{.granularity = Granularity::kPerChannel};
+  const QuantSpec inputs{.symmetric = false};
+  const IntegerLinear linear(quantize_weight(w, weights), TensorView(), {inputs, calculate_qparams({-0.5F, 0.5F}, inputs)},
+                             {.isa = ctx.isa});
+  const double operations = 2.0 * kRows * kSide * kSide;
+  return {operations_per_second(operations, [&] { matmul_nt(x, w, TensorView(), y.span(), ctx); }),
+          operations_per_second(operations, [&] { linear.forward(x, y.span(), ctx); })};
+}
+
+std::string bytes_text(std::uint64_t bytes) {
+  char text[32];
+  if (bytes >= std::uint64_t{1} << 30)
+    std::snprintf(text, sizeof text, "%.1f GiB", static_cast<double>(bytes) / (1 << 30));
+  else
+    std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+  return text;
+}
+
+}  // namespace
+
+void check_quantize_job(const QuantizeJob& job, const Model& model) {
+  require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
+          " is unknown; use compressed-tensors or float");
+  check_recipe(model, job.recipe);
+  const Sizes sizes = sizes_of(model, job.recipe);
+  const std::uint64_t need = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output, room = free_disk(job.output);
+  require(room == 0 || need + sizes.journal <= room, ErrorCode::kIo, job.output.string(), ": needs about ",
+          bytes_text(need + sizes.journal), " with the journal of the run, the disk has ", bytes_text(room),
+          "; free some, or write elsewhere");
+  if (job.format != "float") return;
+  for (const PassParams& params : job.recipe.passes) {
+    const auto pass = make_pass(params, job.recipe);
+    require(params.pass() != "bias_correction", ErrorCode::kUnsupported,
+            "--format float: a float checkpoint with corrected biases would not compute what the original does; leave "
+            "bias_correction out");
+    for (const Site& site : derive_sites(model, scope_of(job.recipe))) {
+      if (pass->stage() != PassStage::kEquivalence || !pass->may_change(site)) continue;
+      const bool restored = std::any_of(site.values.begin(), site.values.end(), [](const ChangedValue& v) { return v.restore; });
+      require(!restored && !site.only_explicit, ErrorCode::kUnsupported, "--format float: a plain ", model.spec.model_type,
+              " checkpoint cannot hold what ", params.pass(), " does to ", site.name,
+              restored ? " (a residual branch would have to undo it)" : " (a scale that no weight can hold)",
+              "; write --format compressed-tensors instead");
+    }
+  }
+}
+
+Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
+  Preflight out;
+  out.available_memory = available_memory();
+  std::uint64_t floats = 0;
+  for (const auto& [name, view] : checkpoint.tensors()) floats += sizeof(float) * static_cast<std::uint64_t>(view.numel());
+  require(out.available_memory == 0 || floats < out.available_memory, ErrorCode::kInvalidInput, job.model_dir.string(),
+          ": its weights take ", bytes_text(floats), " in memory, of which ", bytes_text(out.available_memory), " are available");
+  const Model model = load_model(checkpoint);
+  const double load = std::chrono::duration<double>(Clock::now() - start).count();
+  check_quantize_job(job, model);
+  const auto sequences = load_samples(job.calibration, model);
+  const std::vector<TokenBatch> samples =
+      make_batches(sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  out.samples = static_cast<std::int64_t>(sequences.size());
+  std::int64_t largest_batch = 0;
+  for (const TokenBatch& b : samples) {
+    out.tokens += b.rows();
+    largest_batch = std::max(largest_batch, b.rows());
+  }
+
+  const Sizes sizes = sizes_of(model, job.recipe);
+  const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
+  out.sites = static_cast<std::int64_t>(sites.size());
+  const Speed speed = measure_speed(ctx);
+  const auto tokens = static_cast<double>(out.tokens);
+  double forward = 0, search = 0, ranges = 0;  // operations: float, integer, float
+  std::uint64_t widest = 0;
+  for (const Site& site : sites) {
+    double product = 0;
+    std::int64_t columns = 0, rows = 0;
+    for (const int n : site.linears) {
+      const Tensor& w = model.weight_of(model.param_of(n));
+      product += 2 * tokens * static_cast<double>(w.numel());
+      columns = w.cols();
+      rows += w.rows();
+    }
+    forward += product;
+    // A search holds the site's inputs once more, their outputs, and the stacked weights.
+    widest = std::max(widest, sizeof(float) * static_cast<std::uint64_t>(out.tokens * (columns + rows) + 2 * columns * rows));
+    for (const PassParams& params : job.recipe.passes) {
+      const auto pass = make_pass(params, job.recipe);
+      if (pass->stage() == PassStage::kEquivalence && !pass->may_change(site)) continue;
+      const PassEffort effort = pass->effort(site);
+      search += effort.integer_products * product / speed.integer + effort.float_products * product / speed.f32;
+      ranges += effort.forwards * product / speed.f32;
+    }
+  }
+  out.stages = {{"read the checkpoint", load},
+                {"calibrate (two passes over the samples)", 2 * forward / speed.f32},
+                {"search", search},
+                {"choose ranges", ranges},
+                {"write", static_cast<double>(sizes.output) / 5e8}};
+  // Weights in f32 and their codes; the values in flight of all batches (a few times the hidden size); outputs of the first batch.
+  constexpr std::uint64_t kValuesInFlight = 4;
+  const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
+  std::uint64_t outputs = hidden;
+  for (const auto& [name, value] : model.graph.outputs)
+    if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
+  out.peak_memory = sizeof(float) * sizes.floats * (job.eval ? 2 : 1) + sizeof(std::int16_t) * sizes.quantized + widest +
+                    sizeof(float) * kValuesInFlight * hidden * static_cast<std::uint64_t>(out.tokens) +
+                    2 * sizeof(float) * outputs * static_cast<std::uint64_t>(std::min<std::int64_t>(largest_batch, 1024));
+  out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
+  out.journal_bytes = sizes.journal;
+  out.free_disk = free_disk(job.output);
+  return out;
+}
+
+Json Preflight::to_json() const {
+  Json rows = Json::array();
+  for (const Stage& s : stages) rows.push_back({{"stage", s.name}, {"seconds", s.seconds}});
+  return {{"samples", samples},
+          {"tokens", tokens},
+          {"sites", sites},
+          {"stages", rows},
+          {"peak_memory_bytes", peak_memory},
+          {"available_memory_bytes", available_memory},
+          {"output_bytes", output_bytes},
+          {"journal_bytes", journal_bytes},
+          {"free_disk_bytes", free_disk}};
+}
+
+std::string Preflight::to_text() const {
+  std::string out = str(samples, " samples, ", tokens, " tokens with padding, ", sites, " sites\n");
+  double total = 0;
+  char line[128];
+  for (const Stage& s : stages) {
+    total += s.seconds;
+    std::snprintf(line, sizeof line, "  %-42s about %8.1f s\n", s.name.c_str(), s.seconds);
+    out += line;
+  }
+  std::snprintf(line, sizeof line, "  %-42s about %8.1f s\n", "together, evaluation left out", total);
+  out += line;
+  out += "memory at its peak: about " + bytes_text(peak_memory) + " of " + bytes_text(available_memory) + " available" +
+         (peak_memory > available_memory ? "; NOT ENOUGH: fewer --num-samples, or a machine with more" : "") + "\n";
+  return out + "disk: about " + bytes_text(output_bytes) + ", and " + bytes_text(journal_bytes) + " while it runs, of " +
+         bytes_text(free_disk) + " free\n";
+}
+
+}  // namespace quell

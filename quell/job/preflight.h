@@ -1,0 +1,33 @@
+// What a quantization will need, and what would make it fail, before any work.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "quell/job/quantize_job.h"
+
+namespace quell {
+
+struct Preflight {
+  struct Stage {
+    std::string name;
+    double seconds = 0;
+  };
+  std::vector<Stage> stages;  ///< evaluation left out
+  std::int64_t samples = 0, tokens = 0, sites = 0;
+  std::uint64_t peak_memory = 0, available_memory = 0;               ///< bytes; peak without what the file cache holds
+  std::uint64_t output_bytes = 0, journal_bytes = 0, free_disk = 0;  ///< the journal goes away with the last step
+
+  Json to_json() const;
+  std::string to_text() const;
+};
+
+/// Throws Error(kInvalidInput | kUnsupported | kIo) where `job` cannot end well: sizes that do not fit the recipe, a format that
+/// cannot hold what its passes do, no room on the disk.
+void check_quantize_job(const QuantizeJob& job, const Model& model);
+
+/// Estimates from the sizes of model and samples and from the speed of products on this machine, measured for a moment.
+Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx);
+
+}  // namespace quell

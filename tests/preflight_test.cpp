@@ -1,0 +1,92 @@
+// `quell quantize --dry-run`: estimates, and refusals before any work.
+#include "quell/job/preflight.h"
+
+#include <gtest/gtest.h>
+
+#include "quell/base/error.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+const fs::path kReviews = fs::path(QUELL_SOURCE_DIR) / "examples/reviews";
+
+QuantizeJob make_job(const std::string& recipe, const fs::path& out) {
+  QuantizeJob job;
+  job.model_dir = kReviews / "model";
+  job.output = out;
+  job.recipe = load_recipe(recipe);
+  job.calibration.data.file = kReviews / "calibration.tsv";
+  return job;
+}
+
+double seconds(const Preflight& p, const std::string& stage) {
+  for (const Preflight::Stage& s : p.stages)
+    if (s.name == stage) return s.seconds;
+  ADD_FAILURE() << stage;
+  return 0;
+}
+
+TEST(Preflight, EstimatesFollowTheRecipe) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  const Preflight plain = run_preflight(make_job("minmax", dir / "out"), ctx),
+                  best = run_preflight(make_job("best", dir / "out"), ctx);
+  EXPECT_FALSE(fs::exists(dir / "out"));
+  EXPECT_FALSE(fs::exists(dir / "out.journal"));
+  EXPECT_EQ(plain.sites, 16);
+  EXPECT_EQ(plain.samples, 128);
+  EXPECT_EQ(seconds(plain, "search"), 0);
+  EXPECT_GT(seconds(best, "search"), 0);
+  EXPECT_GT(seconds(best, "choose ranges"), 0);
+  EXPECT_GT(plain.output_bytes, 400000U);  // some 450,000 weights, a byte each
+  EXPECT_LT(plain.output_bytes, fs::file_size(kReviews / "model" / "model.safetensors"));
+  EXPECT_GT(plain.peak_memory, fs::file_size(kReviews / "model" / "model.safetensors"));
+  EXPECT_NE(best.to_text().find("memory at its peak"), std::string::npos);
+}
+
+TEST(Preflight, RefusesWhatCannotEndWell) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(1);
+  const auto message = [&](const QuantizeJob& job) -> std::string {
+    try {
+      run_preflight(job, ctx);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  QuantizeJob job = make_job("best", dir / "out");
+  job.format = "float";
+  EXPECT_NE(message(job).find("cannot hold what os_plus does to layers.0."), std::string::npos) << message(job);
+  job = make_job("minmax", dir / "out");
+  job.recipe.passes.emplace_back("bias_correction", std::map<std::string, std::string>());
+  job.format = "float";
+  EXPECT_NE(message(job).find("bias_correction"), std::string::npos);
+  job = make_job("rtn_group32", dir / "out");
+  job.recipe.weights.group_size = 36;
+  EXPECT_NE(message(job).find("36"), std::string::npos) << message(job);
+  job = make_job("minmax", dir / "out");
+  job.recipe.ignore = {"re:.*"};
+  EXPECT_NE(message(job).find("nothing to quantize"), std::string::npos);
+  job = make_job("minmax", dir / "out");
+  job.model_dir = dir / "nowhere";
+  EXPECT_NE(message(job).find("nowhere"), std::string::npos);
+  EXPECT_EQ(message(make_job("best", dir / "out")), "");
+}
+
+TEST(Preflight, TheCommandWritesNothing) {
+  const quell::testing::ScratchDir dir;
+  const std::string command = "quantize " + (kReviews / "model").string() + " " + (dir / "out").string() + " --calibration " +
+                              (kReviews / "calibration.tsv").string() + " --dry-run";
+  const quell::testing::CommandResult text = quell::testing::run_quell(command);
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_NE(text.out.find("together"), std::string::npos);
+  const quell::testing::CommandResult json = quell::testing::run_quell(command + " --json -");
+  EXPECT_GT(Json::parse(json.out).at("peak_memory_bytes").get<std::uint64_t>(), 0U);
+  EXPECT_TRUE(fs::is_empty(dir.path()));
+}
+
+}  // namespace
+}  // namespace quell
