@@ -2,6 +2,7 @@
 """Accuracy tables of docs/accuracy.md: float, simulated and integer results of every recipe and scheme.
 
 usage: bench/accuracy.py QUELL_COMMAND DATA_DIR [--only minilm,probes,rxnmapper-albert,...] [--recipes a,b] [--schemes W8A8,...]
+                         [--activations static,token]
 DATA_DIR holds models/ and data/ (public models: all-MiniLM-L6-v2 with linear probes, rxnmapper-albert, stories260K, babyllama-tok105;
 STS-B, SST-2, MRPC, CoLA, TinyStories).
 Prints Markdown and, with --json FILE, keeps the numbers.
@@ -18,6 +19,7 @@ parser.add_argument("data")
 parser.add_argument("--only", default="minilm,probes,rxnmapper-albert,stories260K,stories260K-text,babyllama-tok105")
 parser.add_argument("--recipes", default="minmax,smoothquant,os_plus")
 parser.add_argument("--schemes", default="W8A8,W7A8,W6A6,W4A4")
+parser.add_argument("--activations", default="static", help="static: one step a tensor; token: a step a token, at run time")
 parser.add_argument("--json")
 args = parser.parse_args()
 STS = os.path.join(args.data, "data", "glue", "STS-B")
@@ -29,6 +31,23 @@ def quell(*command):
     if result.returncode:
         raise SystemExit("%s failed: %s" % (" ".join(command), result.stderr))
     return {(r["engine"], r["metric"]): r["value"] for r in json.loads(result.stdout)["results"]}
+
+
+def with_activations(recipe, kind, folder):
+    """The recipe, or a copy of it with a step a token, without the passes that only static quantizers have."""
+    if kind == "static":
+        return recipe
+    text = subprocess.run([args.quell, "recipes", recipe], capture_output=True, text=True, check=True).stdout
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("activations:"):
+            line = "activations: {symmetric: false, granularity: token, dynamic: true}"
+        if "token_wise_clipping" not in line:
+            lines.append(line)
+    path = os.path.join(folder, recipe + ".yaml")
+    with open(path, "w") as f:
+        f.write("\n".join(lines) + "\n")
+    return path
 
 
 def minilm(recipe, scheme, out):
@@ -97,6 +116,7 @@ def stories_from_text(recipe, scheme, out):
             ["%.4f" % r["integer", "kl"], "%.2f" % r["integer", "top1_agreement"]], {" ".join(k): v for k, v in r.items()})
 
 
+STATIC_ONLY = {"os_plus_standard", "outlier_suppression", "os_plus_clipping"}  # they quantize attention, or only choose static ranges
 JOBS = {
     "probes": (probes, "| recipe | scheme | SST-2 accuracy / same label | MRPC accuracy / same label | CoLA MCC / same label |", 5),
     "rxnmapper-albert": (masked_lm, "| recipe | scheme | float: masked tokens, % / perplexity | simulated | integer | KL (integer) |", 6),
@@ -109,11 +129,15 @@ for name in args.only.split(","):
     run, header, columns = JOBS[name]
     print("\n### %s\n\n%s\n|%s" % (name, header, "---|" * columns), flush=True)
     for scheme in args.schemes.split(","):
-        for recipe in args.recipes.split(","):
-            with tempfile.TemporaryDirectory() as out:
-                cells, raw = run(recipe, scheme, os.path.join(out, "model"))
-            numbers.append({"model": name, "recipe": recipe, "scheme": scheme, "values": raw})
-            print("| %s | %s | %s |" % (recipe, scheme, " | ".join(cells)), flush=True)
-            if args.json:
-                with open(args.json, "w") as f:
-                    json.dump(numbers, f, indent=1)
+        for kind in args.activations.split(","):
+            for recipe in args.recipes.split(","):
+                if kind == "token" and recipe in STATIC_ONLY:
+                    continue
+                with tempfile.TemporaryDirectory() as out:
+                    cells, raw = run(with_activations(recipe, kind, out), scheme, os.path.join(out, "model"))
+                numbers.append({"model": name, "recipe": recipe, "scheme": scheme, "activations": kind, "values": raw})
+                label = recipe if kind == "static" else recipe + ", per token"
+                print("| %s | %s | %s |" % (label, scheme, " | ".join(cells)), flush=True)
+                if args.json:
+                    with open(args.json, "w") as f:
+                        json.dump(numbers, f, indent=1)
