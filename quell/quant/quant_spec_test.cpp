@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "quell/base/error.h"
+#include "quell/quant/observers/minimize.h"
 #include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/rounding.h"
@@ -159,6 +160,41 @@ TEST_F(ValueObservers, RecordedRanges) {
   EXPECT_FLOAT_EQ(r.max, 9.8120327F);
 }
 
+/// Minima as scipy 1.16's minimize_scalar(method="bounded", xatol=1e-5) finds them, here and in the functions below.
+TEST_F(ValueObservers, FastRangesAreThoseOfBrentsSearch) {
+  constexpr float kNear = 1e-4F;
+  Range r = fast_mse_range(rows, spec(4, true));
+  EXPECT_NEAR(r.max, 9.743557F, kNear);
+  EXPECT_NEAR(r.min, -9.743557F, kNear);
+  EXPECT_NEAR(fast_mse_range(rows, spec(6, true)).max, 9.630246F, kNear);
+  r = fast_mse_range(rows, spec(4, false));
+  EXPECT_NEAR(r.min, -8.673695F, kNear);
+  EXPECT_NEAR(r.max, 7.768466F, kNear);
+  r = fast_mse_range(rows, spec(6, false));
+  EXPECT_NEAR(r.min, -9.819739F, kNear);
+  EXPECT_NEAR(r.max, 7.768466F, kNear);
+  for (float& v : values) v = std::fabs(v);
+  r = fast_mse_range(rows, spec(4, false));
+  EXPECT_EQ(r.min, 0.0F);
+  EXPECT_NEAR(r.max, 9.790920F, kNear);
+  EXPECT_NEAR(fast_mse_range(rows, spec(6, false)).max, 9.911138F, kNear);
+  for (float& v : values) v = 0;
+  EXPECT_EQ(fast_mse_range(rows, spec(4, false)).max, 0.0F);
+}
+
+TEST(MinimizeBounded, AgreesWithScipy) {
+  EXPECT_NEAR(minimize_bounded([](double x) { return std::cos(x) + 0.1 * x; }, 0, 6), 3.0414262004194264, 1e-9);
+  EXPECT_NEAR(minimize_bounded([](double x) { return std::pow(x - 1.3, 4) + 0.2 * x; }, -3, 4), 0.9315958521470418, 1e-9);
+  EXPECT_NEAR(minimize_bounded([](double x) { return std::fabs(x - 2.2) + 0.01 * x * x; }, 0, 10), 2.1999979595617143, 1e-9);
+  int evaluations = 0;
+  const auto edge = [&](double x) {
+    ++evaluations;
+    return x;
+  };
+  EXPECT_NEAR(minimize_bounded(edge, 1, 2), 1.0000059608609866, 1e-9);
+  EXPECT_EQ(evaluations, 25);
+}
+
 TEST_F(ValueObservers, CombineBatches) {
   const auto over = [&](const ObserverChoice& choice) {
     const auto observer = make_observer(choice, spec(4, true));
@@ -176,6 +212,7 @@ TEST_F(ValueObservers, CombineBatches) {
   EXPECT_FLOAT_EQ(over({"ema_quantile", 0.8}).max, 0.95F * q);
   EXPECT_FLOAT_EQ(over({"mse"}).max, mse_range(rows, spec(4, true)).max);
   EXPECT_FLOAT_EQ(over({"avg_mse"}).max, 0.75F * mse_range(rows, spec(4, true)).max);
+  EXPECT_FLOAT_EQ(over({"ema_mse_fast"}).max, 0.95F * fast_mse_range(rows, spec(4, true)).max);
   EXPECT_LE(over({"avg_quantile"}).max, over({"avg_minmax"}).max);
   for (float& v : values) v = 0;
   refer();

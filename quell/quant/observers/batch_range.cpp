@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "quell/quant/observers/minimize.h"
 #include "quell/quant/rounding.h"
 
 namespace quell {
@@ -87,6 +88,33 @@ Range mse_range(TokenRows rows, const QuantSpec& spec) {
     }
   }
   return best;
+}
+
+Range fast_mse_range(TokenRows rows, const QuantSpec& spec) {
+  constexpr double kSmallest = 0.1, kShare = 0.01;  // the narrowest range tried: a share of all, at most 0.1
+  const Range all = min_max_range(rows);
+  const auto low = static_cast<double>(all.min), high = static_cast<double>(all.max);
+  const auto error = [&](Range r) { return squared_error(rows, r, spec, std::numeric_limits<double>::infinity()); };
+  const double most = std::max(std::fabs(low), high);
+  if (!(most > 0)) return all;
+  if (spec.symmetric || all.min >= 0 || all.max <= 0) {
+    const auto range = [&](double r) {
+      const bool below = spec.symmetric || all.max <= 0, above = spec.symmetric || all.min >= 0;
+      return Range{below ? static_cast<float>(-r) : 0.0F, above ? static_cast<float>(r) : 0.0F};
+    };
+    return range(minimize_bounded([&](double r) { return error(range(r)); }, std::min(kSmallest, kShare * most), most));
+  }
+  const auto range = [&](double width, double shift) {
+    return Range{static_cast<float>(std::max(-shift, low)), static_cast<float>(std::min(width - shift, high))};
+  };
+  const auto best_shift = [&](double width) {
+    const double step = width / (spec.max_code() - spec.min_code());
+    return minimize_bounded([&](double shift) { return error(range(width, shift)); }, step * spec.min_code(),
+                            step * spec.max_code());
+  };
+  const double width = minimize_bounded([&](double w) { return error(range(w, best_shift(w))); },
+                                        std::min(kSmallest, kShare * (high - low)), high - low);
+  return range(width, best_shift(width));
 }
 
 }  // namespace quell

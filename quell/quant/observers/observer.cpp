@@ -51,7 +51,8 @@ class OfValues final : public Observer {
 }  // namespace
 
 std::vector<std::string> observer_names() {
-  return {"minmax", "avg_minmax", "ema_minmax", "avg_quantile", "ema_quantile", "mse", "avg_mse", "ema_mse"};
+  return {"minmax",  "avg_minmax", "ema_minmax", "avg_quantile", "ema_quantile", "mse",
+          "avg_mse", "ema_mse",    "mse_fast",   "avg_mse_fast", "ema_mse_fast"};
 }
 
 std::unique_ptr<Observer> make_observer(const ObserverChoice& choice, const QuantSpec& spec) {
@@ -69,6 +70,8 @@ std::unique_ptr<Observer> make_observer(const ObserverChoice& choice, const Quan
     return std::make_unique<OfValues>(std::move(over_batches),
                                       [quantile](TokenRows rows) { return quantile_range(rows, quantile); });
   }
+  if (choice.name.ends_with("mse_fast"))
+    return std::make_unique<OfValues>(std::move(over_batches), [spec](TokenRows rows) { return fast_mse_range(rows, spec); });
   if (choice.name.ends_with("mse"))
     return std::make_unique<OfValues>(std::move(over_batches), [spec](TokenRows rows) { return mse_range(rows, spec); });
   return over_batches;
