@@ -230,6 +230,46 @@ TEST_F(OsPlusSearch, EdgesOfTheGridTerminate) {
   EXPECT_THROW(run(kInt8), Error);  // nothing to measure the loss on
 }
 
+/// Codes that one candidate leaves for the next are those that it would have made itself, whatever their order.
+TEST_F(OsPlusSearch, CandidatesDoNotDependOnThoseBefore) {
+  constexpr std::int64_t kColumns = 64, kOutputs = 70, kRows = 40;
+  Generator g(21);
+  Tensor x = g.make({kRows, kColumns}, -1, 1);
+  for (std::int64_t i = 0; i < kRows; ++i)
+    for (std::int64_t j = 0; j < 12; ++j) x.row(i)[5 * j] *= static_cast<float>(2 + j);
+  TokenBatch rows;
+  rows.batch = 1;
+  rows.length = kRows;
+  rows.ids = rows.mask = std::vector<std::int32_t>(kRows, 1);
+  SiteProblem q;
+  q.kind = SiteKind::kMlp;
+  q.rows = {kOutputs};
+  q.batches = {&rows};
+  q.x.push_back(std::move(x));
+  q.weight = g.make({kOutputs, kColumns}, -.5, .5);
+  std::vector<SiteCandidate> candidates;
+  for (int c = 0; c < 30; ++c) {
+    const float t = 13.0F - 0.4F * static_cast<float>(c);
+    SiteCandidate& candidate = candidates.emplace_back();
+    candidate.scale = Tensor::f32({kColumns});
+    for (std::int64_t j = 0; j < kColumns; ++j) {
+      const float most = j % 5 == 0 && j < 60 ? static_cast<float>(2 + j / 5) : 1.0F;
+      candidate.scale.f32()[static_cast<std::size_t>(j)] = std::max(1.0F, most / t);
+    }
+    candidate.range = {-t, t};
+  }
+  std::swap(candidates[7], candidates[22]);
+  RaceOptions all;
+  all.exhaustive = true;
+  for (const Setting& setting : {kInt8, kInt6, kToken4}) {
+    q.activations = setting.activations;
+    q.weights = setting.weights;
+    const RaceResult together = race(q, candidates, all, ctx);
+    for (std::size_t c = 0; c < candidates.size(); ++c)
+      EXPECT_EQ(race(q, {&candidates[c], 1}, all, ctx).losses.front(), together.losses[c]) << setting.name << " " << c;
+  }
+}
+
 TEST_F(OsPlusSearch, SameResultForAnyNumberOfThreads) {
   make(1, 6);
   p.kind = SiteKind::kMlp;

@@ -1,6 +1,7 @@
 #include "quell/compress/site_objective.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -155,34 +156,7 @@ class IntegerProduct final : public CandidateProduct {
     if (split) split_ = split_columns(p_.weight, candidate.sources);
     const Tensor& weight = split ? split_ : p_.weight;
     if (weight.cols() != k_) prepare(weight.cols());
-    const float* s = candidate.scale.f32().data();
-    constexpr std::int64_t kChunk = 16;
-    std::vector<Range> ranges(static_cast<std::size_t>(n_));
-    ctx_.pool.parallel_for(n_, kChunk, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const kernels::RowRange r = rows_.scaled_range(weight.row(i), s, kernels::Factor::kMultiply, k_);
-        ranges[static_cast<std::size_t>(i)] = {r.min, r.max};
-      }
-    });
-    if (p_.weights.granularity == Granularity::kPerTensor) {
-      Range all = ranges.front();
-      for (const Range& r : ranges) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
-      std::fill(ranges.begin(), ranges.end(), all);
-    }
-    const std::int32_t shift = 1 << (p_.weights.num_bits - 1);  // u8 while packing
-    const std::int32_t moved = p_.weights.symmetric ? 0 : shift;
-    ctx_.pool.parallel_for(packed_.padded_n() / kernels::kPanel, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin * kernels::kPanel; i < std::min(n_, end * kernels::kPanel); ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        qparams_[at] = calculate_qparams(ranges[at], p_.weights);
-        const std::int32_t sum =
-            rows_.quantize_scaled(weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale,
-                                  code_args(p_.weights, qparams_[at]), codes_.as<std::uint8_t>().data() + i * k_);
-        packed_.row_sum[at] = sum - shift * static_cast<std::int32_t>(k_);
-        weight_zero_[at] = qparams_[at].zero_point - moved;
-      }
-      kernels::pack_panels(codes_.as<std::uint8_t>().data(), k_, false, shift, packed_, begin, end);
-    });
+    encode(weight, candidate.scale.f32(), !split);
     input_ = {p_.activations, {}};
     if (!input_.spec.dynamic) input_.qparams = calculate_qparams(candidate.range, input_.spec);
     const std::int32_t zero = input_.qparams.zero_point + code_shift(input_.spec);
@@ -205,8 +179,90 @@ class IntegerProduct final : public CandidateProduct {
   }
 
  private:
+  /// Codes of weight * scale. Thresholds fall from one candidate to the next, so that the columns with a scale other than 1 are few
+  /// at first, and those of the candidate before among them (`may_nest`): then the others keep their codes in all rows that keep
+  /// their step.
+  void encode(const Tensor& weight, std::span<const float> scale, bool may_nest) {
+    const float* s = scale.data();
+    std::vector<std::int32_t> columns, added;
+    std::vector<float> factors, others(scale.size(), 1.0F);  // 0: not among the others
+    for (std::size_t j = 0; j < scale.size(); ++j)
+      if (scale[j] != 1.0F) {
+        columns.push_back(static_cast<std::int32_t>(j));
+        factors.push_back(scale[j]);
+        others[j] = 0.0F;
+      }
+    const bool few = may_nest && columns.size() <= scale.size() / 4;
+    const bool nested = few && nestable_ && std::includes(columns.begin(), columns.end(), columns_.begin(), columns_.end());
+    std::set_difference(columns.begin(), columns.end(), columns_.begin(), columns_.end(), std::back_inserter(added));
+    const auto count = static_cast<std::int64_t>(columns.size());
+    const auto gather = [&](std::int64_t i, std::vector<float>& to) {
+      for (std::size_t c = 0; c < columns.size(); ++c) to[c] = weight.row(i)[columns[c]];
+    };
+    others_.resize(static_cast<std::size_t>(n_));
+    std::vector<Range> ranges(static_cast<std::size_t>(n_));
+    ctx_.pool.parallel_for(n_, 16, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> few_weights(columns.size());
+      const auto range = [&](const float* w, const float* factor, std::int64_t n) {
+        const kernels::RowRange r = rows_.scaled_range(w, factor, kernels::Factor::kMultiply, n);
+        return Range{r.min, r.max};
+      };
+      for (std::int64_t i = begin; i < end; ++i) {
+        Range& all = ranges[static_cast<std::size_t>(i)];
+        if (!few) {
+          all = range(weight.row(i), s, k_);
+          continue;
+        }
+        Range& other = others_[static_cast<std::size_t>(i)];  // with 0, which every range is widened to
+        const auto held = [&](std::int32_t j) { return weight.row(i)[j] == other.min || weight.row(i)[j] == other.max; };
+        if (!nested || std::any_of(added.begin(), added.end(), held)) other = range(weight.row(i), others.data(), k_);
+        all = other;
+        if (count == 0) continue;
+        gather(i, few_weights);
+        const Range r = range(few_weights.data(), factors.data(), count);
+        all = {std::min(all.min, r.min), std::max(all.max, r.max)};
+      }
+    });
+    if (p_.weights.granularity == Granularity::kPerTensor) {
+      Range all = ranges.front();
+      for (const Range& r : ranges) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
+      std::fill(ranges.begin(), ranges.end(), all);
+    }
+    const std::int32_t shift = 1 << (p_.weights.num_bits - 1);  // u8 while packing
+    const std::int32_t moved = p_.weights.symmetric ? 0 : shift;
+    ctx_.pool.parallel_for(packed_.padded_n() / kernels::kPanel, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> few_weights(columns.size());
+      std::vector<std::uint8_t> few_codes(columns.size());
+      for (std::int64_t i = begin * kernels::kPanel; i < std::min(n_, end * kernels::kPanel); ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        const StepAndZero before = qparams_[at];
+        qparams_[at] = calculate_qparams(ranges[at], p_.weights);
+        const kernels::CodeArgs args = code_args(p_.weights, qparams_[at]);
+        std::uint8_t* codes = codes_.as<std::uint8_t>().data() + i * k_;
+        if (nested && before.scale == qparams_[at].scale && before.zero_point == qparams_[at].zero_point) {
+          gather(i, few_weights);
+          rows_.quantize_scaled(few_weights.data(), factors.data(), kernels::Factor::kMultiply, count, qparams_[at].scale, args,
+                                few_codes.data());
+          for (std::size_t c = 0; c < columns.size(); ++c) {
+            packed_.row_sum[at] += few_codes[c] - codes[columns[c]];
+            codes[columns[c]] = few_codes[c];
+          }
+          continue;
+        }
+        const std::int32_t sum =
+            rows_.quantize_scaled(weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale, args, codes);
+        packed_.row_sum[at] = sum - shift * static_cast<std::int32_t>(k_);
+        weight_zero_[at] = qparams_[at].zero_point - moved;
+      }
+      kernels::pack_panels(codes_.as<std::uint8_t>().data(), k_, false, shift, packed_, begin, end);
+    });
+    nestable_ = few;
+    columns_ = std::move(columns);
+  }
+
   void prepare(std::int64_t k) {
     k_ = k;
+    nestable_ = false;
     codes_ = Tensor::uninitialized(DType::kU8, {n_, k_});
     kernels::prepare_packing(n_, k_, kernel_->layout, packed_);
   }
@@ -245,6 +301,10 @@ class IntegerProduct final : public CandidateProduct {
   const SiteCandidate* candidate_ = nullptr;
   Tensor codes_;  // [N, K] before packing
   Tensor split_;  // the weight, where the candidate splits channels
+  // Of the last candidate, where `nestable_`: columns that were scaled, and the ranges of the others by row.
+  bool nestable_ = false;
+  std::vector<std::int32_t> columns_;
+  std::vector<Range> others_;
   kernels::PackedWeights packed_;
   ActivationQuant input_;
   std::vector<StepAndZero> qparams_;
