@@ -246,7 +246,11 @@ class Advisor {
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return report_.sites[a].spared < report_.sites[b].spared; });
-    for (std::size_t i = 0; i < std::min<std::size_t>(kTrials, order.size()); ++i) try_remedy(order[i]);
+    std::vector<std::pair<double, std::string>> tried;
+    for (std::size_t i = 0; i < std::min<std::size_t>(kTrials, order.size()); ++i) tried.push_back(try_remedy(order[i]));
+    std::stable_sort(tried.begin(), tried.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const auto& [divergence, line] : tried)
+      if (divergence < report_.all) report_.advice.push_back(line);
     for (const SiteMeasurement& m : report_.sites) outlier_channel(m);
     for (const SiteMeasurement& m : report_.sites) clipping(m);
   }
@@ -259,8 +263,8 @@ class Advisor {
     return first.value;
   }
 
-  /// More bits for the side that loses most, or float.
-  void try_remedy(std::size_t s) {
+  /// More bits for the side that loses most, or float: the divergence then, and a line that says so.
+  std::pair<double, std::string> try_remedy(std::size_t s) {
     const SiteMeasurement& m = report_.sites[s];
     const Site& site = measurer_.sites()[s];
     const bool inputs = m.inputs_only_sqnr < m.weights_only_sqnr;
@@ -280,7 +284,7 @@ class Advisor {
     std::string line = what + ": divergence " + number(report_.all, "%.3g") + " -> " + number(divergence, "%.3g");
     if (job_.eval) line += ", " + number(metric(model_, measurer_.ops_except(spared), true) - report_.metric, "%+.2f") + " points";
     quant = before;
-    if (divergence < report_.all) report_.advice.push_back(line);
+    return {divergence, line};
   }
 
   /// A channel far above all others, behind the migration.
@@ -301,7 +305,7 @@ class Advisor {
   }
 
   void clipping(const SiteMeasurement& m) {
-    constexpr double kShare = 1e-3;
+    constexpr double kShare = 5e-3;  // means of batch extrema leave out up to 0.4 % (all-MiniLM-L6-v2)
     if (m.clipped < kShare) return;
     report_.advice.push_back(
         m.name + ": " + number(100 * m.clipped, "%.2f") +
