@@ -217,7 +217,8 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
   int ran = 0;
   for (const char* name : {"opt", "opt-350m", "opt-nobias", "llama", "llama-bias", "bert-cls"})
     for (const char* pass : {"{os_plus: {shift: always}}", "{os_plus: {shift: always, explicit: true, explicit_shift: true}}",
-                             "{os_plus: {explicit: true, split: 0.5, holdout: true}}", "{smoothquant: {alpha: 0.5}}"}) {
+                             "{os_plus: {explicit: true, split: 0.5, holdout: true}}",
+                             "{os_plus: {explicit: true, explicit_shift: true, split: 0.5}}", "{smoothquant: {alpha: 0.5}}"}) {
       const fs::path model_dir = quell::testing::find_data(std::string("golden/models/") + name);
       if (model_dir.empty()) continue;  // not all are in tests/golden
       ++ran;

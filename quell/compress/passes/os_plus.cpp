@@ -61,14 +61,8 @@ class OsPlus final : public Pass {
                                   r.losses[best], " (unscaled ", r.complete.front() ? "" : "at least ", r.losses.front(), "), ",
                                   result.sources.empty() ? 0 : result.scale.numel() - problem.weight.cols(), " columns more"));
       }
+      if (!result.sources.empty()) return split_plan(site, std::move(result), shift);
       scale = std::move(result.scale);
-      if (!result.sources.empty()) {
-        Plan plan;
-        plan.push_back(site.split(std::move(result.sources)));
-        plan.push_back(site.change(std::move(scale), std::move(result.shift), true));
-        plan.push_back(SetInputQuant{site.value(), {recipe_.activations, calculate_qparams(result.range, recipe_.activations)}});
-        return plan;
-      }
     } else {
       scale = Tensor::f32({problem.weight.cols()});
       std::fill(scale.f32().begin(), scale.f32().end(), 1.0F);
@@ -79,6 +73,18 @@ class OsPlus final : public Pass {
   }
 
  private:
+  /// The shifts of copies are fractions of the step that the search saw, so that range is the quantizer's.
+  Plan split_plan(const Site& site, OsPlusResult result, const Tensor& shift) const {
+    if (shift.defined())
+      for (std::size_t c = 0; c < result.sources.size(); ++c)
+        result.shift.f32()[c] += shift.f32()[static_cast<std::size_t>(result.sources[c])];
+    Plan plan;
+    plan.push_back(site.split(std::move(result.sources)));
+    plan.push_back(site.change(std::move(result.scale), std::move(result.shift), true));
+    plan.push_back(SetInputQuant{site.value(), {recipe_.activations, calculate_qparams(result.range, recipe_.activations)}});
+    return plan;
+  }
+
   /// In blocks, as the reference.
   bool applies(const Site& site) const {
     if (!site.migratable() && !(site.only_explicit && settings_.explicit_affine)) return false;
@@ -150,6 +156,8 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   s.peers = params.values().contains("peers") && params.values().at("peers") == "auto" ? peers_by_bits(recipe.activations.num_bits)
                                                                                        : params.number("peers", 0, 1, 0);
   s.split = params.number("split", 0, 1, 0);
+  require(s.split == 0 || s.explicit_affine, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": os_plus: split needs explicit: true, since a quantizer has to undo it");
   s.floor = params.number("floor", 0, 1e6, 0);
   return std::make_unique<OsPlus>(s, recipe);
 }
