@@ -31,9 +31,11 @@ class Derivation {
   std::vector<Site> run() {
     std::vector<Site> sites;
     std::vector<bool> done(graph_.producer.size());
-    for (const Node& node : graph_.nodes) {
-      if (!in_scope(node, scope_) || is_constant(node.in[0]) || done[static_cast<std::size_t>(node.in[0])]) continue;
-      sites.push_back(make_site(node.in[0]));
+    for (int n = 0; n < static_cast<int>(graph_.nodes.size()); ++n) {
+      if (!in_scope(node(n), scope_) || model_.param_of(n).tied_to >= 0) continue;  // a tied head has no matrix of its own
+      const ValueId value = node(n).in[0];
+      if (is_constant(value) || done[static_cast<std::size_t>(value)]) continue;
+      sites.push_back(make_site(value));
       for (const ChangedValue& v : sites.back().values) done[static_cast<std::size_t>(v.value)] = true;
     }
     return sites;
