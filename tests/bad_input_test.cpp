@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 using quell::testing::run_quell;
 using quell::testing::ScratchDir;
 
-const fs::path kReviews = fs::path(QUELL_SOURCE_DIR) / "examples/reviews";
+using quell::testing::kReviews;
 
 /// A writable copy of the shipped model.
 void copy_model(const fs::path& to) {

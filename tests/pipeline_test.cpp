@@ -17,7 +17,7 @@ namespace quell {
 namespace {
 namespace fs = std::filesystem;
 
-const fs::path kReviews = fs::path(QUELL_SOURCE_DIR) / "examples/reviews";
+using quell::testing::kReviews;
 
 QuantizeJob make_job(const std::string& recipe, const std::string& scheme, const fs::path& out) {
   QuantizeJob job;

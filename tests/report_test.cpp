@@ -12,7 +12,7 @@ namespace quell {
 namespace {
 namespace fs = std::filesystem;
 
-const fs::path kReviews = fs::path(QUELL_SOURCE_DIR) / "examples/reviews";
+using quell::testing::kReviews;
 
 SiteReportJob make_job(const fs::path& model, const fs::path& page, const std::string& scheme) {
   SiteReportJob job;

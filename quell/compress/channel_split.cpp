@@ -28,11 +28,13 @@ ColumnSources split_channels(std::span<const float> scale, std::int64_t budget, 
   if (budget == 0) return {};
   std::vector<std::int64_t> copies = copies_at(scale, 1);
   if (columns_added(copies) == 0) return {};
-  double low = 0, high = 1;
-  for (int i = 0; i < 40 && columns_added(copies) > budget; ++i) {
-    const double middle = (low + high) / 2;
-    (columns_added(copies_at(scale, middle)) > budget ? high : low) = middle;
-    if (i == 39) copies = copies_at(scale, low);
+  if (columns_added(copies) > budget) {
+    double fits = 0, too_many = 1;
+    for (int i = 0; i < 40; ++i) {
+      const double middle = (fits + too_many) / 2;
+      (columns_added(copies_at(scale, middle)) > budget ? too_many : fits) = middle;
+    }
+    copies = copies_at(scale, fits);
   }
   const auto need = [&](std::size_t j) { return static_cast<double>(scale[j]) / static_cast<double>(copies[j]); };
   for (std::int64_t n = columns_added(copies); n == 0 || n % unit != 0; ++n) {

@@ -37,8 +37,7 @@ class Pipeline {
   Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx, const Journal* journal)
       : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx), journal_(journal) {
     check_recipe(model, recipe);
-    for (const PassParams& params : recipe.passes) {
-      auto pass = make_pass(params, recipe);
+    for (auto& pass : make_passes(recipe)) {
       auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
                    : pass->stage() == PassStage::kWeights   ? weight_passes_
                                                             : range_passes_;
@@ -46,7 +45,6 @@ class Pipeline {
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe));
     if (recipe.quantize_lm_head) untie_head();
-    constexpr std::int64_t kComparedTokens = 1024;
     compared_ = first_sequences(samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
   }
 
@@ -59,7 +57,7 @@ class Pipeline {
     for (const TokenBatch& batch : samples_) executors_.push_back(std::make_unique<Executor>(model_, ops_, true, batch, ctx_));
 
     std::map<int, const Site*> starts;  // first linear -> site
-    const std::vector<Site> sites = derive_sites(model_, scope());
+    const std::vector<Site> sites = derive_sites(model_, scope_of(recipe_));
     int last = 0;
     for (const Site& site : sites) {
       if (all_ignored(site)) continue;
@@ -92,8 +90,6 @@ class Pipeline {
 
  private:
   const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
-
-  SiteScope scope() const { return scope_of(recipe_); }
 
   /// A head that is the embedding's matrix becomes a matrix of its own, so that it can have codes while the table stays float.
   void untie_head() {
@@ -331,7 +327,7 @@ SiteScope scope_of(const Recipe& recipe) { return {recipe.quantize_projections, 
 void check_recipe(const Model& model, const Recipe& recipe) {
   require(!model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": is already quantized; start from the float checkpoint");
   int choose_codes = 0;
-  for (const PassParams& params : recipe.passes) choose_codes += make_pass(params, recipe)->stage() == PassStage::kWeights ? 1 : 0;
+  for (const auto& pass : make_passes(recipe)) choose_codes += pass->stage() == PassStage::kWeights ? 1 : 0;
   require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
   require(!recipe.quantize_attention || !recipe.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe.name,
           ": quantize: attention needs static activations");

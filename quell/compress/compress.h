@@ -19,6 +19,9 @@ namespace quell {
 void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx,
               const Journal* journal = nullptr);
 
+/// The float function is compared on so many tokens, at least one sequence.
+inline constexpr std::int64_t kComparedTokens = 1024;
+
 SiteScope scope_of(const Recipe& recipe);
 /// What can be known before any work. Throws Error(kInvalidInput | kUnsupported) where `recipe` does not fit the model.
 void check_recipe(const Model& model, const Recipe& recipe);

@@ -15,6 +15,12 @@ std::unique_ptr<Pass> make_pass(const PassParams& params, const Recipe& recipe) 
   throw Error(ErrorCode::kInvalidInput, "pass \"" + params.pass() + "\" is unknown; known are " + known);
 }
 
+std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
+  std::vector<std::unique_ptr<Pass>> passes;
+  for (const PassParams& params : recipe.passes) passes.push_back(make_pass(params, recipe));
+  return passes;
+}
+
 WeightRange weight_range_of(const PassParams& params) {
   return params.choice("range", {"minmax", "mse"}, "minmax") == "mse" ? WeightRange::kMse : WeightRange::kMinMax;
 }

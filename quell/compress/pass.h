@@ -30,6 +30,8 @@ class Pass {
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
   /// Whether it may change what goes into the site.
   virtual bool may_change(const Site& /*site*/) const { return false; }
+  /// Whether the float model computes something else afterwards (corrected biases), so that no float checkpoint should hold it.
+  virtual bool changes_float_function() const { return false; }
   virtual PassEffort effort(const Site& /*site*/) const { return {}; }
   /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one linear of the site is quantized.
   /// `activations` are the inputs of the site, computed by predecessors that are already quantized.
@@ -54,5 +56,7 @@ struct PassFactory {
 std::span<const PassFactory* const> all_of(const PassFactory*);
 /// Throws Error(kInvalidInput) with the known names.
 std::unique_ptr<Pass> make_pass(const PassParams& params, const Recipe& recipe);
+/// Those of the recipe, in its order.
+std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe);
 
 }  // namespace quell

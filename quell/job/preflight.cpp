@@ -19,7 +19,6 @@ namespace fs = std::filesystem;
 
 std::uint64_t available_memory() {
   std::ifstream in("/proc/meminfo");
-  std::string key;
   std::uint64_t kilobytes = 0;
   for (std::string line; std::getline(in, line);)
     if (std::sscanf(line.c_str(), "MemAvailable: %lu kB", &kilobytes) == 1) return kilobytes << 10;
@@ -96,12 +95,8 @@ Speed measure_speed(ExecContext& ctx) {
 }
 
 std::string bytes_text(std::uint64_t bytes) {
-  char text[32];
-  if (bytes >= std::uint64_t{1} << 30)
-    std::snprintf(text, sizeof text, "%.1f GiB", static_cast<double>(bytes) / (1 << 30));
-  else
-    std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
-  return text;
+  const bool large = bytes >= std::uint64_t{1} << 30;
+  return format_text("%.1f %s", static_cast<double>(bytes) / (large ? 1 << 30 : 1 << 20), large ? "GiB" : "MiB");
 }
 
 }  // namespace
@@ -116,12 +111,12 @@ void check_quantize_job(const QuantizeJob& job, const Model& model) {
           bytes_text(need + sizes.journal), " with the journal of the run, the disk has ", bytes_text(room),
           "; free some, or write elsewhere");
   if (job.format != "float") return;
+  const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
   for (const PassParams& params : job.recipe.passes) {
     const auto pass = make_pass(params, job.recipe);
-    require(params.pass() != "bias_correction", ErrorCode::kUnsupported,
-            "--format float: a float checkpoint with corrected biases would not compute what the original does; leave "
-            "bias_correction out");
-    for (const Site& site : derive_sites(model, scope_of(job.recipe))) {
+    require(!pass->changes_float_function(), ErrorCode::kUnsupported, "--format float: with ", params.pass(),
+            " a float checkpoint would not compute what the original does; leave it out, or write --format compressed-tensors");
+    for (const Site& site : sites) {
       if (pass->stage() != PassStage::kEquivalence || !pass->may_change(site)) continue;
       const bool restored = std::any_of(site.values.begin(), site.values.end(), [](const ChangedValue& v) { return v.restore; });
       require(!restored && !site.only_explicit, ErrorCode::kUnsupported, "--format float: a plain ", model.spec.model_type,
@@ -158,6 +153,7 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
   const Sizes sizes = sizes_of(model, job.recipe);
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
   out.sites = static_cast<std::int64_t>(sites.size());
+  const auto passes = make_passes(job.recipe);
   const Speed speed = measure_speed(ctx);
   const auto tokens = static_cast<double>(out.tokens);
   double forward = 0, search = 0, ranges = 0;  // operations: float, integer, float
@@ -174,19 +170,19 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
     forward += product;
     // A search holds the site's inputs once more, their outputs, and the stacked weights.
     widest = std::max(widest, sizeof(float) * static_cast<std::uint64_t>(out.tokens * (columns + rows) + 2 * columns * rows));
-    for (const PassParams& params : job.recipe.passes) {
-      const auto pass = make_pass(params, job.recipe);
+    for (const auto& pass : passes) {
       if (pass->stage() == PassStage::kEquivalence && !pass->may_change(site)) continue;
       const PassEffort effort = pass->effort(site);
       search += effort.integer_products * product / speed.integer + effort.float_products * product / speed.f32;
       ranges += effort.forwards * product / speed.f32;
     }
   }
+  constexpr double kWrittenPerSecond = 5e8;  // bytes; not measured, a disk of today
   out.stages = {{"read the checkpoint", load},
                 {"calibrate (two passes over the samples)", 2 * forward / speed.f32},
                 {"search", search},
                 {"choose ranges", ranges},
-                {"write", static_cast<double>(sizes.output) / 5e8}};
+                {"write", static_cast<double>(sizes.output) / kWrittenPerSecond}};
   // Weights in f32 and their codes; the values in flight of all batches (a few times the hidden size); outputs of the first batch.
   constexpr std::uint64_t kValuesInFlight = 4;
   const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
@@ -195,7 +191,7 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
     if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
   out.peak_memory = sizeof(float) * sizes.floats * (job.eval ? 2 : 1) + sizeof(std::int16_t) * sizes.quantized + widest +
                     sizeof(float) * kValuesInFlight * hidden * static_cast<std::uint64_t>(out.tokens) +
-                    2 * sizeof(float) * outputs * static_cast<std::uint64_t>(std::min<std::int64_t>(largest_batch, 1024));
+                    2 * sizeof(float) * outputs * static_cast<std::uint64_t>(std::min(largest_batch, kComparedTokens));
   out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
   out.journal_bytes = sizes.journal;
   out.free_disk = free_disk(job.output);
@@ -219,14 +215,12 @@ Json Preflight::to_json() const {
 std::string Preflight::to_text() const {
   std::string out = str(samples, " samples, ", tokens, " tokens with padding, ", sites, " sites\n");
   double total = 0;
-  char line[128];
+  const auto line = [](const char* name, double seconds) { return format_text("  %-42s about %8.1f s\n", name, seconds); };
   for (const Stage& s : stages) {
     total += s.seconds;
-    std::snprintf(line, sizeof line, "  %-42s about %8.1f s\n", s.name.c_str(), s.seconds);
-    out += line;
+    out += line(s.name.c_str(), s.seconds);
   }
-  std::snprintf(line, sizeof line, "  %-42s about %8.1f s\n", "together, evaluation left out", total);
-  out += line;
+  out += line("together, evaluation left out", total);
   out += "memory at its peak: about " + bytes_text(peak_memory) + " of " + bytes_text(available_memory) + " available" +
          (peak_memory > available_memory ? "; NOT ENOUGH: fewer --num-samples, or a machine with more" : "") + "\n";
   return out + "disk: about " + bytes_text(output_bytes) + ", and " + bytes_text(journal_bytes) + " while it runs, of " +

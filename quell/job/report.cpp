@@ -1,6 +1,7 @@
 #include "quell/job/report.h"
 
 #include <algorithm>
+#include <cstdarg>
 #include <cstdio>
 
 #include "quell/io/mapped_file.h"
@@ -54,6 +55,15 @@ std::string Report::to_table() const {
     out += "\n";
   }
   return out;
+}
+
+std::string format_text(const char* pattern, ...) {
+  char text[512];
+  va_list args;
+  va_start(args, pattern);
+  std::vsnprintf(text, sizeof text, pattern, args);
+  va_end(args);
+  return text;
 }
 
 void write_json_file(const std::string& path, const Json& json) { write_text_file(path, json.dump(2) + "\n"); }

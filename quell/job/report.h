@@ -24,6 +24,9 @@ struct Report {
   std::string to_table() const;
 };
 
+/// printf into a string of at most 511 bytes.
+[[gnu::format(printf, 1, 2)]] std::string format_text(const char* pattern, ...);
+
 /// Writes `json`, indented, under a temporary name, then renames. Throws Error(kIo).
 void write_json_file(const std::string& path, const Json& json);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <map>
 #include <numeric>
 
@@ -179,6 +178,10 @@ class Measurer {
     const auto zero = quant.qparams.zero_point;
     const float step = quant.qparams.scale, low = (static_cast<float>(quant.spec.min_code() - zero) - 0.5F) * step,
                 high = (static_cast<float>(quant.spec.max_code() - zero) + 0.5F) * step;
+    std::map<int, Tensor> dequantized;  // by linear that reads the value
+    for (const int n : site.linears)
+      if (const Param& p = model_.param_of(n); p.quantized && model_.graph.nodes[static_cast<std::size_t>(n)].in[0] == site.value())
+        dequantized[n] = dequantize(*p.quantized);
     for (std::size_t b = 0; b < x.x.size(); ++b) {
       const Tensor& exact = *x.x[b];
       Tensor quantized = Tensor::f32(exact.shape());
@@ -192,10 +195,8 @@ class Measurer {
           for (const float v : row_of(exact, i)) outside += v < low || v > high ? 1 : 0;
         all += static_cast<double>(exact.cols());
       }
-      for (const int n : site.linears) {
+      for (const auto& [n, weight] : dequantized) {
         const Param& p = model_.param_of(n);
-        if (!p.quantized || model_.graph.nodes[static_cast<std::size_t>(n)].in[0] != site.value()) continue;
-        const Tensor weight = dequantize(*p.quantized);
         Tensor want = Tensor::f32({exact.rows(), weight.rows()}), got = want.clone();
         matmul_nt(exact, p.weight, p.bias, want.span(), ctx_);
         const auto compare = [&](const Tensor& from, const Tensor& by, Energy& energy) {
@@ -223,12 +224,6 @@ class Measurer {
   std::map<std::string, std::string> kernels_;
   std::vector<Tensor> want_;
 };
-
-std::string number(double v, const char* format) {
-  char text[64];
-  std::snprintf(text, sizeof text, format, v);
-  return text;
-}
 
 /// What the numbers suggest, tried on the whole model where it can be.
 class Advisor {
@@ -281,8 +276,9 @@ class Advisor {
       if (!quant.spec.dynamic) quant.qparams = calculate_qparams(range, quant.spec);
     }
     const double divergence = measurer_.quantized_except(spared);
-    std::string line = what + ": divergence " + number(report_.all, "%.3g") + " -> " + number(divergence, "%.3g");
-    if (job_.eval) line += ", " + number(metric(model_, measurer_.ops_except(spared), true) - report_.metric, "%+.2f") + " points";
+    std::string line = what + ": divergence " + format_text("%.3g", report_.all) + " -> " + format_text("%.3g", divergence);
+    if (job_.eval)
+      line += ", " + format_text("%+.2f", metric(model_, measurer_.ops_except(spared), true) - report_.metric) + " points";
     quant = before;
     return {divergence, line};
   }
@@ -298,9 +294,9 @@ class Advisor {
     std::vector<double> sorted = extremes;
     std::sort(sorted.begin(), sorted.end());
     const double peers = sorted[static_cast<std::size_t>(0.99 * static_cast<double>(sorted.size() - 1))];
-    if (value < 4 * peers || m.input_bits == 0) return;
-    report_.advice.push_back(m.name + ": channel " + std::to_string(channel) + " reaches " + number(value, "%.1f") +
-                             ", 99 % of the others stay below " + number(peers, "%.1f") +
+    if (value < 4 * peers) return;
+    report_.advice.push_back(m.name + ": channel " + std::to_string(channel) + " reaches " + format_text("%.1f", value) +
+                             ", 99 % of the others stay below " + format_text("%.1f", peers) +
                              "; os_plus with explicit: true, split: 0.05 spreads it over columns of its own");
   }
 
@@ -308,7 +304,7 @@ class Advisor {
     constexpr double kShare = 5e-3;  // means of batch extrema leave out up to 0.4 % (all-MiniLM-L6-v2)
     if (m.clipped < kShare) return;
     report_.advice.push_back(
-        m.name + ": " + number(100 * m.clipped, "%.2f") +
+        m.name + ": " + format_text("%.2f", 100 * m.clipped) +
         " % of the held-out inputs lie outside the quantizer's range; calibrate with more samples, or check that "
         "clipping is meant");
   }

@@ -22,7 +22,7 @@ struct SiteReportJob {
 /// One site, measured on the held-out samples. SQNR in dB: 10 log10(sum x^2 / sum (x - x_q)^2).
 struct SiteMeasurement {
   std::string name, kernel;
-  int weight_bits = 0, input_bits = 0;  ///< 0: float
+  int weight_bits = 0, input_bits = 0;
   std::int64_t channels = 0, columns = 0;
   std::vector<float> min_before, max_before;  ///< [channels], of the original model
   std::vector<float> min_after, max_after;    ///< [columns], as the quantizer reads them

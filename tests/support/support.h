@@ -13,6 +13,9 @@ namespace quell::testing {
 /// Empty when absent.
 std::filesystem::path find_data(const std::string& relative);
 
+/// The embedded example: model, calibration and evaluation data.
+inline const std::filesystem::path kReviews = std::filesystem::path(QUELL_SOURCE_DIR) / "examples/reviews";
+
 /// A directory of its own, removed at the end.
 class ScratchDir {
  public:

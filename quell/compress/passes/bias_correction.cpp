@@ -14,6 +14,7 @@ namespace {
 
 class BiasCorrection final : public Pass {
  public:
+  bool changes_float_function() const override { return true; }
   PassEffort effort(const Site&) const override { return {.forwards = 2}; }
   PassStage stage() const override { return PassStage::kRanges; }
 

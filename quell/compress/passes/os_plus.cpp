@@ -39,8 +39,8 @@ class OsPlus final : public Pass {
 
   bool may_change(const Site& site) const override { return applies(site); }
   PassEffort effort(const Site& site) const override {
-    constexpr double kCandidates = 100,
-                     kRaced = 0.3;  // of the grid; the share of their rows that is multiplied before they are out
+    constexpr double kCandidates = 100;  // of a grid, at least
+    constexpr double kRaced = 0.3;       // the share of their rows that is multiplied before they are out
     const double grids = options(site).split_columns > 0 ? 2 : 1;
     return {.integer_products = settings_.scale ? kCandidates * kRaced * grids : 0, .float_products = 1};
   }
