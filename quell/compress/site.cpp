@@ -212,4 +212,23 @@ SplitChannels Site::split(std::vector<std::int32_t> sources) const {
   return item;
 }
 
+void for_each_site_input(const Model& model, const std::vector<Site>& sites, const std::vector<TokenBatch>& samples,
+                         ExecContext& ctx, const std::function<void(std::size_t, const SiteActivations&)>& see) {
+  const OpTable ops = make_float_ops(model);
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (const TokenBatch& batch : samples) executors.push_back(std::make_unique<Executor>(model, ops, false, batch, ctx));
+  int at = 0;
+  for (std::size_t s = 0; s < sites.size(); ++s) {
+    const int first = sites[s].linears.front();
+    SiteActivations inputs;
+    for (const auto& executor : executors) {
+      executor->run({at, first});
+      inputs.x.push_back(&executor->value(sites[s].value()));
+      inputs.batches.push_back(&executor->batch_of(sites[s].value()));
+    }
+    at = first;
+    see(s, inputs);
+  }
+}
+
 }  // namespace quell

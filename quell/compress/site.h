@@ -1,6 +1,7 @@
 // Sites: what reads one value together, with the producer that could absorb a change of it. Derived from the graph.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -53,5 +54,10 @@ struct SiteActivations {
   std::vector<const TokenBatch*> batches;
   std::vector<const Tensor*> position_bias = {};  ///< kAttention of T5: the table that is added to the scores, one for each x
 };
+
+/// Runs the (migrated) float `model` on `samples` as far as the last of `sites`, which are in visiting order, and calls `see(index,
+/// inputs)` in front of each.
+void for_each_site_input(const Model& model, const std::vector<Site>& sites, const std::vector<TokenBatch>& samples,
+                         ExecContext& ctx, const std::function<void(std::size_t, const SiteActivations&)>& see);
 
 }  // namespace quell

@@ -95,32 +95,21 @@ std::int64_t count_outlier_channels(const ChannelStats& stats) {
 
 Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecContext& ctx) {
   const std::vector<TokenBatch> samples = make_batches(load_samples(choice, model), 16, model.spec.pad_token_id);
-  const OpTable ops = make_float_ops(model);
-  std::vector<std::unique_ptr<Executor>> executors;
-  for (const TokenBatch& batch : samples) executors.push_back(std::make_unique<Executor>(model, ops, false, batch, ctx));
-  std::map<int, Site> starts;
-  for (const Site& site : derive_sites(model, {true, false})) starts[site.linears.front()] = site;
+  const std::vector<Site> sites = derive_sites(model, {true, false});
   Json rows = Json::array();
-  for (int n = 0; n <= starts.rbegin()->first; ++n) {
-    if (const auto it = starts.find(n); it != starts.end()) {
-      SiteActivations activations;
-      for (std::size_t b = 0; b < samples.size(); ++b) {
-        activations.x.push_back(&executors[b]->value(it->second.value()));
-        activations.batches.push_back(&executors[b]->batch_of(it->second.value()));
-      }
-      const ChannelStats stats = channel_stats(activations, false, it->second.name);
-      const auto largest = std::max_element(stats.max.begin(), stats.max.end());
-      const auto smallest = std::min_element(stats.min.begin(), stats.min.end());
-      rows.push_back({{"site", it->second.name},
-                      {"min", *smallest},
-                      {"max", *largest},
-                      {"largest_channel", *largest > -*smallest ? largest - stats.max.begin() : smallest - stats.min.begin()},
-                      {"outlier_channels", count_outlier_channels(stats)},
-                      {"channels", stats.max.size()},
-                      {"migration", it->second.refusal.empty() ? "possible" : it->second.refusal}});
-    }
-    for (const auto& executor : executors) executor->run({n, n + 1});
-  }
+  for_each_site_input(model, sites, samples, ctx, [&](std::size_t s, const SiteActivations& inputs) {
+    const Site& site = sites[s];
+    const ChannelStats stats = channel_stats(inputs, false, site.name);
+    const auto largest = std::max_element(stats.max.begin(), stats.max.end());
+    const auto smallest = std::min_element(stats.min.begin(), stats.min.end());
+    rows.push_back({{"site", site.name},
+                    {"min", *smallest},
+                    {"max", *largest},
+                    {"largest_channel", *largest > -*smallest ? largest - stats.max.begin() : smallest - stats.min.begin()},
+                    {"outlier_channels", count_outlier_channels(stats)},
+                    {"channels", stats.max.size()},
+                    {"migration", site.refusal.empty() ? "possible" : site.refusal}});
+  });
   return rows;
 }
 

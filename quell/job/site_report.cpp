@@ -151,24 +151,13 @@ class Measurer {
 
   /// One float pass; `after`: on the migrated model, with what its quantizers would do.
   void measure_ranges(const Model& model, SiteReport& report, bool after) {
-    const OpTable ops = make_float_ops(model);
-    std::vector<std::unique_ptr<Executor>> executors;
-    for (const TokenBatch& batch : samples_) executors.push_back(std::make_unique<Executor>(model, ops, false, batch, ctx_));
-    int at = 0;
-    for (std::size_t s = 0; s < sites_.size(); ++s) {
-      for (const auto& e : executors) e->run({at, sites_[s].linears.front()});
-      at = sites_[s].linears.front();
-      SiteActivations x;
-      for (const auto& e : executors) {
-        x.x.push_back(&e->value(sites_[s].value()));
-        x.batches.push_back(&e->batch_of(sites_[s].value()));
-      }
+    for_each_site_input(model, sites_, samples_, ctx_, [&](std::size_t s, const SiteActivations& x) {
       ChannelStats stats = channel_stats(x, false, sites_[s].name);
       SiteMeasurement& m = report.sites[s];
       (after ? m.min_after : m.min_before) = std::move(stats.min);
       (after ? m.max_after : m.max_before) = std::move(stats.max);
       if (after) measure_site(sites_[s], x, m);
-    }
+    });
   }
 
   void measure_site(const Site& site, const SiteActivations& x, SiteMeasurement& m) const {
