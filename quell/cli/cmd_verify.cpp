@@ -1,5 +1,3 @@
-#include <cstdio>
-
 #include "quell/cli/command.h"
 #include "quell/job/verify_job.h"
 
@@ -21,11 +19,8 @@ Command add_verify(CLI::App& app) {
                               {"max_difference", row.max_difference},
                               {"compared", row.compared},
                               {"passed", row.worst_ratio <= 1}});
-              char line[160];
-              std::snprintf(line, sizeof(line), "%-32s max difference %.3e of %lld elements  %s\n", row.tensor.c_str(),
-                            row.max_difference, static_cast<long long>(row.compared),
-                            row.worst_ratio <= 1 ? "ok" : "BEYOND THE TOLERANCE");
-              table += line;
+              table += format_text("%-32s max difference %.3e of %lld elements  %s\n", row.tensor.c_str(), row.max_difference,
+                                   static_cast<long long>(row.compared), row.worst_ratio <= 1 ? "ok" : "BEYOND THE TOLERANCE");
             }
             if (!write_json(globals, {{"passed", result.passed}, {"tensors", rows}})) print(table);
             return result.passed ? 0 : 1;

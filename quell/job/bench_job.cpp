@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <fstream>
 
 #include "quell/base/error.h"
@@ -10,6 +9,7 @@
 #include "quell/compress/compress.h"
 #include "quell/job/engine.h"
 #include "quell/job/random_model.h"
+#include "quell/job/report.h"
 #include "quell/runtime/generate.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
@@ -238,21 +238,16 @@ Json run_bench_job(const BenchJob& job) { return Bench(job).run(); }
 std::string bench_text(const Json& report) {
   std::string out = report["cpu"].get<std::string>() + ", " + report["isa"].get<std::string>() + "\n\n";
   out += "| model | scheme | engine | threads | test | ms (median / min) | per second |\n|---|---|---|---:|---|---:|---:|\n";
-  char line[512];
-  for (const Json& r : report["rows"]) {
-    std::snprintf(line, sizeof(line), "| %s | %s | %s | %d | %s | %.2f / %.2f | %.1f %s |\n", r["model"].get<std::string>().c_str(),
-                  r["scheme"].get<std::string>().c_str(), r["engine"].get<std::string>().c_str(), r["threads"].get<int>(),
-                  r["test"].get<std::string>().c_str(), r["ms_median"].get<double>(), r["ms_min"].get<double>(),
-                  r["per_second"].get<double>(), r["unit"].get<std::string>().c_str());
-    out += line;
-  }
+  for (const Json& r : report["rows"])
+    out += format_text("| %s | %s | %s | %d | %s | %.2f / %.2f | %.1f %s |\n", r["model"].get<std::string>().c_str(),
+                       r["scheme"].get<std::string>().c_str(), r["engine"].get<std::string>().c_str(), r["threads"].get<int>(),
+                       r["test"].get<std::string>().c_str(), r["ms_median"].get<double>(), r["ms_min"].get<double>(),
+                       r["per_second"].get<double>(), r["unit"].get<std::string>().c_str());
   if (!report.contains("profile")) return out;
   for (const Json& p : report["profile"]) {
     out += "\n" + p["engine"].get<std::string>() + ", " + p["test"].get<std::string>() + ", threads " + p["threads"].dump() + ":\n";
-    for (const Json& s : p["shares"]) {
-      std::snprintf(line, sizeof(line), "  %5.1f %%  %s\n", s["percent"].get<double>(), s["operator"].get<std::string>().c_str());
-      out += line;
-    }
+    for (const Json& s : p["shares"])
+      out += format_text("  %5.1f %%  %s\n", s["percent"].get<double>(), s["operator"].get<std::string>().c_str());
   }
   return out;
 }

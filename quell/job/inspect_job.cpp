@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <set>
 
 #include "quell/base/error.h"
@@ -160,15 +159,14 @@ std::string inspect_text(const Json& report) {
     for (const char* part : {"prologue", "block", "epilogue"}) print_steps(part, stack[part]);
   }
   print_steps("head", report["head_steps"]);
-  char line[512];
   if (report.contains("linears")) {
     out += "\nlinear                         rows  columns  kernel\n";
     for (const Json& l : report["linears"]) {
       const std::string fused = l["fused"].get<std::string>();
-      std::snprintf(line, sizeof(line), "%-26s %8lld %8lld  %s%s%s\n", l["name"].get<std::string>().c_str(),
-                    static_cast<long long>(l["rows"].get<std::int64_t>()), static_cast<long long>(l["columns"].get<std::int64_t>()),
-                    l["kernel"].get<std::string>().c_str(), fused.empty() ? "" : "; ", fused.c_str());
-      out += line;
+      out += format_text("%-26s %8lld %8lld  %s%s%s\n", l["name"].get<std::string>().c_str(),
+                         static_cast<long long>(l["rows"].get<std::int64_t>()),
+                         static_cast<long long>(l["columns"].get<std::int64_t>()), l["kernel"].get<std::string>().c_str(),
+                         fused.empty() ? "" : "; ", fused.c_str());
     }
   }
   if (report.contains("other_operators")) {
@@ -179,12 +177,11 @@ std::string inspect_text(const Json& report) {
   if (report.contains("sites")) {
     out += "\nsite                                 min        max  beyond 6 sigma  largest  migration\n";
     for (const Json& s : report["sites"]) {
-      std::snprintf(line, sizeof(line), "%-30s %9.4f  %9.4f  %6lld of %5lld  %7lld  %s\n", s["site"].get<std::string>().c_str(),
-                    s["min"].get<double>(), s["max"].get<double>(),
-                    static_cast<long long>(s["outlier_channels"].get<std::int64_t>()),
-                    static_cast<long long>(s["channels"].get<std::int64_t>()),
-                    static_cast<long long>(s["largest_channel"].get<std::int64_t>()), s["migration"].get<std::string>().c_str());
-      out += line;
+      out += format_text(
+          "%-30s %9.4f  %9.4f  %6lld of %5lld  %7lld  %s\n", s["site"].get<std::string>().c_str(), s["min"].get<double>(),
+          s["max"].get<double>(), static_cast<long long>(s["outlier_channels"].get<std::int64_t>()),
+          static_cast<long long>(s["channels"].get<std::int64_t>()),
+          static_cast<long long>(s["largest_channel"].get<std::int64_t>()), s["migration"].get<std::string>().c_str());
     }
   }
   return out;

@@ -46,10 +46,9 @@ std::string Report::to_table() const {
     for (const std::string& metric : metrics) {
       const auto it = std::find_if(rows.begin(), rows.end(),
                                    [&](const ReportRow& r) { return r.engine == engine && r.result.metric == metric; });
-      char text[32] = "-";
       const bool small =
           metric == "kl" || metric.starts_with("cosine") || metric.ends_with("perplexity") || metric == "bits_per_byte";
-      if (it != rows.end()) std::snprintf(text, sizeof(text), small ? "%.4f" : "%.2f", it->result.value);
+      const std::string text = it == rows.end() ? "-" : format_text(small ? "%.4f" : "%.2f", it->result.value);
       out += " " + pad(text, 14);
     }
     out += "\n";
