@@ -36,7 +36,7 @@ int run(int argc, char** argv) {
   batch.ids.assign(batch.mask.size(), 0);
   const std::int64_t columns = x.cols();
   x.reshape({batch.rows(), columns});
-  p.x.push_back(std::move(x));
+  p.x = {&x};
   p.batches = {&batch};
   p.weight = to_f32(file.at("weight"), "weight");
   p.bias = to_f32(file.at("bias"), "bias");

@@ -91,10 +91,15 @@ class Search {
   ChannelStats stats(std::size_t stride) const {
     SiteActivations views;
     for (std::size_t b = 0; b < problem_.x.size(); b += stride) {
-      views.x.push_back(&problem_.x[b]);
+      views.x.push_back(problem_.x[b]);
       views.batches.push_back(problem_.batches[b]);
     }
-    return channel_stats(views, options_.include_padding, "OS+ search");
+    ChannelStats stats = channel_stats(views, options_.include_padding, "OS+ search");
+    for (std::size_t j = 0; j < stats.max.size() && problem_.shift.defined(); ++j) {  // rounding keeps the order
+      stats.min[j] -= problem_.shift.f32()[j];
+      stats.max[j] -= problem_.shift.f32()[j];
+    }
+    return stats;
   }
 
   SiteCandidate scaled(const ChannelStats& stats, double threshold) const {

@@ -80,8 +80,8 @@ class OsPlusSearch : public ::testing::Test {
         sum += static_cast<double>(p.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
       p.bias.f32()[static_cast<std::size_t>(r)] = static_cast<float>(sum);
     }
-    p.x.clear();
-    p.x.push_back(std::move(x));
+    inputs = std::move(x);
+    p.x = {&inputs};
     batch = batch_2x4(true);
     p.batches = {&batch};
     o.include_padding = true;
@@ -123,7 +123,7 @@ class OsPlusSearch : public ::testing::Test {
   SiteProblem p;
   OsPlusOptions o;
   TokenBatch batch;
-  Tensor shift;
+  Tensor inputs, shift;
 };
 
 TEST_F(OsPlusSearch, SingleLinear) {
@@ -191,7 +191,7 @@ TEST_F(OsPlusSearch, LlamaSites) {
   p.positions = {{0, 1, 2, 3, 0, 1, 2, 3}};
 
   p.weight = std::move(qkv);
-  p.x.push_back(x.clone());
+  p.x = {&x};
   OsPlusResult r = run(kInt6);
   expect(r, 1.8832171, 0.00518376054, 5e-5);
   EXPECT_NEAR(r.scale.f32()[2], 2.74994159F, 2e-6);
@@ -206,8 +206,7 @@ TEST_F(OsPlusSearch, LlamaSites) {
   p.kind = SiteKind::kDown;
   p.rows = {8};
   p.weight = std::move(down);
-  p.x.clear();
-  p.x.push_back(std::move(xd));
+  p.x = {&xd};
   r = run(kToken4);
   EXPECT_EQ(r.race.losses.size(), 101U);
   expect(r, 4.35375547, 0.095178552, 1e-6);
@@ -219,11 +218,11 @@ TEST_F(OsPlusSearch, EdgesOfTheGridTerminate) {
   make(1, 6);
   p.kind = SiteKind::kMlp;
   p.rows = {6};
-  for (float& v : p.x.front().f32()) v = 0.25F;
+  for (float& v : inputs.f32()) v = 0.25F;
   OsPlusResult r = run(kInt8);  // below the floor: no candidate
   EXPECT_EQ(r.race.best, -1);
   for (const float s : r.scale.f32()) EXPECT_EQ(s, 1.0F);
-  for (float& v : p.x.front().f32()) v = 1.0F;
+  for (float& v : inputs.f32()) v = 1.0F;
   r = run(kInt8);  // exactly at the floor: one candidate
   EXPECT_EQ(r.race.losses.size(), 1U);
   std::fill(batch.mask.begin(), batch.mask.end(), 0);
@@ -245,7 +244,7 @@ TEST_F(OsPlusSearch, CandidatesDoNotDependOnThoseBefore) {
   q.kind = SiteKind::kMlp;
   q.rows = {kOutputs};
   q.batches = {&rows};
-  q.x.push_back(std::move(x));
+  q.x = {&x};
   q.weight = g.make({kOutputs, kColumns}, -.5, .5);
   std::vector<SiteCandidate> candidates;
   for (int c = 0; c < 30; ++c) {

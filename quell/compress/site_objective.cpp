@@ -36,6 +36,7 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<s
   std::vector<Block> blocks;
   for (const std::size_t b : batches) {
     const TokenBatch& batch = *p.batches[b];
+    const Tensor& x = *p.x[b];
     require(batch.starts.empty(), ErrorCode::kInvalidInput, "a search needs batches with padding");
     // A table of biases has the length of the batch; without one, padding on the right is left out.
     const Tensor* bias = p.position_bias.empty() ? nullptr : p.position_bias[b];
@@ -54,12 +55,12 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<s
       TokenBatch& t = block.batch;
       t.length = used(order[last - 1]);
       t.batch = static_cast<std::int64_t>(last - first);
-      block.x = Tensor::uninitialized(DType::kF32, {t.rows(), p.x[b].cols()});
+      block.x = Tensor::uninitialized(DType::kF32, {t.rows(), x.cols()});
       block.bias = bias;
       float* to = block.x.f32().data();
       for (std::size_t i = first; i < last; ++i) {
         const std::int64_t begin = order[i] * batch.length;
-        to = std::copy_n(p.x[b].row(begin), t.length * p.x[b].cols(), to);
+        to = std::copy_n(x.row(begin), t.length * x.cols(), to);
         const auto copy = [&](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to) {
           if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + begin + t.length);
         };
@@ -77,14 +78,14 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<s
 std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::size_t>& batches) {
   std::vector<const float*> rows;
   for (const std::size_t b : batches)
-    for (std::int64_t i = 0; i < p.x[b].rows(); ++i)
-      if (row_counts(p.x[b], *p.batches[b], i)) rows.push_back(p.x[b].row(i));
+    for (std::int64_t i = 0; i < p.x[b]->rows(); ++i)
+      if (row_counts(*p.x[b], *p.batches[b], i)) rows.push_back(p.x[b]->row(i));
   const std::size_t size = std::max(static_cast<std::size_t>(kFewRows), (rows.size() + kBlocks - 1) / kBlocks);
   std::vector<Block> blocks;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
     const std::size_t end = std::min(rows.size(), begin + size);
     Block& block = blocks.emplace_back();
-    block.x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front().cols()});
+    block.x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front()->cols()});
     for (std::size_t i = begin; i < end; ++i)
       std::copy_n(rows[i], block.x.cols(), block.x.row(static_cast<std::int64_t>(i - begin)));
   }
@@ -322,6 +323,7 @@ class Race {
     for (std::size_t b = options.odd_batches ? 1 : 0; b < p_.x.size(); b += options.odd_batches ? 2 : 1) batches.push_back(b);
     blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_, batches) : blocks_of_rows(p_, batches);
     for (Block& block : blocks_) {
+      if (p_.shift.defined()) subtract(p_.shift, block.x);
       Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
       matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);
       block.target = output(block, std::move(y));
@@ -370,6 +372,13 @@ class Race {
   }
 
  private:
+  void subtract(const Tensor& shift, Tensor& x) const {
+    ctx_.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
+    });
+  }
+
   bool complete(std::size_t c) const {
     return std::all_of(sums_[c].begin(), sums_[c].end(), [](double s) { return s >= 0; });
   }

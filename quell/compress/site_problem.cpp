@@ -32,7 +32,7 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations, 
   p.weights = weights;
   p.activations = activation_spec;
   const Model& model = *site.model;
-  for (const Tensor* x : activations.x) p.x.push_back(x->clone());
+  p.x = activations.x;
   std::vector<std::pair<const Param*, std::int64_t>> rows;  // where each stacked row comes from
   bool bias = false;
   for (const int n : site.linears) {
@@ -59,9 +59,7 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations, 
 }
 
 void subtract_shift(const Tensor& shift, SiteProblem& p) {
-  for (Tensor& x : p.x)
-    for (std::int64_t i = 0; i < x.rows(); ++i)
-      for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
+  p.shift = shift.clone();
   if (!p.bias.defined()) p.bias = Tensor::f32({p.weight.rows()});
   add_product(p.weight, shift.f32(), p.bias.f32());
 }

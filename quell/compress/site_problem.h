@@ -9,7 +9,8 @@ namespace quell {
 
 struct SiteProblem {
   SiteKind kind = SiteKind::kMlp;
-  std::vector<Tensor> x;                             ///< a batch each, [B*N, C], already shifted
+  std::vector<const Tensor*> x;                      ///< a batch each, [B*N, C]; kept by others
+  Tensor shift;                                      ///< [C], to be taken from every row of x; undefined: none
   std::vector<const TokenBatch*> batches;            ///< shapes and masks
   Tensor weight;                                     ///< [O, C]: q, k, v or gate, up stacked in this order
   Tensor bias;                                       ///< [O] with W * shift inside; undefined: none
@@ -27,7 +28,7 @@ struct SiteProblem {
 /// were [q, k, v][heads][dim]: then its objective is the attention of rows that do not belong together.
 enum class StackOrder { kSplit, kByHead };
 
-/// Copies the activations.
+/// Refers to the activations.
 SiteProblem describe_site(const Site& site, const SiteActivations& activations, const QuantSpec& weights,
                           const QuantSpec& activation_spec, StackOrder order = StackOrder::kSplit);
 

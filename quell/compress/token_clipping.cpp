@@ -306,7 +306,7 @@ Plan clipping_plan(const Model& model, const TokenClippingResult& result, int ca
     const Range range = result.ranges[static_cast<std::size_t>(candidate)][i];
     if (place.value >= 0) {
       const QuantSpec& spec = model.input_quant.at(place.value).spec;
-      plan.push_back(SetInputQuant{place.value, {spec, calculate_qparams(range, spec)}});
+      plan.emplace_back(SetInputQuant{place.value, {spec, calculate_qparams(range, spec)}});
     } else {
       AttentionQuant& quant = attention.emplace(place.node, model.attention_quant.at(place.node)).first->second;
       ActivationQuant& at = *point_of(quant, place.point);

@@ -79,9 +79,9 @@ class OsPlus final : public Pass {
       for (std::size_t c = 0; c < result.sources.size(); ++c)
         result.shift.f32()[c] += shift.f32()[static_cast<std::size_t>(result.sources[c])];
     Plan plan;
-    plan.push_back(site.split(std::move(result.sources)));
-    plan.push_back(site.change(std::move(result.scale), std::move(result.shift), true));
-    plan.push_back(SetInputQuant{site.value(), {recipe_.activations, calculate_qparams(result.range, recipe_.activations)}});
+    plan.emplace_back(site.split(std::move(result.sources)));
+    plan.emplace_back(site.change(std::move(result.scale), std::move(result.shift), true));
+    plan.emplace_back(SetInputQuant{site.value(), {recipe_.activations, calculate_qparams(result.range, recipe_.activations)}});
     return plan;
   }
 
