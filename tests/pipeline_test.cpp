@@ -8,6 +8,7 @@
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
 #include "quell/job/engine.h"
+#include "quell/job/preflight.h"
 #include "quell/job/quantize_job.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
@@ -147,6 +148,29 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
   EXPECT_THROW(Journal(dir / "data", "key"), Error);  // somebody else's directory
   damaged.finish();
   EXPECT_FALSE(fs::exists(at));
+}
+
+/// Every pass that touches weights in its own way.
+TEST(Pipeline, MatricesOnTheDiskGiveTheSameFiles) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  for (const char* recipe : {"best", "os_plus_gptq", "os_plus_corrected", "outlier_suppression"}) {
+    QuantizeJob job = make_job(recipe, "W8A8", dir / (std::string(recipe) + "-memory"));
+    job.calibration.num_samples = 16;
+    run_quantize_job(job, ctx);
+    const fs::path in_memory = job.output;
+    job.output = dir / (std::string(recipe) + "-disk");
+    const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
+    ASSERT_EQ(scratch_for(job, checkpoint), nullptr) << "a small model";
+    job.max_memory = 3 << 20;  // its 1.8 MB in f32 are more than half of that
+    ASSERT_NE(scratch_for(job, checkpoint), nullptr);
+    run_quantize_job(job, ctx);
+    for (const char* file : {"model.safetensors", "config.json"})
+      EXPECT_EQ(read_text_file(job.output / file), read_text_file(in_memory / file)) << recipe << " " << file;
+  }
+  std::size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(dir.path())) files += entry.is_directory() ? 0 : 1;
+  EXPECT_EQ(files, 0U) << "scratch files have no names";
 }
 
 TEST(Pipeline, JournalKeysDifferWhereResultsMay) {

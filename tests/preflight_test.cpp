@@ -46,6 +46,20 @@ TEST(Preflight, EstimatesFollowTheRecipe) {
   EXPECT_NE(best.to_text().find("memory at its peak"), std::string::npos);
 }
 
+TEST(Preflight, MatricesOnTheDiskTakeNoMemory) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(1);
+  QuantizeJob job = make_job("minmax", dir / "out");
+  job.calibration.num_samples = 8;
+  const Preflight in_memory = run_preflight(job, ctx);
+  job.max_memory = 3 << 20;
+  const Preflight on_disk = run_preflight(job, ctx);
+  EXPECT_EQ(in_memory.scratch_bytes, 0U);
+  EXPECT_GT(on_disk.scratch_bytes, fs::file_size(kReviews / "model" / "model.safetensors"));
+  EXPECT_LT(on_disk.peak_memory, in_memory.peak_memory);
+  EXPECT_NE(on_disk.to_text().find("the matrices on the disk"), std::string::npos);
+}
+
 TEST(Preflight, RefusesWhatCannotEndWell) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(1);
@@ -73,6 +87,10 @@ TEST(Preflight, RefusesWhatCannotEndWell) {
   job = make_job("minmax", dir / "out");
   job.model_dir = dir / "nowhere";
   EXPECT_NE(message(job).find("nowhere"), std::string::npos);
+  job = make_job("minmax", dir / "out");
+  job.max_memory = 1 << 20;
+  EXPECT_NE(message(job).find("--max-memory 1.0 MiB is too little"), std::string::npos) << message(job);
+  EXPECT_NE(message(job).find("--num-samples"), std::string::npos) << message(job);
   EXPECT_EQ(message(make_job("best", dir / "out")), "");
 }
 

@@ -1,11 +1,16 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <vector>
 
+#include "quell/base/aligned_buffer.h"
 #include "quell/base/cpu_features.h"
 #include "quell/base/error.h"
 #include "quell/base/random.h"
+#include "quell/base/scratch_file.h"
 #include "quell/base/thread_pool.h"
 
 namespace quell {
@@ -34,6 +39,37 @@ TEST(ThreadPool, RethrowsAndStaysUsable) {
     pool.parallel_for(2, 1, [&](std::int64_t, std::int64_t) { sum += static_cast<int>(i); });  // nested loops run inline
   });
   EXPECT_EQ(sum, 90);
+}
+
+TEST(ScratchFile, KeepsWhatLeavesMemoryAndLeavesNothingBehind) {
+  const std::filesystem::path directory = std::filesystem::temp_directory_path() / str("quell-scratch-test-", ::getpid());
+  std::filesystem::create_directory(directory);
+  {
+    constexpr std::size_t kSize = 5 * 4096 + 123;
+    AlignedBuffer first, second;
+    {
+      const auto scratch = std::make_shared<ScratchFile>(directory);  // buffers keep it alive
+      EXPECT_TRUE(std::filesystem::is_empty(directory)) << "the file has no name";
+      first = AlignedBuffer::in(scratch, kSize);
+      second = AlignedBuffer::in(scratch, 1);
+    }
+    EXPECT_TRUE(first.in_scratch());
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first.data()) % kAlignment, 0U);
+    EXPECT_EQ(std::count(first.data(), first.data() + kSize, std::byte{0}), static_cast<std::ptrdiff_t>(kSize));
+    for (std::size_t i = 0; i < kSize; ++i) first.data()[i] = static_cast<std::byte>(i % 251);
+    *second.data() = std::byte{7};
+    first.drop_pages();
+    second.drop_pages();
+    const AlignedBuffer moved = std::move(first);
+    for (std::size_t i = 0; i < kSize; ++i) ASSERT_EQ(moved.data()[i], static_cast<std::byte>(i % 251)) << i;
+    second = AlignedBuffer(3);
+    EXPECT_FALSE(second.in_scratch());
+    second.drop_pages();  // of the heap: nothing
+    EXPECT_EQ(*second.data(), std::byte{0});
+  }
+  EXPECT_THROW(ScratchFile(directory / "nowhere"), Error);
+  EXPECT_THROW(ScratchFile(directory).map(std::size_t{1} << 60), Error) << "no disk has that room";
+  std::filesystem::remove_all(directory);
 }
 
 TEST(Isa, NamesRoundTrip) {

@@ -17,6 +17,11 @@ Command add_quantize(CLI::App& app) {
   sub->add_option("--format", o->job.format, "compressed-tensors, or float: the migrated model without quantization")
       ->check(CLI::IsMember({"compressed-tensors", "float"}))
       ->capture_default_str();
+  sub->add_option("--max-memory", o->job.max_memory,
+                  "Memory to stay below, as 8GiB: matrices lie on the disk where they need more than half of it (default: beyond 2 "
+                  "GiB in f32, whatever there is)")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("SIZE");
   sub->add_flag("--dry-run", o->dry_run, "Only say what it would take: time, memory and disk, and what would make it fail");
   sub->add_flag("--force", o->job.replace_output, "Replace an existing output directory");
   return {sub, [o](const GlobalOptions& globals, ExecContext& ctx) {

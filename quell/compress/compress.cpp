@@ -83,13 +83,19 @@ class Pipeline {
     model_.rounding = Rounding::kReciprocal;
     for (std::size_t i = 0; i < range_passes_.size(); ++i) {
       Steps steps(journal_, str("ranges-", i));
-      quell::apply(steps.next([&] { return range_passes_[i]->plan_ranges(model_, samples_, ctx_); }), model_);
+      change(steps.next([&] { return range_passes_[i]->plan_ranges(model_, samples_, ctx_); }));
       steps.keep();
     }
   }
 
  private:
   const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
+
+  /// The only way in which the model changes.
+  void change(const Plan& plan) {
+    quell::apply(plan, model_);
+    model_.spill();
+  }
 
   /// A head that is the embedding's matrix becomes a matrix of its own, so that it can have codes while the table stays float.
   void untie_head() {
@@ -99,6 +105,7 @@ class Pipeline {
       p.tied_to = -1;
       model_.config["tie_word_embeddings"] = false;
     }
+    model_.spill();
   }
 
   bool all_ignored(const Site& site) const {
@@ -195,16 +202,18 @@ class Pipeline {
     Steps steps(journal_, step);
     for (const auto& pass : equivalence_)
       apply_equivalence(steps.next([&] { return pass->plan(site, activations(site, pass->samples()), ctx_); }), site);
-    quell::apply(steps.next([&] {
+    change(steps.next([&] {
       Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
       if (model_.input_quant.contains(site.value())) return plan;  // a pass has set it
       const ActivationQuant quant{recipe_.activations, calibrate(site)};
       for (const ChangedValue& v : site.values) plan.push_back(SetInputQuant{v.value, quant});
       return plan;
-    }),
-                 model_);
+    }));
     steps.keep();
-    for (const int linear : site.linears) rebuild_ops(linear);
+    for (const int linear : site.linears) {
+      rebuild_ops(linear);
+      model_.drop_pages(linear);
+    }
     ahead_.clear();
   }
 
@@ -212,13 +221,13 @@ class Pipeline {
   void rebuild_ops(int n) {
     for (std::size_t other = 0; other < ops_.size(); ++other)
       if (ops_[other] && model_.node_param[other] == model_.node_param[static_cast<std::size_t>(n)])
-        ops_[other] = make_simulated_op(model_, static_cast<int>(other), false, ctx_.isa);
+        ops_[other] = make_transient_op(model_, static_cast<int>(other), false, ctx_.isa);
   }
 
   /// Applies an equivalence plan, carries the values in flight over, and checks that the linears still give the same float outputs.
   void apply_equivalence(const Plan& plan, const Site& site) {
     const std::map<int, Tensor> before = float_outputs(site);
-    quell::apply(plan, model_);
+    change(plan);
     for (const PlanItem& item : plan) {
       if (const auto* split = std::get_if<SplitChannels>(&item)) {
         for (const auto& executor : executors_)
@@ -251,10 +260,11 @@ class Pipeline {
     }
   }
 
-  /// By node, of the linears that read the site's first value, on the first batch.
+  /// By node, of the linears that read the site's first value, on the first tokens of the first batch.
   std::map<int, Tensor> float_outputs(const Site& site) const {
     std::map<int, Tensor> out;
-    const Tensor& x = executors_.front()->value(site.value());
+    const Tensor& all = executors_.front()->value(site.value());
+    const TensorView x(all.view().raw(), all.dtype(), {std::min(all.rows(), kComparedTokens), all.cols()});
     for (const int linear : site.linears) {
       if (node(linear).in[0] != site.value()) continue;
       const Param& p = model_.param_of(linear);

@@ -209,6 +209,7 @@ std::string journal_key(const Model& model, const std::vector<TokenBatch>& sampl
   hash.add(model.config.dump());
   for (const Param& p : model.params) {
     hash.add(p.weight);
+    p.weight.drop_pages();
     hash.add(p.bias);
   }
   for (const TokenBatch& b : samples) {

@@ -30,11 +30,15 @@ void add_quantized(const Parts& parts, const ActivationQuant& input, bool by_row
   const QTensor& q = *first.quantized;
   const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);  // the format stores signed codes
   const std::int64_t rows = q.codes.rows(), cols = q.codes.cols();
-  out.add(first.weight_name, pack<std::int8_t>(DType::kI8, parts, cols, first.packing.transposed, [&](const Param& p) {
-            std::vector<int> codes;
-            for (const std::int16_t c : p.quantized->codes.as<std::int16_t>()) codes.push_back(c - offset);
-            return codes;
-          }));
+  const bool transposed = first.packing.transposed;
+  out.add(first.weight_name, DType::kI8, packed_shape(static_cast<std::int64_t>(parts.size()), rows, cols, transposed), [=] {
+    return pack<std::int8_t>(DType::kI8, parts, cols, transposed, [&](const Param& p) {
+      std::vector<int> codes;
+      for (const std::int16_t c : p.quantized->codes.as<std::int16_t>()) codes.push_back(c - offset);
+      p.quantized->codes.drop_pages();
+      return codes;
+    });
+  });
   const std::int64_t steps = q.qparams.scale.numel();
   const bool whole = steps == 1 && !by_row;
   const std::int64_t per_row = steps == 1 ? 1 : steps / rows;
@@ -154,7 +158,7 @@ class Exporter {
     } else if (p.tied_to < 0 && p.weight.defined() && p.added_weight) {
       tensors_.add(added_tensor_name(p, ".weight"), p.weight);
     } else if (p.tied_to < 0 && p.weight.defined()) {
-      tensors_.add(p.weight_name, stored_weight(parts));
+      add_weight(parts, tensors_);
     }
     if (!p.bias.defined() || p.added_bias) return;
     tensors_.add(p.bias_name, stored_bias(parts));
@@ -191,7 +195,7 @@ void export_compressed_tensors(const Model& model, const fs::path& out, bool rep
   OutputDirectory directory(out, replace);
   copy_side_files(model.dir, directory.staging());
   write_text_file(directory.staging() / "config.json", exporter.config().dump(2) + "\n");
-  write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().views(), {{"format", "pt"}});
+  write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().sources(), {{"format", "pt"}});
   directory.commit();
 }
 

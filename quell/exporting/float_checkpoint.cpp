@@ -26,7 +26,7 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
             "; use shift: never, or write --format compressed-tensors");
     if (p.packing.part > 0) continue;
     const Parts parts = parts_of(model, p);
-    if (p.tied_to < 0 && p.weight.defined()) tensors.add(p.weight_name, stored_weight(parts));
+    if (p.tied_to < 0 && p.weight.defined()) add_weight(parts, tensors);
     if (p.bias.defined()) tensors.add(p.bias_name, stored_bias(parts));
   }
   Json config = model.config;
@@ -35,7 +35,7 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
   OutputDirectory directory(out, replace);
   copy_side_files(model.dir, directory.staging());
   write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");
-  write_safetensors(directory.staging() / "model.safetensors", tensors.views(), {{"format", "pt"}});
+  write_safetensors(directory.staging() / "model.safetensors", tensors.sources(), {{"format", "pt"}});
   directory.commit();
 }
 

@@ -12,21 +12,32 @@ Parts parts_of(const Model& model, const Param& p) {
   return parts;
 }
 
-Tensor stored_weight(const Parts& parts) {
+namespace {
+
+Tensor stored_weight(const Parts& parts, const Shape& shape) {
   const Param& first = *parts.front();
-  if (first.packing.plain() && first.stored_shape.rank() == 0) return first.weight.clone();
   const float less = first.packing.plus_one ? 1.0F : 0.0F;
   Tensor out = pack<float>(DType::kF32, parts, first.weight.shape().rank() == 2 ? first.weight.cols() : 1, first.packing.transposed,
                            [&](const Param& p) {
                              std::vector<float> values(p.weight.f32().begin(), p.weight.f32().end());
                              for (float& v : values) v -= less;
+                             p.weight.drop_pages();
                              return values;
                            });
-  if (first.stored_shape.rank() > 0)
-    out.reshape(first.stored_shape);
-  else if (first.weight.shape().rank() == 1)
-    out.reshape(first.weight.shape());
+  out.reshape(shape);
   return out;
+}
+
+}  // namespace
+
+void add_weight(const Parts& parts, TensorSet& out) {
+  const Param& first = *parts.front();
+  const Shape& own = first.weight.shape();
+  const Shape shape = first.stored_shape.rank() > 0 ? first.stored_shape
+                      : own.rank() == 1
+                          ? own
+                          : packed_shape(static_cast<std::int64_t>(parts.size()), own[0], own[1], first.packing.transposed);
+  out.add(first.weight_name, DType::kF32, shape, [parts, shape] { return stored_weight(parts, shape); });
 }
 
 Tensor stored_bias(const Parts& parts) {

@@ -27,6 +27,10 @@ class Checkpoint {
   const std::string& source_of(const std::string& name) const { return sources_.at(name); }
   /// Bytes of all shards.
   std::uint64_t num_bytes() const;
+  /// What was read leaves memory until it is read again.
+  void drop_pages() const {
+    for (const auto& shard : shards_) shard->drop_pages();
+  }
 
  private:
   std::filesystem::path dir_;

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "quell/base/error.h"
+#include "quell/base/scratch_file.h"
 #include "quell/io/output_file.h"
 
 namespace quell {
@@ -33,6 +34,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
 MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
+
+void MappedFile::drop_pages() const { quell::drop_pages(data_, size_); }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t limit) {
   const MappedFile file(path);

@@ -18,6 +18,8 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
+  /// What was read leaves this process's memory until it is read again.
+  void drop_pages() const;
 
  private:
   std::filesystem::path path_;

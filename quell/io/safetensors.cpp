@@ -114,19 +114,31 @@ const TensorView& SafetensorsFile::at(const std::string& name) const {
   return it->second;
 }
 
+void SafetensorsFile::drop_pages() const {
+  if (file_) file_->drop_pages();
+}
+
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  std::vector<const std::pair<const std::string, TensorView>*> order;
+  std::map<std::string, TensorSource> sources;
+  for (const auto& [name, view] : tensors) sources.emplace(name, TensorSource{view});
+  write_safetensors(path, sources, metadata);
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorSource>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<const std::pair<const std::string, TensorSource>*> order;
   for (const auto& item : tensors) order.push_back(&item);
-  std::stable_sort(order.begin(), order.end(),
-                   [](const auto* a, const auto* b) { return dtype_size(a->second.dtype()) > dtype_size(b->second.dtype()); });
+  std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+    return dtype_size(a->second.view.dtype()) > dtype_size(b->second.view.dtype());
+  });
   nlohmann::ordered_json header;
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::uint64_t offset = 0;
   for (const auto* item : order) {
-    const std::uint64_t end = offset + item->second.num_bytes();
-    header[item->first] = {
-        {"dtype", dtype_name(item->second.dtype())}, {"shape", item->second.shape().dims()}, {"data_offsets", {offset, end}}};
+    const TensorView& view = item->second.view;
+    const std::uint64_t end = offset + view.num_bytes();
+    header[item->first] = {{"dtype", dtype_name(view.dtype())}, {"shape", view.shape().dims()}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.empty() ? "{}" : header.dump();
@@ -135,7 +147,13 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
   OutputFile out(path);
   out.write(&size, 8);
   out.write(text.data(), text.size());
-  for (const auto* item : order) out.write(item->second.raw(), item->second.num_bytes());
+  for (const auto* item : order) {
+    const TensorSource& source = item->second;
+    const Tensor made = source.make ? source.make() : Tensor();
+    require(!source.make || (made.dtype() == source.view.dtype() && made.shape() == source.view.shape()), ErrorCode::kVerification,
+            path.string(), ": tensor \"", item->first, "\" is not what the header says; please report it");
+    out.write(source.make ? made.view().raw() : source.view.raw(), source.view.num_bytes());
+  }
   out.commit();
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,6 +29,8 @@ class SafetensorsFile {
   /// Throws Error(kInvalidInput) when there is no such tensor.
   const TensorView& at(const std::string& name) const;
   const std::string& source() const { return source_; }
+  /// What was read leaves memory until it is read again.
+  void drop_pages() const;
 
  private:
   void parse(std::span<const std::byte> bytes);
@@ -38,9 +41,17 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
+/// A tensor to write: one that is there, or one that `make` makes when its turn comes, of the dtype and shape of `view`.
+struct TensorSource {
+  TensorView view;
+  std::function<Tensor()> make = nullptr;
+};
+
 /// Writes `tensors` to `path` (dtype alignment descending, then name; data aligned to 8 bytes) under a temporary name, then
 /// renames. Throws Error(kIo).
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorSource>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
 /// Elements of any numeric dtype as f32. Throws Error(kNumeric) naming `name` at the first NaN or infinity unless

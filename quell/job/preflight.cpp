@@ -25,19 +25,33 @@ std::uint64_t available_memory() {
   return 0;
 }
 
-/// Of the directory that `path` will be created in, or the nearest one above it that exists.
-std::uint64_t free_disk(fs::path path) {
+/// The directory that `path` will be created in, or the nearest one above it that exists.
+fs::path directory_above(fs::path path) {
   std::error_code ec;
   path = fs::absolute(path, ec);
-  while (!fs::exists(path, ec) && path.has_parent_path() && path != path.parent_path()) path = path.parent_path();
-  const fs::space_info space = fs::space(path, ec);
+  do path = path.parent_path();
+  while (!fs::exists(path, ec) && path.has_parent_path() && path != path.parent_path());
+  return path;
+}
+
+std::uint64_t free_disk(const fs::path& path) {
+  std::error_code ec;
+  const fs::space_info space = fs::space(directory_above(path), ec);
   return ec ? 0 : space.available;
 }
 
+std::uint64_t float_bytes(const Checkpoint& checkpoint) {
+  std::uint64_t bytes = 0;
+  for (const auto& [name, view] : checkpoint.tensors()) bytes += sizeof(float) * static_cast<std::uint64_t>(view.numel());
+  return bytes;
+}
+
 struct Sizes {
-  std::uint64_t floats = 0;     ///< weights and biases in memory
+  std::uint64_t floats = 0;     ///< weights and biases
   std::uint64_t quantized = 0;  ///< weights that get codes
+  std::uint64_t largest = 0;    ///< elements of a matrix
   std::uint64_t output = 0, journal = 0;
+  std::uint64_t matrices() const { return sizeof(float) * floats + sizeof(std::int16_t) * quantized; }
 };
 
 Sizes sizes_of(const Model& model, const Recipe& recipe) {
@@ -52,6 +66,7 @@ Sizes sizes_of(const Model& model, const Recipe& recipe) {
     const auto weight = static_cast<std::uint64_t>(p.tied_to < 0 && p.weight.defined() ? p.weight.numel() : 0);
     const auto bias = static_cast<std::uint64_t>(p.bias.defined() ? p.bias.numel() : 0);
     s.floats += weight + bias;
+    s.largest = std::max(s.largest, weight);
     const bool codes = std::binary_search(seen.begin(), seen.end(), &p);
     if (codes) s.quantized += weight;
     s.output += (codes ? 1 : sizeof(float)) * weight + sizeof(float) * bias;
@@ -59,6 +74,38 @@ Sizes sizes_of(const Model& model, const Recipe& recipe) {
     if (codes) s.journal += sizeof(std::int16_t) * weight;
   }
   return s;
+}
+
+/// At the peak of the run, without what the file cache holds: the matrices, all or those of the widest site, with their codes; the
+/// search, which holds the site's inputs twice more, its outputs and two more copies of its weights; the values in flight of all
+/// batches, a few times the hidden size; outputs of the first tokens.
+std::uint64_t peak_memory(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
+  const Sizes sizes = sizes_of(model, job.recipe);
+  std::uint64_t tokens = 0, longest = 0, widest = 0, matrices = 0;
+  for (const TokenBatch& b : samples) {
+    tokens += static_cast<std::uint64_t>(b.rows());
+    longest = std::max(longest, static_cast<std::uint64_t>(b.rows()));
+  }
+  for (const Site& site : derive_sites(model, scope_of(job.recipe))) {
+    std::uint64_t columns = 0, rows = 0;
+    for (const int n : site.linears) {
+      const Tensor& w = model.weight_of(model.param_of(n));
+      columns = static_cast<std::uint64_t>(w.cols());
+      rows += static_cast<std::uint64_t>(w.rows());
+    }
+    widest = std::max(widest, sizeof(float) * (tokens * (2 * columns + rows) + 2 * columns * rows));
+    matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * columns * rows);
+  }
+  constexpr std::uint64_t kValuesInFlight = 4;
+  const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
+  std::uint64_t outputs = hidden;
+  for (const auto& [name, value] : model.graph.outputs)
+    if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
+  const std::uint64_t calibrating = widest + matrices + sizeof(float) * kValuesInFlight * hidden * tokens;
+  const std::uint64_t comparing =
+      sizeof(float) * (sizes.largest + 2 * outputs * std::min(longest, static_cast<std::uint64_t>(kComparedTokens)));
+  if (model.scratch) return std::max(calibrating, comparing);
+  return sizes.matrices() + (job.eval ? sizeof(float) * sizes.floats : 0) + std::max(calibrating - matrices, comparing);
 }
 
 /// Multiplications a second, each counted with its addition as two operations.
@@ -101,15 +148,27 @@ std::string bytes_text(std::uint64_t bytes) {
 
 }  // namespace
 
-void check_quantize_job(const QuantizeJob& job, const Model& model) {
+std::shared_ptr<ScratchFile> scratch_for(const QuantizeJob& job, const Checkpoint& checkpoint) {
+  // With codes and a site's copies, matrices take about twice their f32.
+  const std::uint64_t limit = job.max_memory > 0 ? job.max_memory / 2 : kMatricesInMemory;
+  if (float_bytes(checkpoint) <= limit) return nullptr;
+  return std::make_shared<ScratchFile>(directory_above(job.output));
+}
+
+void check_quantize_job(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
   require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
           " is unknown; use compressed-tensors or float");
   check_recipe(model, job.recipe);
   const Sizes sizes = sizes_of(model, job.recipe);
   const std::uint64_t need = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output, room = free_disk(job.output);
-  require(room == 0 || need + sizes.journal <= room, ErrorCode::kIo, job.output.string(), ": needs about ",
-          bytes_text(need + sizes.journal), " with the journal of the run, the disk has ", bytes_text(room),
-          "; free some, or write elsewhere");
+  // The matrices lie in scratch already, their codes do not.
+  const std::uint64_t passing = sizes.journal + (model.scratch ? sizeof(std::int16_t) * sizes.quantized : 0);
+  require(room == 0 || need + passing <= room, ErrorCode::kIo, job.output.string(), ": needs about ", bytes_text(need + passing),
+          " with the journal of the run, the disk has ", bytes_text(room), "; free some, or write elsewhere");
+  if (const std::uint64_t peak = job.max_memory > 0 ? peak_memory(job, model, samples) : 0; peak > job.max_memory)
+    throw Error(ErrorCode::kUsage, str("--max-memory ", bytes_text(job.max_memory), " is too little: about ", bytes_text(peak),
+                                       " are needed", model.scratch ? ", with the matrices on the disk" : "",
+                                       "; allow more, or use fewer or shorter samples (--num-samples, --max-seq-length)"));
   if (job.format != "float") return;
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
   for (const PassParams& params : job.recipe.passes) {
@@ -133,22 +192,18 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
   Preflight out;
   out.available_memory = available_memory();
-  std::uint64_t floats = 0;
-  for (const auto& [name, view] : checkpoint.tensors()) floats += sizeof(float) * static_cast<std::uint64_t>(view.numel());
-  require(out.available_memory == 0 || floats < out.available_memory, ErrorCode::kInvalidInput, job.model_dir.string(),
-          ": its weights take ", bytes_text(floats), " in memory, of which ", bytes_text(out.available_memory), " are available");
-  const Model model = load_model(checkpoint);
+  const auto scratch = scratch_for(job, checkpoint);
+  require(scratch || out.available_memory == 0 || float_bytes(checkpoint) < out.available_memory, ErrorCode::kInvalidInput,
+          job.model_dir.string(), ": its weights take ", bytes_text(float_bytes(checkpoint)), " in memory, of which ",
+          bytes_text(out.available_memory), " are available; --max-memory leaves them on the disk");
+  const Model model = load_model(checkpoint, false, scratch);
   const double load = std::chrono::duration<double>(Clock::now() - start).count();
-  check_quantize_job(job, model);
   const auto sequences = load_samples(job.calibration, model);
   const std::vector<TokenBatch> samples =
       make_batches(sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  check_quantize_job(job, model, samples);
   out.samples = static_cast<std::int64_t>(sequences.size());
-  std::int64_t largest_batch = 0;
-  for (const TokenBatch& b : samples) {
-    out.tokens += b.rows();
-    largest_batch = std::max(largest_batch, b.rows());
-  }
+  for (const TokenBatch& b : samples) out.tokens += b.rows();
 
   const Sizes sizes = sizes_of(model, job.recipe);
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
@@ -157,19 +212,10 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
   const Speed speed = measure_speed(ctx);
   const auto tokens = static_cast<double>(out.tokens);
   double forward = 0, search = 0, ranges = 0;  // operations: float, integer, float
-  std::uint64_t widest = 0;
   for (const Site& site : sites) {
     double product = 0;
-    std::int64_t columns = 0, rows = 0;
-    for (const int n : site.linears) {
-      const Tensor& w = model.weight_of(model.param_of(n));
-      product += 2 * tokens * static_cast<double>(w.numel());
-      columns = w.cols();
-      rows += w.rows();
-    }
+    for (const int n : site.linears) product += 2 * tokens * static_cast<double>(model.weight_of(model.param_of(n)).numel());
     forward += product;
-    // A search holds the site's inputs once more, their outputs, and the stacked weights.
-    widest = std::max(widest, sizeof(float) * static_cast<std::uint64_t>(out.tokens * (columns + rows) + 2 * columns * rows));
     for (const auto& pass : passes) {
       if (pass->stage() == PassStage::kEquivalence && !pass->may_change(site)) continue;
       const PassEffort effort = pass->effort(site);
@@ -183,15 +229,8 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
                 {"search", search},
                 {"choose ranges", ranges},
                 {"write", static_cast<double>(sizes.output) / kWrittenPerSecond}};
-  // Weights in f32 and their codes; the values in flight of all batches (a few times the hidden size); outputs of the first batch.
-  constexpr std::uint64_t kValuesInFlight = 4;
-  const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
-  std::uint64_t outputs = hidden;
-  for (const auto& [name, value] : model.graph.outputs)
-    if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
-  out.peak_memory = sizeof(float) * sizes.floats * (job.eval ? 2 : 1) + sizeof(std::int16_t) * sizes.quantized + widest +
-                    sizeof(float) * kValuesInFlight * hidden * static_cast<std::uint64_t>(out.tokens) +
-                    2 * sizeof(float) * outputs * static_cast<std::uint64_t>(std::min(largest_batch, kComparedTokens));
+  out.peak_memory = peak_memory(job, model, samples);
+  if (scratch) out.scratch_bytes = sizes.matrices();
   out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
   out.journal_bytes = sizes.journal;
   out.free_disk = free_disk(job.output);
@@ -209,6 +248,7 @@ Json Preflight::to_json() const {
           {"available_memory_bytes", available_memory},
           {"output_bytes", output_bytes},
           {"journal_bytes", journal_bytes},
+          {"scratch_bytes", scratch_bytes},
           {"free_disk_bytes", free_disk}};
 }
 
@@ -222,9 +262,10 @@ std::string Preflight::to_text() const {
   }
   out += line("together, evaluation left out", total);
   out += "memory at its peak: about " + bytes_text(peak_memory) + " of " + bytes_text(available_memory) + " available" +
+         (scratch_bytes > 0 ? ", the matrices on the disk" : "") +
          (peak_memory > available_memory ? "; NOT ENOUGH: fewer --num-samples, or a machine with more" : "") + "\n";
-  return out + "disk: about " + bytes_text(output_bytes) + ", and " + bytes_text(journal_bytes) + " while it runs, of " +
-         bytes_text(free_disk) + " free\n";
+  return out + "disk: about " + bytes_text(output_bytes) + ", and " + bytes_text(journal_bytes + scratch_bytes) +
+         " while it runs, of " + bytes_text(free_disk) + " free\n";
 }
 
 }  // namespace quell

@@ -16,16 +16,20 @@ struct Preflight {
   };
   std::vector<Stage> stages;  ///< evaluation left out
   std::int64_t samples = 0, tokens = 0, sites = 0;
-  std::uint64_t peak_memory = 0, available_memory = 0;               ///< bytes; peak without what the file cache holds
-  std::uint64_t output_bytes = 0, journal_bytes = 0, free_disk = 0;  ///< the journal goes away with the last step
+  std::uint64_t peak_memory = 0, available_memory = 0;  ///< bytes; peak without what the file cache holds
+  /// Journal and scratch (matrices that nobody reads) go away with the last step.
+  std::uint64_t output_bytes = 0, journal_bytes = 0, scratch_bytes = 0, free_disk = 0;
 
   Json to_json() const;
   std::string to_text() const;
 };
 
+/// Where matrices of the job's model lie on the disk: beside the output, or nowhere (null), by `max_memory`.
+std::shared_ptr<ScratchFile> scratch_for(const QuantizeJob& job, const Checkpoint& checkpoint);
+
 /// Throws Error(kInvalidInput | kUnsupported | kIo) where `job` cannot end well: sizes that do not fit the recipe, a format that
-/// cannot hold what its passes do, no room on the disk.
-void check_quantize_job(const QuantizeJob& job, const Model& model);
+/// cannot hold what its passes do, no room on the disk, and Error(kUsage) where its `max_memory` is too little.
+void check_quantize_job(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples);
 
 /// Estimates from the sizes of model and samples and from the speed of products on this machine, measured for a moment.
 Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx);

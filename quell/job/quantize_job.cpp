@@ -58,13 +58,16 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
 
 Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   { const OutputDirectory probe(job.output, job.replace_output); }  // an unwritable output must not cost a calibration
-  Model model = load_model(Checkpoint::open(job.model_dir));
-  check_quantize_job(job, model);
+  const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
+  const auto scratch = scratch_for(job, checkpoint);
+  Model model = load_model(checkpoint, false, scratch);
+  checkpoint.drop_pages();
   const std::vector<TokenBatch> samples =
       make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  check_quantize_job(job, model, samples);
   EvalSet set;
   if (job.eval) set = load_eval_set(*job.eval, job.eval_data, model);
-  const std::optional<Model> original = job.eval ? std::optional(load_model(Checkpoint::open(job.model_dir))) : std::nullopt;
+  const std::optional<Model> original = job.eval ? std::optional(load_model(checkpoint, false, scratch)) : std::nullopt;
   const auto reference = original ? make_float_model(*original) : nullptr;
   Reference compared{.model = reference.get()};
   Report report;
@@ -85,7 +88,8 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   const std::string what = as_float ? "migrated float" : scheme_of(job.recipe);
   journal.finish();
   log(LogLevel::kInfo, "wrote " + job.output.string() + " (" + what + ", recipe " + job.recipe.name + ")");
-  const Model exported = load_model(Checkpoint::open(job.output));  // read back what users will read
+  model = Model();
+  const Model exported = load_model(Checkpoint::open(job.output), false, scratch);  // read back what users will read
   if (as_float) measure("migrated", *make_float_model(exported));
   if (!job.eval || as_float) return report;
   std::unique_ptr<ForwardModel> integer;

@@ -92,6 +92,7 @@ void Executor::run(NodeRange range) {
         (*ctx_.operator_times)[op ? op->describe() : std::string(step_kind_name(node_at(n).kind)) + " in f32"] +=
             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
+    model_.drop_pages(n);
     if (keep_values) continue;
     for (const ValueId v : model_.graph.nodes[at].in)
       if (v != kNoValue && model_.graph.last_use[static_cast<std::size_t>(v)] == n) {

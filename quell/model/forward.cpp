@@ -52,6 +52,21 @@ class OwningLinear final : public LinearOp {
   FloatLinear linear_;
 };
 
+/// Makes the simulated operator of a linear for one call: its dequantized weights take no memory in between.
+class TransientLinear final : public LinearOp {
+ public:
+  TransientLinear(const Model& model, int node, bool exact, Isa isa) : model_(model), node_(node), exact_(exact), isa_(isa) {}
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override { make()->forward(x, y, ctx); }
+  std::string describe() const override { return make()->describe(); }
+
+ private:
+  std::unique_ptr<LinearOp> make() const { return make_simulated_op(model_, node_, exact_, isa_); }
+  const Model& model_;
+  int node_;
+  bool exact_;
+  Isa isa_;
+};
+
 std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
   const Param& p = model.param_of(node);
   return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
@@ -141,11 +156,18 @@ std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool e
   return make_fake_quantized_linear(*p.quantized, p.bias, input->second, model.rounding);
 }
 
+std::unique_ptr<LinearOp> make_transient_op(const Model& model, int node, bool exact, Isa isa) {
+  if (!model.param_of(node).quantized) return make_float_op(model, node);
+  return std::make_unique<TransientLinear>(model, node, exact, isa);
+}
+
 OpTable make_float_ops(const Model& model) {
   return make_ops(model, [&](int node) { return make_float_op(model, node); });
 }
 OpTable make_simulated_ops(const Model& model, bool exact, Isa isa) {
-  return make_ops(model, [&](int node) { return make_simulated_op(model, node, exact, isa); });
+  return make_ops(model, [&](int node) {
+    return model.scratch ? make_transient_op(model, node, exact, isa) : make_simulated_op(model, node, exact, isa);
+  });
 }
 
 std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, FusionTable fused, bool quantized) {

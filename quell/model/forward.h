@@ -143,6 +143,8 @@ OpTable make_float_ops(const Model& model);
 OpTable make_simulated_ops(const Model& model, bool exact, Isa isa);
 /// The simulated operator of one linear, or the float one when it is not quantized.
 std::unique_ptr<LinearOp> make_simulated_op(const Model& model, int node, bool exact, Isa isa);
+/// The same, made anew for every call, so that it holds no copy of the weights and sees what `model` has become. Keeps a reference.
+std::unique_ptr<LinearOp> make_transient_op(const Model& model, int node, bool exact, Isa isa);
 
 /// The input of this linear depends on weights alone (DeBERTa's relative embeddings), so that it has no quantizer of its own.
 bool reads_constant(const Model& model, int node);

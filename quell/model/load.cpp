@@ -31,6 +31,12 @@ bool ends_with_replace(std::string& name, std::string_view from, std::string_vie
   return true;
 }
 
+/// Matrices and their codes alone: what else a module has is small.
+void spill_param(Param& p, const std::shared_ptr<ScratchFile>& scratch) {
+  for (Tensor* t : {&p.weight, p.quantized ? &p.quantized->codes : nullptr})
+    if (t && t->shape().rank() == 2 && !t->in_scratch()) *t = Tensor::spilled(*t, scratch);
+}
+
 /// The weight of `shape` in a stored tensor.
 Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) {
   Tensor out = Tensor::f32(shape);
@@ -152,6 +158,10 @@ class Loader {
                       {rows});
     }
     read_added_tensors(checkpoint_, rule.shape, p, used_);
+    if (model_.scratch) {
+      spill_param(p, model_.scratch);
+      checkpoint_.drop_pages();
+    }
     model_.params.push_back(std::move(p));
   }
 
@@ -212,11 +222,12 @@ void read_sentence_settings(const fs::path& dir, Model& model) {
 
 }  // namespace
 
-Model load_model(const Checkpoint& checkpoint, bool allow_missing) {
+Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_ptr<ScratchFile> scratch) {
   const std::string source = (checkpoint.dir() / "config.json").string();
   Model model;
   model.config = checkpoint.config();
   model.dir = checkpoint.dir();
+  model.scratch = std::move(scratch);
   const auto in_config = [&](auto f) {
     try {
       return f();
@@ -244,6 +255,19 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing) {
   });
   read_sentence_settings(checkpoint.dir(), model);
   return model;
+}
+
+void Model::spill() {
+  for (Param& p : params)
+    if (scratch) spill_param(p, scratch);
+}
+
+void Model::drop_pages(int node) const {
+  const int param = node_param[static_cast<std::size_t>(node)];
+  if (!scratch || param < 0) return;
+  const Param& p = params[static_cast<std::size_t>(param)];
+  weight_of(p).drop_pages();
+  if (p.quantized) p.quantized->codes.drop_pages();
 }
 
 bool Model::is_quantized() const {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "quell/base/scratch_file.h"
 #include "quell/io/checkpoint.h"
 #include "quell/model/family.h"
 #include "quell/model/graph.h"
@@ -57,6 +58,9 @@ struct Model {
   bool normalize_embedding = false;
   std::int64_t max_seq_length = 0;  ///< of sentence_bert_config.json, 0 where there is none
 
+  /// Where matrices lie while nobody reads them; null: all are in memory.
+  std::shared_ptr<ScratchFile> scratch;
+
   // What quantization added.
   std::map<ValueId, ActivationQuant> input_quant;    ///< at the input of quantized linears
   std::map<int, AttentionQuant> attention_quant;     ///< by node
@@ -72,6 +76,10 @@ struct Model {
     return p.tied_to >= 0 ? params[static_cast<std::size_t>(p.tied_to)].weight : p.weight;
   }
   bool is_quantized() const;
+  /// Moves matrices and codes that are in memory to `scratch`, where there is one. Views of them end.
+  void spill();
+  /// Takes what `node` reads out of memory until it is read again, where it lies in scratch.
+  void drop_pages(int node) const;
   /// "layers.3.fc1", "embedding_norm", ...: for messages.
   std::string node_name(int node) const;
   const AttentionSpec& attention_of(int node) const;
@@ -80,6 +88,7 @@ struct Model {
 /// Reads a checkpoint: float ones, and those that Quell or another tool wrote in the compressed-tensors `int-quantized` layout.
 /// Throws Error with file, tensor or key on anything missing, misshapen or not finite.
 /// `allow_missing`: tensors that are missing are listed in `missing_tensors` and hold zeros, for a look at a damaged checkpoint.
-Model load_model(const Checkpoint& checkpoint, bool allow_missing = false);
+/// `scratch`: becomes the model's; then one matrix at a time is in memory.
+Model load_model(const Checkpoint& checkpoint, bool allow_missing = false, std::shared_ptr<ScratchFile> scratch = nullptr);
 
 }  // namespace quell

@@ -108,6 +108,19 @@ class Tensor {
     return t;
   }
   Tensor clone() const { return copy_of(view()); }
+  /// A copy that lies in `scratch`, out of memory until it is read. Throws Error(kIo) where the disk has no room.
+  static Tensor spilled(const TensorView& v, const std::shared_ptr<ScratchFile>& scratch) {
+    Tensor t;
+    t.buffer_ = AlignedBuffer::in(scratch, v.num_bytes());
+    t.dtype_ = v.dtype();
+    t.shape_ = v.shape();
+    if (v.num_bytes()) std::memcpy(t.buffer_.data(), v.raw(), v.num_bytes());
+    t.drop_pages();
+    return t;
+  }
+  bool in_scratch() const { return buffer_.in_scratch(); }
+  /// Of a tensor in scratch: out of memory until it is read again.
+  void drop_pages() const { buffer_.drop_pages(); }
 
   /// False for a default-constructed tensor: "not there".
   bool defined() const { return defined_shape(); }
