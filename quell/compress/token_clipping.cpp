@@ -10,6 +10,7 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/apply.h"
+#include "quell/compress/backward.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/model/forward.h"
 #include "quell/ops/likelihood.h"
@@ -70,14 +71,14 @@ class Clipping {
   TokenClippingResult run() {
     result_.percentiles = grid();
     observe();
-    if (result_.percentiles.size() == 1) {
+    if (result_.percentiles.size() == 1 && options_.epochs == 0) {
       result_.best = 0;
       return std::move(result_);
     }
     prepare_loss();
     double best = std::numeric_limits<double>::infinity();
     for (std::size_t c = 0; c < result_.percentiles.size(); ++c) {
-      result_.losses.push_back(loss(static_cast<int>(c), best));
+      result_.losses.push_back(loss(clipping_plan(model_, result_, static_cast<int>(c)), best));
       if (result_.losses.back() < best) {
         best = result_.losses.back();
         result_.best = static_cast<int>(c);
@@ -85,6 +86,7 @@ class Clipping {
       ctx_.progress("clip", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(result_.percentiles.size()));
     }
     require(result_.best >= 0, ErrorCode::kNumeric, "token_wise_clipping: no percentile gives a finite loss");
+    if (options_.epochs > 0) learn();
     return std::move(result_);
   }
 
@@ -169,6 +171,11 @@ class Clipping {
   std::map<std::string, Tensor> outputs(const OpTable& ops, bool quantized, const TokenBatch& batch) {
     ForwardOutputs out;
     run_forward(model_, ops, {}, quantized, batch, out, ctx_);
+    return compared(std::move(out));
+  }
+
+  /// The outputs that the loss is about.
+  static std::map<std::string, Tensor> compared(ForwardOutputs out) {
     std::map<std::string, Tensor> kept;
     const auto take = [&](const char* name) {
       if (const auto it = out.values.find(name); it != out.values.end()) kept[name] = std::move(it->second);
@@ -219,8 +226,8 @@ class Clipping {
   }
 
   /// Sum over batches of the loss, or what has come together when it reached `limit`.
-  double loss(int candidate, double limit) {
-    quell::apply(clipping_plan(model_, result_, candidate), model_);
+  double loss(const Plan& plan, double limit) {
+    quell::apply(plan, model_);
     const OpTable ops = make_ops();
     double sum = 0;
     for (std::size_t b = 0; b < samples_.size() && sum < limit; ++b) {
@@ -256,6 +263,103 @@ class Clipping {
     return count ? sum / static_cast<double>(count) : 0.0;
   }
 
+  /// Fine stage: Adam on the steps and zero points of all quantizers, one step a batch.
+  void learn() {
+    constexpr double kAll = std::numeric_limits<double>::infinity();
+    result_.coarse_loss = loss(clipping_plan(model_, result_, result_.best), kAll);
+    const std::size_t places = result_.places.size();
+    std::vector<float> parameters;  // scale and zero point of each place
+    for (const QuantizerPlace& place : result_.places) {
+      const StepAndZero& at = quantizer(place).qparams;
+      parameters.insert(parameters.end(), {at.scale, static_cast<float>(at.zero_point)});
+    }
+    CosineAdam adam(parameters.size(), options_.learning_rate, options_.epochs * static_cast<std::int64_t>(samples_.size()));
+    for (std::int64_t epoch = 0; epoch < options_.epochs; ++epoch)
+      for (std::size_t b = 0; b < samples_.size(); ++b) {
+        adam.step(gradients(b), parameters);
+        for (std::size_t i = 0; i < places; ++i) {
+          ActivationQuant& at = quantizer(result_.places[i]);
+          float &scale = parameters[2 * i], &zero = parameters[2 * i + 1];
+          scale = std::max(std::fabs(scale), 0x1p-23F);
+          zero = std::clamp(zero, static_cast<float>(at.spec.min_code()), static_cast<float>(at.spec.max_code()));
+          at.qparams = {scale, static_cast<std::int32_t>(std::nearbyint(zero))};
+        }
+        ctx_.progress("learn", epoch * static_cast<std::int64_t>(samples_.size()) + static_cast<std::int64_t>(b) + 1,
+                      options_.epochs * static_cast<std::int64_t>(samples_.size()));
+      }
+    for (const QuantizerPlace& place : result_.places) result_.learned.push_back(quantizer(place).qparams);
+    result_.fine_loss = loss({}, kAll);
+  }
+
+  ActivationQuant& quantizer(const QuantizerPlace& place) {
+    return place.value >= 0 ? model_.input_quant.at(place.value) : *point_of(model_.attention_quant.at(place.node), place.point);
+  }
+
+  /// Of the loss on one batch, to scale and zero point of every place. Symmetric quantizers have no zero point to move.
+  std::vector<double> gradients(std::size_t b) {
+    const TokenBatch& batch = samples_[b];
+    const OpTable ops = make_ops();
+    Executor executor(model_, ops, true, batch, ctx_);
+    executor.keep_values = true;
+    executor.run({0, static_cast<int>(model_.graph.nodes.size())});
+    Backward backward(model_, weights_, executor, ctx_);
+    double loss = 0;
+    const auto output = [&](std::string_view name) {
+      return std::find_if(model_.graph.outputs.begin(), model_.graph.outputs.end(), [&](const auto& o) { return o.first == name; })
+          ->second;
+    };
+    if (cross_entropy_) {
+      const Tensor logits = executor.restored(output("logits"));
+      loss = cross_entropy(logits, batch);
+      backward.seed(output("logits"), cross_entropy_gradient(logits, batch));
+    } else {
+      for (const auto& [name, want] : targets_[b]) {
+        const bool pooled = name == "embedding";
+        const ValueId value = output(pooled ? "last_hidden_state" : name);
+        const Tensor hidden = executor.restored(value);
+        const Tensor got = pooled ? pool(model_.pooling, model_.normalize_embedding, hidden, batch) : hidden.clone();
+        loss += mean_square(got, want, batch);
+        Tensor gradient = mean_square_gradient(got, want, batch);
+        if (pooled) gradient = pool_backward(model_.pooling, model_.normalize_embedding, hidden, batch, gradient);
+        backward.seed(value, std::move(gradient));
+      }
+    }
+    result_.step_losses.push_back(loss);
+    backward.run();
+    std::vector<double> out;
+    for (const QuantizerPlace& place : result_.places) {
+      const StepGradient g = place.value >= 0 ? backward.at_values[place.value] : backward.at_points[{place.node, place.point}];
+      out.insert(out.end(), {g.scale, quantizer(place).spec.symmetric ? 0.0 : g.zero_point});
+    }
+    return out;
+  }
+
+  static Tensor mean_square_gradient(const Tensor& got, const Tensor& want, const TokenBatch& batch) {
+    std::int64_t count = 0;
+    for (std::int64_t i = 0; i < got.rows(); ++i) count += row_counts(got, batch, i) ? got.cols() : 0;
+    Tensor out = Tensor::f32(got.shape());
+    for (std::int64_t i = 0; i < got.rows(); ++i)
+      for (std::int64_t j = 0; j < got.cols() && row_counts(got, batch, i); ++j)
+        out.row(i)[j] = 2 * (got.row(i)[j] - want.row(i)[j]) / static_cast<float>(count);
+    return out;
+  }
+
+  /// (softmax - target) / count.
+  static Tensor cross_entropy_gradient(const Tensor& logits, const TokenBatch& batch) {
+    std::int64_t count = 0;
+    for (std::int64_t b = 0; b < batch.batch; ++b) count += batch.row_count(b) - 1;
+    Tensor out = Tensor::f32(logits.shape());
+    for (std::int64_t b = 0; b < batch.batch; ++b)
+      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b); ++i) {
+        const std::span<const float> row(logits.row(i), static_cast<std::size_t>(logits.cols()));
+        const double total = log_sum_exp(row);
+        for (std::size_t j = 0; j < row.size(); ++j)
+          out.row(i)[j] = static_cast<float>(std::exp(static_cast<double>(row[j]) - total) / static_cast<double>(count));
+        out.row(i)[batch.ids[static_cast<std::size_t>(i) + 1]] -= 1.0F / static_cast<float>(count);
+      }
+    return out;
+  }
+
   Model& model_;
   const std::vector<TokenBatch>& samples_;
   TokenClippingOptions options_;
@@ -269,7 +373,7 @@ class Clipping {
   int bits_ = 0;
   std::map<ValueId, std::size_t> by_value_;
   std::map<std::pair<int, int>, std::size_t> by_point_;
-  std::map<std::size_t, Tensor> weights_;
+  Backward::Weights weights_;
   bool cross_entropy_ = false;
   std::vector<std::map<std::string, Tensor>> targets_;
   TokenClippingResult result_;
@@ -298,23 +402,43 @@ TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenB
   return Clipping(model, samples, options, ctx).run();
 }
 
-Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate) {
+namespace {
+
+/// `qparams_of(i, spec)` at every place.
+template <typename QParamsOf>
+Plan plan_of(const Model& model, const TokenClippingResult& result, const QParamsOf& qparams_of) {
   Plan plan;
   std::map<int, AttentionQuant> attention;
   for (std::size_t i = 0; i < result.places.size(); ++i) {
     const QuantizerPlace& place = result.places[i];
-    const Range range = result.ranges[static_cast<std::size_t>(candidate)][i];
     if (place.value >= 0) {
       const QuantSpec& spec = model.input_quant.at(place.value).spec;
-      plan.emplace_back(SetInputQuant{place.value, {spec, calculate_qparams(range, spec)}});
+      plan.emplace_back(SetInputQuant{place.value, {spec, qparams_of(i, spec)}});
     } else {
       AttentionQuant& quant = attention.emplace(place.node, model.attention_quant.at(place.node)).first->second;
       ActivationQuant& at = *point_of(quant, place.point);
-      at.qparams = calculate_qparams(range, at.spec);
+      at.qparams = qparams_of(i, at.spec);
     }
   }
-  for (auto& [node, quant] : attention) plan.push_back(SetAttentionQuant{node, std::move(quant)});
+  for (auto& [node, quant] : attention) plan.emplace_back(SetAttentionQuant{node, std::move(quant)});
   return plan;
+}
+
+}  // namespace
+
+Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate) {
+  return plan_of(model, result, [&](std::size_t i, const QuantSpec& spec) {
+    return calculate_qparams(result.ranges[static_cast<std::size_t>(candidate)][i], spec);
+  });
+}
+
+Plan learned_plan(const Model& model, const TokenClippingResult& result) {
+  return plan_of(model, result, [&](std::size_t i, const QuantSpec&) { return result.learned[i]; });
+}
+
+Plan final_plan(const Model& model, const TokenClippingResult& result) {
+  const bool better = !result.learned.empty() && result.fine_loss < result.coarse_loss;
+  return better ? learned_plan(model, result) : clipping_plan(model, result, result.best);
 }
 
 }  // namespace quell

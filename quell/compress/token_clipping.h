@@ -1,5 +1,6 @@
-// Token-Wise Clipping, coarse stage (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.2): ranges that leave out the tokens
-// whose extrema are largest, with one percentile for all quantizers, chosen by the error of the model's output.
+// Token-Wise Clipping (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.2). Coarse stage: ranges that leave out the tokens
+// whose extrema are largest, with one percentile for all quantizers, chosen by the error of the model's output. Fine stage: steps
+// and zero points that follow the gradient of that error.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +35,8 @@ struct TokenClippingOptions {
   double percentile = 0;        ///< not 0: no search
   ClippingLoss loss = ClippingLoss::kAuto;
   bool float_weights = false;  ///< the loss with weights in float, as Outlier Suppression; else quantized, as Outlier Suppression+
+  std::int64_t epochs = 0;     ///< of the fine stage over the batches; 0: none
+  double learning_rate = 1e-5;
 };
 
 /// Where a static activation quantizer sits: the input of linears, or a point inside an attention.
@@ -47,6 +50,9 @@ struct TokenClippingResult {
   std::vector<double> percentiles, losses;  ///< in the order tried; a loss that cannot win any more is a lower bound of itself
   std::vector<std::vector<Range>> ranges;   ///< by candidate and place
   int best = -1;
+  std::vector<StepAndZero> learned;       ///< by place, of the fine stage; empty: there was none
+  std::vector<double> step_losses;        ///< of the fine stage, in front of each step
+  double coarse_loss = 0, fine_loss = 0;  ///< of all batches in front of the fine stage and behind it
 };
 
 /// The quantized model is changed while candidates are tried and left as it was. Throws Error(kUsage) where no static quantizer or
@@ -56,5 +62,9 @@ TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenB
 
 /// The quantizers of one candidate.
 Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate);
+/// The quantizers of the fine stage.
+Plan learned_plan(const Model& model, const TokenClippingResult& result);
+/// Those that the fine stage learned if their loss is lower, else the best candidate's.
+Plan final_plan(const Model& model, const TokenClippingResult& result);
 
 }  // namespace quell

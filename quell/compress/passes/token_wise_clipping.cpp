@@ -1,4 +1,4 @@
-// Token-Wise Clipping, coarse stage (Wei et al., NeurIPS 2022; also behind Outlier Suppression+ for BERT and BLOOM): see
+// Token-Wise Clipping (Wei et al., NeurIPS 2022; the coarse stage also behind Outlier Suppression+ for BERT and BLOOM): see
 // token_clipping.h. Inputs: the quantized model and the calibration batches. Output: ranges of all static quantizers.
 #include "quell/base/error.h"
 #include "quell/base/log.h"
@@ -11,7 +11,9 @@ namespace {
 class TokenWiseClipping final : public Pass {
  public:
   explicit TokenWiseClipping(const TokenClippingOptions& options) : options_(options) {}
-  PassEffort effort(const Site&) const override { return {.forwards = 20}; }  // most candidates are out before their last batch
+  PassEffort effort(const Site&) const override {
+    return {.forwards = 20 + 3 * static_cast<double>(options_.epochs)};  // most candidates are out before their last batch
+  }
   PassStage stage() const override { return PassStage::kRanges; }
 
   Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const override {
@@ -21,7 +23,11 @@ class TokenWiseClipping final : public Pass {
         str("clipping: percentile ", result.percentiles[best],
             result.losses.empty() ? std::string()
                                   : str(", loss ", result.losses[best], " (unclipped ", result.losses.front(), ")")));
-    return clipping_plan(model, result, result.best);
+    if (!result.step_losses.empty())
+      log(LogLevel::kInfo,
+          str("fine stage: ", result.step_losses.size(), " steps, loss ", result.coarse_loss, " -> ", result.fine_loss,
+              result.fine_loss < result.coarse_loss ? "" : ": not taken; try a smaller learning_rate"));
+    return final_plan(model, result);
   }
 
  private:
@@ -29,7 +35,7 @@ class TokenWiseClipping final : public Pass {
 };
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
-  params.check_keys({"step", "candidates", "percentile", "loss", "weights"});
+  params.check_keys({"step", "candidates", "percentile", "loss", "weights", "epochs", "learning_rate"});
   require(!recipe.activations.dynamic, ErrorCode::kInvalidInput, "recipe ", recipe.name,
           ": token_wise_clipping needs static activations");  // now, not after hours
   TokenClippingOptions o;
@@ -39,6 +45,8 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   const std::string loss = params.choice("loss", {"auto", "outputs", "cross_entropy"}, "auto");
   o.loss = loss == "auto" ? ClippingLoss::kAuto : loss == "outputs" ? ClippingLoss::kOutputs : ClippingLoss::kCrossEntropy;
   o.float_weights = params.choice("weights", {"quantized", "float"}, "quantized") == "float";
+  o.epochs = static_cast<std::int64_t>(params.number("epochs", 0, 1000, 0));
+  o.learning_rate = params.number("learning_rate", 0, 1, 1e-5);
   return std::make_unique<TokenWiseClipping>(o);
 }
 
