@@ -51,7 +51,7 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
     model.rounding = Rounding::kDivide;
     for (auto& [value, q] : model.input_quant) clip(q), quants.push_back(&q);
     for (auto& [node, attention] : model.attention_quant)
-      for (auto* q : {&attention.query, &attention.key, &attention.value, &attention.probs})
+      for (auto* q : attention.points())
         if (*q) clip(**q), quants.push_back(&**q);
     for (const auto& [name, value] : model.graph.outputs)
       if (name == "logits") output = value;
@@ -105,8 +105,7 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
       const AttentionShape shape = call.shape();
       for (const SequenceSpan& s : shape.sequences) numel += shape.num_heads * s.q_count * s.k_count;
     }
-    std::optional<ActivationQuant>* points[] = {&attention.query, &attention.key, &attention.value, &attention.probs};
-    const ActivationQuant& q = **points[at.second];
+    const ActivationQuant& q = **attention.points()[static_cast<std::size_t>(at.second)];
     found[&q] = g.scale / step_gradient_factor(numel, q.spec) * static_cast<double>(q.qparams.scale);
   }
   double largest = 0;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "quell/base/error.h"
 #include "quell/ops/elementwise.h"
@@ -11,46 +10,12 @@
 namespace quell {
 namespace {
 
-double derivative(ActivationKind kind, double x) {
-  constexpr double kSqrt2 = std::numbers::sqrt2, kInvSqrtPi = std::numbers::inv_sqrtpi;
-  switch (kind) {
-    case ActivationKind::kRelu: return x > 0 ? 1 : 0;
-    case ActivationKind::kGelu: return 0.5 * (1 + std::erf(x / kSqrt2)) + x * std::exp(-x * x / 2) * kInvSqrtPi / kSqrt2;
-    case ActivationKind::kGeluTanh: {
-      const double c = kSqrt2 * kInvSqrtPi, t = std::tanh(c * (x + 0.044715 * x * x * x));
-      return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
-    }
-    case ActivationKind::kSilu: {
-      const double s = 1 / (1 + std::exp(-x));
-      return s * (1 + x * (1 - s));
-    }
-    case ActivationKind::kTanh: return 1 - std::tanh(x) * std::tanh(x);
-  }
-  return 0;
-}
-
 Tensor transposed(const Tensor& w) {
   Tensor out = Tensor::uninitialized(DType::kF32, {w.cols(), w.rows()});
   for (std::int64_t i = 0; i < w.rows(); ++i)
     for (std::int64_t j = 0; j < w.cols(); ++j) out.row(j)[i] = w.row(i)[j];
   return out;
 }
-
-void scale_columns(Tensor& t, const Tensor& factor, bool divide) {
-  for (std::int64_t i = 0; i < t.rows(); ++i)
-    for (std::int64_t j = 0; j < t.cols(); ++j) {
-      const float f = factor.f32()[static_cast<std::size_t>(j)];
-      t.row(i)[j] = divide ? t.row(i)[j] / f : t.row(i)[j] * f;
-    }
-}
-
-StepGradient& operator+=(StepGradient& a, const StepGradient& b) {
-  a.scale += b.scale;
-  a.zero_point += b.zero_point;
-  return a;
-}
-
-StepGradient operator*(const StepGradient& a, double factor) { return {a.scale * factor, a.zero_point * factor}; }
 
 /// One sequence and head, gradients of q, k and v added up in place.
 struct HeadBackward {
@@ -128,7 +93,7 @@ void Backward::through_quantizer(ValueId value, Tensor& gradient) {
 /// What readers other than linears see: quantized where residuals are, then restored.
 void Backward::into_operand(ValueId value, Tensor gradient) {
   if (const auto affine = model_.restore.find(value); affine != model_.restore.end())
-    scale_columns(gradient, affine->second.scale, false);
+    affine_columns(gradient, affine->second.scale, TensorView(), gradient.span(), ctx_);
   if (model_.residual_after_quant) through_quantizer(value, gradient);
   add(value, std::move(gradient));
 }
@@ -141,7 +106,7 @@ void Backward::run() {
     Tensor gradient = std::move(gradients_[static_cast<std::size_t>(out)]);
     if (!gradient.defined() || !matters(out)) continue;
     if (const auto affine = model_.explicit_affine.find(out); affine != model_.explicit_affine.end())
-      scale_columns(gradient, affine->second.scale, true);
+      inverse_affine_columns(gradient, affine->second.scale, TensorView(), gradient.span(), ctx_);
     back(n, std::move(gradient));
   }
 }
@@ -233,7 +198,7 @@ void Backward::back_activation(int n, Tensor gradient) {
   ctx_.pool.parallel_for(x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       for (std::int64_t j = 0; j < x.cols(); ++j)
-        gradient.row(i)[j] *= static_cast<float>(derivative(node(n).activation, static_cast<double>(x.row(i)[j])));
+        gradient.row(i)[j] *= static_cast<float>(activation_derivative(node(n).activation, static_cast<double>(x.row(i)[j])));
   });
   into_operand(node(n).in[0], std::move(gradient));
 }
@@ -261,7 +226,7 @@ void Backward::back_attention(int n, const Tensor& gradient) {
   const auto found = model_.attention_quant.find(n);
   const AttentionQuant& quant = found == model_.attention_quant.end() ? kNone : found->second;
   Tensor raw[3], seen[3], grads[3];
-  const std::optional<ActivationQuant>* points[] = {&quant.query, &quant.key, &quant.value};
+  const auto points = quant.points();
   const bool scaled_query = found != model_.attention_quant.end() && spec.quantize_scaled_query;
   for (std::size_t i = 0; i < 3; ++i) raw[i] = executor_.value(at.in[i]).clone();
   rotate_operands(call, raw[0], raw[1], ctx_);

@@ -35,10 +35,6 @@ float quantile(std::span<const float> sorted, double p) {
   return weight < 0.5F ? std::fma(weight, b - a, a) : std::fma(weight - 1.0F, b - a, b);
 }
 
-std::optional<ActivationQuant>& point_of(AttentionQuant& quant, int point) {
-  return point == 0 ? quant.query : point == 1 ? quant.key : point == 2 ? quant.value : quant.probs;
-}
-
 class Clipping {
   static constexpr const char* kWhat = "token_wise_clipping";
 
@@ -55,7 +51,8 @@ class Clipping {
       if (!quant.spec.dynamic) add({value, -1, 0}, quant.spec);
     for (auto& [node, quant] : model.attention_quant)
       for (int point = 0; point < 4; ++point)
-        if (const auto& q = point_of(quant, point); q && !q->spec.dynamic) add({-1, node, point}, q->spec);
+        if (const auto& q = *quant.points()[static_cast<std::size_t>(point)]; q && !q->spec.dynamic)
+          add({-1, node, point}, q->spec);
     require(!result_.places.empty(), ErrorCode::kUsage,
             "token_wise_clipping: the recipe has no static activation quantizer to clip");
   }
@@ -292,7 +289,8 @@ class Clipping {
   }
 
   ActivationQuant& quantizer(const QuantizerPlace& place) {
-    return place.value >= 0 ? model_.input_quant.at(place.value) : *point_of(model_.attention_quant.at(place.node), place.point);
+    if (place.value >= 0) return model_.input_quant.at(place.value);
+    return **model_.attention_quant.at(place.node).points()[static_cast<std::size_t>(place.point)];
   }
 
   /// Of the loss on one batch, to scale and zero point of every place. Symmetric quantizers have no zero point to move.
@@ -304,18 +302,15 @@ class Clipping {
     executor.run({0, static_cast<int>(model_.graph.nodes.size())});
     Backward backward(model_, weights_, executor, ctx_);
     double loss = 0;
-    const auto output = [&](std::string_view name) {
-      return std::find_if(model_.graph.outputs.begin(), model_.graph.outputs.end(), [&](const auto& o) { return o.first == name; })
-          ->second;
-    };
+    const std::map<std::string, ValueId> output(model_.graph.outputs.begin(), model_.graph.outputs.end());
     if (cross_entropy_) {
-      const Tensor logits = executor.restored(output("logits"));
+      const Tensor logits = executor.restored(output.at("logits"));
       loss = cross_entropy(logits, batch);
-      backward.seed(output("logits"), cross_entropy_gradient(logits, batch));
+      backward.seed(output.at("logits"), cross_entropy_gradient(logits, batch));
     } else {
       for (const auto& [name, want] : targets_[b]) {
         const bool pooled = name == "embedding";
-        const ValueId value = output(pooled ? "last_hidden_state" : name);
+        const ValueId value = output.at(pooled ? "last_hidden_state" : name);
         const Tensor hidden = executor.restored(value);
         const Tensor got = pooled ? pool(model_.pooling, model_.normalize_embedding, hidden, batch) : hidden.clone();
         loss += mean_square(got, want, batch);
@@ -416,7 +411,7 @@ Plan plan_of(const Model& model, const TokenClippingResult& result, const QParam
       plan.emplace_back(SetInputQuant{place.value, {spec, qparams_of(i, spec)}});
     } else {
       AttentionQuant& quant = attention.emplace(place.node, model.attention_quant.at(place.node)).first->second;
-      ActivationQuant& at = *point_of(quant, place.point);
+      ActivationQuant& at = **quant.points()[static_cast<std::size_t>(place.point)];
       at.qparams = qparams_of(i, at.spec);
     }
   }

@@ -174,9 +174,8 @@ class Exporter {
         own["added_channels"][p.module] = {{"rows", p.added_rows}, {"columns", p.added_columns}};
     for (const auto& [node, quant] : model_.attention_quant) {
       Json points = Json::object();
-      for (const auto& [key, point] :
-           {std::pair("query", &quant.query), {"key", &quant.key}, {"value", &quant.value}, {"probs", &quant.probs}})
-        if (*point) points[key] = activation_quant_to_json(**point);
+      for (std::size_t i = 0; i < quant.points().size(); ++i)
+        if (const auto& point = *quant.points()[i]) points[AttentionQuant::kNames[i]] = activation_quant_to_json(*point);
       own["attention"][model_.node_name(node)] = points;
     }
     return own;

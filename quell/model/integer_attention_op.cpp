@@ -88,7 +88,7 @@ bool reads_codes_directly(const Model& model, int node, int operand) {
 std::unique_ptr<NodeOp> make_integer_attention(const Model& model, int node, bool exact, const ActivationQuant* output) {
   const auto it = model.attention_quant.find(node);
   if (it == model.attention_quant.end()) return nullptr;
-  for (const auto* point : {&it->second.query, &it->second.key, &it->second.value, &it->second.probs})
+  for (const auto* point : it->second.points())
     if (!*point || !is_static_per_tensor(**point)) return nullptr;
   return std::make_unique<IntegerAttentionOp>(model, node, exact, output);
 }

@@ -237,10 +237,9 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
   const Json& attention = member(ours, "attention");
   if (attention.is_object())
     for (const auto& [name, points] : attention.items()) {
-      AttentionQuant& quant = model.attention_quant[node_of(name)];
-      for (const auto& [key, point] :
-           {std::pair("query", &quant.query), {"key", &quant.key}, {"value", &quant.value}, {"probs", &quant.probs}})
-        if (points.contains(key)) *point = activation_quant_from_json(points[key]);
+      const auto quant = model.attention_quant[node_of(name)].points();
+      for (std::size_t i = 0; i < quant.size(); ++i)
+        if (points.contains(AttentionQuant::kNames[i])) *quant[i] = activation_quant_from_json(points[AttentionQuant::kNames[i]]);
     }
   for (const auto& [prefix, target] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
     for (const auto& [name, view] : checkpoint.tensors()) {

@@ -1,6 +1,8 @@
 #include "quell/ops/elementwise.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numbers>
 
 #include "quell/base/error.h"
 #include "quell/kernels/rows/rows.h"
@@ -98,6 +100,24 @@ void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std
             " rows; does the data belong to this model?");
     std::copy_n(table.row(ids[t]), table.cols(), y.row(static_cast<std::int64_t>(t)));
   }
+}
+
+double activation_derivative(ActivationKind kind, double x) {
+  constexpr double kSqrt2 = std::numbers::sqrt2, kInvSqrtPi = std::numbers::inv_sqrtpi;
+  switch (kind) {
+    case ActivationKind::kRelu: return x > 0 ? 1 : 0;
+    case ActivationKind::kGelu: return 0.5 * (1 + std::erf(x / kSqrt2)) + x * std::exp(-x * x / 2) * kInvSqrtPi / kSqrt2;
+    case ActivationKind::kGeluTanh: {
+      const double c = kSqrt2 * kInvSqrtPi, t = std::tanh(c * (x + 0.044715 * x * x * x));
+      return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
+    }
+    case ActivationKind::kSilu: {
+      const double s = 1 / (1 + std::exp(-x));
+      return s * (1 + x * (1 - s));
+    }
+    case ActivationKind::kTanh: return 1 - std::tanh(x) * std::tanh(x);
+  }
+  return 0;
 }
 
 void affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx) {

@@ -12,7 +12,13 @@ namespace quell {
 /// dL/dscale and dL/dzero_point.
 struct StepGradient {
   double scale = 0, zero_point = 0;
+  StepGradient& operator+=(const StepGradient& other) {
+    scale += other.scale;
+    zero_point += other.zero_point;
+    return *this;
+  }
 };
+inline StepGradient operator*(const StepGradient& a, double factor) { return {a.scale * factor, a.zero_point * factor}; }
 
 /// y = dequantize(quantize(x)), straight through the rounding. `gradient` is dL/dy and becomes dL/dx: 0 where the code was clipped.
 /// Adds to `out`, factor left out: inside, (rne(x / s) - x / s) dL/dy to the scale; clipped to code q, (q - z) dL/dy to the scale

@@ -2,6 +2,7 @@
 // docs/numerics.md and follow Outlier Suppression (NeurIPS 2022) and Outlier Suppression+ (EMNLP 2023).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -73,7 +74,11 @@ struct ActivationQuant {
 
 /// Quantizers inside attention, in the papers' "standard" scheme.
 struct AttentionQuant {
+  static constexpr std::array<const char*, 4> kNames = {"query", "key", "value", "probs"};
   std::optional<ActivationQuant> query, key, value, probs;
+  /// In the order of their names.
+  std::array<std::optional<ActivationQuant>*, 4> points() { return {&query, &key, &value, &probs}; }
+  std::array<const std::optional<ActivationQuant>*, 4> points() const { return {&query, &key, &value, &probs}; }
 };
 
 }  // namespace quell

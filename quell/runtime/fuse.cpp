@@ -205,11 +205,9 @@ class Fuser {
       } else if (node(u).kind == StepKind::kAdd && residual_codes && residual_readers_.contains({v, u})) {
         take(input->second);
       } else if (node(u).kind == StepKind::kAttention && make_integer_attention(model_, u, false, nullptr)) {
-        const AttentionQuant& points = model_.attention_quant.at(u);
-        const std::optional<ActivationQuant>* const point[3] = {&points.query, &points.key, &points.value};
-        for (int i = 0; i < 3; ++i)
-          if (node(u).in[static_cast<std::size_t>(i)] == v)
-            reads_codes_directly(model_, u, i) ? take(**point[i]) : void(f32 = true);
+        const auto points = std::as_const(model_.attention_quant.at(u)).points();
+        for (std::size_t i = 0; i < 3; ++i)
+          if (node(u).in[i] == v) reads_codes_directly(model_, u, static_cast<int>(i)) ? take(**points[i]) : void(f32 = true);
         for (std::size_t i = 3; i < kMaxOperands; ++i) f32 |= node(u).in[i] == v;
       } else {
         f32 = true;
