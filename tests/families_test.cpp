@@ -41,7 +41,8 @@ double relative_difference(const Tensor& a, const Tensor& b, const TokenBatch& b
 
 constexpr const char* kRecipes[] = {"{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}",
                                     "{scheme: W8A8, passes: [{os_plus: {shift: never}}]}",
-                                    "{scheme: W6A6, passes: [{os_plus: {shift: always}}]}"};
+                                    "{scheme: W6A6, passes: [{os_plus: {shift: always}}]}",
+                                    "{scheme: W6A6, migrate: {relu: true, attention: true}, passes: [{os_plus: {shift: always}}]}"};
 
 class Families : public ::testing::TestWithParam<const char*> {};
 
@@ -77,7 +78,9 @@ TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   std::vector<TokenBatch> samples;
   samples.push_back(read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
   const Tensor before = main_output(*make_float_model(model), samples[0], ctx);
-  compress(model, samples, parse_recipe("{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}", "test"), ctx);
+  compress(model, samples,
+           parse_recipe("{scheme: W8A8, migrate: {relu: true, attention: true}, passes: [{smoothquant: {alpha: 0.5}}]}", "test"),
+           ctx);
   const quell::testing::ScratchDir out;
   if (post_norm.contains(model.spec.model_type) || std::string(GetParam()) == "opt-350m" ||
       std::string(GetParam()) == "opt-nobias") {
@@ -89,13 +92,49 @@ TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   EXPECT_TRUE(migrated.unused_tensors.empty());
   EXPECT_FALSE(migrated.is_quantized());
   EXPECT_LE(relative_difference(before, main_output(*make_float_model(migrated), samples[0], ctx), samples[0]), 1e-4);
-  const auto norm = [](const Model& m) {
+  const Model original = load_model(Checkpoint::open(dir));
+  const auto first = [](const Model& m, Slot slot) {
     for (const Param& p : m.params)
-      if (p.slot == Slot::kAttentionNorm) return p.weight.f32()[0];
+      if (p.slot == slot) return p.weight.f32()[0];
     return 0.0F;
   };
-  EXPECT_NE(norm(migrated), norm(load_model(Checkpoint::open(dir)))) << "nothing was migrated";
+  EXPECT_NE(first(migrated, Slot::kAttentionNorm), first(original, Slot::kAttentionNorm)) << "nothing was migrated";
+  EXPECT_NE(first(migrated, Slot::kOutProj), first(original, Slot::kOutProj)) << "nothing went through the attention";
 }
+
+struct Through {
+  const char* family;
+  int relu, attention;  ///< sites behind such a step
+};
+class ThroughSteps : public ::testing::TestWithParam<Through> {};
+
+/// Two layers each; T5 has an attention more in its decoder's, and ALBERT one set of weights for all.
+TEST_P(ThroughSteps, LinearsBehindThemAbsorb) {
+  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam().family);
+  const Model model = load_model(Checkpoint::open(dir));
+  int relu = 0, attention = 0;
+  for (const Site& site : derive_sites(model, {.through_relu = true, .through_attention = true})) {
+    if (!site.through_step) continue;
+    EXPECT_TRUE(site.migratable()) << site.name;
+    const ChangedValue& changed = site.values.front();
+    const std::int64_t rows = model.param_of(changed.producer_node).weight.rows();
+    EXPECT_EQ(rows * site.shared().heads, model.param_of(site.linears.front()).weight.cols()) << site.name;
+    (changed.producer == ProducerKind::kLinear ? attention : relu) += 1;
+  }
+  EXPECT_EQ(relu, GetParam().relu);
+  EXPECT_EQ(attention, GetParam().attention);
+  for (const Site& site : derive_sites(model, {})) EXPECT_FALSE(site.through_step) << site.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Some, ThroughSteps,
+                         ::testing::Values(Through{"opt", 2, 2}, Through{"bert-cls", 0, 2}, Through{"llama", 0, 2},
+                                           Through{"bloom", 0, 2}, Through{"albert-mlm", 0, 1}, Through{"t5", 4, 6},
+                                           Through{"qwen3", 0, 2}),
+                         [](const auto& info) {
+                           std::string name = info.param.family;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 INSTANTIATE_TEST_SUITE_P(All, Families,
                          ::testing::Values("albert-cls", "albert-mlm", "bart", "bart-cls", "bert-base", "bert-cls", "bert-mlm",

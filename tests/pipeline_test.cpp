@@ -83,8 +83,9 @@ INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
                                            std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
                                            std::tuple("outlier_suppression", "W6A6"), std::tuple("os_plus_gptq", "W4A4"),
                                            std::tuple("best", "W8A8"), std::tuple("best", "W4A4"),
-                                           std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_corrected", "W6A6"),
-                                           std::tuple("rtn_group32", "W4A8"), std::tuple("rtn_group32", "W8A8")),
+                                           std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
+                                           std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"),
+                                           std::tuple("rtn_group32", "W8A8")),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
 TEST(Pipeline, SameInputGivesTheSameFiles) {

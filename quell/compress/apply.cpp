@@ -52,11 +52,26 @@ void absorb_in_norm(Param& norm, const ShiftScale& item) {
   }
 }
 
+/// The change of each row that makes channels.
+std::vector<float> by_row(const Tensor& by_channel, const Param& p, const SharedHeads& shared) {
+  std::vector<float> out(static_cast<std::size_t>(p.weight.rows()), NAN);
+  require(by_channel.numel() == p.weight.rows() * shared.heads, ErrorCode::kUnsupported, p.module, ": ", p.weight.rows(),
+          " rows for a change of ", by_channel.numel(), " channels");
+  for (std::int64_t c = 0; c < by_channel.numel(); ++c) {
+    float& row = out[static_cast<std::size_t>(shared.row_of(c))];
+    const float value = by_channel.f32()[static_cast<std::size_t>(c)];
+    require(std::isnan(row) || row == value, ErrorCode::kUnsupported, p.module, ": channels of one row would change differently");
+    row = value;
+  }
+  return out;
+}
+
 /// Rows of the producing linear / s; steps where its codes are already fixed. Its bias takes the shift.
-void absorb_in_rows(Param& p, const ShiftScale& item, bool takes_shift) {
-  require(takes_shift || !item.shift.defined(), ErrorCode::kUnsupported, p.module,
+void absorb_in_rows(Param& p, const ShiftScale& item, const ChangedValue& at) {
+  require(at.producer == ProducerKind::kLinear || !item.shift.defined(), ErrorCode::kUnsupported, p.module,
           ": rows of a linear in front of a product cannot absorb a shift");
-  const std::span<const float> s = item.scale.f32();
+  const std::vector<float> s = by_row(item.scale, p, at.shared),
+                           shift = item.shift.defined() ? by_row(item.shift, p, at.shared) : std::vector<float>(s.size());
   if (p.quantized) divide_row_steps(*p.quantized, s);
   for (std::int64_t j = 0; j < p.weight.rows(); ++j)
     for (std::int64_t k = 0; k < p.weight.cols(); ++k) p.weight.row(j)[k] /= s[static_cast<std::size_t>(j)];
@@ -65,8 +80,7 @@ void absorb_in_rows(Param& p, const ShiftScale& item, bool takes_shift) {
     p.added_bias = true;
   }
   if (!p.bias.defined()) return;
-  for (std::size_t j = 0; j < s.size(); ++j)
-    p.bias.f32()[j] = (p.bias.f32()[j] - (item.shift.defined() ? item.shift.f32()[j] : 0.0F)) / s[j];
+  for (std::size_t j = 0; j < s.size(); ++j) p.bias.f32()[j] = (p.bias.f32()[j] - shift[j]) / s[j];
 }
 
 /// What restores a value after one more change: x = y * s + h, and x * s0 + h0 was the original.
@@ -104,7 +118,7 @@ void apply_item(const ShiftScale& item, Model& model) {
     if (v.producer == ProducerKind::kNorm)
       absorb_in_norm(p, item);
     else
-      absorb_in_rows(p, item, v.producer == ProducerKind::kLinear);
+      absorb_in_rows(p, item, v);
   }
   for (const int linear : item.linears) {
     Param& p = model.param_of(linear);

@@ -4,11 +4,22 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/ops/linear.h"
 
 namespace quell {
 
 bool row_counts(const TensorView& x, const TokenBatch& batch, std::int64_t i) {
   return x.rows() != batch.rows() || batch.mask[static_cast<std::size_t>(i)] != 0;
+}
+
+void tie_largest(const SharedHeads& shared, std::span<float> by_channel) {
+  if (shared.heads == 1) return;
+  std::vector<float> rows(by_channel.size() / static_cast<std::size_t>(shared.heads), -INFINITY);
+  const auto row = [&](std::size_t j) -> float& {
+    return rows[static_cast<std::size_t>(shared.row_of(static_cast<std::int64_t>(j)))];
+  };
+  for (std::size_t j = 0; j < by_channel.size(); ++j) row(j) = std::max(row(j), by_channel[j]);
+  for (std::size_t j = 0; j < by_channel.size(); ++j) by_channel[j] = row(j);
 }
 
 ChannelStats channel_stats(const SiteActivations& activations, bool include_padding, const std::string& what) {
@@ -27,6 +38,9 @@ ChannelStats channel_stats(const SiteActivations& activations, bool include_padd
       }
     }
   }
+  for (float& v : stats.min) v = -v;
+  for (std::vector<float>* v : {&stats.min, &stats.max}) tie_largest(activations.shared, *v);
+  for (float& v : stats.min) v = -v;
   require(finite, ErrorCode::kNumeric, what, ": activations hold NaN or infinity; the model or the calibration data is damaged");
   return stats;
 }
@@ -45,6 +59,24 @@ std::vector<float> mean_squares(const SiteActivations& activations) {
   std::vector<float> out;
   for (const double s : sums) out.push_back(static_cast<float>(s / std::max(rows, 1.0)));
   return out;
+}
+
+Tensor gram_matrix(const SiteActivations& activations, ExecContext& ctx) {
+  const std::int64_t c = activations.x.front()->cols();
+  Tensor sum = Tensor::f32({c, c});
+  for (std::size_t b = 0; b < activations.x.size(); ++b) {
+    const Tensor& x = *activations.x[b];
+    std::vector<std::int64_t> rows;
+    for (std::int64_t i = 0; i < x.rows(); ++i)
+      if (row_counts(x, *activations.batches[b], i)) rows.push_back(i);
+    if (rows.empty()) continue;
+    Tensor transposed = Tensor::f32({c, static_cast<std::int64_t>(rows.size())}), part = Tensor::f32({c, c});
+    for (std::size_t t = 0; t < rows.size(); ++t)
+      for (std::int64_t j = 0; j < c; ++j) transposed.row(j)[t] = x.row(rows[t])[j];
+    matmul_nt(transposed, transposed, TensorView(), part.span(), ctx);
+    for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
+  }
+  return sum;
 }
 
 }  // namespace quell

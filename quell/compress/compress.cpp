@@ -138,6 +138,7 @@ class Pipeline {
   /// What the site's linears read. Values of later layers (of weights that layers share) come from running ahead.
   SiteActivations activations(const Site& site, SampleChoice choice) const {
     SiteActivations out;
+    out.shared = site.shared();
     for (std::size_t b = 0; b < executors_.size(); ++b) {
       for (std::size_t v = 0; v < site.values.size(); ++v) {
         const ValueId value = site.values[v].value;
@@ -332,7 +333,13 @@ class Pipeline {
 
 }  // namespace
 
-SiteScope scope_of(const Recipe& recipe) { return {recipe.quantize_projections, recipe.quantize_head, recipe.quantize_lm_head}; }
+SiteScope scope_of(const Recipe& recipe) {
+  return {.projections = recipe.quantize_projections,
+          .head = recipe.quantize_head,
+          .lm_head = recipe.quantize_lm_head,
+          .through_relu = recipe.migrate_relu,
+          .through_attention = recipe.migrate_attention};
+}
 
 void check_recipe(const Model& model, const Recipe& recipe) {
   require(!model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": is already quantized; start from the float checkpoint");
@@ -341,6 +348,9 @@ void check_recipe(const Model& model, const Recipe& recipe) {
   require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
   require(!recipe.quantize_attention || !recipe.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe.name,
           ": quantize: attention needs static activations");
+  require(
+      !recipe.quantize_attention || !recipe.migrate_attention, ErrorCode::kUnsupported, "recipe ", recipe.name,
+      ": migrate: attention would change values whose quantizer (quantize: attention) is chosen already; leave one of them out");
   validate(recipe.activations, 0, "recipe " + recipe.name + ": activations");
   bool any = false;
   const auto check = [&](const Param& p) {

@@ -52,7 +52,8 @@ class Writer {
  public:
   Json item(const ShiftScale& i) {
     Json values = Json::array();
-    for (const ChangedValue& v : i.values) values.push_back({v.value, static_cast<int>(v.producer), v.producer_node, v.restore});
+    for (const ChangedValue& v : i.values)
+      values.push_back({v.value, static_cast<int>(v.producer), v.producer_node, v.restore, v.shared.heads, v.shared.dim});
     keep("scale", i.scale);
     if (i.shift.defined()) keep("shift", i.shift);
     return {{"kind", "shift_scale"}, {"values", values}, {"linears", i.linears}};
@@ -104,8 +105,8 @@ PlanItem read_item(const Json& j, const SafetensorsFile& file, const std::string
   require(kind == "shift_scale", ErrorCode::kInvalidInput, "unknown item ", kind);
   ShiftScale item;
   for (const Json& v : j.at("values"))
-    item.values.push_back(
-        {v.at(0).get<int>(), static_cast<ProducerKind>(v.at(1).get<int>()), v.at(2).get<int>(), v.at(3).get<bool>()});
+    item.values.push_back({v.at(0).get<int>(), static_cast<ProducerKind>(v.at(1).get<int>()), v.at(2).get<int>(),
+                           v.at(3).get<bool>(), SharedHeads{v.at(4).get<std::int64_t>(), v.at(5).get<std::int64_t>()}});
   item.linears = j.at("linears").get<std::vector<int>>();
   item.scale = tensor("scale");
   if (file.has(prefix + "shift")) item.shift = tensor("shift");

@@ -90,6 +90,7 @@ class Search {
   /// Of every `stride`-th batch.
   ChannelStats stats(std::size_t stride) const {
     SiteActivations views;
+    views.shared = problem_.shared;
     for (std::size_t b = 0; b < problem_.x.size(); b += stride) {
       views.x.push_back(problem_.x[b]);
       views.batches.push_back(problem_.batches[b]);

@@ -30,6 +30,8 @@ class Pass {
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
   /// Whether it may change what goes into the site.
   virtual bool may_change(const Site& /*site*/) const { return false; }
+  /// Whether that may be a change which no weight holds, so that it has to be written down beside the model.
+  virtual bool may_be_explicit(const Site& site) const { return site.only_explicit && may_change(site); }
   /// Whether the float model computes something else afterwards (corrected biases), so that no float checkpoint should hold it.
   virtual bool changes_float_function() const { return false; }
   virtual PassEffort effort(const Site& /*site*/) const { return {}; }

@@ -205,9 +205,9 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
   recipe.activations = {8, false, Granularity::kPerTensor};
   try {
     const YAML::Node root = YAML::Load(yaml);
-    const Section s(
-        root, source,
-        {"name", "description", "scheme", "weights", "activations", "batch_size", "quantize", "residual", "ignore", "passes"});
+    const Section s(root, source,
+                    {"name", "description", "scheme", "weights", "activations", "batch_size", "quantize", "migrate", "residual",
+                     "ignore", "passes"});
     recipe.name = s.scalar("name", source);
     if (s.find("scheme")) set_scheme(recipe, s.scalar("scheme", ""));
     if (const YAML::Node* w = s.find("weights"))
@@ -223,6 +223,11 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
       recipe.quantize_projections = parts.flag("projections", false);
       recipe.quantize_head = parts.flag("head", false);
       recipe.quantize_lm_head = parts.flag("lm_head", false);
+    }
+    if (const YAML::Node* m = s.find("migrate")) {
+      const Section through(*m, s.where("migrate"), {"relu", "attention"});
+      recipe.migrate_relu = through.flag("relu", false);
+      recipe.migrate_attention = through.flag("attention", false);
     }
     if (const YAML::Node* ignore = s.find("ignore")) {
       require(ignore->IsSequence(), ErrorCode::kInvalidInput, s.where("ignore"), ": expected a list");
@@ -268,7 +273,7 @@ std::string canonical_text(const Recipe& r) {
   };
   std::string text = str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ", r.batch_size, " ",
                          r.quantize_attention, r.residual_after_quant, r.quantize_embeddings, r.quantize_projections,
-                         r.quantize_head, r.quantize_lm_head);
+                         r.quantize_head, r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
   for (const std::string& i : r.ignore) text += "; ignore " + i;
   for (const PassParams& p : r.passes) {
     text += "; " + p.pass();

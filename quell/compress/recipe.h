@@ -36,7 +36,9 @@ struct Recipe {
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value
   bool quantize_embeddings = false;   ///< tables, one step a row
   bool quantize_projections = false, quantize_head = false;
-  bool quantize_lm_head = false;    ///< where it is tied to the embedding, it gets a matrix of its own
+  bool quantize_lm_head = false;  ///< where it is tied to the embedding, it gets a matrix of its own
+  /// Changes of what fc2 reads go through a ReLU into fc1, those of what out_proj reads through the attention into v.
+  bool migrate_relu = false, migrate_attention = false;
   std::vector<std::string> ignore;  ///< module names, globs, or re:REGEX (anchored at the start)
   std::vector<PassParams> passes;   ///< in order
 };

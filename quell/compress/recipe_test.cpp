@@ -51,7 +51,7 @@ TEST(Recipe, RefusesWhatItDoesNotKnow) {
   expect_refused("weights: {granularity: group}", "group_size");
   expect_refused("activations: {granularity: token, dynamic: false}", "static");
   expect_refused("activations: {observer: median}", "median");
-  expect_refused("passes: [adaround]", "unknown");
+  expect_refused("passes: [adaquant]", "unknown");
   expect_refused("passes:\n  - os_plus: {alpha: 1}", "unknown key");
   expect_refused("passes:\n  - smoothquant: {alpha: 2}", "from 0 to 1");
   expect_refused("a: &x [*x]", "anchors");

@@ -70,8 +70,32 @@ class Derivation {
       const int p = producer(v);
       if (node(p).slot != Slot::kNone && (node(p).kind == StepKind::kNorm || node(p).kind == StepKind::kLinear))
         for (const int other : sharing(p)) visit(node(other).out);
+      if (const int linear = behind_step(v); linear >= 0)
+        for (const int other : sharing(linear)) visit(node(uses(node(other).out).front()).out);
     }
     return found;
+  }
+
+  /// The linear behind a step that lets changes through, where nothing else reads it and all that share its weights stand so too;
+  /// -1: there is none.
+  int behind_step(ValueId value) const {
+    const Node& step = node(producer(value));
+    const bool relu = step.kind == StepKind::kActivation && step.activation == ActivationKind::kRelu && scope_.through_relu;
+    const bool attention = step.kind == StepKind::kAttention && scope_.through_attention;
+    if (!relu && !attention) return -1;
+    const std::size_t operand = relu ? 0 : 2;
+    const int linear = producer(step.in[operand]);
+    if (node(linear).kind != StepKind::kLinear) return -1;
+    for (const int other : sharing(linear)) {
+      const ValueId out = node(other).out;
+      if (uses(out).size() != 1 || is_output(out)) return -1;
+      const Node& reader = node(uses(out).front());
+      if (reader.kind != step.kind || reader.activation != step.activation || reader.in[operand] != out) return -1;
+    }
+    return linear;
+  }
+  bool is_output(ValueId value) const {
+    return std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == value; });
   }
 
   Site make_site(ValueId first) const {
@@ -81,7 +105,7 @@ class Derivation {
     const std::set<ValueId> values = connected(first, site);
     for (const ValueId value : values) {
       ChangedValue changed{.value = value};
-      changed.restore = std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& o) { return o.second == value; });
+      changed.restore = is_output(value);
       for (const int use : uses(value)) {
         if (node(use).kind != StepKind::kLinear) {
           changed.restore = true;
@@ -140,6 +164,12 @@ class Derivation {
       set(ProducerKind::kNorm, producer_node);
     } else if (p.kind == StepKind::kLinear) {
       set(ProducerKind::kLinear, producer_node);
+    } else if (const int linear = behind_step(changed.value); linear >= 0 && !changed.restore) {
+      set(p.kind == StepKind::kAttention ? ProducerKind::kLinear : ProducerKind::kLinearRows, linear);
+      site.through_step = true;
+      if (p.kind != StepKind::kAttention) return;
+      const AttentionSpec spec = model_.attention_of(producer_node);
+      changed.shared = {spec.num_heads / spec.num_kv_heads, spec.head_dim};
     } else if (p.kind == StepKind::kMultiply) {
       for (const ValueId in : p.in) {  // the factor that comes straight from a linear can take 1/s in its rows
         if (in == kNoValue) continue;

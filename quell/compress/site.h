@@ -21,6 +21,7 @@ struct Site {
   std::vector<int> linears;          ///< quantized nodes, one for each weight, in order
   std::vector<int> absorbers;        ///< further linears that read a value: they take part in a change, but are not quantized
   bool takes_shift = false;          ///< every producer can absorb a shift
+  bool through_step = false;         ///< they lie behind a ReLU or an attention (`SiteScope::through_*`)
   bool bias_everywhere = false;      ///< producers and linears have biases, so a shift costs nothing
   std::vector<int> widening;         ///< linears whose rows can be repeated to split channels of the value; empty: it cannot be
   std::string refusal;               ///< why no change is possible; empty: it is
@@ -31,6 +32,7 @@ struct Site {
   const Model* model = nullptr;
 
   ValueId value() const { return values.front().value; }
+  const SharedHeads& shared() const { return values.front().shared; }
   bool migratable() const { return refusal.empty(); }
   /// (x - shift) / scale at all values; `shift` may be undefined. Explicit where no producer can absorb it, or where asked for.
   ShiftScale change(Tensor scale, Tensor shift, bool make_explicit = false) const;
@@ -38,11 +40,13 @@ struct Site {
   SplitChannels split(std::vector<std::int32_t> sources) const;
 };
 
-/// Which linears beside those of the blocks are quantized.
+/// Which linears beside those of the blocks are quantized, and which beside those directly in front absorb changes.
 struct SiteScope {
-  bool projections = false;  ///< OPT-350m's project_in and project_out
-  bool head = false;         ///< pooler and classifier
-  bool lm_head = false;      ///< of a language model, not tied to the embedding
+  bool projections = false;        ///< OPT-350m's project_in and project_out
+  bool head = false;               ///< pooler and classifier
+  bool lm_head = false;            ///< of a language model, not tied to the embedding
+  bool through_relu = false;       ///< relu(x / s) = relu(x) / s: fc1 takes scales of what fc2 reads
+  bool through_attention = false;  ///< rows of probabilities sum to one: v takes shifts and scales of what out_proj reads
 };
 
 /// In visiting order: by the first linear of each.
@@ -53,6 +57,7 @@ struct SiteActivations {
   std::vector<const Tensor*> x;
   std::vector<const TokenBatch*> batches;
   std::vector<const Tensor*> position_bias = {};  ///< kAttention of T5: the table that is added to the scores, one for each x
+  SharedHeads shared = {};                        ///< of the site
 };
 
 /// Runs the (migrated) float `model` on `samples` as far as the last of `sites`, which are in visiting order, and calls `see(index,

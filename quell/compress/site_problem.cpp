@@ -29,6 +29,7 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations, 
   SiteProblem p;
   p.kind = site.kind;
   p.batches = activations.batches;
+  p.shared = activations.shared;
   p.weights = weights;
   p.activations = activation_spec;
   const Model& model = *site.model;

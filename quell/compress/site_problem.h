@@ -12,6 +12,7 @@ struct SiteProblem {
   std::vector<const Tensor*> x;                      ///< a batch each, [B*N, C]; kept by others
   Tensor shift;                                      ///< [C], to be taken from every row of x; undefined: none
   std::vector<const TokenBatch*> batches;            ///< shapes and masks
+  SharedHeads shared;                                ///< channels that change alike
   Tensor weight;                                     ///< [O, C]: q, k, v or gate, up stacked in this order
   Tensor bias;                                       ///< [O] with W * shift inside; undefined: none
   std::vector<std::int64_t> rows;                    ///< how `weight` splits: {q, k, v}, {gate, up} or {O}

@@ -14,6 +14,7 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/model/forward.h"
 #include "quell/ops/likelihood.h"
+#include "quell/quant/adam.h"
 #include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
 

@@ -178,7 +178,7 @@ void check_quantize_job(const QuantizeJob& job, const Model& model, const std::v
     for (const Site& site : sites) {
       if (pass->stage() != PassStage::kEquivalence || !pass->may_change(site)) continue;
       const bool restored = std::any_of(site.values.begin(), site.values.end(), [](const ChangedValue& v) { return v.restore; });
-      require(!restored && !site.only_explicit, ErrorCode::kUnsupported, "--format float: a plain ", model.spec.model_type,
+      require(!restored && !pass->may_be_explicit(site), ErrorCode::kUnsupported, "--format float: a plain ", model.spec.model_type,
               " checkpoint cannot hold what ", params.pass(), " does to ", site.name,
               restored ? " (a residual branch would have to undo it)" : " (a scale that no weight can hold)",
               "; write --format compressed-tensors instead");

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
-#include <numbers>
 
 namespace quell {
 
@@ -29,25 +28,6 @@ void fake_quantize_backward(std::span<const float> x, const StepAndZero& qparams
 
 double step_gradient_factor(std::int64_t numel, const QuantSpec& spec) {
   return 1.0 / std::sqrt(static_cast<double>(numel) * static_cast<double>(spec.max_code()));
-}
-
-CosineAdam::CosineAdam(std::size_t parameters, double learning_rate, std::int64_t steps)
-    : learning_rate_(learning_rate), steps_(steps), mean_(parameters), square_(parameters) {}
-
-void CosineAdam::step(std::span<const double> gradients, std::span<float> parameters) {
-  constexpr double kMean = 0.9, kSquare = 0.999, kEpsilon = 1e-8;
-  if (done_ >= steps_) return;
-  const double rate =
-      learning_rate_ * (1 + std::cos(std::numbers::pi * static_cast<double>(done_) / static_cast<double>(steps_))) / 2;
-  ++done_;
-  const double mean_bias = 1 - std::pow(kMean, static_cast<double>(done_)),
-               square_bias = 1 - std::pow(kSquare, static_cast<double>(done_));
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    mean_[i] = kMean * mean_[i] + (1 - kMean) * gradients[i];
-    square_[i] = kSquare * square_[i] + (1 - kSquare) * gradients[i] * gradients[i];
-    const double change = rate * (mean_[i] / mean_bias) / (std::sqrt(square_[i] / square_bias) + kEpsilon);
-    parameters[i] = static_cast<float>(static_cast<double>(parameters[i]) - change);
-  }
 }
 
 }  // namespace quell

@@ -1,9 +1,8 @@
 // Steps and zero points that are learned (LSQ+, Bhalgat et al., CVPR-W 2020; the fine stage of Token-Wise Clipping): the gradient
-// of fake quantization by hand, and Adam.
+// of fake quantization by hand.
 #pragma once
 
 #include <span>
-#include <vector>
 
 #include "quell/quant/quant_spec.h"
 
@@ -29,18 +28,5 @@ void fake_quantize_backward(std::span<const float> x, const StepAndZero& qparams
 
 /// What LSQ multiplies both gradients of a quantizer with that saw `numel` elements: 1 / sqrt(numel * max_code).
 double step_gradient_factor(std::int64_t numel, const QuantSpec& spec);
-
-/// Adam (Kingma and Ba, 2015) with torch's defaults and a learning rate that falls to 0 along half a cosine over `steps`.
-class CosineAdam {
- public:
-  CosineAdam(std::size_t parameters, double learning_rate, std::int64_t steps);
-  /// One step; more than `steps` of them change nothing.
-  void step(std::span<const double> gradients, std::span<float> parameters);
-
- private:
-  double learning_rate_;
-  std::int64_t steps_, done_ = 0;
-  std::vector<double> mean_, square_;
-};
 
 }  // namespace quell

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "quell/quant/adam.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {

@@ -10,16 +10,25 @@
 
 namespace quell {
 
-/// What computes a value and can absorb a change of it: a norm; a linear; the rows of a linear in front of a product (scale only);
-/// or nothing, so that the change is written down beside the model (explicit).
+/// What computes a value and can absorb a change of it: a norm; a linear, also through an attention whose rows of probabilities sum
+/// to one; the rows of a linear in front of a product or a ReLU (scale only); or nothing, so that the change is written down beside
+/// the model (explicit).
 enum class ProducerKind { kNone, kNorm, kLinear, kLinearRows, kExplicit };
+
+/// Query heads that share a head of values (grouped-query attention): channel (g * heads + i) * dim + d of what an attention gives
+/// comes from row g * dim + d of the values, for every i < heads. 1 head: channels are rows.
+struct SharedHeads {
+  std::int64_t heads = 1, dim = 0;
+  std::int64_t row_of(std::int64_t channel) const { return heads == 1 ? channel : channel / (heads * dim) * dim + channel % dim; }
+};
 
 /// One value that changes.
 struct ChangedValue {
   int value = -1;
   ProducerKind producer = ProducerKind::kNone;
   int producer_node = -1;
-  bool restore = false;  ///< something other than the linears reads it (a residual branch), and must undo the change
+  bool restore = false;     ///< something other than the linears reads it (a residual branch), and must undo the change
+  SharedHeads shared = {};  ///< kLinear behind an attention: channels of one row change alike
 };
 
 /// x -> (x - shift) / scale at all `values`: the producers absorb it, the linears undo it, other readers restore it. Weights that

@@ -5,7 +5,6 @@
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
-#include "quell/ops/linear.h"
 
 namespace quell {
 namespace {
@@ -24,7 +23,7 @@ class Gptq final : public Pass {
     return {.float_products = columns / rows + kLoop * columns / kTokens};
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
-    const GptqFactor factor = make_gptq_factor(gram(activations, ctx), damping_, by_size_, ctx);
+    const GptqFactor factor = make_gptq_factor(gram_matrix(activations, ctx), damping_, by_size_, ctx);
     Plan plan;
     for (const int linear : site.linears)
       if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module))
@@ -34,25 +33,6 @@ class Gptq final : public Pass {
   }
 
  private:
-  /// X^T X over all tokens, padding left out.
-  static Tensor gram(const SiteActivations& activations, ExecContext& ctx) {
-    const std::int64_t c = activations.x.front()->cols();
-    Tensor sum = Tensor::f32({c, c});
-    for (std::size_t b = 0; b < activations.x.size(); ++b) {
-      const Tensor& x = *activations.x[b];
-      std::vector<std::int64_t> rows;
-      for (std::int64_t i = 0; i < x.rows(); ++i)
-        if (row_counts(x, *activations.batches[b], i)) rows.push_back(i);
-      if (rows.empty()) continue;
-      Tensor transposed = Tensor::f32({c, static_cast<std::int64_t>(rows.size())}), part = Tensor::f32({c, c});
-      for (std::size_t t = 0; t < rows.size(); ++t)
-        for (std::int64_t j = 0; j < c; ++j) transposed.row(j)[t] = x.row(rows[t])[j];
-      matmul_nt(transposed, transposed, TensorView(), part.span(), ctx);
-      for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
-    }
-    return sum;
-  }
-
   double damping_;
   bool by_size_;
   WeightRange range_;

@@ -38,6 +38,9 @@ class OsPlus final : public Pass {
   SampleChoice samples() const override { return settings_.first_batch ? SampleChoice::kFirstBatch : SampleChoice::kAll; }
 
   bool may_change(const Site& site) const override { return applies(site); }
+  bool may_be_explicit(const Site& site) const override {
+    return applies(site) && (site.only_explicit || options(site).split_columns > 0);
+  }
   PassEffort effort(const Site& site) const override {
     constexpr double kCandidates = 100;  // of a grid, at least
     constexpr double kRaced = 0.3;       // the share of their rows that is multiplied before they are out
@@ -110,7 +113,8 @@ class OsPlus final : public Pass {
   OsPlusOptions options(const Site& site) const {
     OsPlusOptions o;
     o.floor = settings_.floor > 0 ? settings_.floor : site.model->spec.norm_kind == NormKind::kRmsNorm ? 0.1 : 1.0;
-    o.tight_range = site.only_explicit && !settings_.explicit_shift;
+    // Behind a ReLU, or without the shift that centres values, (-t, t) is more than the channels span.
+    o.tight_range = (site.only_explicit && !settings_.explicit_shift) || (site.through_step && !wants_shift(site));
     o.include_padding = settings_.include_padding;
     o.race.arithmetic = settings_.arithmetic;
     o.holdout = settings_.holdout;

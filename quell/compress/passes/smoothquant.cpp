@@ -16,19 +16,22 @@ class SmoothQuant final : public Pass {
   PassStage stage() const override { return PassStage::kEquivalence; }
 
   bool may_change(const Site& site) const override {
-    return site.migratable() && site.takes_shift && site.in_block;  // in front of a product is no norm
+    return site.migratable() && (site.takes_shift || site.through_step) && site.in_block;  // in front of a product is no norm
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext&) const override {
     if (!may_change(site)) return {};
     const ChannelStats stats = channel_stats(activations, false, site.name);
     Tensor scale = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
+    std::vector<float> weights(stats.max.size(), static_cast<float>(kFloor));
+    for (const int linear : site.linears) {
+      const Tensor& weight = site.model->param_of(linear).weight;
+      for (std::int64_t r = 0; r < weight.rows(); ++r)
+        for (std::size_t j = 0; j < weights.size(); ++j) weights[j] = std::max(weights[j], std::fabs(weight.row(r)[j]));
+    }
+    tie_largest(site.shared(), weights);
     for (std::size_t j = 0; j < stats.max.size(); ++j) {
       const double x = std::max(static_cast<double>(std::max(stats.max[j], -stats.min[j])), kFloor);
-      double w = kFloor;
-      for (const int linear : site.linears) {
-        const Tensor& weight = site.model->param_of(linear).weight;
-        for (std::int64_t r = 0; r < weight.rows(); ++r) w = std::max(w, std::fabs(static_cast<double>(weight.row(r)[j])));
-      }
+      const auto w = static_cast<double>(weights[j]);
       scale.f32()[j] = static_cast<float>(std::max(std::pow(x, alpha_) / std::pow(w, 1 - alpha_), kFloor));
     }
     Plan plan;
