@@ -1,6 +1,6 @@
-// y = s_x s_w[j] (acc + c[j]) + b[j], or with weights in groups s_x (sum over g of s_w[j,g] acc_g + c[j]) + b[j]. Codes are held as
-// the kernels want them: activations u8 (signed codes shifted up), weights s8 (unsigned codes shifted down); zero points move
-// along, so the integers are the same.
+// y = s_x s_w[j] (acc + c[j]) + b[j], or with weights in groups s_x (sum over g of s_w[j,g] acc_g + c[j]) + b[j], or with
+// activations in groups sum over g of s_x[g] s_w[j,g] (acc_g + c[j,g]) + b[j]. Codes are held as the kernels want them: activations
+// u8 (signed codes shifted up), weights s8 (unsigned codes shifted down); zero points move along, so the integers are the same.
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -15,12 +15,18 @@ constexpr std::int64_t kGateGroup = 16;  // columns of gate and of up side by si
 constexpr std::int64_t kGroupUnit = 8;   // what the kernels with the finest steps along k take
 
 void check(const QTensor& weight, const ActivationQuant& input) {
-  require(input.spec.granularity != Granularity::kPerGroup, ErrorCode::kUnsupported,
-          "activations per group run simulated only; use --engine simulated, or activations per tensor or per token");
-  require(weight.spec.granularity != Granularity::kPerGroup || weight.spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported,
-          "weights in groups of ", weight.spec.group_size, " run simulated only; integer kernels take multiples of ", kGroupUnit);
-  require(!input.spec.dynamic || input.spec.granularity == Granularity::kPerToken, ErrorCode::kUnsupported,
-          "dynamic activations per ", granularity_name(input.spec.granularity), " have no integer kernel; use per token");
+  const bool grouped_x = input.spec.granularity == Granularity::kPerGroup,
+             grouped_w = weight.spec.granularity == Granularity::kPerGroup;
+  require(!grouped_w || weight.spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported, "weights in groups of ",
+          weight.spec.group_size, " run simulated only; integer kernels take multiples of ", kGroupUnit);
+  require(!grouped_x || (input.spec.group_size % kGroupUnit == 0 && weight.codes.cols() % input.spec.group_size == 0),
+          ErrorCode::kUnsupported, "activations of ", weight.codes.cols(), " columns in groups of ", input.spec.group_size,
+          " have no integer kernel; take a multiple of ", kGroupUnit, " that divides the columns");
+  require(!grouped_x || !grouped_w || input.spec.group_size == weight.spec.group_size, ErrorCode::kUnsupported,
+          "activations in groups of ", input.spec.group_size, " and weights in groups of ", weight.spec.group_size,
+          " run simulated only; use one size for both, or --engine simulated");
+  require(!input.spec.dynamic || grouped_x || input.spec.granularity == Granularity::kPerToken, ErrorCode::kUnsupported,
+          "dynamic activations per ", granularity_name(input.spec.granularity), " have no integer kernel; use per token or group");
   // |acc| and its corrections must fit in int32: K * 255 * 255 each.
   require(weight.codes.cols() <= std::numeric_limits<std::int32_t>::max() / (255 * 255), ErrorCode::kUnsupported, "a linear of ",
           weight.codes.cols(), " columns could overflow 32-bit sums");
@@ -66,13 +72,14 @@ struct IntegerLinear::Columns {
   }
 };
 
-IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const TensorView& bias) {
+IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const TensorView& bias, const ActivationQuant& input) {
   Columns c;
   c.k = weight.codes.cols();
   c.num_bits = weight.spec.num_bits;
   c.symmetric = weight.spec.symmetric;
-  if (weight.spec.granularity == Granularity::kPerGroup) {
-    c.group_size = weight.spec.group_size;
+  const bool grouped = weight.spec.granularity == Granularity::kPerGroup;
+  if (grouped || input.spec.granularity == Granularity::kPerGroup) {
+    c.group_size = grouped ? weight.spec.group_size : input.spec.group_size;
     c.groups = c.k / c.group_size;
   }
   c.resize(weight.codes.rows());
@@ -81,7 +88,7 @@ IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const Te
   for (std::size_t i = 0; i < c.codes.size(); ++i) c.codes[i] = static_cast<std::int8_t>(in[i] - shift);
   const bool per_tensor = weight.spec.granularity == Granularity::kPerTensor;
   for (std::int64_t i = 0; i < c.n * c.groups; ++i) {
-    const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : i);
+    const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : grouped ? i : i / c.groups);
     c.scale[static_cast<std::size_t>(i)] = qp.scale;
     c.zero[static_cast<std::size_t>(i)] = qp.zero_point - shift;
   }
@@ -128,6 +135,8 @@ void IntegerLinear::pack_groups(const Columns& c, std::int32_t zero_factor) {
   const auto all = static_cast<std::size_t>(packed_.padded_n() * c.groups);
   packed_.group_scale.assign(all, 0.0F);
   if (asymmetric_weight_) packed_.group_zero.assign(all, 0);
+  const bool grouped_input = input_.spec.granularity == Granularity::kPerGroup;
+  if (grouped_input) packed_.group_sum.assign(all, 0);
   group_offset_.assign(static_cast<std::size_t>(packed_.padded_n()), 0.0F);
   for (std::int64_t j = 0; j < c.n; ++j) {
     double offset = 0;  // what an input of ones gives
@@ -138,6 +147,7 @@ void IntegerLinear::pack_groups(const Columns& c, std::int32_t zero_factor) {
       packed_.group_scale[to] = c.scale[from];
       if (asymmetric_weight_) packed_.group_zero[to] = c.zero[from];
       const std::int64_t sum = std::accumulate(codes, codes + c.group_size, std::int64_t{0}) - c.group_size * c.zero[from];
+      if (grouped_input) packed_.group_sum[to] = static_cast<std::int32_t>(sum);
       offset += static_cast<double>(c.scale[from]) * static_cast<double>(sum);
     }
     const auto at = static_cast<std::size_t>(j);
@@ -149,7 +159,7 @@ void IntegerLinear::pack_groups(const Columns& c, std::int32_t zero_factor) {
 
 IntegerLinear::IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
                              const IntegerLinearOptions& options)
-    : IntegerLinear((check(weight, input), columns_of(weight, bias)), input, false, options) {}
+    : IntegerLinear((check(weight, input), columns_of(weight, bias, input)), input, false, options) {}
 
 std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate, const TensorView& gate_bias, const QTensor& up,
                                                     const TensorView& up_bias, const ActivationQuant& input,
@@ -158,7 +168,7 @@ std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate, const T
   check(up, input);
   require(gate.codes.shape() == up.codes.shape() && gate.spec == up.spec, ErrorCode::kUnsupported,
           "gate and up differ in shape or scheme");
-  const Columns g = columns_of(gate, gate_bias), u = columns_of(up, up_bias);
+  const Columns g = columns_of(gate, gate_bias, input), u = columns_of(up, up_bias, input);
   Columns both;
   both.k = g.k;
   both.group_size = g.group_size;
@@ -189,10 +199,15 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
   e.bias = bias_.data();
   std::vector<std::int32_t> term;
   const bool groups = packed_.group_size > 0;
-  set_zero_point_terms(x, packed_.k, groups ? nullptr : offset_.data(), needs_sums() ? weight_zero_.data() : nullptr, term, e);
-  if (groups) {
-    e.group_offset = group_offset_.data();
-    if (asymmetric_weight_) term = sums_by_group(x, packed_.group_size, packed_.groups(), ctx);
+  if (x.grouped()) {
+    e.row_group_scale = x.scale.data();
+    e.row_group_zero = x.zero.data();
+  } else {
+    set_zero_point_terms(x, packed_.k, groups ? nullptr : offset_.data(), needs_sums() ? weight_zero_.data() : nullptr, term, e);
+    e.group_offset = groups ? group_offset_.data() : nullptr;
+  }
+  if (groups && asymmetric_weight_) {
+    term = sums_by_group(x, packed_.group_size, packed_.groups(), ctx);
     e.row_group_sum = term.data();
   }
   e.activation = output.activation;

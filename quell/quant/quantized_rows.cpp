@@ -31,19 +31,21 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
   const QuantSpec& spec = quant.spec;
   const auto rows = static_cast<std::size_t>(out.rows);
   if (with_sums) out.sum.resize(rows);
+  const std::int64_t groups = out.groups(), size = out.group_size();
   if (spec.dynamic) {
-    out.scale.resize(rows);
-    out.zero.resize(rows);
+    out.scale.resize(rows * static_cast<std::size_t>(groups));
+    out.zero.resize(out.scale.size());
   }
   const kernels::RowKernels& k = kernels::row_kernels(ctx.isa);
   const kernels::CodeArgs fixed = code_args(spec, quant.qparams);
   const std::int64_t n = x.cols(), chunk = std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(n, 1));
   ctx.pool.parallel_for(out.rows, chunk, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t i = begin * groups; i < end * groups; ++i) {
       const auto at = static_cast<std::size_t>(i);
+      const std::int64_t row = i / groups, column = i % groups * size;
       kernels::CodeArgs args = fixed;
       if (spec.dynamic) {
-        const kernels::RowRange r = k.range(x.row(i), n);
+        const kernels::RowRange r = k.range(x.row(row) + column, size);
         require(std::isfinite(r.min) && std::isfinite(r.max), ErrorCode::kNumeric,
                 "activation: NaN or infinity; the model or the data is damaged");
         const StepAndZero qp = calculate_qparams({r.min, r.max}, spec);
@@ -51,8 +53,8 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
         out.scale[at] = qp.scale;
         out.zero[at] = qp.zero_point + code_shift(spec);
       }
-      const std::int32_t sum = k.quantize(x.row(i), n, args, out.row(i));
-      if (with_sums) out.sum[at] = sum;
+      const std::int32_t sum = k.quantize(x.row(row) + column, size, args, out.row(row) + column);
+      if (with_sums) out.sum[static_cast<std::size_t>(row)] += sum;
     }
   });
   return out;
@@ -62,12 +64,14 @@ Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx) {
   Tensor out = Tensor::f32({x.rows, x.columns});
   const std::int32_t shift = code_shift(x.quant.spec);
   ctx.pool.parallel_for(x.rows, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t i = begin * x.groups(); i < end * x.groups(); ++i) {
       const auto at = static_cast<std::size_t>(i);
+      const std::int64_t row = i / x.groups(), first = i % x.groups() * x.group_size();
       const bool dynamic = x.quant.spec.dynamic;
       const std::int32_t zero = dynamic ? x.zero[at] : x.quant.qparams.zero_point + shift;
       const float scale = dynamic ? x.scale[at] : x.quant.qparams.scale;
-      for (std::int64_t j = 0; j < x.columns; ++j) out.row(i)[j] = static_cast<float>(x.row(i)[j] - zero) * scale;
+      for (std::int64_t j = first; j < first + x.group_size(); ++j)
+        out.row(row)[j] = static_cast<float>(x.row(row)[j] - zero) * scale;
     }
   });
   return out;

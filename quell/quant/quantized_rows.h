@@ -9,16 +9,20 @@
 
 namespace quell {
 
-/// Codes are stored as u8: signed ones of b bits plus 2^(b-1) (`code_shift`), zero points likewise. Per-token (dynamic) rows have a
-/// step and zero point each.
+/// Codes are stored as u8: signed ones of b bits plus 2^(b-1) (`code_shift`), zero points likewise. Dynamic rows have a step and
+/// zero point each (per token), or one for each group of columns.
 struct QuantizedRows {
   Tensor codes;  ///< u8 [rows * stride + slack]
   std::int64_t rows = 0, columns = 0, stride = 0;
   ActivationQuant quant;
-  std::vector<float> scale;             ///< [rows] where dynamic
-  std::vector<std::int32_t> zero, sum;  ///< [rows]: stored zero points where dynamic; sums of the stored codes where asked for
+  std::vector<float> scale;        ///< [rows * groups()] where dynamic
+  std::vector<std::int32_t> zero;  ///< the same: stored zero points
+  std::vector<std::int32_t> sum;   ///< [rows]: sums of the stored codes where asked for
 
   bool defined() const { return rows > 0; }
+  bool grouped() const { return quant.spec.granularity == Granularity::kPerGroup; }
+  std::int64_t group_size() const { return grouped() ? quant.spec.group_size : columns; }
+  std::int64_t groups() const { return grouped() ? columns / quant.spec.group_size : 1; }
   const std::uint8_t* row(std::int64_t i) const { return codes.as<std::uint8_t>().data() + i * stride; }
   std::uint8_t* row(std::int64_t i) { return codes.as<std::uint8_t>().data() + i * stride; }
 };
@@ -30,7 +34,7 @@ kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams);
 
 /// Room for codes, not yet written. Bytes past the columns are unspecified.
 QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const ActivationQuant& quant);
-/// Static per tensor or dynamic per token; `with_sums`: also row sums.
+/// Static per tensor, or dynamic per token or group; `with_sums`: also row sums.
 QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums, ExecContext& ctx);
 /// f32 [rows, columns].
 Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx);

@@ -109,7 +109,8 @@ QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::in
 QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e) {
   for (int h = 0; h < 2; ++h) {
     const std::int64_t column = column0 + h * kLanes;
-    const F32 scale = load(e.scale + column), bias = load(e.bias + column), offset = load(e.group_offset + column);
+    const F32 scale = load(e.scale + column), bias = load(e.bias + column);
+    const F32 offset = e.group_offset ? load(e.group_offset + column) : splat(0.0F);
     for (int r = 0; r < rows; ++r) {
       const F32 sum = tile.value(r, h);
       tile.set(r, h,
@@ -148,10 +149,13 @@ QUELL_SIMD void add_group(Tile& part, Tile& total, int rows, std::int64_t row0, 
     const F32 scale = load(w.group_scale.data() + at + h * kLanes);
     const bool zeros = !w.group_zero.empty();
     const I32 zero = zeros ? load(w.group_zero.data() + at + h * kLanes) : splat(0);
+    const I32 group_sum = e.row_group_scale ? load(w.group_sum.data() + at + h * kLanes) : splat(0);
     for (int r = 0; r < rows; ++r) {
+      const std::int64_t row_group = (row0 + r) * w.groups() + group;
       I32 sum = load(part.at(r, h));
-      if (zeros) sum = sum - e.row_group_sum[(row0 + r) * w.groups() + group] * zero;
-      const F32 v = scale * to_f32(sum);
+      if (zeros) sum = sum - e.row_group_sum[row_group] * zero;
+      if (e.row_group_scale) sum = sum - e.row_group_zero[row_group] * group_sum;
+      const F32 v = (e.row_group_scale ? e.row_group_scale[row_group] * scale : scale) * to_f32(sum);
       total.set(r, h, group == 0 ? v : total.value(r, h) + v);
     }
   }

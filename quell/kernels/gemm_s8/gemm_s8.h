@@ -43,6 +43,7 @@ struct PackedWeights {
   std::int64_t group_size = 0;
   std::vector<float> group_scale;
   std::vector<std::int32_t> group_zero;
+  std::vector<std::int32_t> group_sum;  ///< of (code - zero), where activations have groups too
 
   std::int64_t padded_k() const { return round_up(k, kPackedK); }
   std::int64_t padded_n() const { return round_up(n, kPanel); }
@@ -90,6 +91,9 @@ struct ResidualArgs {
 /// With weights in groups, acc + offset is instead, in f32 and in the order of the groups,
 ///   sum over g of group_scale[g,j] * (acc_g - group_zero[g,j] * row_group_sum[i,g])
 ///          + group_offset[j] [* row_zero[i] where dynamic]
+/// and with activations in the same groups
+///   sum over g of row_group_scale[i,g] * group_scale[g,j] * (acc_g - group_zero[g,j] * row_group_sum[i,g]
+///                                                             - row_group_zero[i,g] * group_sum[g,j])
 /// Vectors over columns have padded_n elements. Absent parts are null.
 struct Epilogue {
   const std::int32_t* column_offset = nullptr;
@@ -100,6 +104,8 @@ struct Epilogue {
   const std::int32_t *row_term = nullptr, *weight_zero = nullptr;
   const float* group_offset = nullptr;
   const std::int32_t* row_group_sum = nullptr;  ///< [rows, groups], needed with group_zero
+  const float* row_group_scale = nullptr;       ///< [rows, groups], activations in groups
+  const std::int32_t* row_group_zero = nullptr;
   Activation activation = Activation::kNone;
   /// Gated: panels hold 16 gate columns and 16 up columns; 16 outputs a panel, act(gate) * up.
   bool gated = false;

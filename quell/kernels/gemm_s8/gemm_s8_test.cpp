@@ -98,8 +98,8 @@ void check_sums(GemmS8 run, WeightLayout layout, int max_product) {
     }
 }
 
-/// Weights in groups: near doubles, and the bytes of the reference.
-void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t unit) {
+/// Weights in groups, and with `rows_too` activations: near doubles, and the bytes of the reference.
+void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t unit, bool rows_too) {
   const int max_w = 7, max_x = std::min(255, max_product / max_w);
   for (const std::int64_t size : {unit, 2 * unit, std::int64_t{128}})
     for (const std::int64_t m : {1, 5, 33}) {
@@ -113,11 +113,15 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
         for (std::int64_t i = 0; i < packed.padded_n() * groups; ++i) {
           packed.group_scale.push_back(static_cast<float>(0.01 + rng.uniform()));
           packed.group_zero.push_back(static_cast<std::int32_t>(rng.below(9)) - 4);
+          packed.group_sum.push_back(static_cast<std::int32_t>(rng.below(1000)) - 500);
         }
         std::vector<float> scale(static_cast<std::size_t>(packed.padded_n()), 0.5F), bias(scale.size(), 3.0F),
             offset(scale.size(), -40.0F), row_scale(static_cast<std::size_t>(m), 0.25F), out(static_cast<std::size_t>(m * n));
-        std::vector<std::int32_t> sums, row_zero(static_cast<std::size_t>(m), 7);
+        std::vector<std::int32_t> sums, group_zero, row_zero(static_cast<std::size_t>(m), 7);
+        std::vector<float> group_scale;
         for (std::int64_t i = 0; i < m * groups; ++i) {
+          group_scale.push_back(static_cast<float>(0.1 + rng.uniform()));
+          group_zero.push_back(static_cast<std::int32_t>(rng.below(32)));
           sums.push_back(0);
           for (std::int64_t c = 0; c < size; ++c)
             sums.back() += p.x[static_cast<std::size_t>(i / groups * p.ldx + i % groups * size + c)];
@@ -125,9 +129,14 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
         Epilogue e;
         e.scale = scale.data();
         e.bias = bias.data();
-        e.row_scale = row_scale.data();
-        e.row_zero = row_zero.data();
-        e.group_offset = offset.data();
+        if (rows_too) {
+          e.row_group_scale = group_scale.data();
+          e.row_group_zero = group_zero.data();
+        } else {
+          e.row_scale = row_scale.data();
+          e.row_zero = row_zero.data();
+          e.group_offset = offset.data();
+        }
         e.row_group_sum = sums.data();
         e.f32 = out.data();
         e.ld_out = n;
@@ -137,13 +146,17 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
             double want = 0, size_of = 0;
             for (std::int64_t g = 0; g < groups; ++g) {
               const auto at = static_cast<std::size_t>(packed.group_at(j / kPanel, g) + j % kPanel);
-              std::int64_t acc = -std::int64_t{packed.group_zero[at]} * sums[static_cast<std::size_t>(i * groups + g)];
+              const auto row = static_cast<std::size_t>(i * groups + g);
+              std::int64_t acc = -std::int64_t{packed.group_zero[at]} * sums[row];
+              if (rows_too) acc -= std::int64_t{group_zero[row]} * packed.group_sum[at];
               for (std::int64_t c = g * size; c < (g + 1) * size; ++c)
                 acc += p.x[static_cast<std::size_t>(i * p.ldx + c)] * p.w[static_cast<std::size_t>(j * k + c)];
-              want += static_cast<double>(packed.group_scale[at]) * static_cast<double>(acc);
-              size_of += std::fabs(static_cast<double>(packed.group_scale[at]) * static_cast<double>(acc));
+              const double part = static_cast<double>(packed.group_scale[at]) * static_cast<double>(acc) *
+                                  (rows_too ? static_cast<double>(group_scale[row]) : 1.0);
+              want += part;
+              size_of += std::fabs(part);
             }
-            want = 0.125 * (want - 280) + 3;
+            want = rows_too ? 0.5 * want + 3 : 0.125 * (want - 280) + 3;
             EXPECT_NEAR(static_cast<double>(out[static_cast<std::size_t>(i * n + j)]), want, 1e-6 * (size_of + 300))
                 << "groups of " << size << " at " << i << "," << j;
           }
@@ -155,12 +168,14 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
 }
 
 TEST(GemmS8, GroupsEmulated) {
-  check_groups(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128, 4);
-  check_groups(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4, 8);
-  check_groups(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16, 32);
-  check_groups(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128, 4);
-  check_groups(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128, 8);
-  check_groups(amx_gemm, WeightLayout::kQuads, 255 * 128, 64);
+  for (const bool rows_too : {false, true}) {
+    check_groups(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128, 4, rows_too);
+    check_groups(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4, 8, rows_too);
+    check_groups(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16, 32, rows_too);
+    check_groups(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128, 4, rows_too);
+    check_groups(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128, 8, rows_too);
+    check_groups(amx_gemm, WeightLayout::kQuads, 255 * 128, 64, rows_too);
+  }
 }
 
 TEST(GemmS8, Avx2WidenEmulated) { check_sums(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128); }
@@ -319,7 +334,8 @@ TEST_P(Native, EqualsPlainSums) {
 
 TEST_P(Native, GroupsGiveTheReferencesBytes) {
   if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
-  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit);
+  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit, false);
+  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit, true);
 }
 
 TEST_P(Native, EpiloguesGiveTheReferencesBytes) {
