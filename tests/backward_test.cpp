@@ -9,6 +9,7 @@
 #include "quell/compress/recipe.h"
 #include "quell/compress/token_clipping.h"
 #include "quell/quant/quantize.h"
+#include "tests/support/golden_numbers.h"
 #include "tests/support/support.h"
 
 namespace quell {
@@ -25,15 +26,7 @@ void clip(ActivationQuant& q) {
 }
 
 /// Sum of outputs times fixed numbers in [-1, 1].
-Tensor weights_like(const Shape& shape) {
-  Tensor t = Tensor::f32(shape);
-  std::uint32_t state = 7;
-  for (float& v : t.f32()) {
-    state = 1664525U * state + 1013904223U;
-    v = static_cast<float>(2.0 * state / 4294967296.0 - 1);
-  }
-  return t;
-}
+Tensor weights_like(const Shape& shape) { return quell::testing::GoldenNumbers(7).make(shape, -1, 1); }
 
 class BackwardOf : public ::testing::TestWithParam<const char*> {
  protected:

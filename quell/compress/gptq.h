@@ -23,4 +23,8 @@ GptqFactor make_gptq_factor(const Tensor& gram, double damping, bool by_size, Ex
 /// columns stand.
 QTensor gptq_round(const TensorView& w, QTensor q, const GptqFactor& factor, ExecContext& ctx);
 
+/// Coordinate descent (QuantEase, Behdin et al., 2023): from the codes of `q` on, one code after the other moves to where the error
+/// (w^q - w) H (w^q - w)^T of its row is smallest, at most `sweeps` times over the columns; H as in GptqFactor. Steps stay.
+QTensor descend_codes(const TensorView& w, QTensor q, const Tensor& gram, double damping, std::int64_t sweeps, ExecContext& ctx);
+
 }  // namespace quell

@@ -41,6 +41,18 @@ class Gptq : public ::testing::Test {
     return sum;
   }
 
+  /// Of one row, with what `damping` adds: in double precision, from the definition.
+  double row_error(const QTensor& q, std::int64_t row, double damping) const {
+    const Tensor got = dequantize(q);
+    double sum = 0, mean = 0;
+    for (std::int64_t i = 0; i < kColumns; ++i) mean += static_cast<double>(gram.row(i)[i]) / kColumns;
+    const auto error = [&](std::int64_t j) { return static_cast<double>(got.row(row)[j]) - static_cast<double>(w.row(row)[j]); };
+    for (std::int64_t i = 0; i < kColumns; ++i)
+      for (std::int64_t j = 0; j < kColumns; ++j)
+        sum += error(i) * error(j) * (static_cast<double>(gram.row(i)[j]) + (i == j ? damping * mean : 0));
+    return sum;
+  }
+
   static constexpr std::int64_t kTokens = 300, kRows = 37, kColumns = 150;  // more than one block of the factorization
   Tensor x = Tensor::f32({kTokens, kColumns}), w = Tensor::f32({kRows, kColumns}), gram = Tensor::f32({kColumns, kColumns});
   ExecContext ctx{2};
@@ -89,6 +101,39 @@ TEST_F(Gptq, SameCodesForAnyNumberOfThreads) {
   const QTensor a = gptq_round(w, quantize_weight(w, spec), make_gptq_factor(gram, 0.01, true, one), one),
                 b = gptq_round(w, quantize_weight(w, spec), make_gptq_factor(gram, 0.01, true, three), three);
   EXPECT_TRUE(std::equal(a.codes.as<std::int16_t>().begin(), a.codes.as<std::int16_t>().end(), b.codes.as<std::int16_t>().begin()));
+}
+
+TEST_F(Gptq, DescentEndsWhereNoCodeMovesAlone) {
+  constexpr double kDamping = 0.05;
+  for (const Granularity granularity : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerGroup})
+    for (const bool symmetric : {true, false}) {
+      const QuantSpec spec{3, symmetric, granularity, granularity == Granularity::kPerGroup ? 50 : 0};
+      const QTensor start = quantize_weight(w, spec), end = descend_codes(w, start.clone(), gram, kDamping, 1000, ctx);
+      EXPECT_LT(output_error(end), 0.75 * output_error(start)) << granularity_name(granularity);
+      for (std::int64_t r = 0; r < kRows; r += 6) {
+        const double reached = row_error(end, r, kDamping);
+        EXPECT_LE(reached, row_error(start, r, kDamping)) << granularity_name(granularity) << " row " << r;
+        for (std::int64_t k = 0; k < kColumns; k += 7)
+          for (const int by : {-1, 1}) {
+            QTensor moved = end.clone();
+            std::int16_t& code = moved.codes.as<std::int16_t>()[static_cast<std::size_t>(r * kColumns + k)];
+            code = static_cast<std::int16_t>(code + by);
+            if (code < spec.min_code() || code > spec.max_code()) continue;
+            EXPECT_GE(row_error(moved, r, kDamping), reached * (1 - 1e-4)) << "row " << r << " column " << k << " by " << by;
+          }
+      }
+    }
+}
+
+TEST_F(Gptq, DescentGoesOnWhereRoundingColumnByColumnEnds) {
+  const QuantSpec spec{4, true, Granularity::kPerChannel};
+  ExecContext one(1), three(3);
+  const QTensor greedy = gptq_round(w, quantize_weight(w, spec), make_gptq_factor(gram, 0.01, true, ctx), ctx);
+  const QTensor a = descend_codes(w, greedy.clone(), gram, 0.01, 20, one),
+                b = descend_codes(w, greedy.clone(), gram, 0.01, 20, three);
+  EXPECT_TRUE(std::equal(a.codes.as<std::int16_t>().begin(), a.codes.as<std::int16_t>().end(), b.codes.as<std::int16_t>().begin()));
+  for (std::int64_t r = 0; r < kRows; ++r) EXPECT_LE(row_error(a, r, 0.01), row_error(greedy, r, 0.01) * (1 + 1e-6)) << r;
+  EXPECT_LT(output_error(a), 0.99 * output_error(greedy));
 }
 
 TEST_F(Gptq, DeadInputsAreAnError) {

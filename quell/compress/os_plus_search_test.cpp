@@ -6,26 +6,12 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "tests/support/golden_numbers.h"
 
 namespace quell {
 namespace {
 
-/// The specification's generator: a linear congruence, values in double, cast to f32.
-class Generator {
- public:
-  explicit Generator(std::uint32_t seed) : state_(seed) {}
-  Tensor make(Shape shape, double low, double high) {
-    Tensor t = Tensor::f32(shape);
-    for (float& v : t.f32()) {
-      state_ = 1664525U * state_ + 1013904223U;
-      v = static_cast<float>(low + (high - low) * (state_ / 4294967296.0));
-    }
-    return t;
-  }
-
- private:
-  std::uint32_t state_;
-};
+using Generator = quell::testing::GoldenNumbers;
 
 /// Losses come from f32 products whose outputs are 10^4 times larger than the differences that are squared; indices and scales are
 /// exact.

@@ -21,13 +21,17 @@ std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
   return passes;
 }
 
-WeightRange weight_range_of(const PassParams& params) {
-  return params.choice("range", {"minmax", "mse"}, "minmax") == "mse" ? WeightRange::kMse : WeightRange::kMinMax;
+WeightRange weight_range_of(const PassParams& params, const Recipe& recipe) {
+  const std::string name = params.choice("range", {"minmax", "mse", "lsq"}, "minmax");
+  require(name != "lsq" || recipe.weights.symmetric, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": ", params.pass(),
+          ": range: lsq is centred and needs symmetric weights; use minmax or mse");
+  return name == "mse" ? WeightRange::kMse : name == "lsq" ? WeightRange::kThreeSigma : WeightRange::kMinMax;
 }
 
 QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range, const SiteActivations& activations,
                          ExecContext& ctx) {
-  return range == WeightRange::kMse ? quantize_weight(weight, spec, mean_squares(activations), ctx) : quantize_weight(weight, spec);
+  if (range == WeightRange::kMse) return quantize_weight(weight, spec, mean_squares(activations), ctx);
+  return quantize_weight(weight, spec, range == WeightRange::kThreeSigma ? three_sigma_range : minmax_range);
 }
 
 }  // namespace quell

@@ -35,6 +35,8 @@ class Pass {
   /// Whether the float model computes something else afterwards (corrected biases), so that no float checkpoint should hold it.
   virtual bool changes_float_function() const { return false; }
   virtual PassEffort effort(const Site& /*site*/) const { return {}; }
+  /// Before anything is computed: what holds for the whole model.
+  virtual Plan plan_model(const Model& /*model*/) const { return {}; }
   /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one linear of the site is quantized.
   /// `activations` are the inputs of the site, computed by predecessors that are already quantized.
   virtual Plan plan(const Site& /*site*/, const SiteActivations& /*activations*/, ExecContext& /*ctx*/) const { return {}; }
@@ -42,9 +44,10 @@ class Pass {
   virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/, ExecContext& /*ctx*/) const { return {}; }
 };
 
-/// `range: minmax` or `range: mse` of the passes that choose codes: where the steps of weights come from.
-enum class WeightRange { kMinMax, kMse };
-WeightRange weight_range_of(const PassParams& params);
+/// `range: minmax`, `mse` or `lsq` of the passes that choose codes: where the steps of weights come from.
+enum class WeightRange { kMinMax, kMse, kThreeSigma };
+/// Throws Error(kInvalidInput) for `lsq` with asymmetric weights.
+WeightRange weight_range_of(const PassParams& params, const Recipe& recipe);
 /// Codes of a weight [N, K] rounded to nearest; kMse: ranges that keep the outputs of these inputs best.
 QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range, const SiteActivations& activations,
                          ExecContext& ctx);

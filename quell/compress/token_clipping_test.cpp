@@ -6,28 +6,24 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "tests/support/golden_numbers.h"
 
 namespace quell {
 namespace {
 
-/// The reference's generator: 10 tokens of 4 channels from seed 3 in [-1, 1], row i times i + 1.
-TokenExtrema golden_tokens() {
+TokenExtrema golden_extrema() {
+  const Tensor values = quell::testing::golden_tokens();
   TokenExtrema tokens;
-  std::uint32_t state = 3;
-  for (int i = 0; i < 10; ++i) {
-    float row[4];
-    for (float& v : row) {
-      state = 1664525 * state + 1013904223;
-      v = static_cast<float>(-1 + 2 * (static_cast<double>(state) / 4294967296.0)) * static_cast<float>(i + 1);
-    }
-    tokens.max.push_back(*std::max_element(row, row + 4));
-    tokens.min.push_back(*std::min_element(row, row + 4));
+  for (std::int64_t i = 0; i < values.rows(); ++i) {
+    const auto [low, high] = std::minmax_element(values.row(i), values.row(i) + values.cols());
+    tokens.max.push_back(*high);
+    tokens.min.push_back(*low);
   }
   return tokens;
 }
 
 TEST(TokenClipping, GoldenRanges) {
-  const TokenExtrema tokens = golden_tokens();
+  const TokenExtrema tokens = golden_extrema();
   EXPECT_FLOAT_EQ(tokens.max[0], 0.747317135F);
   EXPECT_FLOAT_EQ(tokens.max[8], -1.91618514F);
   const auto expect = [&](double p, float low, float high) {

@@ -7,25 +7,15 @@
 
 #include "quell/quant/adam.h"
 #include "quell/quant/quantize.h"
+#include "tests/support/golden_numbers.h"
 
 namespace quell {
 namespace {
 
 constexpr QuantSpec kSpec{6, false, Granularity::kPerTensor, 0, false};
 
-/// 10 tokens of 4 channels from seed 3 in [-1, 1], row i times i + 1.
-std::vector<float> golden_values() {
-  std::vector<float> out;
-  std::uint32_t state = 3;
-  for (int i = 0; i < 40; ++i) {
-    state = 1664525 * state + 1013904223;
-    out.push_back(static_cast<float>(-1 + 2 * (static_cast<double>(state) / 4294967296.0)) * static_cast<float>(i / 4 + 1));
-  }
-  return out;
-}
-
 /// Mean squared error of the quantized values, and its gradient to step and zero point, LSQ's factor inside.
-double error_of(const std::vector<float>& x, const StepAndZero& q, StepGradient& found) {
+double error_of(std::span<const float> x, const StepAndZero& q, StepGradient& found) {
   std::vector<float> y(x.size());
   fake_quantize(x, q, kSpec, Rounding::kDivide, y);
   double sum = 0;
@@ -41,7 +31,8 @@ double error_of(const std::vector<float>& x, const StepAndZero& q, StepGradient&
 }
 
 TEST(LearnedStep, GoldenGradientAndTwentyFourSteps) {
-  const std::vector<float> x = golden_values();
+  const Tensor tokens = quell::testing::golden_tokens();
+  const std::span<const float> x = tokens.f32();
   StepAndZero q{0.16837725F, 35};
   StepGradient g;
   EXPECT_NEAR(error_of(x, q, g), 0.728792608, 2e-7);

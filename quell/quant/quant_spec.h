@@ -64,6 +64,7 @@ struct QTensor {
   QuantSpec spec;
   QParams qparams;
   Tensor codes;
+  QTensor clone() const { return {spec, {qparams.scale.clone(), qparams.zero_point.clone()}, codes.clone()}; }
 };
 
 /// An activation quantizer; `qparams` holds one scale and zero point when the spec is static, nothing when it is dynamic.

@@ -8,6 +8,7 @@
 #include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/rounding.h"
+#include "tests/support/golden_numbers.h"
 
 namespace quell {
 namespace {
@@ -121,12 +122,8 @@ TEST(Observers, AverageExponentialAndOverall) {
 class ValueObservers : public ::testing::Test {
  protected:
   ValueObservers() {
-    std::uint32_t state = 3;
-    for (int i = 0; i < 10; ++i)
-      for (int j = 0; j < 4; ++j) {
-        state = 1664525U * state + 1013904223U;
-        values.push_back(static_cast<float>(-1.0 + 2.0 * (state / 4294967296.0)) * static_cast<float>(i + 1));
-      }
+    const Tensor tokens = quell::testing::golden_tokens();
+    values.assign(tokens.f32().begin(), tokens.f32().end());
     refer();
   }
   void refer() {
@@ -158,6 +155,15 @@ TEST_F(ValueObservers, RecordedRanges) {
   r = mse_range(rows, four);
   EXPECT_EQ(r.min, 0.0F);
   EXPECT_FLOAT_EQ(r.max, 9.8120327F);
+}
+
+/// The official code of Outlier Suppression: steps are half the range by 2^b - 1.
+TEST(WeightRange, ThreeStandardDeviationsAsLsqPlusStarts) {
+  QuantSpec rows = spec(4, true, true);
+  rows.granularity = Granularity::kPerChannel;
+  const QTensor q = quantize_weight(quell::testing::GoldenNumbers(5).make({3, 8}, -1, 1), rows, three_sigma_range);
+  const float want[] = {0.208543807F, 0.301066726F, 0.256305397F};
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(q.qparams.scale.f32()[i], want[i], 1e-7F);
 }
 
 /// Minima as scipy 1.16's minimize_scalar(method="bounded", xatol=1e-5) finds them, here and in the functions below.

@@ -21,23 +21,32 @@ std::int64_t group_elements(std::int64_t numel, std::int64_t cols, const QuantSp
   return numel;
 }
 
-Range finite_range(const float* x, std::int64_t n) {
-  Range r{x[0], x[0]};
-  for (std::int64_t i = 1; i < n; ++i) {
-    r.min = std::min(r.min, x[i]);
-    r.max = std::max(r.max, x[i]);
+}  // namespace
+
+Range minmax_range(std::span<const float> values) {
+  Range r{values[0], values[0]};
+  for (const float v : values) {
+    r.min = std::min(r.min, v);
+    r.max = std::max(r.max, v);
   }
   return r;
 }
 
-}  // namespace
+Range three_sigma_range(std::span<const float> values) {
+  const auto n = static_cast<double>(values.size());
+  double mean = 0, squares = 0;
+  for (const float v : values) mean += static_cast<double>(v) / n;
+  for (const float v : values) squares += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
+  const double reach = 3 * std::sqrt(squares / std::max(n - 1, 1.0));
+  return {static_cast<float>(mean - reach), static_cast<float>(mean + reach)};
+}
 
 Range range_of(std::span<const float> values, std::string_view what) {
   if (values.empty()) return {};
   bool finite = true;
   for (const float v : values) finite &= std::isfinite(v);
   require(finite, ErrorCode::kNumeric, what, ": NaN or infinity; the model or the calibration data is damaged");
-  return finite_range(values.data(), static_cast<std::int64_t>(values.size()));
+  return minmax_range(values);
 }
 
 void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding,
@@ -64,7 +73,7 @@ void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant
   ctx.pool.parallel_for(x.numel() / size, chunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = begin; g < end; ++g) {
       const auto part = in.subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size));
-      const StepAndZero qp = quant.spec.dynamic ? calculate_qparams(finite_range(part.data(), size), quant.spec) : quant.qparams;
+      const StepAndZero qp = quant.spec.dynamic ? calculate_qparams(minmax_range(part), quant.spec) : quant.qparams;
       fake_quantize(part, qp, quant.spec, rounding,
                     out.subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
     }
@@ -98,12 +107,12 @@ QTensor empty_codes(const TensorView& w, const QuantSpec& spec) {
 
 }  // namespace
 
-QTensor quantize_weight(const TensorView& w, const QuantSpec& spec) {
+QTensor quantize_weight(const TensorView& w, const QuantSpec& spec, Range (*range)(std::span<const float>)) {
   QTensor q = empty_codes(w, spec);
   const std::int64_t groups = q.qparams.scale.numel(), size = w.numel() / std::max<std::int64_t>(groups, 1);
   for (std::int64_t g = 0; g < groups; ++g) {
-    const float* in = w.f32().data() + g * size;
-    encode_group(in, size, finite_range(in, size), g, q);
+    const std::span<const float> in(w.f32().data() + g * size, static_cast<std::size_t>(size));
+    encode_group(in.data(), size, range(in), g, q);
   }
   return q;
 }
@@ -115,7 +124,7 @@ QTensor quantize_weight(const TensorView& w, const QuantSpec& spec, std::span<co
     std::vector<float> rounded(static_cast<std::size_t>(size));
     for (std::int64_t g = begin; g < end; ++g) {
       const std::span<const float> in(w.f32().data() + g * size, static_cast<std::size_t>(size));
-      const Range widest = finite_range(in.data(), size);
+      const Range widest = minmax_range(in);
       Range best = widest;
       double least = std::numeric_limits<double>::infinity();
       for (int percent = 100; percent >= 20; percent -= 2) {
@@ -166,7 +175,7 @@ void fake_quantize_weight(const TensorView& w, const QuantSpec& spec, TensorSpan
                         [&](std::int64_t begin, std::int64_t end) {
                           for (std::int64_t g = begin; g < end; ++g) {
                             const std::span<const float> part(w.f32().data() + g * size, static_cast<std::size_t>(size));
-                            fake_quantize(part, calculate_qparams(finite_range(part.data(), size), spec), spec, Rounding::kDivide,
+                            fake_quantize(part, calculate_qparams(minmax_range(part), spec), spec, Rounding::kDivide,
                                           out.f32().subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size)));
                           }
                         });

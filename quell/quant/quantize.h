@@ -21,8 +21,13 @@ void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant
 /// Number of quantization groups of w[N,K]: 1, N or N*K/group_size; elements of a group are consecutive.
 std::int64_t num_groups(const TensorView& w, const QuantSpec& spec);
 
-/// MinMax parameters of w and its codes (division).
-QTensor quantize_weight(const TensorView& w, const QuantSpec& spec);
+/// Smallest and largest element: MinMax.
+Range minmax_range(std::span<const float> values);
+/// Mean -/+ 3 standard deviations (unbiased): how LSQ+ (Bhalgat et al., 2020) starts weights.
+Range three_sigma_range(std::span<const float> values);
+
+/// Parameters of the range of each group of w, and its codes (division).
+QTensor quantize_weight(const TensorView& w, const QuantSpec& spec, Range (*range)(std::span<const float>) = minmax_range);
 
 /// The same with ranges that minimise sum over k of importance[k] (w - w_q)^2 in each group: of those that reach a share 1, 0.98,
 /// ..., 0.2 of the smallest and largest weight, the widest of equals. importance: [K], not negative; the mean squares of the inputs

@@ -50,7 +50,7 @@ const PassFactory k_adaround = {
       o.iterations = static_cast<std::int64_t>(params.number("iterations", 1, 1e6, static_cast<double>(o.iterations)));
       o.learning_rate = params.number("learning_rate", 1e-6, 1, o.learning_rate);
       o.regularization = params.number("regularization", 0, 100, o.regularization);
-      return std::make_unique<AdaRound>(o, weight_range_of(params), recipe);
+      return std::make_unique<AdaRound>(o, weight_range_of(params, recipe), recipe);
     }};
 
 }  // namespace quell

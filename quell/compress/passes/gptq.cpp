@@ -2,6 +2,9 @@
 //   w_j <- w_j - (w_k - q_k) / U_kk * U_kj for all columns j behind k, H^-1 = U^T U, H = X^T X + damping * mean(diag) * I
 // Inputs: what the site's linears read, behind quantized predecessors and after migration. Output: one ReplaceWeight a linear.
 #include "quell/compress/gptq.h"
+
+#include <utility>
+
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
@@ -11,30 +14,36 @@ namespace {
 
 class Gptq final : public Pass {
  public:
-  Gptq(double damping, bool by_size, WeightRange range, const Recipe& recipe)
-      : damping_(damping), by_size_(by_size), range_(range), recipe_(recipe) {}
+  Gptq(double damping, bool by_size, std::int64_t sweeps, WeightRange range, const Recipe& recipe)
+      : damping_(damping), by_size_(by_size), sweeps_(sweeps), range_(range), recipe_(recipe) {}
   PassStage stage() const override { return PassStage::kWeights; }
 
   PassEffort effort(const Site& site) const override {
-    // X^T X, and rounding, which touches every weight once for each column of its row, in a loop that is no product.
-    constexpr double kTokens = 2048, kLoop = 8;
+    // X^T X, and rounding, which touches every weight once for each column of its row, in a loop that is no product; descent starts
+    // with a product and then does the same for every code that moves, a fifth of them as a rule.
+    constexpr double kTokens = 2048, kLoop = 8, kMoves = 0.2;
     const Tensor& w = site.model->param_of(site.linears.front()).weight;
     const auto rows = static_cast<double>(w.rows()), columns = static_cast<double>(w.cols());
-    return {.float_products = columns / rows + kLoop * columns / kTokens};
+    const double descent = sweeps_ > 0 ? (1 + kLoop * kMoves) * columns / kTokens : 0;
+    return {.float_products = columns / rows + kLoop * columns / kTokens + descent};
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
-    const GptqFactor factor = make_gptq_factor(gram_matrix(activations, ctx), damping_, by_size_, ctx);
+    const Tensor gram = gram_matrix(activations, ctx);
+    const GptqFactor factor = make_gptq_factor(gram, damping_, by_size_, ctx);
     Plan plan;
     for (const int linear : site.linears)
-      if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module))
-        plan.push_back(ReplaceWeight{
-            linear, gptq_round(p.weight, round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx), factor, ctx)});
+      if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module)) {
+        QTensor q = gptq_round(p.weight, round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx), factor, ctx);
+        if (sweeps_ > 0) q = descend_codes(p.weight, std::move(q), gram, damping_, sweeps_, ctx);
+        plan.push_back(ReplaceWeight{linear, std::move(q)});
+      }
     return plan;
   }
 
  private:
   double damping_;
   bool by_size_;
+  std::int64_t sweeps_;
   WeightRange range_;
   Recipe recipe_;
 };
@@ -43,16 +52,17 @@ class Gptq final : public Pass {
 
 extern const PassFactory k_gptq;
 const PassFactory k_gptq = {"gptq", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
-                              params.check_keys({"damping", "order", "range"});
+                              params.check_keys({"damping", "order", "sweeps", "range"});
                               const bool grouped = recipe.weights.granularity == Granularity::kPerGroup;
                               const std::string order = params.choice("order", {"size", "columns"}, grouped ? "columns" : "size");
                               require(!grouped || order == "columns", ErrorCode::kInvalidInput, "recipe ", recipe.name,
                                       ": gptq with weights in groups rounds columns as they stand; use order: columns");
-                              const WeightRange range = weight_range_of(params);
+                              const WeightRange range = weight_range_of(params, recipe);
                               require(!grouped || range == WeightRange::kMinMax, ErrorCode::kInvalidInput, "recipe ", recipe.name,
-                                      ": gptq with weights in groups takes their ranges as they stand; leave range: mse out");
-                              return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size", range,
-                                                            recipe);
+                                      ": gptq with weights in groups takes their ranges as they stand; leave range out");
+                              const auto sweeps = static_cast<std::int64_t>(params.number("sweeps", 0, 1000, 0));
+                              return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size", sweeps,
+                                                            range, recipe);
                             }};
 
 }  // namespace quell

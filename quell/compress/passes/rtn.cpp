@@ -29,7 +29,7 @@ class Rtn final : public Pass {
 extern const PassFactory k_rtn;
 const PassFactory k_rtn = {"rtn", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
                              params.check_keys({"range"});
-                             return std::make_unique<Rtn>(weight_range_of(params), recipe);
+                             return std::make_unique<Rtn>(weight_range_of(params, recipe), recipe);
                            }};
 
 }  // namespace quell
