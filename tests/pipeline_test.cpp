@@ -76,17 +76,16 @@ TEST_P(Pipeline, IntegerEqualsExactSimulationOnEveryIsaAndThreadCount) {
   EXPECT_LE(to_simulated, 0.25 * to_float + 1e-3);  // rounding flips are rare against the error of quantization itself
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
-                         ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"),
-                                           std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"),
-                                           std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
-                                           std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
-                                           std::tuple("outlier_suppression", "W6A6"), std::tuple("os_plus_gptq", "W4A4"),
-                                           std::tuple("best", "W8A8"), std::tuple("best", "W4A4"),
-                                           std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
-                                           std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"),
-                                           std::tuple("rtn_group32", "W8A8")),
-                         [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Recipes, Pipeline,
+    ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"), std::tuple("os_plus", "W8A8"),
+                      std::tuple("os_plus", "W6A6"), std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
+                      std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
+                      std::tuple("outlier_suppression", "W6A6"), std::tuple("os_plus_gptq", "W4A4"), std::tuple("best", "W8A8"),
+                      std::tuple("best", "W4A4"), std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
+                      std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"), std::tuple("rtn_group32", "W8A8"),
+                      std::tuple("os_plus_group", "W4A4"), std::tuple("peg", "W8A8"), std::tuple("peg", "W6A6")),
+    [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
 TEST(Pipeline, SameInputGivesTheSameFiles) {
   const quell::testing::ScratchDir dir;
@@ -335,11 +334,12 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
        std::vector<std::pair<int, std::int64_t>>{{8, 0}, {6, 0}, {4, 0}, {2, 0}, {8, 40}, {4, 8}, {4, 200}})
     for (const bool symmetric_weight : {true, false})
       for (const bool symmetric_input : {true, false})
-        for (const bool dynamic : {true, false}) {
+        for (const Granularity granularity : {Granularity::kPerToken, Granularity::kPerTensor, Granularity::kPerGroup}) {
+          const bool dynamic = granularity != Granularity::kPerTensor;
           const QTensor q =
               quantize_weight(w, {bits, symmetric_weight, group > 0 ? Granularity::kPerGroup : Granularity::kPerChannel, group});
-          ActivationQuant input{{bits, symmetric_input, dynamic ? Granularity::kPerToken : Granularity::kPerTensor, 0, dynamic},
-                                {}};
+          // Weights with one step a channel also go with groups of activations.
+          ActivationQuant input{{bits, symmetric_input, granularity, group > 0 ? group : 40, dynamic}, {}};
           if (!dynamic) input.qparams = calculate_qparams(range_of(x.f32(), "x"), input.spec);
           Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}), xq = Tensor::f32({m, k});
           IntegerLinear(q, bias, input, {.exact_simulation = true}).forward(x, exact.span(), ctx);
@@ -347,7 +347,8 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
           for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
             if (!cpu_supports(isa)) continue;
             IntegerLinear(q, bias, input, {.isa = isa}).forward(x, packed.span(), ctx);
-            EXPECT_TRUE(same_bytes(packed, exact)) << bits << " bits, groups of " << group << " on " << isa_name(isa);
+            EXPECT_TRUE(same_bytes(packed, exact)) << bits << " bits, groups of " << group << ", activations per "
+                                                   << granularity_name(granularity) << " on " << isa_name(isa);
           }
           fake_quantize_activations(x, input, Rounding::kReciprocal, xq.span(), ctx);
           const Tensor wq = dequantize(q);

@@ -6,6 +6,7 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/channel_split.h"
+#include "quell/model/family.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 
@@ -176,16 +177,22 @@ void apply_item(const SetInputQuant& item, Model& model) { model.input_quant[ite
 
 void apply_item(const SetAttentionQuant& item, Model& model) { model.attention_quant[item.node] = item.quant; }
 
-void apply_item(const ReplaceWeight& item, Model& model) {
-  model.param_of(item.node).quantized = QTensor{
-      item.weight.spec, {item.weight.qparams.scale.clone(), item.weight.qparams.zero_point.clone()}, item.weight.codes.clone()};
-}
+void apply_item(const ReplaceWeight& item, Model& model) { model.param_of(item.node).quantized = item.weight.clone(); }
 
 void apply_item(const AddToBias& item, Model& model) {
   Param& p = model.param_of(item.node);
   require(p.bias.numel() == item.delta.numel(), ErrorCode::kUnsupported, p.module, ": no bias of that size to correct");
   for (std::size_t j = 0; j < p.bias.f32().size(); ++j) p.bias.f32()[j] += item.delta.f32()[j];
   model.bias_corrected = true;
+}
+
+void apply_item(const SetNormEpsilon& item, Model& model) {
+  constexpr const char* kKeys[] = {"layer_norm_eps", "layer_norm_epsilon"};
+  const bool other = model.config.contains(kKeys[1]);
+  model.config[kKeys[other ? 1 : 0]] = item.epsilon;
+  model.spec.norm_eps = item.epsilon;
+  require(find_family(model.spec.model_type).read_spec(model.config).norm_eps == item.epsilon, ErrorCode::kUnsupported,
+          "config.json of ", model.spec.model_type, " holds no epsilon of norms that could be changed");
 }
 
 }  // namespace

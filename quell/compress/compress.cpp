@@ -41,6 +41,7 @@ class Pipeline {
       auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
                    : pass->stage() == PassStage::kWeights   ? weight_passes_
                                                             : range_passes_;
+      change(pass->plan_model(model));
       list.push_back(std::move(pass));
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe));

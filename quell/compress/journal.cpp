@@ -77,6 +77,7 @@ class Writer {
     keep("delta", i.delta);
     return {{"kind", "bias"}, {"node", i.node}};
   }
+  Json item(const SetNormEpsilon& i) { return {{"kind", "norm_epsilon"}, {"epsilon", i.epsilon}}; }
 
   std::string prefix;
   std::map<std::string, TensorView> tensors;
@@ -98,6 +99,7 @@ PlanItem read_item(const Json& j, const SafetensorsFile& file, const std::string
   if (kind == "weight")
     return ReplaceWeight{j.at("node").get<int>(),
                          QTensor{spec_of(j.at("spec")), {tensor("steps"), tensor("zeros")}, tensor("codes")}};
+  if (kind == "norm_epsilon") return SetNormEpsilon{j.at("epsilon").get<double>()};
   if (kind == "bias") return AddToBias{j.at("node").get<int>(), tensor("delta")};
   if (kind == "split")
     return SplitChannels{j.at("value").get<int>(), j.at("producers").get<std::vector<int>>(),

@@ -71,7 +71,13 @@ struct AddToBias {
   Tensor delta;  ///< [N]
 };
 
-using PlanItem = std::variant<ShiftScale, SplitChannels, SetInputQuant, SetAttentionQuant, ReplaceWeight, AddToBias>;
+/// The epsilon of all norms, in config.json too.
+struct SetNormEpsilon {
+  double epsilon = 0;
+};
+
+using PlanItem =
+    std::variant<ShiftScale, SplitChannels, SetInputQuant, SetAttentionQuant, ReplaceWeight, AddToBias, SetNormEpsilon>;
 using Plan = std::vector<PlanItem>;
 
 }  // namespace quell

@@ -13,12 +13,18 @@ namespace {
 
 class GammaMigration final : public Pass {
  public:
+  explicit GammaMigration(bool compat) : compat_(compat) {}
   PassStage stage() const override { return PassStage::kEquivalence; }
 
   bool may_change(const Site& site) const override {
     if (!site.migratable() || !site.in_block || site.values.size() != 1 || !feeds_residual(site)) return false;
     const ChangedValue& v = site.values.front();
     return v.producer == ProducerKind::kNorm && site.model->param_of(v.producer_node).weight.defined();
+  }
+  Plan plan_model(const Model& model) const override {
+    Plan plan;
+    if (compat_ && model.spec.norm_eps != kOfficialEpsilon) plan.push_back(SetNormEpsilon{kOfficialEpsilon});
+    return plan;
   }
   Plan plan(const Site& site, const SiteActivations&, ExecContext&) const override {
     if (!may_change(site)) return {};
@@ -36,7 +42,10 @@ class GammaMigration final : public Pass {
   }
 
  private:
+  static constexpr double kOfficialEpsilon = 1e-5;
   static constexpr float kSmallest = 1e-6F;  // beta / gamma must stay a number that f32 adds up with the rest
+
+  bool compat_;  ///< norms with the epsilon that the official code puts into migrated ones
 
   static bool feeds_residual(const Site& site) {
     const Graph& graph = site.model->graph;
@@ -49,9 +58,10 @@ class GammaMigration final : public Pass {
 }  // namespace
 
 extern const PassFactory k_gamma_migration;
-const PassFactory k_gamma_migration = {"gamma_migration", [](const PassParams& params, const Recipe&) -> std::unique_ptr<Pass> {
-                                         params.check_keys({});
-                                         return std::make_unique<GammaMigration>();
-                                       }};
+const PassFactory k_gamma_migration = {
+    "gamma_migration", [](const PassParams& params, const Recipe&) -> std::unique_ptr<Pass> {
+      params.check_keys({"epsilon"});
+      return std::make_unique<GammaMigration>(params.choice("epsilon", {"exact", "compat"}, "exact") == "compat");
+    }};
 
 }  // namespace quell

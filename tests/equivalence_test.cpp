@@ -1,0 +1,131 @@
+// Passes that change what goes into linears and leave the float function alone, on a BERT of two sentences with given norm inputs.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "quell/compress/compress.h"
+#include "quell/io/safetensors.h"
+#include "tests/support/golden_numbers.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+
+/// One layer of 8 channels; embeddings are the 2 * 3 rows of x, in order, and the norm behind them feeds q, k, v and a branch.
+class SmallBert : public ::testing::Test {
+ protected:
+  static constexpr std::int64_t kHidden = 8, kTokens = 3;
+
+  SmallBert() {
+    const quell::testing::ScratchDir dir;
+    write_text_file(dir / "config.json",
+                    R"({"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 6, "hidden_size": 8,
+                      "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4, "hidden_act": "gelu",
+                      "max_position_embeddings": 4, "type_vocab_size": 1, "layer_norm_eps": 1e-12})");
+    const Tensor nothing = Tensor::f32({1});
+    std::map<std::string, TensorView> tensors;
+    for (int i = 0; i < 64; ++i) tensors["unused." + std::to_string(i)] = nothing;
+    write_safetensors(dir / "model.safetensors", tensors, {});
+    model = load_model(Checkpoint::open(dir.path()), true);  // zeros, to be filled
+    quell::testing::GoldenNumbers numbers(9);
+    const Tensor gamma = numbers.make({kHidden}, 0.2, 3), beta = numbers.make({kHidden}, -1, 1);
+    const Tensor w = numbers.make({4, kHidden}, -0.5, 0.5);
+    for (Param& p : model.params) {
+      if (p.module.ends_with("LayerNorm"))
+        for (float& g : p.weight.f32()) g = 1;
+      if (p.module.ends_with("query")) std::copy_n(w.f32().begin(), w.numel(), p.weight.f32().begin());
+      if (p.module.ends_with("key")) std::copy_n(w.f32().begin(), w.numel(), p.weight.f32().begin() + w.numel());
+      if (p.module.ends_with("output.dense")) p.weight = numbers.make(p.weight.shape(), -0.5, 0.5);
+      if (p.module.ends_with("embeddings.LayerNorm")) p.weight = gamma.clone(), p.bias = beta.clone();
+      if (p.module.ends_with("word_embeddings")) p.weight = numbers_for_tokens(w);
+    }
+    std::vector<TokenSequence> sequences(2);
+    for (std::int32_t i = 0; i < 2 * kTokens; ++i) sequences[static_cast<std::size_t>(i / kTokens)].ids.push_back(i);
+    batches = make_batches(sequences, 2, -1);
+    value = derive_sites(model, {}).front().value();
+  }
+
+  /// The specification draws X right behind W.
+  static Tensor numbers_for_tokens(const Tensor& w) {
+    quell::testing::GoldenNumbers numbers(9);
+    numbers.make({2 * kHidden + w.numel()}, 0, 1);
+    return numbers.make({2 * kTokens, kHidden}, -3, 3);
+  }
+  Tensor computed(ValueId v) {
+    const OpTable ops = make_float_ops(model);
+    Executor executor(model, ops, false, batches.front(), ctx);
+    executor.keep_values = true;
+    executor.run({0, static_cast<int>(model.graph.nodes.size())});
+    return v == value ? executor.value(v).clone() : executor.restored(v);
+  }
+  Tensor output() { return computed(model.graph.outputs.front().second); }
+  Recipe recipe(const char* pass, std::map<std::string, std::string> options) {
+    Recipe r = load_recipe("minmax");
+    r.passes.clear();
+    r.passes.emplace_back(pass, std::move(options));
+    return r;
+  }
+
+  /// Four groups of two channels.
+  void expect_groups(bool permute) {
+    const Tensor x = computed(value), before = output();
+    std::vector<Range> ranges(kHidden);  // they hold 0, as those of quantizers do
+    for (std::int64_t i = 0; i < x.rows(); ++i)
+      for (std::size_t j = 0; j < ranges.size(); ++j) ranges[j] = hull(ranges[j], {x.row(i)[j], x.row(i)[j]});
+    std::vector<std::size_t> order(kHidden);
+    std::iota(order.begin(), order.end(), 0);
+    if (permute)
+      std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return width(ranges[a]) < width(ranges[b]); });
+    std::vector<Range> of_group(kHidden);
+    Range widest;
+    for (std::size_t i = 0; i < order.size(); i += 2) {
+      const Range group = hull(ranges[order[i]], ranges[order[i + 1]]);
+      of_group[order[i]] = of_group[order[i + 1]] = group;
+      if (width(group) > width(widest)) widest = group;
+    }
+    compress(model, batches, recipe("peg", {{"groups", "4"}, {"permute", permute ? "true" : "false"}}), ctx);
+    const Tensor got = computed(value), after = output();
+    for (std::int64_t i = 0; i < x.rows(); ++i)
+      for (std::int64_t j = 0; j < kHidden; ++j) {
+        const Range& group = of_group[static_cast<std::size_t>(j)];
+        EXPECT_NEAR((got.row(i)[j] - widest.min) / width(widest), (x.row(i)[j] - group.min) / width(group), 1e-5F)
+            << i << ", " << j;
+      }
+    for (std::size_t i = 0; i < after.f32().size(); ++i) EXPECT_NEAR(after.f32()[i], before.f32()[i], 1e-4F);
+  }
+  static float width(const Range& r) { return r.max - r.min; }
+  static Range hull(const Range& a, const Range& b) { return {std::min(a.min, b.min), std::max(a.max, b.max)}; }
+
+  ExecContext ctx{1};
+  Model model;
+  std::vector<TokenBatch> batches;
+  ValueId value = -1;
+};
+
+/// Vector 10 of the specification: the official code's split norm, whose epsilon is 1e-5.
+TEST_F(SmallBert, GammaMigrationAsTheOfficialCode) {
+  const Tensor before = output();
+  compress(model, batches, recipe("gamma_migration", {{"epsilon", "compat"}}), ctx);
+  EXPECT_EQ(model.spec.norm_eps, 1e-5);
+  EXPECT_EQ(model.config["layer_norm_eps"], 1e-5);
+  const float want[] = {0.377451718F,  -1.34433818F, 1.21422982F,  5.00936651F,
+                        -0.998419404F, -0.47777161F, -2.54853582F, -0.831988573F};
+  const Tensor got = computed(value);
+  for (std::int64_t j = 0; j < kHidden; ++j) EXPECT_NEAR(got.row(0)[j], want[j], 2e-6F) << j;
+  const Tensor after = output();
+  for (std::size_t i = 0; i < after.f32().size(); ++i) EXPECT_NEAR(after.f32()[i], before.f32()[i], 1e-4F);
+}
+
+TEST_F(SmallBert, GammaMigrationKeepsTheEpsilonByDefault) {
+  compress(model, batches, recipe("gamma_migration", {}), ctx);
+  EXPECT_EQ(model.spec.norm_eps, 1e-12);
+  EXPECT_EQ(model.config["layer_norm_eps"], 1e-12);
+}
+
+/// Where a value lies in the range of its group, there its image lies in that of the widest group.
+TEST_F(SmallBert, PerEmbeddingGroupsShareTheWidestRange) { expect_groups(false); }
+TEST_F(SmallBert, PerEmbeddingGroupsOfChannelsSortedByRange) { expect_groups(true); }
+
+}  // namespace
+}  // namespace quell
