@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Accuracy tables of docs/accuracy.md: float, simulated and integer results of every recipe and scheme.
+"""Accuracy tables of docs/accuracy.md: what the integer engine makes of every model, recipe and scheme.
 
-usage: bench/accuracy.py QUELL_COMMAND DATA_DIR [--only minilm,probes,rxnmapper-albert,...] [--recipes a,b] [--schemes W8A8,...]
-                         [--activations static,token]
+usage: bench/accuracy.py QUELL_COMMAND DATA_DIR RESULTS.json [--models minilm,probes,...] [--recipes a,b] [--schemes W8A8,...]
+                         [--activations static,token] [--engine integer] [--print]
 DATA_DIR holds models/ and data/ (public models: all-MiniLM-L6-v2 with linear probes, rxnmapper-albert, stories260K, babyllama-tok105;
-STS-B, SST-2, MRPC, CoLA, TinyStories).
-Prints Markdown and, with --json FILE, keeps the numbers.
+STS-B, SST-2, MRPC, CoLA, TinyStories). Results that RESULTS.json holds already are not measured again, so that a run can be cut off
+and go on. --print: only print the tables of RESULTS.json, as Markdown.
 """
 import argparse
 import json
@@ -13,29 +13,52 @@ import os
 import subprocess
 import tempfile
 
+STATIC_ONLY = {"os_plus_standard", "outlier_suppression", "os_plus_clipping"}  # they quantize attention, or only choose static ranges
+TOKEN_ONLY = {"rtn_group32", "os_plus_group"}  # steps at run time, by token or group
+NO_BIAS = {"os_plus_corrected"}  # corrects biases, of which the LLaMA models have none
+
 parser = argparse.ArgumentParser()
 parser.add_argument("quell")
 parser.add_argument("data")
-parser.add_argument("--only", default="minilm,probes,rxnmapper-albert,stories260K,stories260K-text,babyllama-tok105")
-parser.add_argument("--recipes", default="minmax,smoothquant,os_plus")
-parser.add_argument("--schemes", default="W8A8,W7A8,W6A6,W4A4")
-parser.add_argument("--activations", default="static", help="static: one step a tensor; token: a step a token, at run time")
-parser.add_argument("--json")
+parser.add_argument("results")
+parser.add_argument("--models", default="stories260K,babyllama-tok105,stories260K-text,minilm,rxnmapper-albert,probes")
+parser.add_argument("--recipes", default="minmax,smoothquant,peg,outlier_suppression,os_plus,os_plus_standard,os_plus_clipping,"
+                    "os_plus_explicit,os_plus_corrected,os_plus_gptq,os_plus_adaround,best,rtn_group32,os_plus_group")
+parser.add_argument("--schemes", default="W8A8,W6A6,W4A4")
+parser.add_argument("--activations", default="static,token", help="static: one step a tensor; token: steps at run time")
+parser.add_argument("--engine", default="integer", choices=["integer", "simulated", "simulated-exact"])
+parser.add_argument("--print", action="store_true")
 args = parser.parse_args()
-STS = os.path.join(args.data, "data", "glue", "STS-B")
-numbers = []
+
+GLUE = os.path.join(args.data, "data", "glue")
+STS = os.path.join(GLUE, "STS-B")
+MINILM = os.path.join(args.data, "models", "minilm-l6")
+
+
+class DoesNotApply(Exception):
+    pass
 
 
 def quell(*command):
     result = subprocess.run([args.quell, *command, "--quiet", "--json", "-"], capture_output=True, text=True)
+    if "does not divide" in result.stderr:  # groups
+        raise DoesNotApply(result.stderr.strip())
     if result.returncode:
         raise SystemExit("%s failed: %s" % (" ".join(command), result.stderr))
-    return {(r["engine"], r["metric"]): r["value"] for r in json.loads(result.stdout)["results"]}
+    return {r["metric"]: r["value"] for r in json.loads(result.stdout).get("results", []) if r["engine"] != "float"}
+
+
+def quantize(model, out, recipe, scheme, *calibration):
+    quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--sampling", "first", "--calibration", *calibration)
+
+
+def evaluate(out, *task):
+    return quell("eval", out, "--engine", args.engine, *task)
 
 
 def with_activations(recipe, kind, folder):
     """The recipe, or a copy of it with a step a token, without the passes that only static quantizers have."""
-    if kind == "static":
+    if kind == "static" or recipe in TOKEN_ONLY:
         return recipe
     text = subprocess.run([args.quell, "recipes", recipe], capture_output=True, text=True, check=True).stdout
     lines = []
@@ -50,94 +73,114 @@ def with_activations(recipe, kind, folder):
     return path
 
 
+def quantize_minilm(recipe, scheme, out):
+    quantize(MINILM, out, recipe, scheme, os.path.join(STS, "sts-train.csv"), "--text-column", "6", "--num-samples", "128")
+
+
 def minilm(recipe, scheme, out):
-    model = os.path.join(args.data, "models", "minilm-l6")
-    columns = ["--label-column", "5"]
-    dev = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", os.path.join(STS, "sts-train.csv"),
-                "--text-column", "6", "--num-samples", "128", "--sampling", "first", "--eval-task", "sts", "--eval-text-column", "6,7",
-                "--eval-data", os.path.join(STS, "sts-dev.csv"), *columns)
-    test = {}
-    for engine in ("simulated", "integer"):
-        extra = ["--reference", model] if engine == "integer" else []
-        test.update(quell("eval", out, "--engine", engine, "--task", "sts", "--data", os.path.join(STS, "sts-test.csv"), "--text-column",
-                          "6,7", *columns, *extra))
-    cells = []
-    for engine in ("simulated", "integer"):
-        cells += ["%.2f / %.2f" % (dev[engine, "spearman"], test[engine, "spearman"])]
-    cells += ["%.4f / %.4f" % (test["integer", "cosine_mean"], test["integer", "cosine_min"])]
-    return cells, {"dev": {" ".join(k): v for k, v in dev.items()}, "test": {" ".join(k): v for k, v in test.items()}}
-
-
-def language_model(name):
-    def run(recipe, scheme, out):
-        model = os.path.join(args.data, "models", name)
-        ids = os.path.join(model, "tinystories_eval_ids.u16")
-        r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", ids, "--calibration-skip", "120",
-                  "--num-samples", "16", "--sampling", "first", "--max-seq-length", "256", "--eval-task", "perplexity", "--eval-data", ids,
-                  "--protocol", "windows", "--window", "256", "--limit", "120")
-        return ["%.4f" % r["simulated", "perplexity"], "%.4f" % r["integer", "perplexity"],
-                "%.4f" % r["integer", "kl"], "%.2f" % r["integer", "top1_agreement"]], {" ".join(k): v for k, v in r.items()}
-    return run
+    quantize_minilm(recipe, scheme, out)
+    columns = ["--task", "sts", "--text-column", "6,7", "--label-column", "5"]
+    dev = evaluate(out, *columns, "--data", os.path.join(STS, "sts-dev.csv"))
+    test = evaluate(out, *columns, "--data", os.path.join(STS, "sts-test.csv"), "--reference", MINILM)
+    return {"dev": dev["spearman"], "test": test["spearman"], "mean": test["cosine_mean"], "min": test["cosine_min"]}
 
 
 PROBES = {"sst2": ("SST-2/alps_test.tsv", "accuracy"), "mrpc": ("MRPC/dev.tsv", "accuracy"), "cola": ("CoLA/dev.tsv", "matthews")}
 
 
 def probes(recipe, scheme, out):
-    model = os.path.join(args.data, "models", "minilm-l6")
-    quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", os.path.join(STS, "sts-train.csv"),
-          "--text-column", "6", "--num-samples", "128", "--sampling", "first")
-    cells, raw = [], {}
+    quantize_minilm(recipe, scheme, out)
+    values = {}
     for task, (file, metric) in PROBES.items():
-        data = os.path.join(args.data, "data", "glue", file)
-        options = ["--task", task, "--data", data, "--probe", os.path.join(model, "heads", task + ".safetensors"), "--max-seq-length", "256"]
-        r = quell("eval", out, "--reference", model, *options)
-        raw.update({task + " " + " ".join(k): v for k, v in r.items()})
-        cells.append("%.2f / %.2f" % (r["integer", metric], r["integer", "top1_agreement"]))
-    return cells, raw
+        r = evaluate(out, "--reference", MINILM, "--task", task, "--data", os.path.join(GLUE, file), "--probe",
+                     os.path.join(MINILM, "heads", task + ".safetensors"), "--max-seq-length", "256")
+        values[task], values[task + "_same"] = r[metric], r["top1_agreement"]
+    return values
 
 
-def masked_lm(recipe, scheme, out):
-    model = os.path.join(args.data, "models", "rxnmapper-albert")
-    r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", os.path.join(model, "calibration.safetensors"),
-              "--num-samples", "32", "--sampling", "first", "--eval-task", "masked-lm", "--eval-data",
-              os.path.join(model, "eval_masked.safetensors"))
-    return (["%.2f / %.4f" % (r[engine, "accuracy"], r[engine, "perplexity"]) for engine in ("float", "simulated", "integer")] +
-            ["%.4f" % r["integer", "kl"]], {" ".join(k): v for k, v in r.items()})
+def language_model(name):
+    def run(recipe, scheme, out):
+        model = os.path.join(args.data, "models", name)
+        ids = os.path.join(model, "tinystories_eval_ids.u16")
+        quantize(model, out, recipe, scheme, ids, "--calibration-skip", "120", "--num-samples", "16", "--max-seq-length", "256")
+        return evaluate(out, "--reference", model, "--task", "perplexity", "--data", ids, "--protocol", "windows", "--window", "256",
+                        "--limit", "120")
+    return run
 
 
 def stories_from_text(recipe, scheme, out):
     model = os.path.join(args.data, "models", "stories260K")
     text = os.path.join(args.data, "data", "text", "tinystories_sample_2MB.txt")
-    r = quell("quantize", model, out, "--recipe", recipe, "--scheme", scheme, "--calibration", text, "--calibration-skip", "3000",
-              "--num-samples", "64", "--sampling", "first", "--eval-task", "perplexity", "--eval-data", text, "--protocol", "gptq",
-              "--window", "256", "--limit", "120")
-    return (["%.4f" % r[engine, "perplexity"] for engine in ("float", "simulated", "integer")] +
-            ["%.4f" % r["integer", "kl"], "%.2f" % r["integer", "top1_agreement"]], {" ".join(k): v for k, v in r.items()})
+    quantize(model, out, recipe, scheme, text, "--calibration-skip", "3000", "--num-samples", "64")
+    return evaluate(out, "--reference", model, "--task", "perplexity", "--data", text, "--protocol", "gptq", "--window", "256",
+                    "--limit", "120")
 
 
-STATIC_ONLY = {"os_plus_standard", "outlier_suppression", "os_plus_clipping"}  # they quantize attention, or only choose static ranges
-JOBS = {
-    "probes": (probes, "| recipe | scheme | SST-2 accuracy / same label | MRPC accuracy / same label | CoLA MCC / same label |", 5),
-    "rxnmapper-albert": (masked_lm, "| recipe | scheme | float: masked tokens, % / perplexity | simulated | integer | KL (integer) |", 6),
-    "stories260K-text": (stories_from_text, "| recipe | scheme | float perplexity | simulated | integer | KL (integer) | same top-1, % |", 7),
-    "minilm": (minilm, "| recipe | scheme | simulated dev / test | integer dev / test | cosine mean / min (test, integer) |", 5),
-    "stories260K": (language_model("stories260K"), "| recipe | scheme | simulated perplexity | integer perplexity | KL | same top-1, % |", 6),
-    "babyllama-tok105": (language_model("babyllama-tok105"), "| recipe | scheme | simulated perplexity | integer perplexity | KL | same top-1, % |", 6),
+def masked_lm(recipe, scheme, out):
+    model = os.path.join(args.data, "models", "rxnmapper-albert")
+    quantize(model, out, recipe, scheme, os.path.join(model, "calibration.safetensors"), "--num-samples", "32")
+    return evaluate(out, "--reference", model, "--task", "masked-lm", "--data", os.path.join(model, "eval_masked.safetensors"))
+
+
+LM_COLUMNS = {"perplexity": "%(perplexity).4f", "KL": "%(kl).4f", "same top-1, %%": "%(top1_agreement).2f"}
+MODELS = {
+    "minilm": (minilm, {"dev / test": "%(dev).2f / %(test).2f", "cosine mean / min": "%(mean).4f / %(min).4f"}),
+    "stories260K": (language_model("stories260K"), LM_COLUMNS),
+    "babyllama-tok105": (language_model("babyllama-tok105"), LM_COLUMNS),
+    "stories260K-text": (stories_from_text, LM_COLUMNS),
+    "rxnmapper-albert": (masked_lm, {"masked tokens, %%": "%(accuracy).2f", "perplexity": "%(perplexity).4f", "KL": "%(kl).4f"}),
+    "probes": (probes, {"SST-2 / same": "%(sst2).2f / %(sst2_same).2f", "MRPC / same": "%(mrpc).2f / %(mrpc_same).2f",
+                        "CoLA / same": "%(cola).2f / %(cola_same).2f"}),
 }
-for name in args.only.split(","):
-    run, header, columns = JOBS[name]
-    print("\n### %s\n\n%s\n|%s" % (name, header, "---|" * columns), flush=True)
-    for scheme in args.schemes.split(","):
-        for kind in args.activations.split(","):
-            for recipe in args.recipes.split(","):
-                if kind == "token" and recipe in STATIC_ONLY:
+RECIPES, SCHEMES = args.recipes.split(","), args.schemes.split(",")
+
+
+def applies(model, recipe, kind):
+    if recipe in NO_BIAS and (model.startswith("stories") or model.startswith("baby")):
+        return False
+    return not (kind == "token" and recipe in STATIC_ONLY) and not (kind == "static" and recipe in TOKEN_ONLY)
+
+
+results = {}
+if os.path.exists(args.results):
+    with open(args.results) as f:
+        results = json.load(f)
+
+
+def key(*parts):
+    return " ".join(parts if args.engine == "integer" else (*parts, args.engine))
+
+
+for model in [] if args.print else args.models.split(","):
+    for scheme in SCHEMES:
+        for recipe in RECIPES:
+            for kind in args.activations.split(","):
+                cell = key(model, recipe, scheme, kind)
+                if cell in results or not applies(model, recipe, kind):
                     continue
-                with tempfile.TemporaryDirectory() as out:
-                    cells, raw = run(with_activations(recipe, kind, out), scheme, os.path.join(out, "model"))
-                numbers.append({"model": name, "recipe": recipe, "scheme": scheme, "activations": kind, "values": raw})
-                label = recipe if kind == "static" else recipe + ", per token"
-                print("| %s | %s | %s |" % (label, scheme, " | ".join(cells)), flush=True)
-                if args.json:
-                    with open(args.json, "w") as f:
-                        json.dump(numbers, f, indent=1)
+                try:
+                    with tempfile.TemporaryDirectory() as out:
+                        results[cell] = MODELS[model][0](with_activations(recipe, kind, out), scheme, os.path.join(out, "model"))
+                except DoesNotApply as why:
+                    print(cell, why, flush=True)
+                    continue
+                print(cell, results[cell], flush=True)
+                with open(args.results + ".new", "w") as f:
+                    json.dump(results, f, indent=1)
+                os.replace(args.results + ".new", args.results)
+
+for model in args.models.split(",") if args.print else []:
+    columns = MODELS[model][1]
+    heads = [name.replace("%%", "%") for name in columns]
+    print("\n### %s\n\n| scheme | recipe | %s | %s |\n|%s" % (
+        model, " | ".join("static: " + h if i == 0 else h for i, h in enumerate(heads)),
+        " | ".join("per token: " + h if i == 0 else h for i, h in enumerate(heads)), "---|" * (2 + 2 * len(columns))))
+    for scheme in SCHEMES:
+        for recipe in RECIPES:
+            cells, any_cell = [], False
+            for kind in ("static", "token"):
+                found = results.get(key(model, recipe, scheme, kind))
+                any_cell |= found is not None
+                cells += [c % found if found else "" for c in columns.values()]
+            if any_cell:
+                print("| %s | %s | %s |" % (scheme, recipe, " | ".join(cells)))

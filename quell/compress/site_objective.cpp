@@ -80,7 +80,7 @@ std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::s
   for (const std::size_t b : batches)
     for (std::int64_t i = 0; i < p.x[b]->rows(); ++i)
       if (row_counts(*p.x[b], *p.batches[b], i)) rows.push_back(p.x[b]->row(i));
-  const std::size_t size = std::max(static_cast<std::size_t>(kFewRows), (rows.size() + kBlocks - 1) / kBlocks);
+  const std::size_t size = (rows.size() / kBlocks / kFewRows + 1) * kFewRows;  // whole blocks of the kernels
   std::vector<Block> blocks;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
     const std::size_t end = std::min(rows.size(), begin + size);
@@ -168,18 +168,29 @@ class IntegerProduct final : public CandidateProduct {
   }
 
   void multiply(const Tensor& x, Tensor& y) override {
-    QuantizedRows q = quantize(x);
-    kernels::Epilogue e;
-    e.scale = scale_.data();
-    e.bias = bias_.data();
+    const QuantizedRows q = quantize(x);
     std::vector<std::int32_t> term;
-    set_zero_point_terms(q, k_, offset_.data(), p_.weights.symmetric ? nullptr : weight_zero_.data(), term, e);
+    kernels::Epilogue e = epilogue(q, term);
     e.f32 = y.f32().data();
     e.ld_out = n_;
     run_gemm(*kernel_, q, packed_, e, ctx_);
   }
+  /// Of all rows, without the product in memory.
+  double squared_error(const Tensor& x, const Tensor& target) {
+    const QuantizedRows q = quantize(x);
+    std::vector<std::int32_t> term;
+    return gemm_squared_error(*kernel_, q, packed_, epilogue(q, term), target, ctx_);
+  }
 
  private:
+  kernels::Epilogue epilogue(const QuantizedRows& q, std::vector<std::int32_t>& term) const {
+    kernels::Epilogue e;
+    e.scale = scale_.data();
+    e.bias = bias_.data();
+    set_zero_point_terms(q, k_, offset_.data(), p_.weights.symmetric ? nullptr : weight_zero_.data(), term, e);
+    return e;
+  }
+
   /// Codes of weight * scale. Thresholds fall from one candidate to the next, so that the columns with a scale other than 1 are few
   /// at first, and those of the candidate before among them (`may_nest`): then the others keep their codes in all rows that keep
   /// their step.
@@ -331,6 +342,9 @@ class Race {
     }
     require(tokens_ > 0, ErrorCode::kInvalidInput, "search: no token in the calibration batches");
     if (options_.arithmetic == LossArithmetic::kInteger && IntegerProduct::fits(p_)) integer_.emplace(p_, bias_, ctx_);
+    compares_products_ = integer_ && p_.kind != SiteKind::kAttention && p_.kind != SiteKind::kGatedMlp;
+    for (Block& block : blocks_)
+      if (compares_products_) block.target = pack_target(block.target, ctx_);
     sums_.assign(candidates_.size(), std::vector<double>(blocks_.size(), -1.0));
   }
 
@@ -409,11 +423,17 @@ class Race {
         else
           fake.emplace(p_, bias_, candidates_[c], ctx_);
       }
-      CandidateProduct& product = integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake;
-      Tensor y = Tensor::uninitialized(DType::kF32, {blocks_[b].x.rows(), p_.weight.rows()});
-      product.multiply(blocks_[b].x, y);
-      rows_ += y.rows();
-      const double loss = squared_error(blocks_[b], output(blocks_[b], std::move(y)));
+      const Block& block = blocks_[b];
+      rows_ += block.x.rows();
+      double loss = 0;
+      if (compares_products_) {
+        loss = integer_->squared_error(block.x, block.target);
+      } else {
+        CandidateProduct& product = integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake;
+        Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
+        product.multiply(block.x, y);
+        loss = squared_error(block, output(block, std::move(y)));
+      }
       sums_[c][b] = loss >= 0 ? loss : std::numeric_limits<double>::infinity();
       total += sums_[c][b];
     }
@@ -475,6 +495,7 @@ class Race {
   TensorView bias_;
   std::vector<Block> blocks_;
   std::optional<IntegerProduct> integer_;
+  bool compares_products_ = false;         ///< the loss is that of the integer product itself: targets are packed, all rows count
   std::vector<std::vector<double>> sums_;  ///< by candidate and block; -1: not computed
   std::int64_t tokens_ = 0, rows_ = 0;
 };

@@ -252,12 +252,14 @@ void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int
 
 void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
               const kernels::Epilogue& epilogue, ExecContext& ctx) {
-  constexpr std::int64_t kRowUnit = 96, kBlockBytes = std::int64_t{192} << 10, kTasks = 16;
+  constexpr std::int64_t kRowUnit = 96, kTasks = 16;
+  // Processors with AMX have larger second-level caches, and are so fast that reading the panels again would be what counts.
+  const std::int64_t block_bytes = std::int64_t{kernel.isa == Isa::kAmx ? 512 : 192} << 10;
   const std::int64_t panels = w.padded_n() / kernels::kPanel;
   // Rows of a block stay in the second-level cache while all panels pass by.
-  const std::int64_t most = std::max(kRowUnit, kBlockBytes / x.stride / kRowUnit * kRowUnit),
+  const std::int64_t most = std::max(kRowUnit, block_bytes / x.stride / kRowUnit * kRowUnit),
                      row_blocks = (x.rows + most - 1) / most;
-  const std::int64_t rows = kernels::round_up((x.rows + row_blocks - 1) / row_blocks, x.rows > kRowUnit ? 12 : 1);
+  const std::int64_t rows = kernels::round_up((x.rows + row_blocks - 1) / row_blocks, x.rows > kRowUnit ? kernel.row_unit : 1);
   std::int64_t panel_blocks = std::min(panels, (kTasks + row_blocks - 1) / row_blocks);
   // Widened kernels convert a block's rows once per task.
   if (kernel.layout == kernels::WeightLayout::kPairs) panel_blocks = std::min<std::int64_t>(panel_blocks, 4);
@@ -270,6 +272,45 @@ void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const
                  std::min(panels, (p + 1) * width));
     }
   });
+}
+
+Tensor pack_target(const TensorView& y, ExecContext& ctx) {
+  const std::int64_t panels = (y.cols() + kernels::kPanel - 1) / kernels::kPanel;
+  Tensor out = Tensor::f32({panels, y.rows(), kernels::kPanel});
+  ctx.pool.parallel_for(panels, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p)
+      for (std::int64_t i = 0; i < y.rows(); ++i)
+        std::copy_n(y.row(i) + p * kernels::kPanel, std::min(kernels::kPanel, y.cols() - p * kernels::kPanel),
+                    out.row(p * y.rows() + i));
+  });
+  return out;
+}
+
+double gemm_squared_error(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
+                          const kernels::Epilogue& epilogue, const TensorView& target, ExecContext& ctx) {
+  // One partition for all kernels, as sums are rounded in its order.
+  constexpr std::int64_t kRowUnit = 96, kBlockBytes = std::int64_t{512} << 10, kPanelBlocks = 8;
+  const std::int64_t panels = w.padded_n() / kernels::kPanel, width = (panels + kPanelBlocks - 1) / kPanelBlocks;
+  const std::int64_t rows = std::max(kRowUnit, kBlockBytes / x.stride / kRowUnit * kRowUnit);
+  const std::int64_t row_blocks = (x.rows + rows - 1) / rows, panel_blocks = (panels + width - 1) / width;
+  std::vector<double> totals(static_cast<std::size_t>(row_blocks * panel_blocks));
+  ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<double> lanes;
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t first = task / panel_blocks * rows, count = std::min(rows, x.rows - first), p = task % panel_blocks;
+      lanes.assign(static_cast<std::size_t>(count * kernels::kErrorLanes), 0.0);
+      kernels::Epilogue e = epilogue;
+      e.row_scale = e.row_scale ? e.row_scale + first : nullptr;
+      e.row_zero = e.row_zero ? e.row_zero + first : nullptr;
+      e.row_term = e.row_term ? e.row_term + first : nullptr;
+      e.target = target.row(first);
+      e.target_rows = x.rows;
+      e.squared_error = lanes.data();
+      kernel.run(x.row(first), x.stride, w, e, 0, count, p * width, std::min(panels, (p + 1) * width));
+      totals[static_cast<std::size_t>(task)] = std::accumulate(lanes.begin(), lanes.end(), 0.0);
+    }
+  });
+  return std::accumulate(totals.begin(), totals.end(), 0.0);
 }
 
 }  // namespace quell

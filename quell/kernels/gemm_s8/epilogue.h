@@ -9,6 +9,8 @@ namespace quell::kernels {
 namespace {
 
 inline constexpr int kMaxTileRows = 32;
+inline constexpr std::int64_t kCacheLine = 64;
+static_assert(kErrorLanes == kLanes);
 
 /// [rows][32] int32 sums, then f32 values in place.
 struct alignas(64) Tile {
@@ -22,6 +24,8 @@ struct alignas(64) Tile {
 /// Calls sink(row, half, value) with every dequantized sum.
 template <bool kRowwise, bool kAsymmetric, typename Sink>
 QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e, Sink sink) {
+  const float* row_scale = kRowwise ? e.row_scale + row0 : nullptr;
+  const std::int32_t *row_zero = kRowwise ? e.row_zero + row0 : nullptr, *row_term = kAsymmetric ? e.row_term + row0 : nullptr;
   for (int h = 0; h < 2; ++h) {
     const std::int64_t column = column0 + h * kLanes;
     const F32 scale = load(e.scale + column), bias = load(e.bias + column);
@@ -32,10 +36,10 @@ QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::in
       I32 sum = load(tile.at(r, h)) + offset;
       F32 step = scale;
       if constexpr (kRowwise) {
-        sum = sum + e.row_zero[row0 + r] * zero_factor;
-        step = e.row_scale[row0 + r] * scale;
+        sum = sum + row_zero[r] * zero_factor;
+        step = row_scale[r] * scale;
       }
-      if constexpr (kAsymmetric) sum = sum + e.row_term[row0 + r] * weight_zero;
+      if constexpr (kAsymmetric) sum = sum + row_term[r] * weight_zero;
       sink(r, h, step * to_f32(sum) + bias);
     }
   }
@@ -105,6 +109,19 @@ QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::in
     dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e, [&](int r, int h, const F32& v) { tile.set(r, h, v); });
 }
 
+/// Squared differences to the target instead of outputs: those of both halves added in f32, then by lane in double.
+template <bool kRowwise, bool kAsymmetric>
+QUELL_SIMD void compare_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, const Epilogue& e) {
+  const float* target = e.target + (panel * e.target_rows + row0) * kPanel;
+  double* sums = e.squared_error + row0 * kLanes;
+  dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, panel * kPanel, e, [=, &tile](int r, int h, const F32& v) {
+    const float* wanted = target + r * kPanel + h * kLanes;
+    __builtin_prefetch(wanted + rows * kPanel);  // of the next block of rows
+    const F32 d = v - load(wanted), square = d * d;
+    h == 0 ? tile.set(r, 0, square) : add_in_double(sums + r * kLanes, tile.value(r, 0) + square);
+  });
+}
+
 /// The tile holds f32 sums over groups.
 QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e) {
   for (int h = 0; h < 2; ++h) {
@@ -123,6 +140,14 @@ QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0,
 QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, const PackedWeights& w,
                             const Epilogue& e) {
   const std::int64_t column0 = panel * kPanel, out0 = e.gated ? column0 / 2 : column0, out_n = e.gated ? w.n / 2 : w.n;
+  if (e.target) {
+    if (e.row_scale)
+      e.weight_zero ? compare_tile<true, true>(tile, rows, row0, panel, e) : compare_tile<true, false>(tile, rows, row0, panel, e);
+    else
+      e.weight_zero ? compare_tile<false, true>(tile, rows, row0, panel, e)
+                    : compare_tile<false, false>(tile, rows, row0, panel, e);
+    return;
+  }
   const Writer write(e);
   const bool straight = w.group_size == 0 && !e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n;
   if (w.group_size > 0)
@@ -169,9 +194,16 @@ QUELL_SIMD void for_each_tile(const PackedWeights& w, const Epilogue& epilogue, 
   Tile tile, part;
   const bool grouped = w.group_size > 0;
   const std::int64_t slices = grouped ? w.groups() : 1, depth = grouped ? w.group_size : w.depth();
+  const std::int64_t share = round_up(w.panel_bytes() / ((m_end - m_begin + kRows - 1) / kRows) + 1, kCacheLine);
   for (std::int64_t p = panel_begin; p < panel_end; ++p)
     for (std::int64_t i = m_begin; i < m_end; i += kRows) {
       const int rows = static_cast<int>(m_end - i < kRows ? m_end - i : kRows);
+      // Every block of rows brings its share of the next panel closer; where there is one block, the panels just stream by.
+      if (share < w.panel_bytes() && p + 1 < panel_end) {
+        const std::int64_t from = (i - m_begin) / kRows * share;
+        for (std::int64_t b = from; b < from + share && b < w.panel_bytes(); b += kCacheLine)
+          __builtin_prefetch(w.panel(p + 1) + b, 0, 2);
+      }
       for (std::int64_t g = 0; g < slices; ++g) {
         sums(i, w.panel(p) + w.bytes_of(g * depth), g * depth, depth, rows, grouped ? part : tile);
         if (grouped) add_group(part, tile, rows, i, p, g, w, epilogue);

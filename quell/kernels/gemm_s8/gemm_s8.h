@@ -14,8 +14,9 @@
 
 namespace quell::kernels {
 
-inline constexpr std::int64_t kPanel = 32;    ///< output columns (rows of w) in a packed panel
-inline constexpr std::int64_t kPackedK = 64;  ///< K is padded to a multiple of this
+inline constexpr std::int64_t kPanel = 32;       ///< output columns (rows of w) in a packed panel
+inline constexpr std::int64_t kErrorLanes = 16;  ///< of Epilogue::squared_error
+inline constexpr std::int64_t kPackedK = 64;     ///< K is padded to a multiple of this
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 /// Bytes from one row of codes to the next: K padded, and never a multiple of 1024, where rows would fall into few cache sets.
@@ -116,6 +117,13 @@ struct Epilogue {
   CodeArgs code_args;
   /// Codes are those of (y - code_shift[j]) / code_scale[j]; by output column, unpadded. Null: of y.
   const float *code_scale = nullptr, *code_shift = nullptr;
+  /// With a target, [panels][target_rows][32], nothing is written; instead the squares (y - target)^2 of the panels of this call
+  /// are added to squared_error[rows][kErrorLanes]: the difference and its square in f32, columns j and j + 16 of a panel to lane
+  /// j. Columns past N count too: scale, bias and target are 0 there. For weights not in groups, without activation, gate and
+  /// residual.
+  const float* target = nullptr;
+  std::int64_t target_rows = 0;
+  double* squared_error = nullptr;
 };
 
 /// Rows of x lie `ldx` bytes apart, ldx >= padded_k; bytes past K may hold anything (the weights there are 0). Rows [m_begin,
@@ -130,6 +138,7 @@ struct GemmS8Kernel {
   /// Largest product bound max(x) * max|w| the kernel is exact for.
   int max_product;
   std::int64_t group_unit;  ///< groups of weights must be multiples of this
+  std::int64_t row_unit;    ///< rows that are computed together; a block of rows should be a multiple
   GemmS8 run;
 };
 

@@ -41,7 +41,7 @@ void run(benchmark::State& state, const GemmS8Kernel& kernel) {
   e.bias = bias.data();
   e.codes = out.data();
   e.ld_out = ldo;
-  const std::int64_t rows = std::max<std::int64_t>(12, (std::int64_t{192} << 10) / ldx / 12 * 12);
+  const std::int64_t rows = std::max<std::int64_t>(96, (std::int64_t{kernel.isa == Isa::kAmx ? 512 : 192} << 10) / ldx / 96 * 96);
   std::size_t next = 0;
   const double peak = peak_gmacs(kernel.isa, kernel.layout, kernel.max_product);
   const auto start = std::chrono::steady_clock::now();

@@ -324,6 +324,56 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
   return {bytes, bytes + out.size() * sizeof(float)};
 }
 
+/// Squared differences to a target instead of outputs, by lane.
+std::vector<double> squared_errors(GemmS8 run, WeightLayout layout, int max_x, int max_w, bool rowwise, bool asymmetric) {
+  const std::int64_t m = 45, n = 70, k = 70;
+  const Problem p = make_problem(m, n, k, max_x, max_w, 31);
+  const PackedWeights packed = pack_weights(p.w.data(), n, k, layout);
+  const std::int64_t panels = packed.padded_n() / kPanel;
+  Random rng(5);
+  std::vector<float> scale(static_cast<std::size_t>(packed.padded_n()), 0.0F),
+      bias = scale, row_scale(static_cast<std::size_t>(m)), target(static_cast<std::size_t>(packed.padded_n() * m), 0.0F);
+  std::vector<std::int32_t> zero(static_cast<std::size_t>(packed.padded_n()), 3), row(static_cast<std::size_t>(m));
+  for (std::size_t j = 0; j < static_cast<std::size_t>(n); ++j)
+    scale[j] = static_cast<float>(1e-3 + 1e-3 * rng.uniform()), bias[j] = static_cast<float>(rng.uniform());
+  for (std::size_t i = 0; i < row.size(); ++i)
+    row_scale[i] = static_cast<float>(0.5 + rng.uniform()), row[i] = static_cast<std::int32_t>(rng.below(100));
+  for (std::int64_t q = 0; q < panels; ++q)
+    for (std::int64_t i = 0; i < m; ++i)
+      for (std::int64_t j = 0; j < std::min(kPanel, n - q * kPanel); ++j)
+        target[static_cast<std::size_t>((q * m + i) * kPanel + j)] = static_cast<float>(10 * rng.uniform());
+  std::vector<double> sums(static_cast<std::size_t>(m * kErrorLanes), 0.0);
+  Epilogue e;
+  e.scale = scale.data();
+  e.bias = bias.data();
+  if (rowwise) e.row_scale = row_scale.data(), e.row_zero = row.data(), e.column_zero_factor = zero.data();
+  if (asymmetric) e.row_term = row.data(), e.weight_zero = zero.data();
+  e.target = target.data();
+  e.target_rows = m;
+  e.squared_error = sums.data();
+  run(p.x.data(), p.ldx, packed, e, 0, 40, 0, panels);
+  run(p.x.data(), p.ldx, packed, e, 40, m, 0, 1);
+  run(p.x.data(), p.ldx, packed, e, 40, m, 1, panels);
+  const std::vector<std::int32_t> acc = naive(p);
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t lane = 0; lane < kErrorLanes; ++lane) {
+      double want = 0;
+      for (std::int64_t j = lane; j < n; j += kErrorLanes) {
+        const auto at = static_cast<std::size_t>(j), r = static_cast<std::size_t>(i);
+        std::int64_t sum = acc[static_cast<std::size_t>(i * n + j)];
+        if (rowwise) sum += row[r] * zero[at];
+        if (asymmetric) sum += row[r] * zero[at];
+        const double y =
+            static_cast<double>(scale[at]) * (rowwise ? static_cast<double>(row_scale[r]) : 1.0) * static_cast<double>(sum) +
+            static_cast<double>(bias[at]);
+        const auto in_target = static_cast<std::size_t>((j / kPanel * m + i) * kPanel + j % kPanel);
+        want += std::pow(y - static_cast<double>(target[in_target]), 2);
+      }
+      EXPECT_NEAR(sums[static_cast<std::size_t>(i * kErrorLanes + lane)], want, 1e-6 * want + 1e-5) << i << ", " << lane;
+    }
+  return sums;
+}
+
 class Native : public testing::TestWithParam<GemmS8Kernel> {};
 
 TEST_P(Native, EqualsPlainSums) {
@@ -348,6 +398,15 @@ TEST_P(Native, EpiloguesGiveTheReferencesBytes) {
               run_epilogue(c, gemm_s8_reference, WeightLayout::kQuads, max_x, bound))
         << c.name;
   }
+}
+
+TEST_P(Native, SquaredErrorsAreTheReferences) {
+  if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
+  const int max_x = GetParam().max_product < 2000 ? 15 : 63, max_w = 7;
+  for (const bool rowwise : {false, true})
+    for (const bool asymmetric : {false, true})
+      EXPECT_EQ(squared_errors(GetParam().run, GetParam().layout, max_x, max_w, rowwise, asymmetric),
+                squared_errors(gemm_s8_reference, WeightLayout::kQuads, max_x, max_w, rowwise, asymmetric));
 }
 
 INSTANTIATE_TEST_SUITE_P(GemmS8, Native, testing::ValuesIn(gemm_s8_kernels().begin(), gemm_s8_kernels().end()),

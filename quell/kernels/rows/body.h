@@ -193,7 +193,10 @@ QUELL_SIMD auto with_factor(const float* x, const float* factor, Factor kind, F 
   const auto get = [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); };
   const auto by = [&](std::int64_t i, std::int64_t count) { return load_lanes(factor + i, count); };
   if (kind == Factor::kMultiply) return f([&](std::int64_t i, std::int64_t count) { return get(i, count) * by(i, count); });
-  return f([&](std::int64_t i, std::int64_t count) { return get(i, count) / by(i, count); });
+  return f([&](std::int64_t i, std::int64_t count) {  // most factors are 1, and divisions are slow
+    const F32 v = get(i, count), divisor = by(i, count);
+    return all_are(divisor, 1.0F) ? v : v / divisor;
+  });
 }
 
 inline RowRange scaled_range_row(const float* x, const float* factor, Factor kind, std::int64_t n) {
@@ -202,12 +205,19 @@ inline RowRange scaled_range_row(const float* x, const float* factor, Factor kin
 
 inline std::int32_t quantize_scaled_row(const float* x, const float* factor, Factor kind, std::int64_t n, float step,
                                         const CodeArgs& args, std::uint8_t* codes) {
-  const F32 divisor = splat(step), one = splat(1.0F);
+  // rne(x / step) without dividing: x times the rounded 1 / step is off by less than kNear where codes are not clamped (|x / step|
+  // < 400), so that only what lies so close to a tie needs the quotient itself.
+  constexpr float kNear = 1e-4F;
+  const F32 divisor = splat(step), one = splat(1.0F), inverse = splat(1.0F / step);
   const I32 zero = splat(args.zero), low = splat(args.low), high = splat(args.high);
   return with_factor(x, factor, kind, [&](auto value) {
     I32 total = splat(0);
     const auto element = [&](std::int64_t i, std::int64_t count) {
-      total = total + write_codes(codes + i, count, quantize(value(i, count) / divisor, one, zero, low, high));
+      const F32 v = value(i, count);
+      F32 quotient = v * inverse;
+      const F32 inside = min(max(quotient, splat(-1024.0F)), splat(1024.0F));
+      if (!all_below(abs(inside - round_small(inside)), 0.5F - kNear)) quotient = v / divisor;
+      total = total + write_codes(codes + i, count, quantize(quotient, one, zero, low, high));
     };
     by_lanes(
         0, n, [&](std::int64_t i) { element(i, kLanes); }, element);

@@ -135,6 +135,29 @@ TEST_P(Rows, Range) {
   }
 }
 
+/// Around every tie, a few representable numbers to each side.
+TEST_P(Rows, CodesNearTiesAreThoseOfTheQuotient) {
+  for (const float step : {0.1F, 0.0033F, 1.0F / 3.0F, 7.77F, 1.5e-7F}) {
+    std::vector<float> x;
+    for (int tie = -300; tie < 300; ++tie) {
+      float v = (static_cast<float>(tie) + 0.5F) * step;
+      for (int i = 0; i < 4; ++i) v = std::nextafter(v, -INFINITY);
+      for (int i = 0; i < 9; ++i, v = std::nextafter(v, INFINITY)) x.push_back(v);
+    }
+    x.insert(x.end(), {1e30F, -1e30F, 0.0F, 400.4F * step, -400.6F * step});
+    const std::vector<float> ones(x.size(), 1.0F);
+    for (const CodeArgs& args : {CodeArgs{1, 128, 1, 255}, CodeArgs{1, 0, 0, 255}, CodeArgs{1, 255, 0, 255}}) {
+      std::vector<std::uint8_t> codes(x.size());
+      k().quantize_scaled(x.data(), ones.data(), Factor::kDivide, static_cast<std::int64_t>(x.size()), step, args, codes.data());
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const double want = std::nearbyint(static_cast<double>(x[i] / step)) + args.zero;
+        ASSERT_EQ(codes[i], std::clamp(want, static_cast<double>(args.low), static_cast<double>(args.high)))
+            << x[i] << " / " << step;
+      }
+    }
+  }
+}
+
 TEST_P(Rows, CandidatesAreScaledAsWritten) {
   for (const std::size_t n : {1U, 15U, 16U, 100U}) {
     const auto count = static_cast<std::int64_t>(n);

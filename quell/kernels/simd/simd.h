@@ -139,6 +139,38 @@ QUELL_SIMD F32 abs(const F32& v) { return bits_to_f32(f32_to_bits(v) & 0x7ffffff
 QUELL_SIMD F32 copysign(const F32& magnitude, const F32& sign) {
   return bits_to_f32((f32_to_bits(magnitude) & 0x7fffffff) | (f32_to_bits(sign) & static_cast<std::int32_t>(0x80000000)));
 }
+/// Whether all lanes are `x`.
+QUELL_SIMD bool all_are(const F32& v, float x) {
+#if defined(__AVX512F__)
+  return _mm512_cmpneq_ps_mask(v.part[0], splat(x).part[0]) == 0;
+#elif defined(__AVX2__)
+  const RegisterF32 wanted = splat(x).part[0];
+  return (_mm256_movemask_ps(_mm256_cmp_ps(v.part[0], wanted, _CMP_NEQ_UQ)) |
+          _mm256_movemask_ps(_mm256_cmp_ps(v.part[1], wanted, _CMP_NEQ_UQ))) == 0;
+#else
+  float lanes[kLanes];
+  std::memcpy(lanes, &v, sizeof(lanes));
+  for (const float lane : lanes)
+    if (lane != x) return false;
+  return true;
+#endif
+}
+/// Whether all lanes are below `x`.
+QUELL_SIMD bool all_below(const F32& v, float x) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(v.part[0], splat(x).part[0], _CMP_NLT_UQ) == 0;
+#elif defined(__AVX2__)
+  const RegisterF32 bound = splat(x).part[0];
+  return (_mm256_movemask_ps(_mm256_cmp_ps(v.part[0], bound, _CMP_NLT_UQ)) |
+          _mm256_movemask_ps(_mm256_cmp_ps(v.part[1], bound, _CMP_NLT_UQ))) == 0;
+#else
+  float lanes[kLanes];
+  std::memcpy(lanes, &v, sizeof(lanes));
+  for (const float lane : lanes)
+    if (!(lane < x)) return false;
+  return true;
+#endif
+}
 /// v where mask is not 0, else 0.
 QUELL_SIMD F32 keep_where(const I32& mask, const F32& v) {
   return by_part<F32>([&](int i) { return (RegisterF32)((RegisterI32)v.part[i] & (mask.part[i] != 0)); });
@@ -146,6 +178,34 @@ QUELL_SIMD F32 keep_where(const I32& mask, const F32& v) {
 /// v where mask is not 0, else `other`.
 QUELL_SIMD F32 select(const I32& mask, const F32& v, const F32& other) {
   return by_part<F32>([&](int i) { return (mask.part[i] != 0) ? v.part[i] : other.part[i]; });
+}
+
+/// sums[lane] += v[lane].
+QUELL_SIMD void add_in_double(double* sums, const F32& v) {
+#if defined(__AVX512F__)
+  using Doubles [[gnu::vector_size(64)]] = double;
+  const RegisterF32 x = v.part[0];
+  const auto add = [&](double* to, auto half) {
+    Doubles sum;
+    std::memcpy(&sum, to, sizeof(sum));
+    sum += __builtin_convertvector(half, Doubles);
+    std::memcpy(to, &sum, sizeof(sum));
+  };
+  add(sums, __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7));
+  add(sums + 8, __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
+#else
+  constexpr int kWidth = kRegisterBytes / 8;
+  using Doubles [[gnu::vector_size(kRegisterBytes)]] = double;
+  using Half [[gnu::vector_size(kRegisterBytes / 2)]] = float;
+  for (int c = 0; c < kLanes / kWidth; ++c) {
+    Half h;
+    Doubles sum;
+    std::memcpy(&h, reinterpret_cast<const char*>(&v) + c * sizeof(h), sizeof(h));
+    std::memcpy(&sum, sums + c * kWidth, sizeof(sum));
+    sum += __builtin_convertvector(h, Doubles);
+    std::memcpy(sums + c * kWidth, &sum, sizeof(sum));
+  }
+#endif
 }
 
 /// Sum of the lanes from left to right.
