@@ -72,7 +72,10 @@ class Pipeline {
         ctx_.progress("quantize", ++done, static_cast<std::int64_t>(starts.size()));
       }
       if (recipe_.quantize_attention && node(n).kind == StepKind::kAttention) calibrate_attention(n);
-      for (const auto& executor : executors_) executor->run({n, n + 1});
+      for (const auto& executor : executors_) {
+        executor->run({n, n + 1});
+        if (model_.values_in_scratch) executor->spill(model_.scratch);
+      }
     }
     executors_.clear();
     ops_.clear();

@@ -27,6 +27,15 @@ struct Block {
   std::vector<std::int32_t> positions;  // attention
   const Tensor* bias = nullptr;         // attention
   std::vector<bool> counts;             // empty: all rows
+
+  void spill(const std::shared_ptr<ScratchFile>& scratch) {
+    for (Tensor* t : {&x, &target}) {
+      if (t->in_scratch())
+        t->drop_pages();
+      else if (scratch && t->defined())
+        *t = Tensor::spilled(*t, scratch);
+    }
+  }
 };
 
 std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<std::size_t>& batches) {
@@ -69,8 +78,10 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<s
         if (!p.positions.empty()) copy(p.positions[b], block.positions);
       }
       for (const std::int32_t m : t.mask) block.counts.push_back(m != 0);
+      block.spill(p.scratch);
       first = last;
     }
+    x.drop_pages();
   }
   return blocks;
 }
@@ -88,7 +99,9 @@ std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::s
     block.x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front()->cols()});
     for (std::size_t i = begin; i < end; ++i)
       std::copy_n(rows[i], block.x.cols(), block.x.row(static_cast<std::int64_t>(i - begin)));
+    block.spill(p.scratch);
   }
+  for (const std::size_t b : batches) p.x[b]->drop_pages();
   return blocks;
 }
 
@@ -338,13 +351,17 @@ class Race {
       Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
       matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);
       block.target = output(block, std::move(y));
+      block.spill(p_.scratch);
       tokens_ += block.counts.empty() ? block.x.rows() : std::count(block.counts.begin(), block.counts.end(), true);
     }
     require(tokens_ > 0, ErrorCode::kInvalidInput, "search: no token in the calibration batches");
     if (options_.arithmetic == LossArithmetic::kInteger && IntegerProduct::fits(p_)) integer_.emplace(p_, bias_, ctx_);
     compares_products_ = integer_ && p_.kind != SiteKind::kAttention && p_.kind != SiteKind::kGatedMlp;
-    for (Block& block : blocks_)
-      if (compares_products_) block.target = pack_target(block.target, ctx_);
+    for (Block& block : blocks_) {
+      if (!compares_products_) break;
+      block.target = pack_target(block.target, ctx_);
+      block.spill(p_.scratch);
+    }
     sums_.assign(candidates_.size(), std::vector<double>(blocks_.size(), -1.0));
   }
 
@@ -423,7 +440,7 @@ class Race {
         else
           fake.emplace(p_, bias_, candidates_[c], ctx_);
       }
-      const Block& block = blocks_[b];
+      Block& block = blocks_[b];
       rows_ += block.x.rows();
       double loss = 0;
       if (compares_products_) {
@@ -434,6 +451,7 @@ class Race {
         product.multiply(block.x, y);
         loss = squared_error(block, output(block, std::move(y)));
       }
+      block.spill(p_.scratch);
       sums_[c][b] = loss >= 0 ? loss : std::numeric_limits<double>::infinity();
       total += sums_[c][b];
     }

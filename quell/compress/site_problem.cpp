@@ -20,6 +20,7 @@ void describe_attention(const Site& site, const SiteActivations& activations, Si
   p.q_norm = head_norm(attention.in[0]);
   p.k_norm = head_norm(attention.in[1]);
   p.norm_eps = model.spec.norm_eps;
+  if (model.values_in_scratch) p.scratch = model.scratch;
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ struct SiteProblem {
   double norm_eps = 0;
   ActivationKind activation = ActivationKind::kSilu;  ///< kGatedMlp
   QuantSpec weights, activations;
+  std::shared_ptr<ScratchFile> scratch;  ///< where `x` and what is made of it lie while nobody reads them; null: in memory
 };
 
 /// How the rows of q, k and v are stacked. The reference splits BLOOM's fused rows, which are [heads][q, k, v][dim], as if they

@@ -78,14 +78,22 @@ Sizes sizes_of(const Model& model, const Recipe& recipe) {
 
 /// At the peak of the run, without what the file cache holds: the matrices, all or those of the widest site, with their codes; the
 /// search, which holds the site's inputs twice more, its outputs and two more copies of its weights; the values in flight of all
-/// batches, a few times the hidden size; outputs of the first tokens.
-std::uint64_t peak_memory(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
+/// batches, a few times the hidden size; outputs of the first tokens. With values in scratch: of the search one block of sixteen,
+/// of values in flight those of one batch, and the site's inputs once, as they are read.
+struct Peak {
+  std::uint64_t memory = 0;  ///< bytes
+  std::uint64_t values = 0;  ///< what calibration carries along and compares with, wherever it lies
+};
+Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
   const Sizes sizes = sizes_of(model, job.recipe);
+  constexpr std::uint64_t kValuesInFlight = 4;
+  const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
   std::uint64_t tokens = 0, longest = 0, widest = 0, matrices = 0;
   for (const TokenBatch& b : samples) {
     tokens += static_cast<std::uint64_t>(b.rows());
     longest = std::max(longest, static_cast<std::uint64_t>(b.rows()));
   }
+  Peak peak;
   for (const Site& site : derive_sites(model, scope_of(job.recipe))) {
     std::uint64_t columns = 0, rows = 0;
     for (const int n : site.linears) {
@@ -93,19 +101,24 @@ std::uint64_t peak_memory(const QuantizeJob& job, const Model& model, const std:
       columns = static_cast<std::uint64_t>(w.cols());
       rows += static_cast<std::uint64_t>(w.rows());
     }
-    widest = std::max(widest, sizeof(float) * (tokens * (2 * columns + rows) + 2 * columns * rows));
+    const std::uint64_t compared = 2 * columns + rows;
+    peak.values = std::max(peak.values, sizeof(float) * tokens * (compared + kValuesInFlight * hidden));
+    widest = std::max(widest,
+                      sizeof(float) * ((model.values_in_scratch ? tokens * columns + tokens / 16 * compared : tokens * compared) +
+                                       2 * columns * rows));
     matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * columns * rows);
   }
-  constexpr std::uint64_t kValuesInFlight = 4;
-  const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
   std::uint64_t outputs = hidden;
   for (const auto& [name, value] : model.graph.outputs)
     if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
-  const std::uint64_t calibrating = widest + matrices + sizeof(float) * kValuesInFlight * hidden * tokens;
+  const std::uint64_t calibrating =
+      widest + matrices + sizeof(float) * kValuesInFlight * hidden * (model.values_in_scratch ? longest : tokens);
   const std::uint64_t comparing =
       sizeof(float) * (sizes.largest + 2 * outputs * std::min(longest, static_cast<std::uint64_t>(kComparedTokens)));
-  if (model.scratch) return std::max(calibrating, comparing);
-  return sizes.matrices() + (job.eval ? sizeof(float) * sizes.floats : 0) + std::max(calibrating - matrices, comparing);
+  peak.memory = std::max(calibrating, comparing);
+  if (!model.scratch)
+    peak.memory = sizes.matrices() + (job.eval ? sizeof(float) * sizes.floats : 0) + std::max(calibrating - matrices, comparing);
+  return peak;
 }
 
 /// Multiplications a second, each counted with its addition as two operations.
@@ -155,6 +168,17 @@ std::shared_ptr<ScratchFile> scratch_for(const QuantizeJob& job, const Checkpoin
   return std::make_shared<ScratchFile>(directory_above(job.output));
 }
 
+void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBatch>& samples) {
+  const auto fits = [&] { return job.max_memory == 0 || peak_of(job, model, samples).memory <= job.max_memory; };
+  if (fits()) return;
+  if (!model.scratch) {
+    model.scratch = std::make_shared<ScratchFile>(directory_above(job.output));
+    model.spill();
+    if (fits()) return;
+  }
+  model.values_in_scratch = true;
+}
+
 void check_quantize_job(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
   require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
           " is unknown; use compressed-tensors or float");
@@ -162,12 +186,14 @@ void check_quantize_job(const QuantizeJob& job, const Model& model, const std::v
   const Sizes sizes = sizes_of(model, job.recipe);
   const std::uint64_t need = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output, room = free_disk(job.output);
   // The matrices lie in scratch already, their codes do not.
-  const std::uint64_t passing = sizes.journal + (model.scratch ? sizeof(std::int16_t) * sizes.quantized : 0);
+  const Peak peak = peak_of(job, model, samples);
+  const std::uint64_t passing =
+      sizes.journal + (model.scratch ? sizeof(std::int16_t) * sizes.quantized : 0) + (model.values_in_scratch ? peak.values : 0);
   require(room == 0 || need + passing <= room, ErrorCode::kIo, job.output.string(), ": needs about ", bytes_text(need + passing),
           " with the journal of the run, the disk has ", bytes_text(room), "; free some, or write elsewhere");
-  if (const std::uint64_t peak = job.max_memory > 0 ? peak_memory(job, model, samples) : 0; peak > job.max_memory)
-    throw Error(ErrorCode::kUsage, str("--max-memory ", bytes_text(job.max_memory), " is too little: about ", bytes_text(peak),
-                                       " are needed", model.scratch ? ", with the matrices on the disk" : "",
+  if (job.max_memory > 0 && peak.memory > job.max_memory)
+    throw Error(ErrorCode::kUsage, str("--max-memory ", bytes_text(job.max_memory), " is too little: about ",
+                                       bytes_text(peak.memory), " are needed, with matrices and values on the disk",
                                        "; allow more, or use fewer or shorter samples (--num-samples, --max-seq-length)"));
   if (job.format != "float") return;
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
@@ -196,11 +222,12 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
   require(scratch || out.available_memory == 0 || float_bytes(checkpoint) < out.available_memory, ErrorCode::kInvalidInput,
           job.model_dir.string(), ": its weights take ", bytes_text(float_bytes(checkpoint)), " in memory, of which ",
           bytes_text(out.available_memory), " are available; --max-memory leaves them on the disk");
-  const Model model = load_model(checkpoint, false, scratch);
+  Model model = load_model(checkpoint, false, scratch);
   const double load = std::chrono::duration<double>(Clock::now() - start).count();
   const auto sequences = load_samples(job.calibration, model);
   const std::vector<TokenBatch> samples =
       make_batches(sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  fit_memory(job, model, samples);
   check_quantize_job(job, model, samples);
   out.samples = static_cast<std::int64_t>(sequences.size());
   for (const TokenBatch& b : samples) out.tokens += b.rows();
@@ -229,8 +256,10 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
                 {"search", search},
                 {"choose ranges", ranges},
                 {"write", static_cast<double>(sizes.output) / kWrittenPerSecond}};
-  out.peak_memory = peak_memory(job, model, samples);
-  if (scratch) out.scratch_bytes = sizes.matrices();
+  const Peak peak = peak_of(job, model, samples);
+  out.peak_memory = peak.memory;
+  out.values_in_scratch = model.values_in_scratch;
+  if (model.scratch) out.scratch_bytes = sizes.matrices() + (model.values_in_scratch ? peak.values : 0);
   out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
   out.journal_bytes = sizes.journal;
   out.free_disk = free_disk(job.output);
@@ -262,7 +291,9 @@ std::string Preflight::to_text() const {
   }
   out += line("together, evaluation left out", total);
   out += "memory at its peak: about " + bytes_text(peak_memory) + " of " + bytes_text(available_memory) + " available" +
-         (scratch_bytes > 0 ? ", the matrices on the disk" : "") +
+         (values_in_scratch   ? ", the matrices and values on the disk"
+          : scratch_bytes > 0 ? ", the matrices on the disk"
+                              : "") +
          (peak_memory > available_memory ? "; NOT ENOUGH: fewer --num-samples, or a machine with more" : "") + "\n";
   return out + "disk: about " + bytes_text(output_bytes) + ", and " + bytes_text(journal_bytes + scratch_bytes) +
          " while it runs, of " + bytes_text(free_disk) + " free\n";

@@ -59,11 +59,13 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
 Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   { const OutputDirectory probe(job.output, job.replace_output); }  // an unwritable output must not cost a calibration
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
-  const auto scratch = scratch_for(job, checkpoint);
+  auto scratch = scratch_for(job, checkpoint);
   Model model = load_model(checkpoint, false, scratch);
   checkpoint.drop_pages();
   const std::vector<TokenBatch> samples =
       make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  fit_memory(job, model, samples);
+  scratch = model.scratch;
   check_quantize_job(job, model, samples);
   EvalSet set;
   if (job.eval) set = load_eval_set(*job.eval, job.eval_data, model);

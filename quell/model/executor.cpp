@@ -102,6 +102,16 @@ void Executor::run(NodeRange range) {
   }
 }
 
+void Executor::spill(const std::shared_ptr<ScratchFile>& scratch) {
+  constexpr std::int64_t kSmall = 4096;  // elements; not worth a file's pages
+  for (Tensor& t : values_) {
+    if (t.in_scratch())
+      t.drop_pages();
+    else if (t.defined() && t.numel() > kSmall)
+      t = Tensor::spilled(t, scratch);
+  }
+}
+
 TensorView Executor::operand(ValueId v, Tensor& storage) const {
   const bool requantize = quantized_ && model_.residual_after_quant && model_.input_quant.contains(v);
   if (!requantize && !model_.restore.contains(v)) return value(v);

@@ -60,6 +60,7 @@ struct Model {
 
   /// Where matrices lie while nobody reads them; null: all are in memory.
   std::shared_ptr<ScratchFile> scratch;
+  bool values_in_scratch = false;  ///< with `scratch`: what calibration carries from step to step lies there too
 
   // What quantization added.
   std::map<ValueId, ActivationQuant> input_quant;    ///< at the input of quantized linears

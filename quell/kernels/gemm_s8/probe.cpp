@@ -59,6 +59,21 @@ __attribute__((target("avx2,avxvnni"))) void vnni256() {
   }
 }
 
+/// Four products of 16x16x64 tiles in registers.
+__attribute__((target("amx-tile,amx-int8"))) void tiles() {
+  alignas(64) std::uint8_t config[64] = {1};  // palette; then from byte 16 bytes a row (u16), from byte 48 rows of each tile
+  for (int t = 0; t < 8; ++t) config[16 + 2 * t] = 64, config[48 + t] = 16;
+  __asm__ volatile("" ::: "memory");  // g++ 12 does not see that the configuration is read
+  _tile_loadconfig(config);
+  for (int i = 0; i < kLoops / 16; ++i) {
+    _tile_dpbusd(0, 4, 6);
+    _tile_dpbusd(1, 4, 7);
+    _tile_dpbusd(2, 5, 6);
+    _tile_dpbusd(3, 5, 7);
+  }
+  _tile_release();
+}
+
 #define QUELL_KEEP_AVX(p) __asm__ volatile("" : "+x"(p))
 
 /// One product of 16-bit pairs and an addition.
@@ -115,6 +130,7 @@ double avx2_peak(WeightLayout layout, int max_product) {
 
 double peak_gmacs(Isa isa, WeightLayout layout, int max_product) {
 #if defined(QUELL_X86_64)
+  if (isa == Isa::kAmx) return best_rate(4.0 * 16 * 16 * 64 * (kLoops / 16), tiles);
   if (isa == Isa::kAvx512Vnni) return best_rate(12.0 * 64 * kLoops, vnni512);
   if (isa == Isa::kAvxVnni) return best_rate(12.0 * 32 * kLoops, vnni256);
   if (isa == Isa::kAvx2) return avx2_peak(layout, max_product);
