@@ -367,33 +367,32 @@ class Race {
 
   RaceResult run() {
     const auto count = candidates_.size();
-    // Everyone runs on one block; whoever leads there finishes, and the others have to stay below its total.
     std::vector<std::size_t> order(blocks_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     constexpr double kNever = std::numeric_limits<double>::infinity();
-    std::vector<double> partial(count);
-    for (std::size_t c = 0; c < count; ++c) {
-      partial[c] = advance(c, std::span(order).first(options_.exhaustive ? order.size() : 1), kNever);
-      ctx_.progress("search", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(count) + 1);
-    }
     RaceResult result;
-    std::vector<std::size_t> ranks(count);
-    std::iota(ranks.begin(), ranks.end(), std::size_t{0});
-    std::stable_sort(ranks.begin(), ranks.end(), [&](std::size_t a, std::size_t b) { return partial[a] < partial[b]; });
+    if (count == 0) return result;
     double best = kNever;
-    for (const std::size_t c : ranks) {
+    const auto finish = [&](std::size_t c) {
       // Equal totals are won by the smaller index; the order of additions must not decide, so the limit leaves room for rounding.
       constexpr double kRoom = 1 + 1e-12;
-      advance(c, order, best * kRoom);
-      if (!complete(c)) continue;
-      if (result.best < 0) sort_by_loss(c, order);  // where most of the loss is, candidates fall out earliest
+      advance(c, order, options_.exhaustive ? kNever : best * kRoom);
+      if (!complete(c)) return;
       const double total = sum(c);
       if (total < best || (total == best && static_cast<int>(c) < result.best)) {
         best = total;
         result.best = static_cast<int>(c);
       }
+    };
+    // Whoever seems to lead finishes first, and the others, in their order so that most of their codes stay from one to the next,
+    // have to stay below its total.
+    const std::size_t leader = leader_of_first_block(order.front());
+    finish(leader);
+    sort_by_loss(leader, order);  // where most of the loss is, candidates fall out earliest
+    for (std::size_t c = 0; c < count; ++c) {
+      finish(c);
+      ctx_.progress("search", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(count));
     }
-    ctx_.progress("search", static_cast<std::int64_t>(count) + 1, static_cast<std::int64_t>(count) + 1);
     for (std::size_t c = 0; c < count; ++c) {
       result.losses.push_back(sum(c) / static_cast<double>(tokens_));
       result.complete.push_back(complete(c));
@@ -408,6 +407,23 @@ class Race {
       for (std::int64_t i = begin; i < end; ++i)
         for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
     });
+  }
+
+  /// The best of every eighth candidate on one block, then of its neighbours ever closer.
+  std::size_t leader_of_first_block(std::size_t block) {
+    const auto loss = [&](std::size_t c) { return advance(c, std::span(&block, 1), std::numeric_limits<double>::infinity()); };
+    constexpr std::size_t kStride = 8;
+    std::size_t leader = 0;
+    const auto challenge = [&](std::size_t c) {
+      if (c < candidates_.size() && loss(c) < loss(leader)) leader = c;
+    };
+    for (std::size_t c = kStride; c < candidates_.size(); c += kStride) challenge(c);
+    for (std::size_t step = kStride / 2; step > 0; step /= 2) {
+      const std::size_t from = leader;
+      if (from >= step) challenge(from - step);
+      challenge(from + step);
+    }
+    return leader;
   }
 
   bool complete(std::size_t c) const {
