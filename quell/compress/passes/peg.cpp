@@ -1,6 +1,6 @@
 // Per-embedding-group quantization (Bondarenko et al., EMNLP 2021), the baseline of both Outlier Suppression papers: channels
-// sorted by the range they span and cut into groups of one size, each with a range of its own. Its steps move into the columns of
-// the weights,
+// sorted by the range they span and cut into groups of one size, each with a range of its own. The paper keeps an integer sum a
+// group; here the steps are folded into the columns of the weights,
 //   x'_j = (x_j - shift_g) / s_g,   s_g = (max_g - min_g) / (max* - min*),   shift_g = min_g - s_g min*,
 // where * is the widest group, so that one integer sum is left, and one step a tensor. Without biases to take a shift, or with
 // symmetric activations, s_g = max|x|_g / max|x|*.
