@@ -24,12 +24,15 @@ Range scaled_range(const ChannelStats& stats, const Tensor& scale) {
 }
 
 /// As the reference counts: by repeated subtraction in double.
-std::vector<double> grid(const ChannelStats& stats, double floor) {
+std::vector<double> thresholds_of(const ChannelStats& stats, double floor, ThresholdGrid grid) {
   const double amax = std::max(0.0, static_cast<double>(*std::max_element(stats.max.begin(), stats.max.end())));
   const double amin = std::min(0.0, static_cast<double>(*std::min_element(stats.min.begin(), stats.min.end())));
   const int num = std::max(100, static_cast<int>(amax / 0.5));
   const double high = std::max(-amin, amax), step = (high - floor) / num;
   std::vector<double> out;
+  for (int k = num; k > 0 && grid == ThresholdGrid::kPaper && high > 0; --k)
+    if (const double t = high * k / num; t >= floor) out.push_back(t);
+  if (grid == ThresholdGrid::kPaper) return out;
   for (double t = high; t >= floor; t -= step) {
     out.push_back(t);
     if (step <= 0) break;  // high == floor: one candidate
@@ -45,7 +48,8 @@ class Search {
     const bool holdout = options_.holdout && problem_.x.size() > 1;
     const ChannelStats all = stats(1), tried = holdout ? stats(2) : all;
     OsPlusResult result;
-    result.thresholds = grid(tried, std::max(options_.floor, peer_extreme(tried)));
+    const double lowest = options_.grid == ThresholdGrid::kPaper ? 0 : options_.floor;
+    result.thresholds = thresholds_of(tried, std::max(lowest, peer_extreme(tried)), options_.grid);
     std::vector<SiteCandidate> candidates;
     for (const double t : result.thresholds) candidates.push_back(scaled(tried, t));
     const std::size_t unsplit = candidates.size();

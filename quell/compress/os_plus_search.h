@@ -10,9 +10,14 @@
 
 namespace quell {
 
+/// How thresholds run down from the largest magnitude: to the floor in equal steps, as the reference's code has it, or to a K-th of
+/// it (max * k / K), as the paper's algorithm 1. K is max(100, int(max / 0.5)) in both.
+enum class ThresholdGrid { kCode, kPaper };
+
 struct OsPlusOptions {
   double floor = 1.0;
-  bool include_padding = false;  ///< channel extrema over padding too, as the reference
+  ThresholdGrid grid = ThresholdGrid::kCode;  ///< kPaper knows no floor
+  bool include_padding = false;               ///< channel extrema over padding too, as the reference
   /// The quantizer's range is what the scaled channels span, not (-t, t): for values that are not centred by a shift.
   bool tight_range = false;
   /// So many columns at most that channels above a threshold are spread over, in multiples of the unit; 0: channels are only

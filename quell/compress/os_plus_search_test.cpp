@@ -215,6 +215,23 @@ TEST_F(OsPlusSearch, EdgesOfTheGridTerminate) {
   EXPECT_THROW(run(kInt8), Error);  // nothing to measure the loss on
 }
 
+/// Algorithm 1 of the paper: max * k / K down to a K-th, below every floor.
+TEST_F(OsPlusSearch, GridOfThePaper) {
+  make(1, 6);
+  p.kind = SiteKind::kMlp;
+  p.rows = {6};
+  float largest = 0;
+  for (const float v : inputs.f32()) largest = std::max(largest, std::fabs(v));
+  o.grid = ThresholdGrid::kPaper;
+  const OsPlusResult r = run(kInt8);
+  ASSERT_EQ(r.thresholds.size(), 100U);
+  for (std::size_t i = 0; i < 100; ++i)
+    EXPECT_NEAR(r.thresholds[i], static_cast<double>(largest) * static_cast<double>(100 - i) / 100, 1e-12);
+  EXPECT_GE(r.race.best, 0);
+  for (float& v : inputs.f32()) v = 0;
+  EXPECT_EQ(run(kInt8).race.best, -1);
+}
+
 /// Codes that one candidate leaves for the next are those that it would have made itself, whatever their order.
 TEST_F(OsPlusSearch, CandidatesDoNotDependOnThoseBefore) {
   constexpr std::int64_t kColumns = 64, kOutputs = 70, kRows = 40;

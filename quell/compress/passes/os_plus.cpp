@@ -28,6 +28,7 @@ struct Settings {
   bool holdout = false;
   double peers = 0;
   double split = 0;  ///< share of columns that may be added where channels can be split
+  ThresholdGrid grid = ThresholdGrid::kCode;
   double floor = 0;  ///< 0: 1 for models with LayerNorm, 0.1 with RMSNorm, as the reference
 };
 
@@ -113,6 +114,7 @@ class OsPlus final : public Pass {
   OsPlusOptions options(const Site& site) const {
     OsPlusOptions o;
     o.floor = settings_.floor > 0 ? settings_.floor : site.model->spec.norm_kind == NormKind::kRmsNorm ? 0.1 : 1.0;
+    o.grid = settings_.grid;
     // Behind a ReLU, or without the shift that centres values, (-t, t) is more than the channels span.
     o.tight_range = (site.only_explicit && !settings_.explicit_shift) || (site.through_step && !wants_shift(site));
     o.include_padding = settings_.include_padding;
@@ -143,7 +145,7 @@ double peers_by_bits(int bits) { return bits >= 8 ? 0.998 : bits == 7 ? 0.98 : b
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "explicit_shift",
-                     "split", "holdout", "peers"});
+                     "split", "holdout", "peers", "grid"});
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
@@ -162,7 +164,10 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   s.split = params.number("split", 0, 1, 0);
   require(s.split == 0 || s.explicit_affine, ErrorCode::kInvalidInput, "recipe ", recipe.name,
           ": os_plus: split needs explicit: true, since a quantizer has to undo it");
+  s.grid = params.choice("grid", {"code", "paper"}, "code") == "paper" ? ThresholdGrid::kPaper : ThresholdGrid::kCode;
   s.floor = params.number("floor", 0, 1e6, 0);
+  require(s.grid == ThresholdGrid::kCode || s.floor == 0, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": os_plus: grid: paper ends at a K-th of the largest magnitude; leave floor out");
   return std::make_unique<OsPlus>(s, recipe);
 }
 
