@@ -5,9 +5,9 @@
 #include <numeric>
 
 #include "quell/compress/compress.h"
-#include "quell/io/safetensors.h"
+#include "quell/compress/site_problem.h"
+#include "quell/job/random_model.h"
 #include "tests/support/golden_numbers.h"
-#include "tests/support/support.h"
 
 namespace quell {
 namespace {
@@ -18,16 +18,9 @@ class SmallBert : public ::testing::Test {
   static constexpr std::int64_t kHidden = 8, kTokens = 3;
 
   SmallBert() {
-    const quell::testing::ScratchDir dir;
-    write_text_file(dir / "config.json",
-                    R"({"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 6, "hidden_size": 8,
-                      "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4, "hidden_act": "gelu",
-                      "max_position_embeddings": 4, "type_vocab_size": 1, "layer_norm_eps": 1e-12})");
-    const Tensor nothing = Tensor::f32({1});
-    std::map<std::string, TensorView> tensors;
-    for (int i = 0; i < 64; ++i) tensors["unused." + std::to_string(i)] = nothing;
-    write_safetensors(dir / "model.safetensors", tensors, {});
-    model = load_model(Checkpoint::open(dir.path()), true);  // zeros, to be filled
+    model = make_zero_model(R"({"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 6, "hidden_size": 8,
+      "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4, "hidden_act": "gelu",
+      "max_position_embeddings": 4, "type_vocab_size": 1, "layer_norm_eps": 1e-12})");
     quell::testing::GoldenNumbers numbers(9);
     const Tensor gamma = numbers.make({kHidden}, 0.2, 3), beta = numbers.make({kHidden}, -1, 1);
     const Tensor w = numbers.make({4, kHidden}, -0.5, 0.5);
@@ -126,6 +119,37 @@ TEST_F(SmallBert, GammaMigrationKeepsTheEpsilonByDefault) {
 /// Where a value lies in the range of its group, there its image lies in that of the widest group.
 TEST_F(SmallBert, PerEmbeddingGroupsShareTheWidestRange) { expect_groups(false); }
 TEST_F(SmallBert, PerEmbeddingGroupsOfChannelsSortedByRange) { expect_groups(true); }
+
+TEST_F(SmallBert, WhatAnySearchComparesWithLiesWhereTheModelSays) {
+  const Tensor x = Tensor::f32({2 * kTokens, kHidden});
+  model.scratch = std::make_shared<ScratchFile>(std::filesystem::temp_directory_path());
+  for (const bool values : {false, true}) {
+    model.values_in_scratch = values;
+    for (const Site& site : derive_sites(model, {})) {
+      SiteActivations activations;
+      activations.x = {&x};
+      activations.batches = {&batches.front()};
+      EXPECT_EQ(describe_site(site, activations, {}, {}).scratch, values ? model.scratch : nullptr) << site.name;
+    }
+  }
+}
+
+/// Where up_proj's codes are chosen with one step, its rows cannot take what down_proj's inputs are divided by.
+TEST(PerEmbeddingGroups, LeavesSitesBehindOneStepAlone) {
+  Model model = make_zero_model(R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 6, "hidden_size": 8,
+    "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 8, "tie_word_embeddings": true})");
+  quell::testing::GoldenNumbers numbers(3);
+  for (Param& p : model.params)
+    if (p.tied_to < 0 && p.weight.defined()) p.weight = numbers.make(p.weight.shape(), -1, 1);
+  std::vector<TokenSequence> sequences(1);
+  sequences[0].ids = {0, 1, 2, 3, 4, 5};
+  Recipe recipe = load_recipe("peg");
+  recipe.weights.granularity = Granularity::kPerTensor;
+  ExecContext ctx(1);
+  compress(model, make_batches(sequences, 1, -1), recipe, ctx);
+  EXPECT_TRUE(model.is_quantized());
+}
 
 }  // namespace
 }  // namespace quell

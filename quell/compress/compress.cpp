@@ -74,7 +74,7 @@ class Pipeline {
       if (recipe_.quantize_attention && node(n).kind == StepKind::kAttention) calibrate_attention(n);
       for (const auto& executor : executors_) {
         executor->run({n, n + 1});
-        if (model_.values_in_scratch) executor->spill(model_.scratch);
+        executor->spill();
       }
     }
     executors_.clear();

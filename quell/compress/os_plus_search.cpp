@@ -23,16 +23,17 @@ Range scaled_range(const ChannelStats& stats, const Tensor& scale) {
   return r;
 }
 
-/// As the reference counts: by repeated subtraction in double.
+/// kCode as the reference counts: by repeated subtraction in double.
 std::vector<double> thresholds_of(const ChannelStats& stats, double floor, ThresholdGrid grid) {
   const double amax = std::max(0.0, static_cast<double>(*std::max_element(stats.max.begin(), stats.max.end())));
   const double amin = std::min(0.0, static_cast<double>(*std::min_element(stats.min.begin(), stats.min.end())));
   const int num = std::max(100, static_cast<int>(amax / 0.5));
   const double high = std::max(-amin, amax), step = (high - floor) / num;
   std::vector<double> out;
-  for (int k = num; k > 0 && grid == ThresholdGrid::kPaper && high > 0; --k)
-    if (const double t = high * k / num; t >= floor) out.push_back(t);
-  if (grid == ThresholdGrid::kPaper) return out;
+  if (grid == ThresholdGrid::kPaper) {
+    for (int k = num; k > 0 && high > 0 && high * k / num >= floor; --k) out.push_back(high * k / num);
+    return out;
+  }
   for (double t = high; t >= floor; t -= step) {
     out.push_back(t);
     if (step <= 0) break;  // high == floor: one candidate

@@ -176,6 +176,10 @@ std::string PassParams::choice(const std::string& key, const std::vector<std::st
   return it->second;
 }
 
+bool PassParams::flag(const std::string& key, bool fallback) const {
+  return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true";
+}
+
 double PassParams::number(const std::string& key, double low, double high, double fallback) const {
   const auto it = values_.find(key);
   return it == values_.end() ? fallback : parse_number(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);

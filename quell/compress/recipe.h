@@ -18,6 +18,8 @@ class PassParams {
   const std::map<std::string, std::string>& values() const { return values_; }
   /// One of `allowed`; throws Error(kInvalidInput) naming pass, key and choices.
   std::string choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const;
+  /// true or false.
+  bool flag(const std::string& key, bool fallback) const;
   double number(const std::string& key, double low, double high, double fallback) const;
   /// Throws Error(kInvalidInput) on a key that is not in `known`.
   void check_keys(const std::vector<std::string>& known) const;

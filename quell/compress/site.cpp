@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "quell/base/log.h"
+
 namespace quell {
 namespace {
 
@@ -227,6 +229,17 @@ class Derivation {
 }  // namespace
 
 std::vector<Site> derive_sites(const Model& model, const SiteScope& scope) { return Derivation(model, scope).run(); }
+
+bool Site::producers_can_change() const {
+  for (const ChangedValue& v : values) {
+    const bool rows = v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows;
+    const Param* p = rows ? &model->param_of(v.producer_node) : nullptr;
+    if (!p || !p->quantized || p->quantized->spec.granularity != Granularity::kPerTensor) continue;
+    log(LogLevel::kWarning, name + ": left as it is, since its producer " + p->module + " has one step for the whole tensor");
+    return false;
+  }
+  return true;
+}
 
 ShiftScale Site::change(Tensor scale, Tensor shift, bool make_explicit) const {
   ShiftScale item{values, linears, std::move(scale), std::move(shift)};

@@ -34,6 +34,9 @@ struct Site {
   ValueId value() const { return values.front().value; }
   const SharedHeads& shared() const { return values.front().shared; }
   bool migratable() const { return refusal.empty(); }
+  /// Whether producers can still take a scale by channel: a linear whose codes are chosen, with one step for the whole tensor,
+  /// cannot and is named in a warning.
+  bool producers_can_change() const;
   /// (x - shift) / scale at all values; `shift` may be undefined. Explicit where no producer can absorb it, or where asked for.
   ShiftScale change(Tensor scale, Tensor shift, bool make_explicit = false) const;
   /// Not where `widening` is empty.

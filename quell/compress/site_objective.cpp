@@ -18,7 +18,7 @@
 namespace quell {
 namespace {
 
-constexpr std::int64_t kBlocks = 16, kFewRows = 96;
+constexpr std::int64_t kFewRows = 96;
 
 /// Tokens that are evaluated together: some sequences of a batch where they attend to each other, else rows that count.
 struct Block {
@@ -28,20 +28,17 @@ struct Block {
   const Tensor* bias = nullptr;         // attention
   std::vector<bool> counts;             // empty: all rows
 
+  /// Null: stays in memory.
   void spill(const std::shared_ptr<ScratchFile>& scratch) {
-    for (Tensor* t : {&x, &target}) {
-      if (t->in_scratch())
-        t->drop_pages();
-      else if (scratch && t->defined())
-        *t = Tensor::spilled(*t, scratch);
-    }
+    for (Tensor* t : {&x, &target})
+      if (scratch) t->spill(scratch);
   }
 };
 
 std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<std::size_t>& batches) {
   std::int64_t rows = 0;
   for (const std::size_t b : batches) rows += p.batches[b]->rows();
-  const std::int64_t wanted = std::max(kFewRows, rows / kBlocks);
+  const std::int64_t wanted = std::max(kFewRows, rows / kRaceBlocks);
   std::vector<Block> blocks;
   for (const std::size_t b : batches) {
     const TokenBatch& batch = *p.batches[b];
@@ -91,7 +88,7 @@ std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::s
   for (const std::size_t b : batches)
     for (std::int64_t i = 0; i < p.x[b]->rows(); ++i)
       if (row_counts(*p.x[b], *p.batches[b], i)) rows.push_back(p.x[b]->row(i));
-  const std::size_t size = (rows.size() / kBlocks / kFewRows + 1) * kFewRows;  // whole blocks of the kernels
+  const std::size_t size = (rows.size() / kRaceBlocks / kFewRows + 1) * kFewRows;  // whole blocks of the kernels
   std::vector<Block> blocks;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
     const std::size_t end = std::min(rows.size(), begin + size);

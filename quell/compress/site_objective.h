@@ -34,6 +34,9 @@ struct RaceOptions {
   bool odd_batches = false;  ///< those alone count: what to try was derived from the others
 };
 
+/// The tokens of a site are compared in about so many blocks.
+inline constexpr std::int64_t kRaceBlocks = 16;
+
 struct RaceResult {
   std::vector<double> losses;  ///< by candidate; of one that was stopped, what its tokens so far amount to: a lower bound
   std::vector<bool> complete;

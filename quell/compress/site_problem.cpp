@@ -20,7 +20,6 @@ void describe_attention(const Site& site, const SiteActivations& activations, Si
   p.q_norm = head_norm(attention.in[0]);
   p.k_norm = head_norm(attention.in[1]);
   p.norm_eps = model.spec.norm_eps;
-  if (model.values_in_scratch) p.scratch = model.scratch;
 }
 
 }  // namespace
@@ -34,6 +33,7 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations, 
   p.weights = weights;
   p.activations = activation_spec;
   const Model& model = *site.model;
+  if (model.values_in_scratch) p.scratch = model.scratch;
   p.x = activations.x;
   std::vector<std::pair<const Param*, std::int64_t>> rows;  // where each stacked row comes from
   bool bias = false;

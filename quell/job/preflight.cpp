@@ -9,6 +9,7 @@
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/pass.h"
+#include "quell/compress/site_objective.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
@@ -76,14 +77,15 @@ Sizes sizes_of(const Model& model, const Recipe& recipe) {
   return s;
 }
 
-/// At the peak of the run, without what the file cache holds: the matrices, all or those of the widest site, with their codes; the
-/// search, which holds the site's inputs twice more, its outputs and two more copies of its weights; the values in flight of all
-/// batches, a few times the hidden size; outputs of the first tokens. With values in scratch: of the search one block of sixteen,
-/// of values in flight those of one batch, and the site's inputs once, as they are read.
 struct Peak {
   std::uint64_t memory = 0;  ///< bytes
   std::uint64_t values = 0;  ///< what calibration carries along and compares with, wherever it lies
 };
+
+/// At the peak of the run, without what the file cache holds: the matrices, all or those of the widest site, with their codes; the
+/// search, which holds the site's inputs twice more, its outputs and two more copies of its weights; the values in flight of all
+/// batches, a few times the hidden size; outputs of the first tokens. With values in scratch: of the search one block,
+/// of values in flight those of one batch, and the site's inputs once, as they are read.
 Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
   const Sizes sizes = sizes_of(model, job.recipe);
   constexpr std::uint64_t kValuesInFlight = 4;
@@ -103,9 +105,10 @@ Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<Token
     }
     const std::uint64_t compared = 2 * columns + rows;
     peak.values = std::max(peak.values, sizeof(float) * tokens * (compared + kValuesInFlight * hidden));
-    widest = std::max(widest,
-                      sizeof(float) * ((model.values_in_scratch ? tokens * columns + tokens / 16 * compared : tokens * compared) +
-                                       2 * columns * rows));
+    widest = std::max(widest, sizeof(float) * ((model.values_in_scratch
+                                                    ? tokens * columns + tokens / static_cast<std::uint64_t>(kRaceBlocks) * compared
+                                                    : tokens * compared) +
+                                               2 * columns * rows));
     matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * columns * rows);
   }
   std::uint64_t outputs = hidden;

@@ -53,22 +53,27 @@ std::vector<std::string> random_model_names() {
   return out;
 }
 
-Model make_random_model(const std::string& name) {
-  const Shape2* found = nullptr;
-  for (const Shape2& m : kModels)
-    if (name == m.name) found = &m;
-  require(found != nullptr, ErrorCode::kUsage, "no random model \"", name, "\"; see quell bench --help");
+Model make_zero_model(const std::string& config) {
   // Reading a checkpoint without weights gives a model with zeros in every slot.
   const ScratchDir dir;
-  write_json_file(dir.path / "config.json", Json::parse(found->config));
+  write_json_file(dir.path / "config.json", Json::parse(config));
   const Tensor nothing = Tensor::f32({1});
   std::map<std::string, TensorView> tensors;
   for (int i = 0; i < 64; ++i) tensors["unused." + std::to_string(i)] = nothing;
   write_safetensors(dir.path / "model.safetensors", tensors, {});
   Model model = load_model(Checkpoint::open(dir.path), true);
-  model.dir = name;
   model.unused_tensors.clear();
   model.missing_tensors.clear();
+  return model;
+}
+
+Model make_random_model(const std::string& name) {
+  const Shape2* found = nullptr;
+  for (const Shape2& m : kModels)
+    if (name == m.name) found = &m;
+  require(found != nullptr, ErrorCode::kUsage, "no random model \"", name, "\"; see quell bench --help");
+  Model model = make_zero_model(found->config);
+  model.dir = name;
   Random rng(1);
   for (Param& p : model.params) {
     if (p.tied_to < 0 && p.weight.defined())

@@ -102,14 +102,10 @@ void Executor::run(NodeRange range) {
   }
 }
 
-void Executor::spill(const std::shared_ptr<ScratchFile>& scratch) {
+void Executor::spill() {
   constexpr std::int64_t kSmall = 4096;  // elements; not worth a file's pages
-  for (Tensor& t : values_) {
-    if (t.in_scratch())
-      t.drop_pages();
-    else if (t.defined() && t.numel() > kSmall)
-      t = Tensor::spilled(t, scratch);
-  }
+  for (Tensor& t : values_)
+    if (model_.values_in_scratch && t.numel() > kSmall) t.spill(model_.scratch);
 }
 
 TensorView Executor::operand(ValueId v, Tensor& storage) const {

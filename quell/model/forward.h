@@ -102,8 +102,8 @@ class Executor {
   void write_cache(int node, const TensorView& k, const TensorView& v);
   /// Attention of a few new tokens to the cache.
   void attend_cached(int node, Tensor& out);
-  /// Moves values that are in memory to `scratch`, and takes those that lie there out of memory until they are read.
-  void spill(const std::shared_ptr<ScratchFile>& scratch);
+  /// Where the model keeps values in scratch: moves them there, and out of memory until they are read.
+  void spill();
   /// Leaves the last row of each sequence of `v`.
   void keep_last_rows(ValueId v);
 

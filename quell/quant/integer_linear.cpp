@@ -250,14 +250,24 @@ void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int
   e.weight_zero = weight_zero;
 }
 
+namespace {
+
+/// A multiple of what every kernel computes together.
+constexpr std::int64_t kRowUnit = 96;
+
+/// Rows whose codes take `bytes`: they stay in the second-level cache while all panels pass by.
+std::int64_t rows_of(std::int64_t bytes, const QuantizedRows& x) {
+  return std::max(kRowUnit, bytes / x.stride / kRowUnit * kRowUnit);
+}
+
+}  // namespace
+
 void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
               const kernels::Epilogue& epilogue, ExecContext& ctx) {
-  constexpr std::int64_t kRowUnit = 96, kTasks = 16;
-  // Processors with AMX have larger second-level caches, and are so fast that reading the panels again would be what counts.
-  const std::int64_t block_bytes = std::int64_t{kernel.isa == Isa::kAmx ? 512 : 192} << 10;
+  constexpr std::int64_t kTasks = 16;
   const std::int64_t panels = w.padded_n() / kernels::kPanel;
-  // Rows of a block stay in the second-level cache while all panels pass by.
-  const std::int64_t most = std::max(kRowUnit, block_bytes / x.stride / kRowUnit * kRowUnit),
+  // Processors with AMX have larger second-level caches, and are so fast that reading the panels again would be what counts.
+  const std::int64_t most = rows_of(std::int64_t{kernel.isa == Isa::kAmx ? 512 : 192} << 10, x),
                      row_blocks = (x.rows + most - 1) / most;
   const std::int64_t rows = kernels::round_up((x.rows + row_blocks - 1) / row_blocks, x.rows > kRowUnit ? kernel.row_unit : 1);
   std::int64_t panel_blocks = std::min(panels, (kTasks + row_blocks - 1) / row_blocks);
@@ -289,9 +299,9 @@ Tensor pack_target(const TensorView& y, ExecContext& ctx) {
 double gemm_squared_error(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
                           const kernels::Epilogue& epilogue, const TensorView& target, ExecContext& ctx) {
   // One partition for all kernels, as sums are rounded in its order.
-  constexpr std::int64_t kRowUnit = 96, kBlockBytes = std::int64_t{512} << 10, kPanelBlocks = 8;
+  constexpr std::int64_t kPanelBlocks = 8;
   const std::int64_t panels = w.padded_n() / kernels::kPanel, width = (panels + kPanelBlocks - 1) / kPanelBlocks;
-  const std::int64_t rows = std::max(kRowUnit, kBlockBytes / x.stride / kRowUnit * kRowUnit);
+  const std::int64_t rows = rows_of(std::int64_t{512} << 10, x);
   const std::int64_t row_blocks = (x.rows + rows - 1) / rows, panel_blocks = (panels + width - 1) / width;
   std::vector<double> totals(static_cast<std::size_t>(row_blocks * panel_blocks));
   ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {

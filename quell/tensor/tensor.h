@@ -119,6 +119,13 @@ class Tensor {
     return t;
   }
   bool in_scratch() const { return buffer_.in_scratch(); }
+  /// Moves to `scratch`, or where it lies there already out of memory until it is read again.
+  void spill(const std::shared_ptr<ScratchFile>& scratch) {
+    if (in_scratch())
+      drop_pages();
+    else if (defined())
+      *this = spilled(view(), scratch);
+  }
   /// Of a tensor in scratch: out of memory until it is read again.
   void drop_pages() const { buffer_.drop_pages(); }
 

@@ -34,8 +34,8 @@ class BiasCorrection final : public Pass {
       for (std::size_t b = 0; b < samples.size(); ++b) {
         wanted[b]->run({n, n + 1});
         got[b]->run({n, n + 1});
-        for (const auto* executor : {&wanted[b], &got[b]})
-          if (model.values_in_scratch) (*executor)->spill(model.scratch);
+        wanted[b]->spill();
+        got[b]->spill();
       }
       if (!corrected(model, n)) continue;
       const ValueId out = model.graph.nodes[static_cast<std::size_t>(n)].out;

@@ -93,16 +93,7 @@ class OsPlus final : public Pass {
   bool applies(const Site& site) const {
     if (!site.migratable() && !(site.only_explicit && settings_.explicit_affine)) return false;
     if (!site.in_block) return false;
-    if (site.only_explicit) return true;
-    for (const ChangedValue& v : site.values) {
-      const bool rows = v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows;
-      const Param* p = rows ? &site.model->param_of(v.producer_node) : nullptr;
-      if (!p || !p->quantized || p->quantized->spec.granularity != Granularity::kPerTensor) continue;
-      log(LogLevel::kWarning,
-          site.name + ": left as it is, since its producer " + p->module + " has one step for the whole tensor");
-      return false;
-    }
-    return true;
+    return site.only_explicit || site.producers_can_change();
   }
 
   bool wants_shift(const Site& site) const {
@@ -149,16 +140,16 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
-  s.scale = params.choice("scale", {"true", "false"}, "true") == "true";
-  s.explicit_affine = params.choice("explicit", {"true", "false"}, "false") == "true";
+  s.scale = params.flag("scale", true);
+  s.explicit_affine = params.flag("explicit", false);
   s.first_batch = params.choice("samples", {"all", "first_batch"}, "all") == "first_batch";
   // The reference reads one batch, padding included.
   s.include_padding = params.choice("padding", {"exclude", "include"}, s.first_batch ? "include" : "exclude") == "include";
   s.arithmetic =
       params.choice("arithmetic", {"integer", "f32"}, "integer") == "f32" ? LossArithmetic::kF32 : LossArithmetic::kInteger;
   s.stack = params.choice("bloom_layout", {"correct", "compat"}, "correct") == "compat" ? StackOrder::kByHead : StackOrder::kSplit;
-  s.explicit_shift = params.choice("explicit_shift", {"true", "false"}, "false") == "true";
-  s.holdout = params.choice("holdout", {"true", "false"}, "false") == "true";
+  s.explicit_shift = params.flag("explicit_shift", false);
+  s.holdout = params.flag("holdout", false);
   s.peers = params.values().contains("peers") && params.values().at("peers") == "auto" ? peers_by_bits(recipe.activations.num_bits)
                                                                                        : params.number("peers", 0, 1, 0);
   s.split = params.number("split", 0, 1, 0);

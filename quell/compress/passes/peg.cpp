@@ -22,7 +22,8 @@ class PerEmbeddingGroups final : public Pass {
   PassStage stage() const override { return PassStage::kEquivalence; }
 
   bool may_change(const Site& site) const override {
-    return site.in_block && (site.migratable() || (site.only_explicit && explicit_));
+    if (site.only_explicit) return site.in_block && explicit_;
+    return site.in_block && site.migratable() && site.producers_can_change();
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext&) const override {
     if (!may_change(site)) return {};
@@ -77,9 +78,8 @@ extern const PassFactory k_peg;
 const PassFactory k_peg = {"peg", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
                              params.check_keys({"groups", "permute", "explicit"});
                              return std::make_unique<PerEmbeddingGroups>(
-                                 static_cast<std::int64_t>(params.number("groups", 1, 1e6, 6)),
-                                 params.choice("permute", {"true", "false"}, "true") == "true",
-                                 params.choice("explicit", {"true", "false"}, "false") == "true", recipe.activations.symmetric);
+                                 static_cast<std::int64_t>(params.number("groups", 1, 1e6, 6)), params.flag("permute", true),
+                                 params.flag("explicit", false), recipe.activations.symmetric);
                            }};
 
 }  // namespace quell

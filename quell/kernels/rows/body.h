@@ -195,7 +195,8 @@ QUELL_SIMD auto with_factor(const float* x, const float* factor, Factor kind, F 
   if (kind == Factor::kMultiply) return f([&](std::int64_t i, std::int64_t count) { return get(i, count) * by(i, count); });
   return f([&](std::int64_t i, std::int64_t count) {  // most factors are 1, and divisions are slow
     const F32 v = get(i, count), divisor = by(i, count);
-    return all_are(divisor, 1.0F) ? v : v / divisor;
+    constexpr float kNothing = 0x1p-26F;  // less than what the numbers beside 1 differ by, which subtraction tells exactly
+    return all_below(abs(divisor - 1.0F), kNothing) ? v : v / divisor;
   });
 }
 

@@ -139,22 +139,6 @@ QUELL_SIMD F32 abs(const F32& v) { return bits_to_f32(f32_to_bits(v) & 0x7ffffff
 QUELL_SIMD F32 copysign(const F32& magnitude, const F32& sign) {
   return bits_to_f32((f32_to_bits(magnitude) & 0x7fffffff) | (f32_to_bits(sign) & static_cast<std::int32_t>(0x80000000)));
 }
-/// Whether all lanes are `x`.
-QUELL_SIMD bool all_are(const F32& v, float x) {
-#if defined(__AVX512F__)
-  return _mm512_cmpneq_ps_mask(v.part[0], splat(x).part[0]) == 0;
-#elif defined(__AVX2__)
-  const RegisterF32 wanted = splat(x).part[0];
-  return (_mm256_movemask_ps(_mm256_cmp_ps(v.part[0], wanted, _CMP_NEQ_UQ)) |
-          _mm256_movemask_ps(_mm256_cmp_ps(v.part[1], wanted, _CMP_NEQ_UQ))) == 0;
-#else
-  float lanes[kLanes];
-  std::memcpy(lanes, &v, sizeof(lanes));
-  for (const float lane : lanes)
-    if (lane != x) return false;
-  return true;
-#endif
-}
 /// Whether all lanes are below `x`.
 QUELL_SIMD bool all_below(const F32& v, float x) {
 #if defined(__AVX512F__)
