@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The threshold search of OS+ beside the official implementation: same inputs, same machine, same number of threads, in turns.
 
-usage: bench/os_plus_search.py QUELL_SEARCH_BENCH OFFICIAL_DIR [--shapes bert,opt-125m,opt-1.3b] [--schemes int8,int6,int6_token,int4_group]
+usage: bench/os_plus_search.py QUELL_SEARCH_BENCH OFFICIAL_DIR [--shapes bert,opt-125m,opt-1.3b] [--schemes int8,int6,int6_token,int4_group] [--races exact,sampled]
 OFFICIAL_DIR: a checkout of ModelTC/Outlier_Suppression_Plus (3ba97ae). Needs torch, numpy, scipy, safetensors and transformers, the
 last only because the official package imports it. Inputs are random with outlier channels as language models have them. Prints
-Markdown: seconds, their ratio, the thresholds that both choose, and the share of all rows x candidates that the race had to compute.
+Markdown: seconds, their ratios, the shares of all rows x candidates that the races computed, and the thresholds that are chosen.
 """
 import argparse
 import json
@@ -20,6 +20,7 @@ parser.add_argument("bench")
 parser.add_argument("official")
 parser.add_argument("--shapes", default="bert,opt-125m")
 parser.add_argument("--schemes", default="int8,int6")
+parser.add_argument("--races", default="exact,sampled")
 parser.add_argument("--rounds", type=int, default=3)
 args = parser.parse_args()
 
@@ -61,8 +62,10 @@ def inputs(shape, rows, seed):
     return x - shift, mask, weight, bias + weight @ shift
 
 
-print("| shape | scheme | site | candidates | official s | Quell s | ratio | threshold official / Quell | computed |\n|" + "---|" * 9, flush=True)
-ratios = []
+RACES = args.races.split(",")
+ratios = {race: [] for race in RACES}
+print("| shape | scheme | site | candidates | official, s | %s | threshold |\n|%s" % (
+    " | ".join("%s, s | ratio | computed" % race for race in RACES), "---|" * (6 + 3 * len(RACES))), flush=True)
 for shape in args.shapes.split(","):
     batch, length, hidden, heads, ffn = SHAPES[shape]
     for scheme in args.schemes.split(","):
@@ -79,17 +82,31 @@ for shape in args.shapes.split(","):
                 file = os.path.join(d, "site.safetensors")
                 save_file({"x": x.contiguous(), "mask": mask.to(torch.int32), "weight": weight, "bias": bias}, file)
                 command = [args.bench, file, kind, str(bits), str(int(a_sym)), str(int(w_sym)), a_gran, w_gran, str(group), str(heads), "1"]
-                before = json.loads(subprocess.run([*command, "1"], capture_output=True, text=True, check=True).stdout)
+                own = {race: [] for race in RACES}
+
+                def measure():
+                    for race in RACES:
+                        run = subprocess.run([*command, str(args.rounds), race], capture_output=True, text=True, check=True)
+                        own[race].append(json.loads(run.stdout))
+
+                measure()
                 start = time.perf_counter()
                 migrator = Migrator1DRangeSearch(x, weight, a_config, w_config, kind, extra)
                 threshold = migrator.search_migrate_range_1D()[1].item()
                 official = time.perf_counter() - start
-                after = json.loads(subprocess.run([*command, str(args.rounds)], capture_output=True, text=True, check=True).stdout)
-            own = float(numpy.median(before["seconds"] + after["seconds"]))
-            ratios.append(official / own)
-            same = abs(threshold - after["threshold"]) <= 1e-6 * threshold
-            print("| %s | %s | %s | %d | %.2f | %.3f | %.0f | %.6f / %.6f%s | %.0f %% |" % (
-                shape, scheme, kind, after["candidates"], official, own, official / own, threshold, after["threshold"],
-                "" if same else " DIFFERENT", 100 * after["evaluated"]), flush=True)
-print("\nGeometric mean of the ratios: %.0f; %d threads, %s; torch %s." % (
-    numpy.exp(numpy.mean(numpy.log(ratios))), torch.get_num_threads(), after["isa"], torch.__version__))
+                measure()
+            cells = []
+            for race in RACES:
+                seconds = float(numpy.median(own[race][0]["seconds"] + own[race][1]["seconds"]))
+                ratios[race].append(official / seconds)
+                cells += ["%.3f" % seconds, "%.0f" % ratios[race][-1], "%.0f %%" % (100 * own[race][0]["evaluated"])]
+            found = [own[race][0]["threshold"] for race in RACES]
+            same = all(abs(threshold - t) <= 1e-6 * threshold for t in found)
+            any_run = own[RACES[0]][0]
+            print("| %s | %s | %s | %d | %.2f | %s | %s |" % (
+                shape, scheme, kind, any_run["candidates"], official, " | ".join(cells),
+                "%.6f" % threshold if same else "DIFFERENT: official %.6f, %s" % (threshold, found)), flush=True)
+for race in RACES:
+    print("\n%s: geometric mean of the ratios %.1f; single linears (fc1) %.1f, attention (qkv) %.1f." % (
+        race, *(numpy.exp(numpy.mean(numpy.log(r))) for r in (ratios[race], ratios[race][1::2], ratios[race][0::2]))))
+print("\n%d threads, %s; torch %s." % (torch.get_num_threads(), any_run["isa"], torch.__version__))

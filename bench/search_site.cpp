@@ -1,6 +1,6 @@
 // One OS+ search of a site from a safetensors file, timed: the other half of os_plus_search.py.
 // usage: quell_search_bench FILE KIND BITS A_SYMMETRIC W_SYMMETRIC A_GRANULARITY W_GRANULARITY GROUP HEADS FLOOR ROUNDS
-// [ARITHMETIC] FILE holds x [B,N,C] (shifted), mask [B,N] (i32), weight [O,C] and bias [O]; KIND is qkv (causal) or fc1. Prints
+// [RACE] FILE holds x [B,N,C] (shifted), mask [B,N] (i32), weight [O,C] and bias [O]; KIND is qkv (causal) or fc1. Prints
 // JSON.
 #include <chrono>
 #include <cmath>
@@ -54,7 +54,7 @@ int run(int argc, char** argv) {
   OsPlusOptions o;
   o.floor = std::stod(argv[10]);
   o.include_padding = true;
-  if (argc > 12 && argv[12] == std::string("f32")) o.race.arithmetic = LossArithmetic::kF32;
+  if (argc > 12 && argv[12] == std::string("sampled")) o.race.rule = RaceRule::kSampled;
   ExecContext ctx;
   Json seconds = Json::array();
   OsPlusResult result;

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "quell/compress/compress.h"
+#include "quell/compress/pass.h"
 #include "quell/compress/site_problem.h"
 #include "quell/job/random_model.h"
 #include "tests/support/golden_numbers.h"
@@ -95,6 +97,39 @@ class SmallBert : public ::testing::Test {
   std::vector<TokenBatch> batches;
   ValueId value = -1;
 };
+
+/// The sites of the paper's code in an encoder-decoder: every norm in front of linears and a residual branch, but the last of the
+/// encoder (cross-attention reads it in every layer of the decoder) and the last of the decoder.
+TEST(GammaMigration, SitesOfBart) {
+  Model model = make_zero_model(R"({"model_type": "bart", "architectures": ["BartModel"], "vocab_size": 6, "d_model": 8,
+    "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16, "max_position_embeddings": 8, "activation_function": "gelu", "pad_token_id": 1})");
+  const auto pass = make_pass(PassParams("gamma_migration", {}), load_recipe("minmax"));
+  std::map<std::string, std::vector<std::string>> found;
+  for (const Site& site : derive_sites(model, {})) {
+    if (!pass->may_change(site)) continue;
+    std::vector<std::string>& linears = found[model.param_of(site.values.front().producer_node).module];
+    for (const int n : site.linears) linears.push_back(model.param_of(n).module);
+    std::sort(linears.begin(), linears.end());
+  }
+  const std::string encoder = "model.encoder.", decoder = "model.decoder.";
+  const auto layer = [](const std::string& stack, int i) { return stack + "layers." + std::to_string(i) + "."; };
+  const auto self_attention = [&](const std::string& stack, int i) {
+    const std::string in = layer(stack, i) + "self_attn.";
+    return std::vector<std::string>{in + "k_proj", in + "q_proj", in + "v_proj"};
+  };
+  std::map<std::string, std::vector<std::string>> want;
+  for (const std::string& stack : {encoder, decoder}) {
+    want[stack + "layernorm_embedding"] = self_attention(stack, 0);
+    want[layer(stack, 0) + "final_layer_norm"] = self_attention(stack, 1);
+  }
+  for (int i = 0; i < 2; ++i) {
+    want[layer(encoder, i) + "self_attn_layer_norm"] = {layer(encoder, i) + "fc1"};
+    want[layer(decoder, i) + "self_attn_layer_norm"] = {layer(decoder, i) + "encoder_attn.q_proj"};
+    want[layer(decoder, i) + "encoder_attn_layer_norm"] = {layer(decoder, i) + "fc1"};
+  }
+  EXPECT_EQ(found, want);
+}
 
 /// Vector 10 of the specification: the official code's split norm, whose epsilon is 1e-5.
 TEST_F(SmallBert, GammaMigrationAsTheOfficialCode) {

@@ -195,7 +195,7 @@ TEST_P(GoldenOsPlus, SearchFromRecordedInputs) {
     const std::string name = site["norm"].get<std::string>();
     const int best_index = site["best_index"].get<int>();
     EXPECT_EQ(search_threshold(p, o, ctx).race.best, best_index) << name;
-    o.race.exhaustive = true;
+    o.race.rule = RaceRule::kExhaustive;
     for (const LossArithmetic arithmetic : {LossArithmetic::kInteger, LossArithmetic::kF32}) {
       o.race.arithmetic = arithmetic;
       const OsPlusResult result = search_threshold(p, o, ctx);
@@ -447,6 +447,26 @@ TEST_P(GoldenOsPlus, WholePipelineIsAsGoodAsTheReference) {
   RecordProperty("mse", std::to_string(error));
   EXPECT_LE(error, 1.6 * reference) << "reference " << reference;
   EXPECT_LT(error, none);
+}
+
+/// The reference has seen the first batch once before it calibrates on all. The first site of a decoder with pre-norms reads what
+/// no quantizer has touched, so its range has to be the recorded one; without the switch it is not.
+TEST(GoldenOsPlusCalibration, FirstBatchCountsTwiceOnRequest) {
+  QUELL_NEED_DATA(dir, "golden/osplus/opt_w8a8_static");
+  ExecContext ctx{2};
+  for (const bool twice : {false, true}) {
+    Case c(dir);
+    Recipe recipe = reference_recipe(c);
+    recipe.observer.first_batch_twice = twice;
+    compress(c.model, c.calibration_batches(), recipe, ctx);
+    const Json& recorded = c.json["activation_quantizers"][0];
+    ASSERT_EQ(recorded["name"], "model.decoder.layers.0.first_act_fake_quant");
+    const float ratio = quantizer(c, recorded["name"].get<std::string>()).qparams.scale / recorded["scale"].get<float>();
+    if (twice)
+      EXPECT_NEAR(ratio, 1, 1e-5);
+    else
+      EXPECT_GT(std::fabs(ratio - 1), 1e-2F);
+  }
 }
 
 class GoldenOutlierSuppression : public ::testing::TestWithParam<const char*> {

@@ -290,8 +290,12 @@ class Pipeline {
 
   StepAndZero calibrate(const Site& site) const {
     const auto observer = make_observer(recipe_.observer, recipe_.activations);
-    const SiteActivations all = activations(site, SampleChoice::kAll);
-    for (std::size_t i = 0; i < all.x.size(); ++i) observe_rows(*observer, *all.x[i], *all.batches[i], site.name);
+    const auto observe = [&](SampleChoice choice) {
+      const SiteActivations seen = activations(site, choice);
+      for (std::size_t i = 0; i < seen.x.size(); ++i) observe_rows(*observer, *seen.x[i], *seen.batches[i], site.name);
+    };
+    if (recipe_.observer.first_batch_twice) observe(SampleChoice::kFirstBatch);
+    observe(SampleChoice::kAll);
     return recipe_.activations.dynamic ? StepAndZero{} : calculate_qparams(observer->range(), recipe_.activations);
   }
 
@@ -301,8 +305,7 @@ class Pipeline {
     const auto observe = [&](std::initializer_list<std::pair<AttentionPoint, std::optional<ActivationQuant>*>> points) {
       std::map<AttentionPoint, std::unique_ptr<Observer>> observers;
       for (const auto& [point, target] : points) observers[point] = make_observer(recipe_.observer, recipe_.activations);
-      for (std::size_t b = 0; b < executors_.size(); ++b) {
-        Executor& executor = *executors_[b];
+      const auto run = [&](Executor& executor) {
         executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
           const auto it = observers.find(point);
           if (it == observers.end()) return;
@@ -315,7 +318,9 @@ class Pipeline {
         executor.run({n, n + 1});
         executor.keep_values = false;
         executor.on_attention = nullptr;
-      }
+      };
+      if (recipe_.observer.first_batch_twice) run(*executors_.front());
+      for (const auto& executor : executors_) run(*executor);
       for (const auto& [point, target] : points)
         *target = ActivationQuant{recipe_.activations, calculate_qparams(observers[point]->range(), recipe_.activations)};
     };

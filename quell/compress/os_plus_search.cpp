@@ -7,20 +7,20 @@
 namespace quell {
 namespace {
 
-Tensor scale_at(const ChannelStats& stats, float t) {
+Tensor scale_at(const ChannelStats& stats, float t, DType type) {
   Tensor s = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
   for (std::size_t j = 0; j < stats.max.size(); ++j) {
     const float up = stats.max[j] > t ? stats.max[j] / t : 1.0F, down = stats.min[j] < -t ? stats.min[j] / -t : 1.0F;
-    s.f32()[j] = std::max(up, down);
+    s.f32()[j] = round_to(type, std::max(up, down));
   }
   return s;
 }
 
-Range scaled_range(const ChannelStats& stats, const Tensor& scale) {
+Range scaled_range(const ChannelStats& stats, const Tensor& scale, DType type) {
   Range r{stats.min.front() / scale.f32().front(), stats.max.front() / scale.f32().front()};
   for (std::size_t j = 0; j < stats.max.size(); ++j)
     r = {std::min(r.min, stats.min[j] / scale.f32()[j]), std::max(r.max, stats.max[j] / scale.f32()[j])};
-  return r;
+  return {round_to(type, r.min), round_to(type, r.max)};
 }
 
 /// kCode as the reference counts: by repeated subtraction in double.
@@ -43,7 +43,8 @@ std::vector<double> thresholds_of(const ChannelStats& stats, double floor, Thres
 
 class Search {
  public:
-  Search(const SiteProblem& problem, const OsPlusOptions& options) : problem_(problem), options_(options) {}
+  Search(const SiteProblem& problem, const OsPlusOptions& options)
+      : problem_(problem), options_(options), type_(rounded_to(options.race.arithmetic)) {}
 
   OsPlusResult run(ExecContext& ctx) const {
     const bool holdout = options_.holdout && problem_.x.size() > 1;
@@ -101,17 +102,18 @@ class Search {
       views.batches.push_back(problem_.batches[b]);
     }
     ChannelStats stats = channel_stats(views, options_.include_padding, "OS+ search");
-    for (std::size_t j = 0; j < stats.max.size() && problem_.shift.defined(); ++j) {  // rounding keeps the order
-      stats.min[j] -= problem_.shift.f32()[j];
-      stats.max[j] -= problem_.shift.f32()[j];
-    }
+    for (std::size_t j = 0; j < stats.max.size(); ++j)  // rounding keeps the order
+      for (float* v : {&stats.min[j], &stats.max[j]}) {
+        *v = round_to(type_, *v);
+        if (problem_.shift.defined()) *v = round_to(type_, *v - problem_.shift.f32()[j]);
+      }
     return stats;
   }
 
   SiteCandidate scaled(const ChannelStats& stats, double threshold) const {
-    const auto t = static_cast<float>(threshold);
-    Tensor scale = scale_at(stats, t);
-    const Range range = options_.tight_range ? scaled_range(stats, scale) : Range{-t, t};
+    const float t = round_to(type_, static_cast<float>(threshold));
+    Tensor scale = scale_at(stats, t, type_);
+    const Range range = options_.tight_range ? scaled_range(stats, scale, type_) : Range{-t, t};
     return {std::move(scale), range};
   }
 
@@ -130,6 +132,7 @@ class Search {
 
   const SiteProblem& problem_;
   const OsPlusOptions& options_;
+  DType type_;
 };
 
 }  // namespace

@@ -43,8 +43,9 @@ TokenBatch batch_2x4(bool padded) {
 
 class OsPlusSearch : public ::testing::Test {
  protected:
-  /// mk(seed, 2, 4, 8, outputs), shifted.
-  void make(std::uint32_t seed, std::int64_t outputs) {
+  /// mk(seed, 2, 4, 8, outputs), shifted, in f32 or as tensors of another type.
+  void make(std::uint32_t seed, std::int64_t outputs, DType type = DType::kF32) {
+    const auto rounded = [type](float v) { return round_to(type, v); };
     Generator g(seed);
     Tensor x = g.make({8, 8}, -1, 1);
     for (int i = 0; i < 8; ++i) {
@@ -53,18 +54,22 @@ class OsPlusSearch : public ::testing::Test {
     }
     p.weight = g.make({outputs, 8}, -.5, .5);
     p.bias = g.make({outputs}, -.1, .1);
+    for (Tensor* t : {&x, &p.weight, &p.bias})
+      for (float& v : t->f32()) v = rounded(v);
     shift = Tensor::f32({8});
     for (int j = 0; j < 8; ++j) {
       float low = x.row(0)[j], high = low;
       for (int i = 1; i < 8; ++i) low = std::min(low, x.row(i)[j]), high = std::max(high, x.row(i)[j]);
-      shift.f32()[static_cast<std::size_t>(j)] = (high + low) / 2;
-      for (int i = 0; i < 8; ++i) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
+      const float middle = shift.f32()[static_cast<std::size_t>(j)] = rounded(rounded(high + low) / 2);
+      for (int i = 0; i < 8; ++i) x.row(i)[j] = rounded(x.row(i)[j] - middle);
     }
     for (std::int64_t r = 0; r < outputs; ++r) {
-      double sum = static_cast<double>(p.bias.f32()[static_cast<std::size_t>(r)]);
+      double sum = 0;
       for (std::int64_t j = 0; j < 8; ++j)
         sum += static_cast<double>(p.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
-      p.bias.f32()[static_cast<std::size_t>(r)] = static_cast<float>(sum);
+      float& bias = p.bias.f32()[static_cast<std::size_t>(r)];
+      bias = type == DType::kF32 ? static_cast<float>(static_cast<double>(bias) + sum)
+                                 : rounded(bias + rounded(static_cast<float>(sum)));
     }
     inputs = std::move(x);
     p.x = {&inputs};
@@ -86,9 +91,9 @@ class OsPlusSearch : public ::testing::Test {
   OsPlusResult run(const Setting& setting) {
     p.activations = setting.activations;
     p.weights = setting.weights;
-    o.race.exhaustive = false;
+    o.race.rule = RaceRule::kExact;
     const OsPlusResult raced = search_threshold(p, o, ctx);
-    o.race.exhaustive = true;
+    o.race.rule = RaceRule::kExhaustive;
     OsPlusResult all = search_threshold(p, o, ctx);
     EXPECT_EQ(raced.race.best, all.race.best);
     for (std::size_t c = 0; c < all.race.losses.size(); ++c) EXPECT_LE(raced.race.losses[c], all.race.losses[c] * (1 + 1e-12));
@@ -132,6 +137,96 @@ TEST_F(OsPlusSearch, SingleLinear) {
   EXPECT_NEAR(r.scale.f32()[4], 4.20784235F, 2e-6);
   expect(run(kToken4), 1.38528728, 0.0181078892, kF32Products, 89);
   expect(run(kGroup4), 1.59544384, 0.0106358016, kF32Products, 83);
+}
+
+/// The official search with tensors of f16 and bf16, run for this test (torch 2.x on a CPU): thresholds and scales that differ from
+/// those in f32.
+TEST_F(OsPlusSearch, TensorsOfHalfPrecision) {
+  struct Case {
+    LossArithmetic arithmetic;
+    bool attention;
+    const Setting* setting;
+    int best;
+    double threshold, loss, scale_1, scale_4;
+  };
+  const Case cases[] = {{LossArithmetic::kF16, false, &kInt8, 61, 2.37109375, 0.000152298046, 1.18652344, 1.90429688},
+                        {LossArithmetic::kF16, false, &kInt6, 96, 1.140625, 0.00232060836, 2.46484375, 3.95898438},
+                        {LossArithmetic::kF16, false, &kToken4, 89, 1.38671875, 0.0182779822, 2.02734375, 3.25585938},
+                        {LossArithmetic::kF16, false, &kGroup4, 82, 1.6328125, 0.00986214727, 1.72265625, 2.765625},
+                        {LossArithmetic::kF16, true, &kInt8, 41, 2.30859375, 0.000253541133, 1, 1.39453125},
+                        {LossArithmetic::kF16, true, &kInt6, 97, 1.06640625, 0.00174249918, 1.93359375, 3.01757812},
+                        {LossArithmetic::kF16, true, &kToken4, 51, 2.087890625, 0.0193041395, 1, 1.54199219},
+                        {LossArithmetic::kF16, true, &kGroup4, 33, 2.486328125, 0.0127566205, 1, 1.29492188},
+                        {LossArithmetic::kBF16, false, &kInt8, 71, 2.015625, 0.000258318003, 1.4296875, 2.234375},
+                        {LossArithmetic::kBF16, false, &kInt6, 93, 1.2421875, 0.00172557367, 2.3125, 3.625},
+                        {LossArithmetic::kBF16, false, &kToken4, 90, 1.3515625, 0.0134012392, 2.125, 3.328125},
+                        {LossArithmetic::kBF16, false, &kGroup4, 68, 2.125, 0.00814538542, 1.3515625, 2.125},
+                        {LossArithmetic::kBF16, true, &kInt8, 38, 2.390625, 0.000906808011, 1, 1.359375},
+                        {LossArithmetic::kBF16, true, &kInt6, 81, 1.4296875, 0.00423758384, 1.484375, 2.265625},
+                        {LossArithmetic::kBF16, true, &kToken4, 61, 1.875, 0.0232282374, 1.1328125, 1.734375},
+                        {LossArithmetic::kBF16, true, &kGroup4, 71, 1.65625, 0.0100882398, 1.28125, 1.9609375}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(::testing::Message() << (c.arithmetic == LossArithmetic::kF16 ? "f16 " : "bf16 ")
+                                      << (c.attention ? "qkv " : "fc1 ") << c.setting->name);
+    p = SiteProblem();
+    make(c.attention ? 7 : 1, c.attention ? 24 : 6, rounded_to(c.arithmetic));
+    p.kind = SiteKind::kMlp;
+    p.rows = {6};
+    if (c.attention) make_decoder_attention();
+    o.race.arithmetic = c.arithmetic;
+    const OsPlusResult r = run(*c.setting);
+    ASSERT_EQ(r.race.best, c.best);
+    const auto at = static_cast<std::size_t>(c.best);
+    EXPECT_FLOAT_EQ(round_to(rounded_to(c.arithmetic), static_cast<float>(r.thresholds[at])), static_cast<float>(c.threshold));
+    EXPECT_NEAR(r.race.losses[at] / c.loss, 1, 2e-2);
+    EXPECT_FLOAT_EQ(r.scale.f32()[1], static_cast<float>(c.scale_1));
+    EXPECT_FLOAT_EQ(r.scale.f32()[4], static_cast<float>(c.scale_4));
+  }
+}
+
+/// Rows, or sequences that attend to each other, drawn at random: far fewer products, a loss that can hardly be told apart.
+TEST_F(OsPlusSearch, SampledRaceEndsNextToTheBest) {
+  for (const bool attention : {false, true}) {
+    SCOPED_TRACE(attention ? "attention" : "linear");
+    Generator g(21);
+    constexpr std::int64_t kSequences = 256, kLength = 16, kHidden = 32;
+    batch = TokenBatch();
+    batch.batch = kSequences;
+    batch.length = kLength;
+    batch.mask.assign(kSequences * kLength, 1);
+    for (std::int64_t s = 1; s < kSequences; ++s)
+      for (std::int64_t i = kLength - s % 5; i < kLength; ++i) batch.mask[static_cast<std::size_t>(s * kLength + i)] = 0;
+    batch.ids = batch.type_ids = std::vector<std::int32_t>(batch.mask.size(), 0);
+    inputs = g.make({kSequences * kLength, kHidden}, -1, 1);
+    for (std::int64_t i = 0; i < inputs.rows(); ++i)
+      for (const std::int64_t j : {3, 17}) inputs.row(i)[j] *= 25;
+    p = SiteProblem();
+    p.x = {&inputs};
+    p.batches = {&batch};
+    p.weight = g.make({3 * kHidden, kHidden}, -.1, .1);
+    p.bias = g.make({3 * kHidden}, -.1, .1);
+    p.rows = {3 * kHidden};
+    if (attention) {
+      make_decoder_attention();
+      p.rows.assign(3, kHidden);
+      p.attention.head_dim = kHidden / 2;
+    }
+    const OsPlusResult all = run(kInt8);
+    o.race.rule = RaceRule::kSampled;
+    const OsPlusResult sampled = search_threshold(p, o, ctx);
+    o.race.rule = RaceRule::kExact;
+    const OsPlusResult exact = search_threshold(p, o, ctx);
+    ASSERT_GE(sampled.race.best, 0);
+    const auto at = static_cast<std::size_t>(sampled.race.best);
+    EXPECT_LE(all.race.losses[at], all.race.losses[static_cast<std::size_t>(all.race.best)] * 1.02);
+    EXPECT_TRUE(sampled.race.complete[at]);
+    EXPECT_NEAR(sampled.race.losses[at] / all.race.losses[at], 1, 1e-4);
+    EXPECT_LT(sampled.race.rows, exact.race.rows * 3 / 4);
+    ExecContext other{3};
+    o.race.rule = RaceRule::kSampled;
+    const OsPlusResult again = search_threshold(p, o, other);
+    EXPECT_EQ(again.race.losses, sampled.race.losses) << "for any number of threads";
+  }
 }
 
 TEST_F(OsPlusSearch, JointAttention) {
@@ -262,7 +357,7 @@ TEST_F(OsPlusSearch, CandidatesDoNotDependOnThoseBefore) {
   }
   std::swap(candidates[7], candidates[22]);
   RaceOptions all;
-  all.exhaustive = true;
+  all.rule = RaceRule::kExhaustive;
   for (const Setting& setting : {kInt8, kInt6, kToken4}) {
     q.activations = setting.activations;
     q.weights = setting.weights;

@@ -85,7 +85,7 @@ class Section {
 
 QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec, bool weights, ObserverChoice* observer) {
   std::vector<std::string> known = {"num_bits", "symmetric", "granularity", "group_size", "codes", "step"};
-  if (!weights) known.insert(known.end(), {"dynamic", "observer", "quantile"});
+  if (!weights) known.insert(known.end(), {"dynamic", "observer", "quantile", "double_count_first_batch"});
   const Section s(node, where, known);
   spec.num_bits = static_cast<int>(s.integer("num_bits", 2, 8, spec.num_bits));
   spec.symmetric = s.flag("symmetric", spec.symmetric);
@@ -106,6 +106,7 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
   require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput, where,
           ": static activations are per tensor only");
   observer->name = s.choice("observer", observer_names(), observer->name);
+  observer->first_batch_twice = s.flag("double_count_first_batch", false);
   if (s.find("quantile")) {
     require(observer->name.ends_with("quantile"), ErrorCode::kInvalidInput, s.where("quantile"), ": observer ", observer->name,
             " has none; use avg_quantile or ema_quantile");
@@ -275,9 +276,10 @@ std::string canonical_text(const Recipe& r) {
     return str(s.num_bits, " ", s.symmetric, " ", granularity_name(s.granularity), " ", s.group_size, " ", s.dynamic, " ",
                static_cast<int>(s.codes), " ", static_cast<int>(s.step_rule), "; ");
   };
-  std::string text = str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ", r.batch_size, " ",
-                         r.quantize_attention, r.residual_after_quant, r.quantize_embeddings, r.quantize_projections,
-                         r.quantize_head, r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
+  std::string text =
+      str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ", r.observer.first_batch_twice, " ",
+          r.batch_size, " ", r.quantize_attention, r.residual_after_quant, r.quantize_embeddings, r.quantize_projections,
+          r.quantize_head, r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
   for (const std::string& i : r.ignore) text += "; ignore " + i;
   for (const PassParams& p : r.passes) {
     text += "; " + p.pass();

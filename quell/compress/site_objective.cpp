@@ -7,7 +7,9 @@
 #include <optional>
 
 #include "quell/base/error.h"
+#include "quell/base/random.h"
 #include "quell/compress/channel_stats.h"
+#include "quell/compress/student_t.h"
 #include "quell/kernels/rows/rows.h"
 #include "quell/model/attention_call.h"
 #include "quell/ops/elementwise.h"
@@ -35,7 +37,10 @@ struct Block {
   }
 };
 
-std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<std::size_t>& batches) {
+constexpr std::uint64_t kOrderSeed = 1;
+
+/// `sampled`: in random order, not by length.
+std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<std::size_t>& batches, bool sampled) {
   std::int64_t rows = 0;
   for (const std::size_t b : batches) rows += p.batches[b]->rows();
   const std::int64_t wanted = std::max(kFewRows, rows / kRaceBlocks);
@@ -53,13 +58,21 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<s
     };
     std::vector<std::int64_t> order(static_cast<std::size_t>(batch.batch));
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t i, std::int64_t j) { return used(i) < used(j); });
+    if (sampled)
+      Random(kOrderSeed).shuffle(order);
+    else
+      std::stable_sort(order.begin(), order.end(), [&](std::int64_t i, std::int64_t j) { return used(i) < used(j); });
     for (std::size_t first = 0; first < order.size();) {
       std::size_t last = first + 1;
-      while (last < order.size() && static_cast<std::int64_t>(last + 1 - first) * used(order[last]) <= wanted) ++last;
+      std::int64_t length = used(order[first]);
+      for (; last < order.size(); ++last) {
+        const std::int64_t longest = std::max(length, used(order[last]));
+        if (static_cast<std::int64_t>(last + 1 - first) * longest > wanted) break;
+        length = longest;
+      }
       Block& block = blocks.emplace_back();
       TokenBatch& t = block.batch;
-      t.length = used(order[last - 1]);
+      t.length = length;
       t.batch = static_cast<std::int64_t>(last - first);
       block.x = Tensor::uninitialized(DType::kF32, {t.rows(), x.cols()});
       block.bias = bias;
@@ -80,14 +93,16 @@ std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<s
     }
     x.drop_pages();
   }
+  if (sampled) Random(kOrderSeed).shuffle(blocks);  // batches too
   return blocks;
 }
 
-std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::size_t>& batches) {
+std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::size_t>& batches, bool sampled) {
   std::vector<const float*> rows;
   for (const std::size_t b : batches)
     for (std::int64_t i = 0; i < p.x[b]->rows(); ++i)
       if (row_counts(*p.x[b], *p.batches[b], i)) rows.push_back(p.x[b]->row(i));
+  if (sampled) Random(kOrderSeed).shuffle(rows);
   const std::size_t size = (rows.size() / kRaceBlocks / kFewRows + 1) * kFewRows;  // whole blocks of the kernels
   std::vector<Block> blocks;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
@@ -110,25 +125,59 @@ class CandidateProduct {
   virtual void multiply(const Tensor& x, Tensor& y) = 0;
 };
 
+/// Leaves f32 alone.
+void round_values(DType type, Tensor& t, ExecContext& ctx) {
+  if (type == DType::kF32) return;
+  ctx.pool.parallel_for(t.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    for (float& v : t.f32().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin))) v = round_to(type, v);
+  });
+}
+
+Tensor rounded_copy(DType type, const TensorView& t, ExecContext& ctx) {
+  Tensor copy = Tensor::copy_of(t);
+  round_values(type, copy, ctx);
+  return copy;
+}
+
+/// y = x w^T + bias, the product and the sum rounded.
+void linear_rounded_to(DType type, const Tensor& x, const Tensor& w, const TensorView& bias, Tensor& y, ExecContext& ctx) {
+  matmul_nt(x, w, type == DType::kF32 ? bias : TensorView(), y.span(), ctx);
+  if (type == DType::kF32) return;
+  round_values(type, y, ctx);
+  if (!bias.numel()) return;
+  for (std::int64_t i = 0; i < y.rows(); ++i)
+    for (std::int64_t j = 0; j < y.cols(); ++j) y.row(i)[j] = round_to(type, y.row(i)[j] + bias.f32()[static_cast<std::size_t>(j)]);
+}
+
 class FakeQuantizedProduct final : public CandidateProduct {
  public:
-  FakeQuantizedProduct(const SiteProblem& p, const TensorView& bias, const SiteCandidate& candidate, ExecContext& ctx)
-      : ctx_(ctx), candidate_(candidate), scale_(candidate.scale), bias_(bias), quant_{p.activations, {}} {
+  FakeQuantizedProduct(const SiteProblem& p, const TensorView& bias, const SiteCandidate& candidate, DType type, ExecContext& ctx)
+      : ctx_(ctx), candidate_(candidate), type_(type), scale_(candidate.scale), bias_(bias), quant_{p.activations, {}} {
     weight_ = candidate.sources.empty() ? p.weight.clone() : split_columns(p.weight, candidate.sources);
+    round_values(type_, weight_, ctx);
     affine_columns(weight_, scale_, TensorView(), weight_.span(), ctx);
-    fake_quantize_weight(weight_, p.weights, weight_.span(), ctx);
-    if (!quant_.spec.dynamic) quant_.qparams = calculate_qparams(candidate.range, quant_.spec);
+    round_values(type_, weight_, ctx);
+    if (type_ == DType::kF32)
+      fake_quantize_weight(weight_, p.weights, weight_.span(), ctx);
+    else
+      fake_quantize_rounded(p.weights, nullptr, type_, weight_, ctx);
+    if (!quant_.spec.dynamic) quant_.qparams = calculate_qparams(candidate.range, quant_.spec, type_);
   }
   void multiply(const Tensor& x, Tensor& y) override {
     Tensor scaled = candidate_.sources.empty() ? x.clone() : repeat_columns(x, candidate_.sources);
     inverse_affine_columns(scaled, scale_, candidate_.shift, scaled.span(), ctx_);
-    fake_quantize_activations(scaled, quant_, Rounding::kDivide, scaled.span(), ctx_);
-    matmul_nt(scaled, weight_, bias_, y.span(), ctx_);
+    round_values(type_, scaled, ctx_);
+    if (type_ == DType::kF32)
+      fake_quantize_activations(scaled, quant_, Rounding::kDivide, scaled.span(), ctx_);
+    else
+      fake_quantize_rounded(quant_.spec, quant_.spec.dynamic ? nullptr : &quant_.qparams, type_, scaled, ctx_);
+    linear_rounded_to(type_, scaled, weight_, bias_, y, ctx_);
   }
 
  private:
   ExecContext& ctx_;
   const SiteCandidate& candidate_;
+  DType type_;
   const Tensor& scale_;
   TensorView bias_;
   ActivationQuant quant_;
@@ -185,11 +234,11 @@ class IntegerProduct final : public CandidateProduct {
     e.ld_out = n_;
     run_gemm(*kernel_, q, packed_, e, ctx_);
   }
-  /// Of all rows, without the product in memory.
-  double squared_error(const Tensor& x, const Tensor& target) {
+  /// By row, without the product in memory.
+  std::vector<double> squared_errors(const Tensor& x, const Tensor& target) {
     const QuantizedRows q = quantize(x);
     std::vector<std::int32_t> term;
-    return gemm_squared_error(*kernel_, q, packed_, epilogue(q, term), target, ctx_);
+    return gemm_squared_errors(*kernel_, q, packed_, epilogue(q, term), target, ctx_);
   }
 
  private:
@@ -337,16 +386,22 @@ class IntegerProduct final : public CandidateProduct {
 class Race {
  public:
   Race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options, ExecContext& ctx)
-      : p_(problem), candidates_(candidates), options_(options), ctx_(ctx) {
+      : p_(problem), candidates_(candidates), options_(options), type_(rounded_to(options.arithmetic)), ctx_(ctx) {
+    const Tensor rounded_weight = type_ == DType::kF32 ? Tensor() : rounded_copy(type_, p_.weight, ctx_);
+    const Tensor& weight = type_ == DType::kF32 ? p_.weight : rounded_weight;
     // The bias of a single linear cancels in the difference.
-    if (p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp) bias_ = p_.bias.view();
+    if ((p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp) && p_.bias.defined())
+      bias_ = rounded_copy(type_, p_.bias, ctx_);
     std::vector<std::size_t> batches;
     for (std::size_t b = options.odd_batches ? 1 : 0; b < p_.x.size(); b += options.odd_batches ? 2 : 1) batches.push_back(b);
-    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_, batches) : blocks_of_rows(p_, batches);
+    const bool sampled = options_.rule == RaceRule::kSampled;
+    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_, batches, sampled) : blocks_of_rows(p_, batches, sampled);
     for (Block& block : blocks_) {
+      round_values(type_, block.x, ctx_);
       if (p_.shift.defined()) subtract(p_.shift, block.x);
-      Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
-      matmul_nt(block.x, p_.weight, bias_, y.span(), ctx_);
+      round_values(type_, block.x, ctx_);
+      Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), weight.rows()});
+      linear_rounded_to(type_, block.x, weight, bias_, y, ctx_);
       block.target = output(block, std::move(y));
       block.spill(p_.scratch);
       tokens_ += block.counts.empty() ? block.x.rows() : std::count(block.counts.begin(), block.counts.end(), true);
@@ -360,6 +415,7 @@ class Race {
       block.spill(p_.scratch);
     }
     sums_.assign(candidates_.size(), std::vector<double>(blocks_.size(), -1.0));
+    if (sampled) parts_.assign(candidates_.size(), std::vector<std::vector<double>>(blocks_.size()));
   }
 
   RaceResult run() {
@@ -373,7 +429,11 @@ class Race {
     const auto finish = [&](std::size_t c) {
       // Equal totals are won by the smaller index; the order of additions must not decide, so the limit leaves room for rounding.
       constexpr double kRoom = 1 + 1e-12;
-      advance(c, order, options_.exhaustive ? kNever : best * kRoom);
+      advance(c, order, [&](double total) {
+        if (options_.rule == RaceRule::kExhaustive) return false;
+        if (total > best * kRoom) return true;
+        return options_.rule == RaceRule::kSampled && result.best >= 0 && is_worse(c, static_cast<std::size_t>(result.best));
+      });
       if (!complete(c)) return;
       const double total = sum(c);
       if (total < best || (total == best && static_cast<int>(c) < result.best)) {
@@ -382,10 +442,11 @@ class Race {
       }
     };
     // Whoever seems to lead finishes first, and the others, in their order so that most of their codes stay from one to the next,
-    // have to stay below its total.
+    // are compared with it.
     const std::size_t leader = leader_of_first_block(order.front());
     finish(leader);
-    sort_by_loss(leader, order);  // where most of the loss is, candidates fall out earliest
+    // Where most of the loss is, sums exceed the best total earliest; samples must not know.
+    if (options_.rule != RaceRule::kSampled) sort_by_loss(leader, order);
     for (std::size_t c = 0; c < count; ++c) {
       finish(c);
       ctx_.progress("search", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(count));
@@ -408,7 +469,7 @@ class Race {
 
   /// The best of every eighth candidate on one block, then of its neighbours ever closer.
   std::size_t leader_of_first_block(std::size_t block) {
-    const auto loss = [&](std::size_t c) { return advance(c, std::span(&block, 1), std::numeric_limits<double>::infinity()); };
+    const auto loss = [&](std::size_t c) { return advance(c, std::span(&block, 1), [](double) { return false; }); };
     constexpr std::size_t kStride = 8;
     std::size_t leader = 0;
     const auto challenge = [&](std::size_t c) {
@@ -439,40 +500,63 @@ class Race {
     });
   }
 
-  /// Computes the blocks that candidate `c` still lacks, until its sum exceeds `limit`. A loss that is not finite never wins.
-  double advance(std::size_t c, std::span<const std::size_t> order, double limit) {
+  /// Whether chance hardly explains that the parts of `c` computed so far are worse than the same of `best`.
+  bool is_worse(std::size_t c, std::size_t best) const {
+    PairedTest test;
+    double units = 0;
+    for (std::size_t b = 0; b < blocks_.size(); ++b) {
+      units += static_cast<double>(parts_[best][b].size());
+      for (std::size_t i = 0; i < parts_[c][b].size(); ++i) test.add(parts_[c][b][i] - parts_[best][b][i]);
+    }
+    return test.is_positive(units);
+  }
+
+  /// Computes the blocks that candidate `c` still lacks, until `is_out` says so of its sum. A loss that is not finite never wins.
+  template <typename IsOut>
+  double advance(std::size_t c, std::span<const std::size_t> order, const IsOut& is_out) {
     double total = sum(c);
     std::optional<FakeQuantizedProduct> fake;
     bool ready = false;
     for (const std::size_t b : order) {
       if (sums_[c][b] >= 0) continue;
-      if (total > limit) break;
+      if (is_out(total)) break;
       if (!std::exchange(ready, true)) {
         if (integer_)
           integer_->set(candidates_[c]);
         else
-          fake.emplace(p_, bias_, candidates_[c], ctx_);
+          fake.emplace(p_, bias_, candidates_[c], type_, ctx_);
       }
       Block& block = blocks_[b];
       rows_ += block.x.rows();
-      double loss = 0;
+      std::vector<double> losses;  // by row
       if (compares_products_) {
-        loss = integer_->squared_error(block.x, block.target);
+        losses = integer_->squared_errors(block.x, block.target);
       } else {
         CandidateProduct& product = integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake;
         Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
         product.multiply(block.x, y);
-        loss = squared_error(block, output(block, std::move(y)));
+        losses = squared_errors(block, output(block, std::move(y)));
       }
       block.spill(p_.scratch);
+      const double loss = std::accumulate(losses.begin(), losses.end(), 0.0);
       sums_[c][b] = loss >= 0 ? loss : std::numeric_limits<double>::infinity();
       total += sums_[c][b];
+      if (options_.rule == RaceRule::kSampled) parts_[c][b] = units(block, losses);
     }
     return total;
   }
 
-  /// Rows are summed apart and then in order, so that the result does not depend on the number of threads.
-  double squared_error(const Block& block, const Tensor& y) const {
+  /// What is drawn at random: rows, or sequences.
+  static std::vector<double> units(const Block& block, const std::vector<double>& rows) {
+    if (block.counts.empty()) return rows;
+    std::vector<double> sums;
+    for (auto row = rows.begin(); row != rows.end(); row += block.batch.length)
+      sums.push_back(std::accumulate(row, row + block.batch.length, 0.0));
+    return sums;
+  }
+
+  /// By row: sums over them in their order do not depend on the number of threads.
+  std::vector<double> squared_errors(const Block& block, const Tensor& y) const {
     std::vector<double> rows(static_cast<std::size_t>(y.rows()));
     const kernels::RowKernels& k = kernels::row_kernels(ctx_.isa);
     ctx_.pool.parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
@@ -480,7 +564,7 @@ class Race {
         if (block.counts.empty() || block.counts[static_cast<std::size_t>(i)])
           rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), block.target.row(i), y.cols());
     });
-    return std::accumulate(rows.begin(), rows.end(), 0.0);
+    return rows;
   }
 
   Tensor output(const Block& block, Tensor y) const {
@@ -498,16 +582,34 @@ class Race {
   }
 
   Tensor attention_output(const Block& block, const Tensor& y) const {
+    AttentionSpec spec = p_.attention;
     Tensor q = slice_columns(y, 0, p_.rows[0]), k = slice_columns(y, p_.rows[0], p_.rows[1]);
     const Tensor v = slice_columns(y, p_.rows[0] + p_.rows[1], p_.rows[2]);
     if (p_.q_norm) normalize_heads(NormKind::kRmsNorm, p_.q_norm->weight, p_.q_norm->bias, p_.norm_eps, q, ctx_);
     if (p_.k_norm) normalize_heads(NormKind::kRmsNorm, p_.k_norm->weight, p_.k_norm->bias, p_.norm_eps, k, ctx_);
-    AttentionCall call{.spec = p_.attention, .queries = block.batch, .keys = block.batch};
+    AttentionCall call{.spec = spec, .queries = block.batch, .keys = block.batch};
     call.positions = block.positions;
     call.bias = block.bias;
     rotate_operands(call, q, k, ctx_);
+    ProbsHook on_scores = call.score_hook(q, k), on_probs;
+    if (type_ != DType::kF32) {
+      for (float& v : q.f32()) v = round_to(type_, round_to(type_, v) * p_.attention.scale);
+      spec.scale = 1;
+      round_values(type_, k, ctx_);
+      const auto round_all = [this](std::span<float> values) {
+        for (float& v : values) v = round_to(type_, v);
+      };
+      on_probs = [round_all](std::int64_t, std::span<float> m) { round_all(m); };
+      on_scores = [round_all, add = std::move(on_scores)](std::int64_t index, std::span<float> m) {
+        round_all(m);
+        if (!add) return;
+        add(index, m);
+        round_all(m);
+      };
+    }
     Tensor out = Tensor::uninitialized(DType::kF32, q.shape());
-    attention(call.shape(), q, k, v, block.batch.mask, out.span(), call.score_hook(q, k), nullptr, ctx_);
+    attention(call.shape(), q, k, v, block.batch.mask, out.span(), on_scores, on_probs, ctx_);
+    round_values(type_, out, ctx_);
     return out;
   }
 
@@ -515,19 +617,23 @@ class Race {
     Tensor gate = slice_columns(y, 0, p_.rows[0]);
     const Tensor up = slice_columns(y, p_.rows[0], p_.rows[1]);
     activate(p_.activation, gate, gate.span(), ctx_);
+    round_values(type_, gate, ctx_);
     multiply(gate, up, gate.span(), ctx_);
+    round_values(type_, gate, ctx_);
     return gate;
   }
 
   const SiteProblem& p_;
   std::span<const SiteCandidate> candidates_;
   RaceOptions options_;
+  DType type_;
   ExecContext& ctx_;
-  TensorView bias_;
+  Tensor bias_;
   std::vector<Block> blocks_;
   std::optional<IntegerProduct> integer_;
   bool compares_products_ = false;         ///< the loss is that of the integer product itself: targets are packed, all rows count
   std::vector<std::vector<double>> sums_;  ///< by candidate and block; -1: not computed
+  std::vector<std::vector<std::vector<double>>> parts_;  ///< of them by unit, where the race is sampled
   std::int64_t tokens_ = 0, rows_ = 0;
 };
 

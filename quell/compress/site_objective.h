@@ -13,11 +13,18 @@
 
 namespace quell {
 
-/// How products of the loss are computed. Element-wise operations are f32 with true division in all of them.
+/// How the loss is computed. Divisions are true ones in all of them, and element-wise operations f32 in the first two.
 enum class LossArithmetic {
   kInteger,  ///< exact int32 sums of code products, the same bytes for any ISA and number of threads; f32 where groups are in play
   kF32,      ///< f32 products of fake-quantized values, as the reference on a CPU
+  kF16,      ///< as the reference with a model of f16 tensors: each operation's result is rounded to it, products are summed in f32
+  kBF16,     ///< the same with bf16
 };
+
+/// The type that results are rounded to; f32: none.
+constexpr DType rounded_to(LossArithmetic arithmetic) {
+  return arithmetic == LossArithmetic::kF16 ? DType::kF16 : arithmetic == LossArithmetic::kBF16 ? DType::kBF16 : DType::kF32;
+}
 
 /// What a search tries: scales by column and, for static activations, the range of the quantizer behind them. Columns are the
 /// channels, or what `sources` makes of them; then `shift` belongs to the copies (copy_shifts).
@@ -28,9 +35,19 @@ struct SiteCandidate {
   Tensor shift = {};
 };
 
+/// When a candidate is out.
+enum class RaceRule {
+  kExhaustive,  ///< never: all losses in full
+  kExact,       ///< as soon as its sum, which can only grow, exceeds the best total: the same winner
+  /// Then too, and as soon as its tokens (sequences, where they attend to each other), drawn at random, are worse than the same of
+  /// the best by more than chance explains: paired t-test, p < 1e-4 (racing, after Maron and Moore, 1994). The winner may be
+  /// another candidate whose loss can hardly be told apart.
+  kSampled,
+};
+
 struct RaceOptions {
   LossArithmetic arithmetic = LossArithmetic::kInteger;
-  bool exhaustive = false;   ///< all losses in full
+  RaceRule rule = RaceRule::kExact;
   bool odd_batches = false;  ///< those alone count: what to try was derived from the others
 };
 
@@ -44,8 +61,8 @@ struct RaceResult {
   std::int64_t rows = 0;  ///< rows times candidates that were multiplied
 };
 
-/// Evaluates the candidates block by block and stops one as soon as its sum exceeds the best total: losses are sums of squares, so
-/// the first smallest candidate is found exactly. Throws Error(kInvalidInput) where no token counts.
+/// Evaluates the candidates block by block until the rule says they are out, or they are complete and compared. Throws
+/// Error(kInvalidInput) where no token counts.
 RaceResult race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options,
                 ExecContext& ctx);
 

@@ -296,14 +296,15 @@ Tensor pack_target(const TensorView& y, ExecContext& ctx) {
   return out;
 }
 
-double gemm_squared_error(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
-                          const kernels::Epilogue& epilogue, const TensorView& target, ExecContext& ctx) {
+std::vector<double> gemm_squared_errors(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x,
+                                        const kernels::PackedWeights& w, const kernels::Epilogue& epilogue,
+                                        const TensorView& target, ExecContext& ctx) {
   // One partition for all kernels, as sums are rounded in its order.
   constexpr std::int64_t kPanelBlocks = 8;
   const std::int64_t panels = w.padded_n() / kernels::kPanel, width = (panels + kPanelBlocks - 1) / kPanelBlocks;
   const std::int64_t rows = rows_of(std::int64_t{512} << 10, x);
   const std::int64_t row_blocks = (x.rows + rows - 1) / rows, panel_blocks = (panels + width - 1) / width;
-  std::vector<double> totals(static_cast<std::size_t>(row_blocks * panel_blocks));
+  std::vector<double> parts(static_cast<std::size_t>(panel_blocks * x.rows));  // by block of panels and row
   ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<double> lanes;
     for (std::int64_t task = begin; task < end; ++task) {
@@ -317,10 +318,15 @@ double gemm_squared_error(const kernels::GemmS8Kernel& kernel, const QuantizedRo
       e.target_rows = x.rows;
       e.squared_error = lanes.data();
       kernel.run(x.row(first), x.stride, w, e, 0, count, p * width, std::min(panels, (p + 1) * width));
-      totals[static_cast<std::size_t>(task)] = std::accumulate(lanes.begin(), lanes.end(), 0.0);
+      for (std::int64_t i = 0; i < count; ++i) {
+        const auto lane = lanes.begin() + i * kernels::kErrorLanes;
+        parts[static_cast<std::size_t>(p * x.rows + first + i)] = std::accumulate(lane, lane + kernels::kErrorLanes, 0.0);
+      }
     }
   });
-  return std::accumulate(totals.begin(), totals.end(), 0.0);
+  std::vector<double> sums(parts.begin(), parts.begin() + x.rows);
+  for (std::size_t i = sums.size(); i < parts.size(); ++i) sums[i % sums.size()] += parts[i];
+  return sums;
 }
 
 }  // namespace quell

@@ -31,16 +31,17 @@ void validate(const QuantSpec& spec, std::int64_t columns, const std::string& wh
           " does not divide ", columns, " columns; choose a divisor");
 }
 
-StepAndZero calculate_qparams(Range range, const QuantSpec& spec) {
+StepAndZero calculate_qparams(Range range, const QuantSpec& spec, DType arithmetic) {
+  const auto rounded = [arithmetic](float v) { return round_to(arithmetic, v); };
   const float low = std::min(range.min, 0.0F), high = std::max(range.max, 0.0F);
   const float floor = spec.step_rule == StepRule::kMaxCode ? 0x1.0p-23F : 1e-8F;
   const auto levels = static_cast<float>((1 << spec.num_bits) - 1);
   if (spec.symmetric) {
     const float divisor = spec.step_rule == StepRule::kMaxCode ? static_cast<float>((1 << (spec.num_bits - 1)) - 1) : levels / 2.0F;
-    return {std::max(std::max(-low, high) / divisor, floor), 0};
+    return {std::max(rounded(std::max(-low, high) / divisor), floor), 0};
   }
-  const float step = std::max((high - low) / levels, floor);
-  const float zero = std::clamp(0.0F - std::nearbyintf(low / step), 0.0F, levels);
+  const float step = std::max(rounded(rounded(high - low) / levels), floor);
+  const float zero = std::clamp(0.0F - std::nearbyintf(rounded(low / step)), 0.0F, levels);
   return {step, static_cast<std::int32_t>(zero)};
 }
 

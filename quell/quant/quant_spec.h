@@ -48,8 +48,9 @@ struct StepAndZero {
 };
 
 /// Step and zero point of a range, which is first widened to contain 0. All in f32 as the reference computes it; the step is at
-/// least 2^-23 (kMaxCode) or 1e-8 (kHalfRange).
-StepAndZero calculate_qparams(Range range, const QuantSpec& spec);
+/// least 2^-23 (kMaxCode) or 1e-8 (kHalfRange). With `arithmetic` f16 or bf16 every result is rounded to it, as in a model of that
+/// type.
+StepAndZero calculate_qparams(Range range, const QuantSpec& spec, DType arithmetic = DType::kF32);
 
 /// Values of a quantizer; scale: f32, zero_point: int32, both [groups].
 struct QParams {

@@ -181,4 +181,18 @@ void fake_quantize_weight(const TensorView& w, const QuantSpec& spec, TensorSpan
                         });
 }
 
+void fake_quantize_rounded(const QuantSpec& spec, const StepAndZero* step, DType arithmetic, Tensor& x, ExecContext& ctx) {
+  const auto rounded = [arithmetic](float v) { return round_to(arithmetic, v); };
+  const auto low = static_cast<float>(spec.min_code()), high = static_cast<float>(spec.max_code());
+  const std::int64_t groups = step ? x.rows() : num_groups(x, spec), size = groups ? x.numel() / groups : 0;
+  ctx.pool.parallel_for(groups, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t g = begin; g < end; ++g) {
+      const std::span<float> part = x.f32().subspan(static_cast<std::size_t>(g * size), static_cast<std::size_t>(size));
+      const StepAndZero qp = step ? *step : calculate_qparams(minmax_range(part), spec, arithmetic);
+      const auto zero = static_cast<float>(qp.zero_point);
+      for (float& v : part) v = rounded((std::clamp(round_half_even(rounded(v / qp.scale)) + zero, low, high) - zero) * qp.scale);
+    }
+  });
+}
+
 }  // namespace quell

@@ -44,4 +44,8 @@ Tensor dequantize(const QTensor& q);
 /// dequantize(quantize(w)) with fresh MinMax parameters, without keeping codes (the search's inner step).
 void fake_quantize_weight(const TensorView& w, const QuantSpec& spec, TensorSpan out, ExecContext& ctx);
 
+/// x = dequantize(quantize(x)) as a model of f16 or bf16 tensors computes it: each result is rounded to `arithmetic`. Groups are
+/// those of `spec`, with fresh MinMax parameters unless one `step` is given.
+void fake_quantize_rounded(const QuantSpec& spec, const StepAndZero* step, DType arithmetic, Tensor& x, ExecContext& ctx);
+
 }  // namespace quell

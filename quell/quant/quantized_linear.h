@@ -89,10 +89,11 @@ void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const
 
 /// [rows, N] as [panels, rows, 32], with zeros past N: in the order in which products are compared with it.
 Tensor pack_target(const TensorView& y, ExecContext& ctx);
-/// Sum of (y - target)^2 over all rows and columns, y being what `epilogue` (without activation, gate and residual) would write;
+/// Sums of (y - target)^2 by row, y being what `epilogue` (without activation, gate and residual) would write;
 /// nothing is written. target: of pack_target; scale and bias of columns past N are 0. The same bytes for all kernels and any
 /// number of threads. No weights in groups.
-double gemm_squared_error(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
-                          const kernels::Epilogue& epilogue, const TensorView& target, ExecContext& ctx);
+std::vector<double> gemm_squared_errors(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x,
+                                        const kernels::PackedWeights& w, const kernels::Epilogue& epilogue,
+                                        const TensorView& target, ExecContext& ctx);
 
 }  // namespace quell

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "quell/base/bf16.h"
+
 namespace quell {
 namespace {
 struct Row {
@@ -25,34 +27,36 @@ std::optional<DType> dtype_from_name(std::string_view name) {
   return std::nullopt;
 }
 
+/// Between the biases of the exponents of f32 and f16.
+constexpr std::uint32_t kRebias = 127 - 15;
+
 float f16_to_f32(std::uint16_t bits) {
-  const int exponent = (bits >> 10) & 0x1f;
-  const int mantissa = bits & 0x3ff;
+  const std::uint32_t sign = (bits & 0x8000U) << 16, magnitude = bits & 0x7fffU;
   float value;
-  if (exponent == 0x1f)
-    value = mantissa ? std::nanf("") : INFINITY;
-  else if (exponent == 0)
-    value = std::ldexp(static_cast<float>(mantissa), -24);
+  if (magnitude >= 0x7c00U)
+    value = magnitude > 0x7c00U ? std::nanf("") : INFINITY;
+  else if (magnitude < 0x400U)
+    value = static_cast<float>(magnitude) * 0x1.0p-24F;
   else
-    value = std::ldexp(static_cast<float>(mantissa | 0x400), exponent - 25);
-  return (bits & 0x8000) ? -value : value;
+    value = std::bit_cast<float>((magnitude << 13) + (kRebias << 23));
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
 }
 
 std::uint16_t f32_to_f16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
-  const float magnitude = std::fabs(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7e00U);
-  if (magnitude >= 65520.0F) return static_cast<std::uint16_t>(sign | 0x7c00U);
-  int exponent = 0;
-  std::frexp(magnitude, &exponent);              // magnitude = m * 2^exponent, m in [0.5, 1)
-  const int ulp = std::max(exponent - 11, -24);  // exponent of the last kept bit
-  const double steps = std::nearbyint(std::ldexp(static_cast<double>(magnitude), -ulp));
-  const double rounded = std::ldexp(steps, ulp);
-  if (rounded < 0x1.0p-14) return static_cast<std::uint16_t>(sign | static_cast<unsigned>(std::ldexp(rounded, 24)));
-  std::frexp(rounded, &exponent);
-  const auto mantissa = static_cast<unsigned>(std::ldexp(rounded, 11 - exponent)) & 0x3ffU;
-  return static_cast<std::uint16_t>(sign | (static_cast<unsigned>(exponent + 14) << 10) | mantissa);
+  const std::uint32_t sign = (bits >> 16) & 0x8000U, magnitude = bits & 0x7fffffffU;
+  const auto with_sign = [&](std::uint32_t half) { return static_cast<std::uint16_t>(sign | half); };
+  if (std::isnan(value)) return with_sign(0x7e00U);
+  if (magnitude >= std::bit_cast<std::uint32_t>(65520.0F)) return with_sign(0x7c00U);
+  if (magnitude < std::bit_cast<std::uint32_t>(0x1.0p-14F))  // between 0.5 and 1 floats are as far apart as the smallest halves
+    return with_sign(std::bit_cast<std::uint32_t>(std::fabs(value) + 0.5F) - std::bit_cast<std::uint32_t>(0.5F));
+  return with_sign(((magnitude + 0xfffU + ((magnitude >> 13) & 1U)) >> 13) - (kRebias << 10));
+}
+
+float round_to(DType dtype, float value) {
+  if (dtype == DType::kF16) return f16_to_f32(f32_to_f16(value));
+  if (dtype == DType::kBF16) return bf16_to_f32(f32_to_bf16(value));
+  return value;
 }
 
 }  // namespace quell

@@ -17,5 +17,7 @@ std::optional<DType> dtype_from_name(std::string_view name);
 float f16_to_f32(std::uint16_t bits);
 /// Round half to even, overflow to infinity.
 std::uint16_t f32_to_f16(float value);
+/// The nearest f16 or bf16; any other type leaves the value alone.
+float round_to(DType dtype, float value);
 
 }  // namespace quell

@@ -25,6 +25,7 @@ struct Settings {
   StackOrder stack = StackOrder::kSplit;
   bool explicit_shift = false;  ///< there too: the resting value of a GELU then has a rounding error that all tokens share
   LossArithmetic arithmetic = LossArithmetic::kInteger;
+  RaceRule rule = RaceRule::kExact;
   bool holdout = false;
   double peers = 0;
   double split = 0;  ///< share of columns that may be added where channels can be split
@@ -43,10 +44,10 @@ class OsPlus final : public Pass {
     return applies(site) && (site.only_explicit || options(site).split_columns > 0);
   }
   PassEffort effort(const Site& site) const override {
-    constexpr double kCandidates = 100;  // of a grid, at least
-    constexpr double kRaced = 0.3;       // the share of their rows that is multiplied before they are out
+    constexpr double kCandidates = 100;                                      // of a grid, at least
+    const double raced = settings_.rule == RaceRule::kSampled ? 0.15 : 0.3;  // the share of rows multiplied before they are out
     const double grids = options(site).split_columns > 0 ? 2 : 1;
-    return {.integer_products = settings_.scale ? kCandidates * kRaced * grids : 0, .float_products = 1};
+    return {.integer_products = settings_.scale ? kCandidates * raced * grids : 0, .float_products = 1};
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
     if (!applies(site)) return {};
@@ -110,6 +111,7 @@ class OsPlus final : public Pass {
     o.tight_range = (site.only_explicit && !settings_.explicit_shift) || (site.through_step && !wants_shift(site));
     o.include_padding = settings_.include_padding;
     o.race.arithmetic = settings_.arithmetic;
+    o.race.rule = settings_.rule;
     o.holdout = settings_.holdout;
     o.peers = settings_.peers;
     if (!site.widening.empty() && !recipe_.activations.dynamic) {
@@ -123,7 +125,9 @@ class OsPlus final : public Pass {
   Tensor make_shift(const SiteActivations& activations, const std::string& name) const {
     const ChannelStats stats = channel_stats(activations, settings_.include_padding, name);
     Tensor shift = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
-    for (std::size_t j = 0; j < stats.max.size(); ++j) shift.f32()[j] = (stats.max[j] + stats.min[j]) / 2.0F;
+    const auto rounded = [type = rounded_to(settings_.arithmetic)](float v) { return round_to(type, v); };
+    for (std::size_t j = 0; j < stats.max.size(); ++j)
+      shift.f32()[j] = rounded(rounded(rounded(stats.max[j]) + rounded(stats.min[j])) / 2.0F);
     return shift;
   }
 
@@ -136,7 +140,7 @@ double peers_by_bits(int bits) { return bits >= 8 ? 0.998 : bits == 7 ? 0.98 : b
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "explicit_shift",
-                     "split", "holdout", "peers", "grid"});
+                     "split", "holdout", "peers", "grid", "race"});
   Settings s;
   const std::string shift = params.choice("shift", {"auto", "always", "never"}, "auto");
   s.shift = shift == "auto" ? ShiftChoice::kAuto : shift == "always" ? ShiftChoice::kAlways : ShiftChoice::kNever;
@@ -145,9 +149,13 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   s.first_batch = params.choice("samples", {"all", "first_batch"}, "all") == "first_batch";
   // The reference reads one batch, padding included.
   s.include_padding = params.choice("padding", {"exclude", "include"}, s.first_batch ? "include" : "exclude") == "include";
-  s.arithmetic =
-      params.choice("arithmetic", {"integer", "f32"}, "integer") == "f32" ? LossArithmetic::kF32 : LossArithmetic::kInteger;
+  const std::string arithmetic = params.choice("arithmetic", {"integer", "f32", "f16", "bf16"}, "integer");
+  s.arithmetic = arithmetic == "f32"    ? LossArithmetic::kF32
+                 : arithmetic == "f16"  ? LossArithmetic::kF16
+                 : arithmetic == "bf16" ? LossArithmetic::kBF16
+                                        : LossArithmetic::kInteger;
   s.stack = params.choice("bloom_layout", {"correct", "compat"}, "correct") == "compat" ? StackOrder::kByHead : StackOrder::kSplit;
+  s.rule = params.choice("race", {"exact", "sampled"}, "exact") == "sampled" ? RaceRule::kSampled : RaceRule::kExact;
   s.explicit_shift = params.flag("explicit_shift", false);
   s.holdout = params.flag("holdout", false);
   s.peers = params.values().contains("peers") && params.values().at("peers") == "auto" ? peers_by_bits(recipe.activations.num_bits)
@@ -155,6 +163,8 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   s.split = params.number("split", 0, 1, 0);
   require(s.split == 0 || s.explicit_affine, ErrorCode::kInvalidInput, "recipe ", recipe.name,
           ": os_plus: split needs explicit: true, since a quantizer has to undo it");
+  require(s.split == 0 || rounded_to(s.arithmetic) == DType::kF32, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": os_plus: arithmetic: ", arithmetic, " is the reference's, which splits no channels; leave split out");
   s.grid = params.choice("grid", {"code", "paper"}, "code") == "paper" ? ThresholdGrid::kPaper : ThresholdGrid::kCode;
   s.floor = params.number("floor", 0, 1e6, 0);
   require(s.grid == ThresholdGrid::kCode || s.floor == 0, ErrorCode::kInvalidInput, "recipe ", recipe.name,

@@ -24,6 +24,8 @@ class Observer {
 struct ObserverChoice {
   std::string name = "avg_minmax";
   double quantile = 0;
+  /// The first batch counts twice: in the reference it has been seen while shifts and scales were searched.
+  bool first_batch_twice = false;
 };
 
 /// What a batch says: "minmax" its extrema, "quantile" (default 0.999, with ema_ 0.9999), "mse" for codes of `spec`. Over batches:
