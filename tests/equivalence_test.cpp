@@ -9,6 +9,7 @@
 #include "quell/compress/pass.h"
 #include "quell/compress/site_problem.h"
 #include "quell/job/random_model.h"
+#include "quell/quant/quantize.h"
 #include "tests/support/golden_numbers.h"
 
 namespace quell {
@@ -79,7 +80,7 @@ class SmallBert : public ::testing::Test {
       of_group[order[i]] = of_group[order[i + 1]] = group;
       if (width(group) > width(widest)) widest = group;
     }
-    compress(model, batches, recipe("peg", {{"groups", "4"}, {"permute", permute ? "true" : "false"}}), ctx);
+    compress(model, batches, recipe("peg", {{"groups", "4"}, {"permute", permute ? "true" : "false"}, {"folded", "true"}}), ctx);
     const Tensor got = computed(value), after = output();
     for (std::int64_t i = 0; i < x.rows(); ++i)
       for (std::int64_t j = 0; j < kHidden; ++j) {
@@ -179,11 +180,83 @@ TEST(PerEmbeddingGroups, LeavesSitesBehindOneStepAlone) {
     if (p.tied_to < 0 && p.weight.defined()) p.weight = numbers.make(p.weight.shape(), -1, 1);
   std::vector<TokenSequence> sequences(1);
   sequences[0].ids = {0, 1, 2, 3, 4, 5};
-  Recipe recipe = load_recipe("peg");
+  Recipe recipe = load_recipe("peg_folded");
   recipe.weights.granularity = Granularity::kPerTensor;
   ExecContext ctx(1);
   compress(model, make_batches(sequences, 1, -1), recipe, ctx);
   EXPECT_TRUE(model.is_quantized());
+}
+
+/// Where layers share weights, what the last of them computes changes with the others, but no quantized linear reads it.
+TEST(InputQuantizers, LieWhereQuantizedLinearsRead) {
+  const char* config = R"({"model_type": "albert", "architectures": ["AlbertForMaskedLM"], "vocab_size": 6, "embedding_size": 8,
+    "hidden_size": 16, "num_hidden_layers": 2, "num_hidden_groups": 1, "inner_group_num": 1, "num_attention_heads": 2,
+    "intermediate_size": 16, "hidden_act": "gelu", "max_position_embeddings": 8, "type_vocab_size": 1, "layer_norm_eps": 1e-12})";
+  std::vector<TokenSequence> sequences(1);
+  sequences[0].ids = {0, 1, 2, 3, 4, 5};
+  ExecContext ctx(1);
+  for (const char* recipe : {"minmax", "peg"}) {
+    Model quantized = make_zero_model(config);
+    quell::testing::GoldenNumbers numbers(3);
+    for (Param& p : quantized.params)
+      if (p.tied_to < 0 && p.weight.defined()) p.weight = numbers.make(p.weight.shape(), -1, 1);
+    compress(quantized, make_batches(sequences, 1, -1), load_recipe(recipe), ctx);
+    for (const auto& [value, quant] : quantized.input_quant) {
+      const std::vector<int> uses = quantized.graph.uses(value);
+      EXPECT_TRUE(std::any_of(uses.begin(), uses.end(),
+                              [&](int n) {
+                                return quantized.graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kLinear &&
+                                       quantized.param_of(n).quantized;
+                              }))
+          << recipe << ": value " << value;
+    }
+  }
+}
+
+/// Steps of their own: the broadest channel shares one with the broadest others, and inputs lose less than with one step a tensor.
+TEST(PerEmbeddingGroups, GiveGroupsOfChannelsStepsOfTheirOwn) {
+  const auto quantized = [](const char* name) {
+    Model model =
+        make_zero_model(R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 16, "hidden_size": 32,
+      "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+      "max_position_embeddings": 16, "tie_word_embeddings": true})");
+    quell::testing::GoldenNumbers numbers(5);
+    for (Param& p : model.params)
+      if (p.tied_to < 0 && p.weight.defined()) p.weight = numbers.make(p.weight.shape(), -1, 1);
+    for (Param& p : model.params)
+      if (p.module.ends_with("embed_tokens"))
+        for (std::int64_t i = 0; i < p.weight.rows(); ++i) p.weight.row(i)[5] *= 30;
+    std::vector<TokenSequence> sequences(2);
+    for (std::int32_t i = 0; i < 16; ++i) sequences[static_cast<std::size_t>(i / 8)].ids.push_back(i);
+    Recipe recipe = load_recipe(name);
+    if (name == std::string("peg")) recipe.passes.front() = PassParams("peg", {{"groups", "4"}});
+    ExecContext ctx(1);
+    const std::vector<TokenBatch> batches = make_batches(sequences, 2, -1);
+    compress(model, batches, recipe, ctx);
+    const Site site = derive_sites(model, {}).front();
+    const ActivationQuant quant = model.input_quant.at(site.value());
+    double error = 0;
+    for_each_site_input(model, {site}, batches, ctx, [&](std::size_t, const SiteActivations& inputs) {
+      const Tensor& x = *inputs.x.front();
+      Tensor rounded = Tensor::f32(x.shape());
+      fake_quantize_activations(x, quant, Rounding::kReciprocal, rounded.span(), ctx);
+      for (std::size_t i = 0; i < x.f32().size(); ++i) {
+        const double d = static_cast<double>(x.f32()[i]) - static_cast<double>(rounded.f32()[i]);
+        error += d * d;
+      }
+    });
+    return std::pair(quant, error);
+  };
+  const auto [whole, whole_error] = quantized("minmax");
+  const auto [grouped, grouped_error] = quantized("peg");
+  EXPECT_FALSE(whole.groups);
+  ASSERT_TRUE(grouped.groups);
+  ASSERT_EQ(grouped.groups->steps.size(), 4U);
+  EXPECT_EQ(grouped.groups->size(), 8);
+  for (std::size_t g = 1; g < 4; ++g) EXPECT_GE(grouped.groups->steps[g].scale, grouped.groups->steps[g - 1].scale);
+  EXPECT_EQ(grouped.groups->channels.back(), 5);
+  EXPECT_FLOAT_EQ(grouped.qparams.scale, whole.qparams.scale) << "what a reader without groups would use";
+  EXPECT_LT(grouped_error, whole_error / 2);
 }
 
 }  // namespace

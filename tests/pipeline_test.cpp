@@ -76,16 +76,18 @@ TEST_P(Pipeline, IntegerEqualsExactSimulationOnEveryIsaAndThreadCount) {
   EXPECT_LE(to_simulated, 0.25 * to_float + 1e-3);  // rounding flips are rare against the error of quantization itself
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Recipes, Pipeline,
-    ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"), std::tuple("os_plus", "W8A8"),
-                      std::tuple("os_plus", "W6A6"), std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
-                      std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
-                      std::tuple("outlier_suppression", "W6A6"), std::tuple("os_plus_gptq", "W4A4"), std::tuple("best", "W8A8"),
-                      std::tuple("best", "W4A4"), std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
-                      std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"), std::tuple("rtn_group32", "W8A8"),
-                      std::tuple("os_plus_group", "W4A4"), std::tuple("peg", "W8A8"), std::tuple("peg", "W6A6")),
-    [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
+INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
+                         ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"),
+                                           std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"),
+                                           std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
+                                           std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
+                                           std::tuple("outlier_suppression", "W6A6"), std::tuple("os_plus_gptq", "W4A4"),
+                                           std::tuple("best", "W8A8"), std::tuple("best", "W4A4"),
+                                           std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
+                                           std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"),
+                                           std::tuple("rtn_group32", "W8A8"), std::tuple("os_plus_group", "W4A4"),
+                                           std::tuple("peg", "W8A8"), std::tuple("peg", "W6A6"), std::tuple("peg_folded", "W8A8")),
+                         [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
 TEST(Pipeline, SameInputGivesTheSameFiles) {
   const quell::testing::ScratchDir dir;
@@ -371,6 +373,50 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
               EXPECT_LE(std::fabs(static_cast<double>(plain.row(i)[j] - exact.row(i)[j])), 4 * k * 0x1p-24 * sum) << bits;
             }
         }
+}
+
+/// Static steps of groups of channels in any order: kernels equal the exact sums, and those the simulation within the same bound.
+TEST(IntegerLinear, StaticGroupsOfChannels) {
+  ExecContext ctx(2);
+  Random random(12);
+  const std::int64_t m = 7, k = 200, n = 37;
+  Tensor x = Tensor::f32({m, k}), w = Tensor::f32({n, k}), bias = Tensor::f32({n});
+  for (Tensor* t : {&x, &w, &bias})
+    for (float& v : t->f32()) v = static_cast<float>(random.uniform() * 2 - 1);
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t j = 0; j < k; ++j) x.row(i)[j] *= static_cast<float>(1 + j % 9);
+  for (const int bits : {8, 6, 4})
+    for (const bool symmetric_weight : {true, false})
+      for (const bool symmetric_input : {true, false}) {
+        SCOPED_TRACE(::testing::Message() << bits << (symmetric_weight ? " symmetric" : " asymmetric") << " weights, "
+                                          << (symmetric_input ? "symmetric" : "asymmetric") << " inputs");
+        const QTensor q = quantize_weight(w, {bits, symmetric_weight, Granularity::kPerChannel});
+        ActivationQuant input{{bits, symmetric_input, Granularity::kPerTensor}, {}};
+        ChannelGroups groups;
+        for (std::int32_t j = 0; j < k; ++j) groups.channels.push_back(j);
+        random.shuffle(groups.channels);
+        for (const float most : {2.0F, 9.0F, 4.0F, 6.0F, 8.0F})
+          groups.steps.push_back(calculate_qparams({-most / 2, most}, input.spec));
+        input.groups = std::make_shared<const ChannelGroups>(groups);
+        Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}), xq = Tensor::f32({m, k});
+        IntegerLinear(q, bias, input, {.exact_simulation = true}).forward(x, exact.span(), ctx);
+        make_fake_quantized_linear(q, bias, input, Rounding::kReciprocal)->forward(x, plain.span(), ctx);
+        for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
+          if (!cpu_supports(isa)) continue;
+          IntegerLinear(q, bias, input, {.isa = isa}).forward(x, packed.span(), ctx);
+          EXPECT_TRUE(same_bytes(packed, exact)) << isa_name(isa);
+        }
+        fake_quantize_activations(x, input, Rounding::kReciprocal, xq.span(), ctx);
+        EXPECT_TRUE(same_bytes(dequantize_rows(quantize_rows(x, input, true, ctx), ctx), xq));
+        const Tensor wq = dequantize(q);
+        for (std::int64_t i = 0; i < m; ++i)
+          for (std::int64_t j = 0; j < n; ++j) {
+            double sum = std::fabs(static_cast<double>(bias.f32()[static_cast<std::size_t>(j)]));
+            for (std::int64_t l = 0; l < k; ++l)
+              sum += std::fabs(static_cast<double>(xq.row(i)[l]) * static_cast<double>(wq.row(j)[l]));
+            EXPECT_LE(std::fabs(static_cast<double>(plain.row(i)[j] - exact.row(i)[j])), 4 * k * 0x1p-24 * sum);
+          }
+      }
 }
 
 }  // namespace

@@ -84,7 +84,7 @@ void Backward::add(ValueId value, Tensor gradient) {
 
 void Backward::through_quantizer(ValueId value, Tensor& gradient) {
   const auto quant = model_.input_quant.find(value);
-  if (quant == model_.input_quant.end() || quant->second.spec.dynamic) return;
+  if (quant == model_.input_quant.end() || !is_static_per_tensor(quant->second)) return;
   StepGradient found;
   fake_quantize_backward(executor_.value(value).f32(), quant->second.qparams, quant->second.spec, gradient.f32(), found);
   at_values[value] += found * step_gradient_factor(gradient.numel(), quant->second.spec);

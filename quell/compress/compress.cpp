@@ -210,8 +210,7 @@ class Pipeline {
     change(steps.next([&] {
       Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
       if (model_.input_quant.contains(site.value())) return plan;  // a pass has set it
-      const ActivationQuant quant{recipe_.activations, calibrate(site)};
-      for (const ChangedValue& v : site.values) plan.push_back(SetInputQuant{v.value, quant});
+      for (PlanItem& item : site.set_input_quant({recipe_.activations, calibrate(site)})) plan.push_back(std::move(item));
       return plan;
     }));
     steps.keep();

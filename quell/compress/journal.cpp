@@ -38,11 +38,24 @@ QuantSpec spec_of(const Json& j) {
 }
 
 /// The step by its bits, so that nothing is lost in decimals.
+Json to_json(const StepAndZero& s) { return {std::bit_cast<std::uint32_t>(s.scale), s.zero_point}; }
+StepAndZero step_of(const Json& j) { return {std::bit_cast<float>(j.at(0).get<std::uint32_t>()), j.at(1).get<std::int32_t>()}; }
+
 Json to_json(const ActivationQuant& q) {
-  return {to_json(q.spec), std::bit_cast<std::uint32_t>(q.qparams.scale), q.qparams.zero_point};
+  Json groups;
+  if (q.groups) {
+    groups = {{"channels", q.groups->channels}, {"steps", Json::array()}};
+    for (const StepAndZero& s : q.groups->steps) groups["steps"].push_back(to_json(s));
+  }
+  return {to_json(q.spec), to_json(q.qparams), groups};
 }
 ActivationQuant quant_of(const Json& j) {
-  return {spec_of(j.at(0)), {std::bit_cast<float>(j.at(1).get<std::uint32_t>()), j.at(2).get<std::int32_t>()}};
+  ActivationQuant q{spec_of(j.at(0)), step_of(j.at(1))};
+  if (j.at(2).is_null()) return q;
+  ChannelGroups groups{j.at(2).at("channels").get<std::vector<std::int32_t>>(), {}};
+  for (const Json& s : j.at(2).at("steps")) groups.steps.push_back(step_of(s));
+  q.groups = std::make_shared<const ChannelGroups>(std::move(groups));
+  return q;
 }
 Json to_json(const std::optional<ActivationQuant>& q) { return q ? to_json(*q) : Json(); }
 std::optional<ActivationQuant> optional_quant_of(const Json& j) { return j.is_null() ? std::nullopt : std::optional(quant_of(j)); }

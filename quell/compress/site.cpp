@@ -241,6 +241,19 @@ bool Site::producers_can_change() const {
   return true;
 }
 
+Plan Site::set_input_quant(const ActivationQuant& quant) const {
+  const auto weight = [&](int n) { return model->node_param[static_cast<std::size_t>(n)]; };
+  const auto is_ours = [&](int use) {
+    return std::any_of(linears.begin(), linears.end(), [&](int n) { return weight(n) == weight(use); });
+  };
+  Plan plan;
+  for (const ChangedValue& v : values) {
+    const std::vector<int> uses = model->graph.uses(v.value);
+    if (std::any_of(uses.begin(), uses.end(), is_ours)) plan.emplace_back(SetInputQuant{v.value, quant});
+  }
+  return plan;
+}
+
 ShiftScale Site::change(Tensor scale, Tensor shift, bool make_explicit) const {
   ShiftScale item{values, linears, std::move(scale), std::move(shift)};
   if (only_explicit || make_explicit)

@@ -39,6 +39,8 @@ struct Site {
   bool producers_can_change() const;
   /// (x - shift) / scale at all values; `shift` may be undefined. Explicit where no producer can absorb it, or where asked for.
   ShiftScale change(Tensor scale, Tensor shift, bool make_explicit = false) const;
+  /// At every value that its linears read: an ALBERT's last norm shares its weights with others, and feeds none of them.
+  Plan set_input_quant(const ActivationQuant& quant) const;
   /// Not where `widening` is empty.
   SplitChannels split(std::vector<std::int32_t> sources) const;
 };

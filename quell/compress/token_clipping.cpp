@@ -49,7 +49,7 @@ class Clipping {
         attention_quant_(model.attention_quant),
         rounding_(model.rounding) {
     for (const auto& [value, quant] : model.input_quant)
-      if (!quant.spec.dynamic) add({value, -1, 0}, quant.spec);
+      if (is_static_per_tensor(quant)) add({value, -1, 0}, quant.spec);
     for (auto& [node, quant] : model.attention_quant)
       for (int point = 0; point < 4; ++point)
         if (const auto& q = *quant.points()[static_cast<std::size_t>(point)]; q && !q->spec.dynamic)

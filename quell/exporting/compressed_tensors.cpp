@@ -86,6 +86,9 @@ class Exporter {
         tensors_.add(name + ".scale", affine.scale);
         if (affine.shift.defined()) tensors_.add(name + ".shift", affine.shift);
       }
+    for (const auto& [value, quant] : model.input_quant)
+      if (quant.groups)
+        add_groups(*quant.groups, kGroupsPrefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]));
   }
 
   const TensorSet& tensors() const { return tensors_; }
@@ -162,6 +165,20 @@ class Exporter {
     }
     if (!p.bias.defined() || p.added_bias) return;
     tensors_.add(p.bias_name, stored_bias(parts));
+  }
+
+  void add_groups(const ChannelGroups& groups, const std::string& name) {
+    const auto count = static_cast<std::int64_t>(groups.steps.size());
+    Tensor channels(DType::kI32, {static_cast<std::int64_t>(groups.channels.size())}), zero(DType::kI32, {count});
+    Tensor scale = Tensor::f32({count});
+    std::copy(groups.channels.begin(), groups.channels.end(), channels.as<std::int32_t>().begin());
+    for (std::size_t g = 0; g < groups.steps.size(); ++g) {
+      scale.f32()[g] = groups.steps[g].scale;
+      zero.as<std::int32_t>()[g] = groups.steps[g].zero_point;
+    }
+    tensors_.add(name + ".channels", std::move(channels));
+    tensors_.add(name + ".scale", std::move(scale));
+    tensors_.add(name + ".zero_point", std::move(zero));
   }
 
   Json own_section(const ActivationQuant& input) const {

@@ -259,10 +259,19 @@ class Advisor {
     if (inputs && quant.spec.num_bits < 8) {
       what = "keep " + m.name + " inputs at 8 bits";
       spared.clear();
-      const auto edge = [&](int code) { return static_cast<float>(code - quant.qparams.zero_point) * quant.qparams.scale; };
-      const Range range{edge(quant.spec.min_code()), edge(quant.spec.max_code())};
-      quant.spec.num_bits = 8;
-      if (!quant.spec.dynamic) quant.qparams = calculate_qparams(range, quant.spec);
+      const auto with_more_codes = [&](StepAndZero step, const QuantSpec& spec) {
+        const auto edge = [&](int code) { return static_cast<float>(code - step.zero_point) * step.scale; };
+        return calculate_qparams({edge(quant.spec.min_code()), edge(quant.spec.max_code())}, spec);
+      };
+      QuantSpec spec = quant.spec;
+      spec.num_bits = 8;
+      if (!spec.dynamic) quant.qparams = with_more_codes(quant.qparams, spec);
+      if (quant.groups) {
+        ChannelGroups groups = *quant.groups;
+        for (StepAndZero& step : groups.steps) step = with_more_codes(step, spec);
+        quant.groups = std::make_shared<const ChannelGroups>(std::move(groups));
+      }
+      quant.spec = spec;
     }
     const double divergence = measurer_.quantized_except(spared);
     std::string line = what + ": divergence " + format_text("%.3g", report_.all) + " -> " + format_text("%.3g", divergence);

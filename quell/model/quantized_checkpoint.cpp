@@ -84,6 +84,27 @@ Tensor read_vector(const Checkpoint& checkpoint, const std::string& name, std::i
   return t;
 }
 
+/// What a static quantizer has instead of its one step.
+ChannelGroups read_channel_groups(const Checkpoint& checkpoint, const std::string& name, const QuantSpec& spec) {
+  std::set<std::string> used;
+  ChannelGroups groups;
+  groups.channels = to_i32(need(checkpoint, name + ".channels", used), name + ".channels");
+  const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, name + ".zero_point", used), name + ".zero_point");
+  const auto count = static_cast<std::int64_t>(zeros.size());
+  const Tensor scales = read_scales(need(checkpoint, name + ".scale", used), name + ".scale", count);
+  std::vector<std::int32_t> sorted = groups.channels;
+  std::sort(sorted.begin(), sorted.end());
+  bool fits = count > 0 && static_cast<std::int64_t>(sorted.size()) % count == 0;
+  for (std::size_t j = 0; j < sorted.size(); ++j) fits &= sorted[j] == static_cast<std::int32_t>(j);
+  for (std::size_t g = 0; g < zeros.size(); ++g) {
+    groups.steps.push_back({scales.f32()[g], zeros[g]});
+    fits &= zeros[g] >= spec.min_code() && zeros[g] <= spec.max_code();
+  }
+  require(fits, ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensors \"", name, ".*\" are no groups of ", sorted.size(),
+          " channels with steps of their own");
+  return groups;
+}
+
 }  // namespace
 
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name) {
@@ -252,6 +273,20 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
         if (model.graph.nodes[static_cast<std::size_t>(use)].kind == StepKind::kLinear) size = model.param_of(use).weight.cols();
       (*target)[value] = {read_vector(checkpoint, name, size), read_vector(checkpoint, prefix + node + ".shift", size)};
     }
+  for (const auto& [name, view] : checkpoint.tensors()) {
+    const std::string suffix = ".channels";
+    if (!name.starts_with(kGroupsPrefix) || !name.ends_with(suffix)) continue;
+    const std::string whole = name.substr(0, name.size() - suffix.size()), node = whole.substr(std::string(kGroupsPrefix).size());
+    const auto quant = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node_of(node))].out);
+    require(quant != model.input_quant.end() && is_static_per_tensor(quant->second), ErrorCode::kInvalidInput,
+            checkpoint.source_of(name), ": tensor \"", name, "\": nothing reads \"", node, "\" with static steps");
+    ChannelGroups groups = read_channel_groups(checkpoint, whole, quant->second.spec);
+    for (const int use : model.graph.uses(quant->first))
+      require(model.graph.nodes[static_cast<std::size_t>(use)].kind != StepKind::kLinear ||
+                  model.param_of(use).weight.cols() == static_cast<std::int64_t>(groups.channels.size()),
+              ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name, "\" does not fit what reads it");
+    quant->second.groups = std::make_shared<const ChannelGroups>(std::move(groups));
+  }
   std::erase_if(model.unused_tensors, [](const std::string& n) { return n.starts_with("quell."); });
 }
 

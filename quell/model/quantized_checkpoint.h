@@ -12,6 +12,7 @@ inline constexpr const char* kQuellKey = "quell";                  ///< top-leve
 inline constexpr const char* kAddedPrefix = "quell.added.";        ///< + module + ".weight" or ".bias"
 inline constexpr const char* kRestorePrefix = "quell.restore.";    ///< + node + ".scale" or ".shift"
 inline constexpr const char* kExplicitPrefix = "quell.explicit.";  ///< likewise
+inline constexpr const char* kGroupsPrefix = "quell.groups.";      ///< + node + ".channels", ".scale" or ".zero_point"
 
 /// Whether `weight_name` ("...weight") holds integer codes with scales beside it.
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name);
@@ -22,7 +23,7 @@ ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& confi
 /// `shape` [rows, columns] of a linear or [rows] of its bias with the channels that quantization added (key "added_channels").
 Shape with_added_channels(const Json& config, Shape shape, Param& p);
 void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p, std::set<std::string>& used);
-/// Attention quantizers, restore and explicit affines, switches. Throws Error(kInvalidInput).
+/// Attention quantizers, groups of channels, restore and explicit affines, switches. Throws Error(kInvalidInput).
 void read_quell_section(const Checkpoint& checkpoint, Model& model);
 
 /// One activation quantizer as JSON, and back.

@@ -148,10 +148,6 @@ class Runner {
 
 }  // namespace
 
-bool is_static_per_tensor(const ActivationQuant& quant) {
-  return !quant.spec.dynamic && quant.spec.granularity == Granularity::kPerTensor;
-}
-
 void integer_attention(const IntegerAttentionCall& call, ExecContext& ctx) {
   const Runner runner(call, ctx);
   const auto count = static_cast<std::int64_t>(call.shape.sequences.size()) * call.shape.num_heads;

@@ -23,9 +23,6 @@ struct IntegerAttentionCall {
   bool exact_simulation = false;  ///< the portable kernel: same bytes, slow
 };
 
-/// Static, per tensor: what the products above need.
-bool is_static_per_tensor(const ActivationQuant& quant);
-
 void integer_attention(const IntegerAttentionCall& call, ExecContext& ctx);
 
 }  // namespace quell

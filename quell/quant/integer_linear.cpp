@@ -1,5 +1,6 @@
 // y = s_x s_w[j] (acc + c[j]) + b[j], or with weights in groups s_x (sum over g of s_w[j,g] acc_g + c[j]) + b[j], or with
-// activations in groups sum over g of s_x[g] s_w[j,g] (acc_g + c[j,g]) + b[j]. Codes are held as the kernels want them: activations
+// activations in groups sum over g of s_x[g] s_w[j,g] (acc_g + c[j,g]) + b[j]. Static steps of groups of channels belong to the
+// groups of the weights then, so that no row needs a step of its own. Codes are held as the kernels want them: activations
 // u8 (signed codes shifted up), weights s8 (unsigned codes shifted down); zero points move along, so the integers are the same.
 #include <algorithm>
 #include <limits>
@@ -22,6 +23,12 @@ void check(const QTensor& weight, const ActivationQuant& input) {
   require(!grouped_x || (input.spec.group_size % kGroupUnit == 0 && weight.codes.cols() % input.spec.group_size == 0),
           ErrorCode::kUnsupported, "activations of ", weight.codes.cols(), " columns in groups of ", input.spec.group_size,
           " have no integer kernel; take a multiple of ", kGroupUnit, " that divides the columns");
+  if (const ChannelGroups* groups = input.groups.get()) {
+    require(!grouped_w, ErrorCode::kUnsupported, "weights in groups and static groups of channels run simulated only");
+    require(groups->size() % kGroupUnit == 0 && static_cast<std::int64_t>(groups->channels.size()) == weight.codes.cols(),
+            ErrorCode::kUnsupported, groups->channels.size(), " channels in groups of ", groups->size(), " for ",
+            weight.codes.cols(), " columns have no integer kernel; take a multiple of ", kGroupUnit);
+  }
   require(!grouped_x || !grouped_w || input.spec.group_size == weight.spec.group_size, ErrorCode::kUnsupported,
           "activations in groups of ", input.spec.group_size, " and weights in groups of ", weight.spec.group_size,
           " run simulated only; use one size for both, or --engine simulated");
@@ -51,10 +58,11 @@ struct IntegerLinear::Columns {
   std::int64_t group_size = 0, groups = 1;  ///< 0: one step a column
   int num_bits = 8;
   bool symmetric = true;
-  std::vector<std::int8_t> codes;  ///< [n, k]
-  std::vector<float> bias;         ///< [n]
-  std::vector<float> scale;        ///< [n, groups]
-  std::vector<std::int32_t> zero;  ///< [n, groups]
+  std::vector<std::int8_t> codes;        ///< [n, k]
+  std::vector<float> bias;               ///< [n]
+  std::vector<float> scale;              ///< [n, groups]
+  std::vector<std::int32_t> zero;        ///< [n, groups]
+  std::vector<std::int32_t> input_zero;  ///< [groups]: stored zero points of a static input
 
   void resize(std::int64_t rows) {
     n = rows;
@@ -78,10 +86,11 @@ IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const Te
   c.num_bits = weight.spec.num_bits;
   c.symmetric = weight.spec.symmetric;
   const bool grouped = weight.spec.granularity == Granularity::kPerGroup;
-  if (grouped || input.spec.granularity == Granularity::kPerGroup) {
-    c.group_size = grouped ? weight.spec.group_size : input.spec.group_size;
+  if (grouped || input.groups || input.spec.granularity == Granularity::kPerGroup) {
+    c.group_size = grouped ? weight.spec.group_size : input.groups ? input.groups->size() : input.spec.group_size;
     c.groups = c.k / c.group_size;
   }
+  c.input_zero.assign(static_cast<std::size_t>(c.groups), input.qparams.zero_point + code_shift(input.spec));
   c.resize(weight.codes.rows());
   const std::int32_t shift = c.symmetric ? 0 : 1 << (c.num_bits - 1);
   const std::int16_t* in = weight.codes.as<std::int16_t>().data();
@@ -91,6 +100,17 @@ IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const Te
     const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : grouped ? i : i / c.groups);
     c.scale[static_cast<std::size_t>(i)] = qp.scale;
     c.zero[static_cast<std::size_t>(i)] = qp.zero_point - shift;
+  }
+  if (input.groups) {
+    for (std::int64_t i = 0; i < c.n; ++i)
+      for (std::int64_t k = 0; k < c.k; ++k)
+        c.codes[static_cast<std::size_t>(i * c.k + k)] =
+            static_cast<std::int8_t>(in[i * c.k + input.groups->channels[static_cast<std::size_t>(k)]] - shift);
+    for (std::size_t g = 0; g < input.groups->steps.size(); ++g) {
+      const StepAndZero& step = input.groups->steps[g];
+      for (std::size_t i = g; i < c.scale.size(); i += input.groups->steps.size()) c.scale[i] *= step.scale;
+      c.input_zero[g] = step.zero_point + code_shift(input.spec);
+    }
   }
   if (bias.numel()) std::copy(bias.f32().begin(), bias.f32().end(), c.bias.begin());
   return c;
@@ -117,11 +137,11 @@ IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, boo
   bias_.assign(padded, 0.0F);
   offset_.assign(padded, 0);
   if (asymmetric_weight_) weight_zero_.assign(padded, 0);
-  const std::int32_t zero = input.qparams.zero_point + code_shift(input.spec);
   if (c.group_size > 0) {
-    pack_groups(c, input.spec.dynamic ? -1 : -zero);
+    pack_groups(c);
     return;
   }
+  const std::int32_t zero = c.input_zero.front();
   for (std::size_t j = 0; j < static_cast<std::size_t>(c.n); ++j) {
     scale_[j] = input.spec.dynamic ? c.scale[j] : input.qparams.scale * c.scale[j];
     bias_[j] = c.bias[j];
@@ -130,7 +150,7 @@ IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, boo
   }
 }
 
-void IntegerLinear::pack_groups(const Columns& c, std::int32_t zero_factor) {
+void IntegerLinear::pack_groups(const Columns& c) {
   packed_.group_size = c.group_size;
   const auto all = static_cast<std::size_t>(packed_.padded_n() * c.groups);
   packed_.group_scale.assign(all, 0.0F);
@@ -139,7 +159,7 @@ void IntegerLinear::pack_groups(const Columns& c, std::int32_t zero_factor) {
   if (grouped_input) packed_.group_sum.assign(all, 0);
   group_offset_.assign(static_cast<std::size_t>(packed_.padded_n()), 0.0F);
   for (std::int64_t j = 0; j < c.n; ++j) {
-    double offset = 0;  // what an input of ones gives
+    double offset = 0;  // what an input at its zero points, or of ones where they are not known yet, takes away
     for (std::int64_t g = 0; g < c.groups; ++g) {
       const std::int8_t* codes = c.codes.data() + j * c.k + g * c.group_size;
       const auto from = static_cast<std::size_t>(j * c.groups + g),
@@ -148,11 +168,12 @@ void IntegerLinear::pack_groups(const Columns& c, std::int32_t zero_factor) {
       if (asymmetric_weight_) packed_.group_zero[to] = c.zero[from];
       const std::int64_t sum = std::accumulate(codes, codes + c.group_size, std::int64_t{0}) - c.group_size * c.zero[from];
       if (grouped_input) packed_.group_sum[to] = static_cast<std::int32_t>(sum);
-      offset += static_cast<double>(c.scale[from]) * static_cast<double>(sum);
+      const std::int32_t zero = input_.spec.dynamic ? 1 : c.input_zero[static_cast<std::size_t>(g)];
+      offset -= static_cast<double>(c.scale[from]) * static_cast<double>(sum * zero);
     }
     const auto at = static_cast<std::size_t>(j);
-    group_offset_[at] = static_cast<float>(zero_factor * offset);
-    scale_[at] = input_.spec.dynamic ? 1.0F : input_.qparams.scale;
+    group_offset_[at] = static_cast<float>(offset);
+    scale_[at] = input_.spec.dynamic || input_.groups ? 1.0F : input_.qparams.scale;
     bias_[at] = c.bias[at];
   }
 }
@@ -175,6 +196,7 @@ std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate, const T
   both.groups = g.groups;
   both.num_bits = g.num_bits;
   both.symmetric = g.symmetric;
+  both.input_zero = g.input_zero;
   both.resize(kernels::round_up(g.n, kGateGroup) * 2);
   for (std::int64_t j = 0; j < g.n; ++j) {
     const std::int64_t to = j / kGateGroup * 2 * kGateGroup + j % kGateGroup;

@@ -45,4 +45,8 @@ StepAndZero calculate_qparams(Range range, const QuantSpec& spec, DType arithmet
   return {step, static_cast<std::int32_t>(zero)};
 }
 
+bool is_static_per_tensor(const ActivationQuant& quant) {
+  return !quant.spec.dynamic && quant.spec.granularity == Granularity::kPerTensor && !quant.groups;
+}
+
 }  // namespace quell

@@ -4,8 +4,10 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "quell/tensor/tensor.h"
 
@@ -45,6 +47,7 @@ struct Range {
 struct StepAndZero {
   float scale = 1.0F;
   std::int32_t zero_point = 0;
+  bool operator==(const StepAndZero&) const = default;
 };
 
 /// Step and zero point of a range, which is first widened to contain 0. All in f32 as the reference computes it; the step is at
@@ -68,11 +71,24 @@ struct QTensor {
   QTensor clone() const { return {spec, {qparams.scale.clone(), qparams.zero_point.clone()}, codes.clone()}; }
 };
 
+/// Channels in groups of one size with a static step each (per-embedding groups: Bondarenko et al., EMNLP 2021).
+struct ChannelGroups {
+  std::vector<std::int32_t> channels;  ///< [C]: the channel of each column of codes; columns of a group lie side by side
+  std::vector<StepAndZero> steps;      ///< a group each
+  std::int64_t size() const { return static_cast<std::int64_t>(channels.size() / steps.size()); }
+  bool operator==(const ChannelGroups&) const = default;
+};
+
 /// An activation quantizer; `qparams` holds one scale and zero point when the spec is static, nothing when it is dynamic.
 struct ActivationQuant {
   QuantSpec spec;
   StepAndZero qparams;
+  /// Take the place of `qparams`, which then is what a reader without groups would use. Of static quantizers per tensor; shared, as
+  /// it never changes.
+  std::shared_ptr<const ChannelGroups> groups = nullptr;
 };
+/// One step for the whole tensor, known beforehand.
+bool is_static_per_tensor(const ActivationQuant& quant);
 
 /// Quantizers inside attention, in the papers' "standard" scheme.
 struct AttentionQuant {

@@ -63,8 +63,31 @@ void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const 
   }
 }
 
+namespace {
+
+/// Groups need not lie side by side in x.
+void fake_quantize_groups(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y, ExecContext& ctx) {
+  const ChannelGroups& groups = *quant.groups;
+  const auto size = static_cast<std::size_t>(groups.size());
+  ctx.pool.parallel_for(x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> columns(groups.channels.size());
+    for (std::int64_t i = begin; i < end; ++i) {
+      for (std::size_t c = 0; c < columns.size(); ++c) columns[c] = x.row(i)[groups.channels[c]];
+      for (std::size_t g = 0; g < groups.steps.size(); ++g) {
+        const std::span<float> part(columns.data() + g * size, size);
+        fake_quantize(part, groups.steps[g], quant.spec, rounding, part);
+      }
+      float* out = y.f32().data() + i * x.cols();
+      for (std::size_t c = 0; c < columns.size(); ++c) out[groups.channels[c]] = columns[c];
+    }
+  });
+}
+
+}  // namespace
+
 void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y,
                                ExecContext& ctx) {
+  if (quant.groups) return fake_quantize_groups(x, quant, rounding, y, ctx);
   const std::span<const float> in = x.f32();
   const std::span<float> out = y.f32();
   const std::int64_t size = quant.spec.dynamic ? group_elements(x.numel(), x.cols(), quant.spec) : x.cols();

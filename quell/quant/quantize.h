@@ -14,7 +14,8 @@ Range range_of(std::span<const float> values, std::string_view what);
 void fake_quantize(std::span<const float> in, const StepAndZero& qparams, const QuantSpec& spec, Rounding rounding,
                    std::span<float> out);
 
-/// Matrix x[T,C] with static parameters or, for a dynamic spec, fresh ones per tensor, token or group.
+/// Matrix x[T,C] with static parameters, of groups of channels where there are any, or, for a dynamic spec, fresh ones per tensor,
+/// token or group.
 void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant, Rounding rounding, TensorSpan y,
                                ExecContext& ctx);
 

@@ -35,8 +35,8 @@ struct IntegerLinearOptions {
 };
 
 /// y = s_x s_w[j] (acc + c[j]) + b[j] with acc the exact sum of code products (docs/numerics.md), and whatever LinearOutput adds.
-/// Input static per tensor, or dynamic per token or group; weight per tensor, channel or group (with groups, exact sums of groups
-/// are added up in f32). Immutable.
+/// Input static per tensor or group of channels, or dynamic per token or group; weight per tensor, channel or group (with groups,
+/// exact sums of groups are added up in f32). Immutable.
 class IntegerLinear final : public LinearOp {
  public:
   /// Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups of odd sizes, too many columns).
@@ -63,8 +63,7 @@ class IntegerLinear final : public LinearOp {
   struct Columns;  // codes, steps, zero points and biases by output column, in packing order
   IntegerLinear(const Columns& columns, const ActivationQuant& input, bool gated, const IntegerLinearOptions& options);
   static Columns columns_of(const QTensor& weight, const TensorView& bias, const ActivationQuant& input);
-  /// `zero_factor`: minus the input's zero point, or -1 where every row has its own.
-  void pack_groups(const Columns& columns, std::int32_t zero_factor);
+  void pack_groups(const Columns& columns);
 
   ActivationQuant input_;
   bool gated_ = false, exact_ = false, asymmetric_weight_ = false;

@@ -26,11 +26,37 @@ QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const
   return out;
 }
 
+namespace {
+
+void quantize_channel_groups(const TensorView& x, QuantizedRows& out, ExecContext& ctx) {
+  const ChannelGroups& groups = *out.quant.groups;
+  const kernels::RowKernels& k = kernels::row_kernels(ctx.isa);
+  const std::int64_t size = groups.size();
+  ctx.pool.parallel_for(out.rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> columns(groups.channels.size());
+    for (std::int64_t i = begin; i < end; ++i) {
+      for (std::size_t c = 0; c < columns.size(); ++c) columns[c] = x.row(i)[groups.channels[c]];
+      std::int32_t sum = 0;
+      for (std::size_t g = 0; g < groups.steps.size(); ++g) {
+        const std::int64_t first = static_cast<std::int64_t>(g) * size;
+        sum += k.quantize(columns.data() + first, size, code_args(out.quant.spec, groups.steps[g]), out.row(i) + first);
+      }
+      if (!out.sum.empty()) out.sum[static_cast<std::size_t>(i)] = sum;
+    }
+  });
+}
+
+}  // namespace
+
 QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums, ExecContext& ctx) {
   QuantizedRows out = make_quantized_rows(x.rows(), x.cols(), quant);
   const QuantSpec& spec = quant.spec;
   const auto rows = static_cast<std::size_t>(out.rows);
   if (with_sums) out.sum.resize(rows);
+  if (quant.groups) {
+    quantize_channel_groups(x, out, ctx);
+    return out;
+  }
   const std::int64_t groups = out.groups(), size = out.group_size();
   if (spec.dynamic) {
     out.scale.resize(rows * static_cast<std::size_t>(groups));
@@ -63,6 +89,17 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
 Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx) {
   Tensor out = Tensor::f32({x.rows, x.columns});
   const std::int32_t shift = code_shift(x.quant.spec);
+  if (const ChannelGroups* groups = x.quant.groups.get()) {
+    ctx.pool.parallel_for(x.rows, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        for (std::int64_t c = 0; c < x.columns; ++c) {
+          const StepAndZero& step = groups->steps[static_cast<std::size_t>(c / groups->size())];
+          out.row(i)[groups->channels[static_cast<std::size_t>(c)]] =
+              static_cast<float>(x.row(i)[c] - step.zero_point - shift) * step.scale;
+        }
+    });
+    return out;
+  }
   ctx.pool.parallel_for(x.rows, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin * x.groups(); i < end * x.groups(); ++i) {
       const auto at = static_cast<std::size_t>(i);

@@ -10,7 +10,7 @@
 namespace quell {
 
 /// Codes are stored as u8: signed ones of b bits plus 2^(b-1) (`code_shift`), zero points likewise. Dynamic rows have a step and
-/// zero point each (per token), or one for each group of columns.
+/// zero point each (per token), or one for each group of columns. Static groups of channels (`quant.groups`) lie side by side.
 struct QuantizedRows {
   Tensor codes;  ///< u8 [rows * stride + slack]
   std::int64_t rows = 0, columns = 0, stride = 0;
@@ -34,7 +34,7 @@ kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams);
 
 /// Room for codes, not yet written. Bytes past the columns are unspecified.
 QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const ActivationQuant& quant);
-/// Static per tensor, or dynamic per token or group; `with_sums`: also row sums.
+/// Static per tensor or group of channels, or dynamic per token or group; `with_sums`: also row sums.
 QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums, ExecContext& ctx);
 /// f32 [rows, columns].
 Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx);

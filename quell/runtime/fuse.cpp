@@ -10,8 +10,8 @@ namespace quell {
 namespace {
 
 bool same_quant(const ActivationQuant& a, const ActivationQuant& b) {
-  return a.spec == b.spec &&
-         (a.spec.dynamic || (a.qparams.scale == b.qparams.scale && a.qparams.zero_point == b.qparams.zero_point));
+  const bool same_groups = a.groups && b.groups ? *a.groups == *b.groups : a.groups == b.groups;
+  return a.spec == b.spec && (a.spec.dynamic || (a.qparams == b.qparams && same_groups));
 }
 
 /// linear [+ activation] [* up] [+ residual], from codes to codes or f32.

@@ -1,23 +1,101 @@
 // Per-embedding-group quantization (Bondarenko et al., EMNLP 2021), the baseline of both Outlier Suppression papers: channels
-// sorted by the range they span and cut into groups of one size, each with a range of its own. The paper keeps an integer sum a
-// group; here the steps are folded into the columns of the weights,
+// sorted by the range they span and cut into groups of one size, each with a static step of its own.
+// Folded (not in the paper): the steps go into norms and columns of weights, so that activations keep one step a tensor,
 //   x'_j = (x_j - shift_g) / s_g,   s_g = (max_g - min_g) / (max* - min*),   shift_g = min_g - s_g min*,
-// where * is the widest group, so that one integer sum is left, and one step a tensor. Without biases to take a shift, or with
-// symmetric activations, s_g = max|x|_g / max|x|*.
-// Inputs: channel extrema over all batches. Output: one ShiftScale a site.
+// where * is the widest group. Without biases to take a shift, or with symmetric activations, s_g = max|x|_g / max|x|*.
+// Inputs: channel extrema over all batches, and what the observer makes of each group. Output: one SetInputQuant a value of a site;
+// folded, one ShiftScale a site.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
 
 namespace quell {
 namespace {
 
+float width(const Range& r) { return r.max - r.min; }
+Range hull(const Range& a, const Range& b) { return {std::min(a.min, b.min), std::max(a.max, b.max)}; }
+
+/// Channels in the order of their widths, or as they are.
+std::vector<std::int32_t> channels_by_width(const std::vector<Range>& channels, bool permute) {
+  std::vector<std::int32_t> order(channels.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto of = [&](std::int32_t j) { return width(channels[static_cast<std::size_t>(j)]); };
+  if (permute) std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return of(a) < of(b); });
+  return order;
+}
+
 class PerEmbeddingGroups final : public Pass {
  public:
-  PerEmbeddingGroups(std::int64_t groups, bool permute, bool make_explicit, bool symmetric)
+  PerEmbeddingGroups(std::int64_t groups, bool permute, const Recipe& recipe)
+      : groups_(groups), permute_(permute), recipe_(recipe) {}
+  PassStage stage() const override { return PassStage::kEquivalence; }
+
+  bool may_change(const Site& site) const override { return site.in_block; }
+  bool may_be_explicit(const Site&) const override { return false; }
+  Plan plan(const Site& site, const SiteActivations& activations, ExecContext&) const override {
+    if (!may_change(site)) return {};
+    const ChannelStats stats = channel_stats(activations, false, site.name);
+    const std::int64_t count = group_count(static_cast<std::int64_t>(stats.max.size()));
+    if (count == 0) {
+      log(LogLevel::kWarning,
+          str("peg: ", site.name, " has ", stats.max.size(), " channels, which no kernel takes in groups; it keeps one step"));
+      return {};
+    }
+    ChannelGroups groups;
+    std::vector<Range> channels;
+    for (std::size_t j = 0; j < stats.max.size(); ++j)
+      channels.push_back({std::min(stats.min[j], 0.0F), std::max(stats.max[j], 0.0F)});
+    groups.channels = channels_by_width(channels, permute_);
+    std::vector<std::unique_ptr<Observer>> observers;
+    for (std::int64_t g = 0; g < count; ++g) observers.push_back(make_observer(recipe_.observer, recipe_.activations));
+    if (recipe_.observer.first_batch_twice) observe(activations, 0, groups.channels, observers);
+    for (std::size_t b = 0; b < activations.x.size(); ++b) observe(activations, b, groups.channels, observers);
+    Range whole;
+    for (const auto& observer : observers) {
+      groups.steps.push_back(calculate_qparams(observer->range(), recipe_.activations));
+      whole = hull(whole, observer->range());
+    }
+    return site.set_input_quant({recipe_.activations, calculate_qparams(whole, recipe_.activations),
+                                 std::make_shared<const ChannelGroups>(std::move(groups))});
+  }
+
+ private:
+  /// As many as asked for where kernels take them, else fewer; 0: none.
+  std::int64_t group_count(std::int64_t channels) const {
+    constexpr std::int64_t kUnit = 8;  // columns that every kernel takes together
+    for (std::int64_t count = std::min(groups_, channels); count > 0; --count)
+      if (channels % (count * kUnit) == 0) return count;
+    return 0;
+  }
+
+  static void observe(const SiteActivations& activations, std::size_t b, const std::vector<std::int32_t>& channels,
+                      std::vector<std::unique_ptr<Observer>>& observers) {
+    const Tensor& x = *activations.x[b];
+    Tensor columns = Tensor::uninitialized(DType::kF32, x.shape());
+    for (std::int64_t i = 0; i < x.rows(); ++i)
+      for (std::size_t c = 0; c < channels.size(); ++c) columns.row(i)[c] = x.row(i)[channels[c]];
+    const std::size_t size = channels.size() / observers.size();
+    for (std::size_t g = 0; g < observers.size(); ++g) {
+      std::vector<std::span<const float>> rows;
+      for (std::int64_t i = 0; i < x.rows(); ++i)
+        if (row_counts(x, *activations.batches[b], i)) rows.emplace_back(columns.row(i) + g * size, size);
+      if (!rows.empty()) observers[g]->observe(rows);
+    }
+  }
+
+  std::int64_t groups_;
+  bool permute_;
+  Recipe recipe_;
+};
+
+class FoldedGroups final : public Pass {
+ public:
+  FoldedGroups(std::int64_t groups, bool permute, bool make_explicit, bool symmetric)
       : groups_(groups), permute_(permute), explicit_(make_explicit), symmetric_(symmetric) {}
   PassStage stage() const override { return PassStage::kEquivalence; }
 
@@ -31,25 +109,17 @@ class PerEmbeddingGroups final : public Pass {
     const auto channels = static_cast<std::int64_t>(stats.max.size()), groups = std::min(groups_, channels);
     // As OS+ has it: where only a quantizer could take a shift, the resting value of a GELU would pay for it.
     const bool shifts = site.takes_shift && site.bias_everywhere && !site.only_explicit && !site.through_step && !symmetric_;
-    const auto range_of_channel = [&](std::int64_t j) {
-      const float low = std::min(stats.min[static_cast<std::size_t>(j)], 0.0F),
-                  high = std::max(stats.max[static_cast<std::size_t>(j)], 0.0F);
-      if (shifts) return Range{low, high};
-      const float most = std::max(-low, high);
-      return Range{-most, most};
-    };
-    const auto width = [](const Range& r) { return r.max - r.min; };
-    std::vector<std::int64_t> order(static_cast<std::size_t>(channels));
-    std::iota(order.begin(), order.end(), 0);
-    if (permute_)
-      std::stable_sort(order.begin(), order.end(),
-                       [&](std::int64_t a, std::int64_t b) { return width(range_of_channel(a)) < width(range_of_channel(b)); });
+    std::vector<Range> of_channel;
+    for (std::size_t j = 0; j < stats.max.size(); ++j) {
+      const float low = std::min(stats.min[j], 0.0F), high = std::max(stats.max[j], 0.0F), most = std::max(-low, high);
+      of_channel.push_back(shifts ? Range{low, high} : Range{-most, most});
+    }
+    const std::vector<std::int32_t> order = channels_by_width(of_channel, permute_);
     std::vector<Range> ranges(static_cast<std::size_t>(groups));
     const auto group_of = [&](std::int64_t place) { return static_cast<std::size_t>(place * groups / channels); };
     for (std::int64_t i = 0; i < channels; ++i) {
-      const Range channel = range_of_channel(order[static_cast<std::size_t>(i)]);
       Range& group = ranges[group_of(i)];
-      group = {std::min(group.min, channel.min), std::max(group.max, channel.max)};
+      group = hull(group, of_channel[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])]);
     }
     const Range widest =
         *std::max_element(ranges.begin(), ranges.end(), [&](const Range& a, const Range& b) { return width(a) < width(b); });
@@ -72,14 +142,24 @@ class PerEmbeddingGroups final : public Pass {
   bool permute_, explicit_, symmetric_;
 };
 
+std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
+  params.check_keys({"groups", "permute", "folded", "explicit"});
+  const auto groups = static_cast<std::int64_t>(params.number("groups", 1, 1e6, 6));
+  const bool permute = params.flag("permute", true), folded = params.flag("folded", false),
+             is_explicit = params.flag("explicit", false);
+  if (folded) return std::make_unique<FoldedGroups>(groups, permute, is_explicit, recipe.activations.symmetric);
+  require(!is_explicit, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": peg: explicit goes with folded: true; groups with steps of their own need nothing folded anywhere");
+  require(is_static_per_tensor({recipe.activations, {}}), ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": peg: steps of groups are static; use activations: {granularity: tensor, dynamic: false}, or folded: true");
+  require(recipe.weights.granularity != Granularity::kPerGroup, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": peg: weights in groups and groups of channels have no integer kernel; use weights: {granularity: channel}");
+  return std::make_unique<PerEmbeddingGroups>(groups, permute, recipe);
+}
+
 }  // namespace
 
 extern const PassFactory k_peg;
-const PassFactory k_peg = {"peg", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
-                             params.check_keys({"groups", "permute", "explicit"});
-                             return std::make_unique<PerEmbeddingGroups>(
-                                 static_cast<std::int64_t>(params.number("groups", 1, 1e6, 6)), params.flag("permute", true),
-                                 params.flag("explicit", false), recipe.activations.symmetric);
-                           }};
+const PassFactory k_peg = {"peg", make};
 
 }  // namespace quell
