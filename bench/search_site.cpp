@@ -1,7 +1,7 @@
 // One OS+ search of a site from a safetensors file, timed: the other half of os_plus_search.py.
-// usage: quell_search_bench FILE KIND BITS A_SYMMETRIC W_SYMMETRIC A_GRANULARITY W_GRANULARITY GROUP HEADS FLOOR ROUNDS
-// [RACE] FILE holds x [B,N,C] (shifted), mask [B,N] (i32), weight [O,C] and bias [O]; KIND is qkv (causal) or fc1. Prints
-// JSON.
+// usage: quell_search_bench FILE KIND BITS A_SYMMETRIC W_SYMMETRIC A_GRANULARITY W_GRANULARITY GROUP HEADS FLOOR ROUNDS [RACE]
+// FILE holds x [B,N,C] (shifted), mask [B,N] (i32), weight [O,C] and bias [O]; KIND is qkv (causal) or fc1, RACE exact (default) or
+// sampled. Prints JSON.
 #include <chrono>
 #include <cmath>
 #include <cstdio>

@@ -125,11 +125,14 @@ class CandidateProduct {
   virtual void multiply(const Tensor& x, Tensor& y) = 0;
 };
 
+void round_values(DType type, std::span<float> values) {
+  for (float& v : values) v = round_to(type, v);
+}
 /// Leaves f32 alone.
 void round_values(DType type, Tensor& t, ExecContext& ctx) {
   if (type == DType::kF32) return;
   ctx.pool.parallel_for(t.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    for (float& v : t.f32().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin))) v = round_to(type, v);
+    round_values(type, t.f32().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
   });
 }
 
@@ -141,8 +144,8 @@ Tensor rounded_copy(DType type, const TensorView& t, ExecContext& ctx) {
 
 /// y = x w^T + bias, the product and the sum rounded.
 void linear_rounded_to(DType type, const Tensor& x, const Tensor& w, const TensorView& bias, Tensor& y, ExecContext& ctx) {
-  matmul_nt(x, w, type == DType::kF32 ? bias : TensorView(), y.span(), ctx);
-  if (type == DType::kF32) return;
+  if (type == DType::kF32) return matmul_nt(x, w, bias, y.span(), ctx);
+  matmul_nt(x, w, TensorView(), y.span(), ctx);
   round_values(type, y, ctx);
   if (!bias.numel()) return;
   for (std::int64_t i = 0; i < y.rows(); ++i)
@@ -593,18 +596,16 @@ class Race {
     rotate_operands(call, q, k, ctx_);
     ProbsHook on_scores = call.score_hook(q, k), on_probs;
     if (type_ != DType::kF32) {
-      for (float& v : q.f32()) v = round_to(type_, round_to(type_, v) * p_.attention.scale);
+      for (Tensor* t : {&q, &k}) round_values(type_, *t, ctx_);
+      for (float& element : q.f32()) element *= spec.scale;
+      round_values(type_, q, ctx_);
       spec.scale = 1;
-      round_values(type_, k, ctx_);
-      const auto round_all = [this](std::span<float> values) {
-        for (float& v : values) v = round_to(type_, v);
-      };
-      on_probs = [round_all](std::int64_t, std::span<float> m) { round_all(m); };
-      on_scores = [round_all, add = std::move(on_scores)](std::int64_t index, std::span<float> m) {
-        round_all(m);
+      on_probs = [this](std::int64_t, std::span<float> m) { round_values(type_, m); };
+      on_scores = [this, add = std::move(on_scores)](std::int64_t index, std::span<float> m) {
+        round_values(type_, m);
         if (!add) return;
         add(index, m);
-        round_all(m);
+        round_values(type_, m);
       };
     }
     Tensor out = Tensor::uninitialized(DType::kF32, q.shape());

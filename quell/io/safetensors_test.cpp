@@ -88,6 +88,15 @@ TEST(Safetensors, WritesWhatItReads) {
 
 TEST(ToF32, ConvertsHalvesAndRefusesNaN) {
   for (std::uint32_t bits = 0; bits < 0x7c00; bits += 7) EXPECT_EQ(f32_to_f16(f16_to_f32(static_cast<std::uint16_t>(bits))), bits);
+  for (std::uint32_t bits = 0; bits < 0x7bff; ++bits) {  // halfway to the next: the even one; beside that: the nearer one
+    const float low = f16_to_f32(static_cast<std::uint16_t>(bits)), high = f16_to_f32(static_cast<std::uint16_t>(bits + 1));
+    const float middle = (low + high) / 2;
+    EXPECT_EQ(f32_to_f16(middle), bits + bits % 2);
+    EXPECT_EQ(f32_to_f16(std::nextafter(middle, low)), bits);
+    EXPECT_EQ(f32_to_f16(std::nextafter(-middle, -high)), 0x8000 + bits + 1);
+  }
+  EXPECT_EQ(f32_to_f16(std::nextafter(65520.0F, 0.0F)), 0x7bff);
+  EXPECT_EQ(f32_to_f16(65520.0F), 0x7c00);
   EXPECT_EQ(f16_to_f32(0x3c00), 1.0F);
   EXPECT_EQ(f16_to_f32(0x0001), 0x1p-24F);
   EXPECT_EQ(bf16_to_f32(f32_to_bf16(1.5F)), 1.5F);

@@ -76,6 +76,10 @@ struct ChannelGroups {
   std::vector<std::int32_t> channels;  ///< [C]: the channel of each column of codes; columns of a group lie side by side
   std::vector<StepAndZero> steps;      ///< a group each
   std::int64_t size() const { return static_cast<std::int64_t>(channels.size() / steps.size()); }
+  /// A row [C] of values in the order of the columns.
+  void gather(const float* row, float* columns) const {
+    for (std::size_t c = 0; c < channels.size(); ++c) columns[c] = row[channels[c]];
+  }
   bool operator==(const ChannelGroups&) const = default;
 };
 

@@ -72,7 +72,7 @@ void fake_quantize_groups(const TensorView& x, const ActivationQuant& quant, Rou
   ctx.pool.parallel_for(x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> columns(groups.channels.size());
     for (std::int64_t i = begin; i < end; ++i) {
-      for (std::size_t c = 0; c < columns.size(); ++c) columns[c] = x.row(i)[groups.channels[c]];
+      groups.gather(x.row(i), columns.data());
       for (std::size_t g = 0; g < groups.steps.size(); ++g) {
         const std::span<float> part(columns.data() + g * size, size);
         fake_quantize(part, groups.steps[g], quant.spec, rounding, part);

@@ -35,7 +35,7 @@ void quantize_channel_groups(const TensorView& x, QuantizedRows& out, ExecContex
   ctx.pool.parallel_for(out.rows, 16, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> columns(groups.channels.size());
     for (std::int64_t i = begin; i < end; ++i) {
-      for (std::size_t c = 0; c < columns.size(); ++c) columns[c] = x.row(i)[groups.channels[c]];
+      groups.gather(x.row(i), columns.data());
       std::int32_t sum = 0;
       for (std::size_t g = 0; g < groups.steps.size(); ++g) {
         const std::int64_t first = static_cast<std::int64_t>(g) * size;

@@ -4,8 +4,6 @@
 #include <bit>
 #include <cmath>
 
-#include "quell/base/bf16.h"
-
 namespace quell {
 namespace {
 struct Row {
@@ -51,12 +49,6 @@ std::uint16_t f32_to_f16(float value) {
   if (magnitude < std::bit_cast<std::uint32_t>(0x1.0p-14F))  // between 0.5 and 1 floats are as far apart as the smallest halves
     return with_sign(std::bit_cast<std::uint32_t>(std::fabs(value) + 0.5F) - std::bit_cast<std::uint32_t>(0.5F));
   return with_sign(((magnitude + 0xfffU + ((magnitude >> 13) & 1U)) >> 13) - (kRebias << 10));
-}
-
-float round_to(DType dtype, float value) {
-  if (dtype == DType::kF16) return f16_to_f32(f32_to_f16(value));
-  if (dtype == DType::kBF16) return bf16_to_f32(f32_to_bf16(value));
-  return value;
 }
 
 }  // namespace quell

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string_view>
 
+#include "quell/base/bf16.h"
+
 namespace quell {
 
 enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
@@ -18,6 +20,10 @@ float f16_to_f32(std::uint16_t bits);
 /// Round half to even, overflow to infinity.
 std::uint16_t f32_to_f16(float value);
 /// The nearest f16 or bf16; any other type leaves the value alone.
-float round_to(DType dtype, float value);
+inline float round_to(DType dtype, float value) {
+  if (dtype == DType::kF16) return f16_to_f32(f32_to_f16(value));
+  if (dtype == DType::kBF16) return bf16_to_f32(f32_to_bf16(value));
+  return value;
+}
 
 }  // namespace quell

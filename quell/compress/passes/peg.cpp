@@ -11,6 +11,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/compress/channel_split.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
 
@@ -53,7 +54,8 @@ class PerEmbeddingGroups final : public Pass {
     groups.channels = channels_by_width(channels, permute_);
     std::vector<std::unique_ptr<Observer>> observers;
     for (std::int64_t g = 0; g < count; ++g) observers.push_back(make_observer(recipe_.observer, recipe_.activations));
-    if (recipe_.observer.first_batch_twice) observe(activations, 0, groups.channels, observers);
+    const std::size_t first_batch = recipe_.observer.first_batch_twice ? site.values.size() : 0;
+    for (std::size_t b = 0; b < first_batch; ++b) observe(activations, b, groups.channels, observers);
     for (std::size_t b = 0; b < activations.x.size(); ++b) observe(activations, b, groups.channels, observers);
     Range whole;
     for (const auto& observer : observers) {
@@ -75,10 +77,7 @@ class PerEmbeddingGroups final : public Pass {
 
   static void observe(const SiteActivations& activations, std::size_t b, const std::vector<std::int32_t>& channels,
                       std::vector<std::unique_ptr<Observer>>& observers) {
-    const Tensor& x = *activations.x[b];
-    Tensor columns = Tensor::uninitialized(DType::kF32, x.shape());
-    for (std::int64_t i = 0; i < x.rows(); ++i)
-      for (std::size_t c = 0; c < channels.size(); ++c) columns.row(i)[c] = x.row(i)[channels[c]];
+    const Tensor &x = *activations.x[b], columns = repeat_columns(x, channels);
     const std::size_t size = channels.size() / observers.size();
     for (std::size_t g = 0; g < observers.size(); ++g) {
       std::vector<std::span<const float>> rows;
