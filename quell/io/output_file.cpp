@@ -1,10 +1,14 @@
 #include "quell/io/output_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "quell/base/error.h"
@@ -13,17 +17,45 @@ namespace quell {
 namespace fs = std::filesystem;
 namespace {
 
-fs::path temporary_beside(const fs::path& path) {
+/// What the names of everything temporary for `path` begin with; a process number follows.
+fs::path temporary_prefix(const fs::path& path) {
   fs::path clean = path;
   if (!clean.has_filename()) clean = clean.parent_path();  // "out/" -> "out"
-  return clean.parent_path() / ("." + clean.filename().string() + ".quell-tmp-" + std::to_string(::getpid()));
+  return clean.parent_path() / ("." + clean.filename().string() + ".quell-tmp-");
+}
+
+fs::path temporary_beside(const fs::path& path) { return temporary_prefix(path).string() + std::to_string(::getpid()); }
+
+/// Whether another process, of another container perhaps, holds the lock of what it writes.
+bool is_locked(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; }
+
+constexpr const char* kOtherWrites = ": another process is writing it; wait, or choose another output";
+
+/// Removes what processes that were killed had begun to write to `path`.
+void remove_leftovers(const fs::path& path) {
+  const fs::path prefix = temporary_prefix(path);
+  const std::string begin = prefix.filename().string();
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(prefix.has_parent_path() ? prefix.parent_path() : fs::path("."), ec)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(begin) || name.find_first_not_of("0123456789", begin.size()) != std::string::npos) continue;
+    const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue;
+    if (!is_locked(fd)) fs::remove_all(entry.path(), ec);
+    ::close(fd);
+  }
 }
 
 }  // namespace
 
 OutputFile::OutputFile(fs::path path) : path_(std::move(path)), temporary_(temporary_beside(path_)) {
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  remove_leftovers(path_);
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) throw Error(ErrorCode::kIo, str(path_.string(), ": cannot write: ", std::strerror(errno)));
+  if (is_locked(fd_)) {
+    ::close(fd_);
+    throw Error(ErrorCode::kIo, path_.string() + kOtherWrites);
+  }
 }
 
 OutputFile::~OutputFile() {
@@ -68,19 +100,27 @@ OutputDirectory::OutputDirectory(fs::path path, bool replace) : path_(std::move(
     throw Error(ErrorCode::kIo, path_.string() + ": exists and is not a directory; choose another output");
   if (exists && !replace && !fs::is_empty(path_, ec))
     throw Error(ErrorCode::kIo, path_.string() + ": exists and is not empty; choose another output or pass --force");
-  fs::remove_all(temporary_, ec);
+  remove_leftovers(path_);
   fs::create_directory(temporary_, ec);
   if (ec) throw Error(ErrorCode::kIo, path_.string() + ": cannot create the output directory: " + ec.message());
+  lock_ = ::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock_ >= 0 && is_locked(lock_)) {
+    ::close(lock_);
+    throw Error(ErrorCode::kIo, path_.string() + kOtherWrites);
+  }
 }
 
 OutputDirectory::~OutputDirectory() {
   std::error_code ec;
-  if (!temporary_.empty()) fs::remove_all(temporary_, ec);
+  fs::remove_all(temporary_, ec);
+  if (lock_ >= 0) ::close(lock_);
 }
 
 void OutputDirectory::commit() {
+  // In one step, so that a process that is killed leaves the old or the new; the destructor removes what was replaced.
+  if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) return;
   std::error_code ec;
-  const fs::path old = temporary_.string() + ".old";
+  const fs::path old = temporary_.string() + ".old";  // of file systems that cannot exchange
   if (fs::exists(path_, ec)) fs::rename(path_, old, ec);
   if (!ec) fs::rename(temporary_, path_, ec);
   if (ec) {
@@ -89,7 +129,6 @@ void OutputDirectory::commit() {
     throw Error(ErrorCode::kIo, path_.string() + ": cannot rename the finished output into place: " + ec.message());
   }
   fs::remove_all(old, ec);
-  temporary_.clear();
 }
 
 }  // namespace quell

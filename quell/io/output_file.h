@@ -8,7 +8,8 @@
 namespace quell {
 
 /// A file written under a temporary name beside `path`; `commit()` flushes it to disk and renames it. Without a commit the
-/// destructor removes it and `path` stays as it was. Every failure throws Error(kIo).
+/// destructor removes it and `path` stays as it was; what a killed process left there is removed by the next that writes to `path`.
+/// Every failure throws Error(kIo).
 class OutputFile {
  public:
   explicit OutputFile(std::filesystem::path path);
@@ -26,8 +27,9 @@ class OutputFile {
   int fd_ = -1;
 };
 
-/// A directory filled under a temporary name beside `path`. `commit()` renames it to `path`; a directory that stood
-/// there is replaced only at that moment, and only if `replace` allowed it. Without a commit everything written is removed.
+/// A directory filled under a temporary name beside `path`. `commit()` renames it to `path`; a directory that stood there is
+/// replaced only at that moment, and only if `replace` allowed it. Without a commit everything written is removed, by the next that
+/// writes to `path` where this process is killed.
 class OutputDirectory {
  public:
   OutputDirectory(std::filesystem::path path, bool replace);
@@ -40,6 +42,7 @@ class OutputDirectory {
 
  private:
   std::filesystem::path path_, temporary_;
+  int lock_ = -1;
 };
 
 }  // namespace quell
