@@ -110,6 +110,21 @@ TEST(SiteReport, ChannelsThatWereSplitAreCounted) {
   EXPECT_GT(more, 0);
 }
 
+TEST(SiteReport, ClippedIsWhatTheStepOfItsGroupDoesNotReach) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  const auto clipped = [&](const char* recipe) {
+    SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A8");
+    job.recipe = load_recipe(recipe);
+    set_scheme(job.recipe, "W8A8");
+    double sum = 0;
+    for (const SiteMeasurement& m : run_site_report_job(job, ctx).sites) sum += m.clipped;
+    return sum;
+  };
+  const double one_step = clipped("minmax");
+  EXPECT_GT(clipped("peg"), 4 * one_step) << "ranges of most groups are narrower than that of all channels";
+}
+
 TEST(SiteReport, BadInputLeavesNoPage) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(1);

@@ -84,6 +84,19 @@ class Divergence {
   std::string output_;
 };
 
+/// By channel, what rounds to a code of a static quantizer without being clipped.
+std::vector<Range> representable(const ActivationQuant& quant, std::int64_t channels) {
+  const auto bounds = [&](const StepAndZero& q) {
+    const auto value = [&](std::int32_t code, float half) { return (static_cast<float>(code - q.zero_point) + half) * q.scale; };
+    return Range{value(quant.spec.min_code(), -0.5F), value(quant.spec.max_code(), 0.5F)};
+  };
+  std::vector<Range> out(static_cast<std::size_t>(channels), bounds(quant.qparams));
+  if (const ChannelGroups* groups = quant.groups.get())
+    for (std::size_t c = 0; c < groups->channels.size(); ++c)
+      out[static_cast<std::size_t>(groups->channels[c])] = bounds(groups->steps[c / static_cast<std::size_t>(groups->size())]);
+  return out;
+}
+
 class Measurer {
  public:
   Measurer(const Model& original, Model& model, const SiteReportJob& job, const std::vector<TokenBatch>& samples, ExecContext& ctx)
@@ -164,9 +177,7 @@ class Measurer {
     const ActivationQuant& quant = model_.input_quant.at(site.value());
     Energy input, output, inputs_only, weights_only;
     double outside = 0, all = 0;
-    const auto zero = quant.qparams.zero_point;
-    const float step = quant.qparams.scale, low = (static_cast<float>(quant.spec.min_code() - zero) - 0.5F) * step,
-                high = (static_cast<float>(quant.spec.max_code() - zero) + 0.5F) * step;
+    const std::vector<Range> bounds = representable(quant, x.x.front()->cols());
     std::map<int, Tensor> dequantized;  // by linear that reads the value
     for (const int n : site.linears)
       if (const Param& p = model_.param_of(n); p.quantized && model_.graph.nodes[static_cast<std::size_t>(n)].in[0] == site.value())
@@ -180,8 +191,8 @@ class Measurer {
         if (row_counts(exact, *x.batches[b], i)) rows.push_back(i);
       for (const std::int64_t i : rows) {
         input.add(row_of(exact, i), row_of(quantized, i));
-        if (!quant.spec.dynamic)
-          for (const float v : row_of(exact, i)) outside += v < low || v > high ? 1 : 0;
+        for (std::size_t j = 0; j < bounds.size() && !quant.spec.dynamic; ++j)
+          outside += exact.row(i)[j] < bounds[j].min || exact.row(i)[j] > bounds[j].max ? 1 : 0;
         all += static_cast<double>(exact.cols());
       }
       for (const auto& [n, weight] : dequantized) {
