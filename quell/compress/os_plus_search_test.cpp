@@ -6,6 +6,10 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/model/attention_call.h"
+#include "quell/ops/elementwise.h"
+#include "quell/ops/linear.h"
+#include "quell/quant/quantize.h"
 #include "tests/support/golden_numbers.h"
 
 namespace quell {
@@ -250,6 +254,92 @@ TEST_F(OsPlusSearch, AlibiInCompatLayout) {
   p.positions = {{0, 1, 2, 3, 0, 1, 2, 2}};
   expect(run(kInt8), 1.55287552, 1.30155458e-04, 1e-4);
   expect(run(kInt6), 1.37595534, 0.00121565501, 1e-4);
+}
+
+/// Heads are compared on their own; their losses add up to that of the whole attention, computed here in one piece.
+TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
+  constexpr std::int64_t kHeads = 6, kKvHeads = 2, kDim = 8, kColumns = 24, kQ = kHeads * kDim, kKv = kKvHeads * kDim;
+  Generator g(5);
+  TokenBatch batches[2];
+  std::vector<Tensor> x, tables;
+  for (std::int64_t b = 0; b < 2; ++b) {
+    TokenBatch& t = batches[b];
+    t.batch = 40 + b;
+    t.length = 7 + b;
+    for (std::int64_t s = 0; s < t.batch; ++s)
+      for (std::int64_t i = 0; i < t.length; ++i) t.mask.push_back(s % 4 == 1 ? i > 1 : i < t.length - s % 3);  // left, right, none
+    t.ids.assign(t.mask.size(), 0);
+    x.push_back(g.make({t.rows(), kColumns}, -2, 2));
+    tables.push_back(g.make({kHeads * t.length, t.length}, -1, 1));
+  }
+  for (const char* kind : {"plain", "rotary", "alibi", "table"}) {
+    SCOPED_TRACE(kind);
+    const std::string name = kind;
+    p = SiteProblem();
+    p.kind = SiteKind::kAttention;
+    p.weight = g.make({kQ + 2 * kKv, kColumns}, -.4, .4);
+    p.bias = g.make({p.weight.rows()}, -.2, .2);
+    p.rows = {kQ, kKv, kKv};
+    p.activations = spec(4, false, Granularity::kPerTensor);
+    p.weights = spec(4, false, Granularity::kPerTensor);
+    p.attention.num_heads = kHeads;
+    p.attention.num_kv_heads = kKvHeads;
+    p.attention.head_dim = kDim;
+    p.attention.causal = name != "table";
+    p.attention.scale = 0.3F;
+    if (name == "rotary") p.attention.rotary_inv_freq = {1.0F, 0.3F, 0.1F};
+    if (name == "alibi") p.attention.alibi_slopes = {.5F, .25F, .125F, .0625F, .03F, .01F};
+    for (std::size_t b = 0; b < 2; ++b) {
+      p.x.push_back(&x[b]);
+      p.batches.push_back(&batches[b]);
+      std::vector<std::int32_t>& at = p.positions.emplace_back();
+      for (std::int64_t i = 0; i < batches[b].rows(); ++i) at.push_back(static_cast<std::int32_t>(i % batches[b].length));
+      if (name == "table") p.position_bias.push_back(&tables[b]);
+    }
+    SiteCandidate candidate{.scale = g.make({kColumns}, 1, 1.5), .range = {-1.5F, 1.8F}};
+
+    const ActivationQuant quant{p.activations, calculate_qparams(candidate.range, p.activations)};
+    Tensor w = p.weight.clone();
+    affine_columns(w, candidate.scale, TensorView(), w.span(), ctx);
+    fake_quantize_weight(w, p.weights, w.span(), ctx);
+    double sum = 0;
+    std::int64_t tokens = 0;
+    for (std::size_t b = 0; b < 2; ++b) {
+      const auto attend = [&](const Tensor& input, const Tensor& weight) {
+        Tensor y = Tensor::f32({input.rows(), weight.rows()}), out = Tensor::f32({input.rows(), kQ});
+        matmul_nt(input, weight, p.bias, y.span(), ctx);
+        Tensor parts[3];
+        for (std::int64_t i = 0, from = 0; i < 3; from += p.rows[static_cast<std::size_t>(i++)]) {
+          parts[i] = Tensor::f32({y.rows(), p.rows[static_cast<std::size_t>(i)]});
+          for (std::int64_t r = 0; r < y.rows(); ++r) std::copy_n(y.row(r) + from, parts[i].cols(), parts[i].row(r));
+        }
+        AttentionCall call{.spec = p.attention, .queries = batches[b], .keys = batches[b]};
+        call.positions = p.positions[b];
+        if (name == "table") call.bias = &tables[b];
+        rotate_operands(call, parts[0], parts[1], ctx);
+        attention(call.shape(), parts[0], parts[1], parts[2], batches[b].mask, out.span(), call.score_hook(parts[0], parts[1]),
+                  nullptr, ctx);
+        return out;
+      };
+      Tensor scaled = x[b].clone();
+      inverse_affine_columns(scaled, candidate.scale, TensorView(), scaled.span(), ctx);
+      fake_quantize_activations(scaled, quant, Rounding::kDivide, scaled.span(), ctx);
+      const Tensor is = attend(scaled, w), want = attend(x[b], p.weight);
+      for (std::int64_t i = 0; i < is.rows(); ++i) {
+        if (!batches[b].mask[static_cast<std::size_t>(i)]) continue;
+        ++tokens;
+        for (std::int64_t j = 0; j < kQ; ++j) sum += std::pow(static_cast<double>(is.row(i)[j] - want.row(i)[j]), 2);
+      }
+    }
+    for (const LossArithmetic arithmetic : {LossArithmetic::kInteger, LossArithmetic::kF32})
+      for (const RaceRule rule : {RaceRule::kExact, RaceRule::kSampled}) {
+        const RaceResult r = race(p, {&candidate, 1}, {.arithmetic = arithmetic, .rule = rule}, ctx);
+        EXPECT_NEAR(r.losses.front() / (sum / static_cast<double>(tokens)), 1, 1e-4);
+        EXPECT_TRUE(r.complete.front());
+        ExecContext many(4);
+        EXPECT_EQ(race(p, {&candidate, 1}, {.arithmetic = arithmetic, .rule = rule}, many).losses, r.losses);
+      }
+  }
 }
 
 TEST_F(OsPlusSearch, LlamaSites) {

@@ -20,109 +20,207 @@
 namespace quell {
 namespace {
 
-constexpr std::int64_t kFewRows = 96;
+constexpr std::int64_t kFewRows = 96;  ///< whole blocks of the kernels
+constexpr std::uint64_t kOrderSeed = 1;
 
-/// Tokens that are evaluated together: some sequences of a batch where they attend to each other, else rows that count.
-struct Block {
-  Tensor x, target;
+/// Rows that are multiplied together: some sequences, one behind the other, where tokens attend to each other, else any that count.
+struct Chunk {
+  Tensor x;
   TokenBatch batch;                     // attention
   std::vector<std::int32_t> positions;  // attention
+  RotaryTable rotary;                   // attention with rotary embedding
   const Tensor* bias = nullptr;         // attention
   std::vector<bool> counts;             // empty: all rows
 
-  /// Null: stays in memory.
-  void spill(const std::shared_ptr<ScratchFile>& scratch) {
-    for (Tensor* t : {&x, &target})
-      if (scratch) t->spill(scratch);
+  std::int64_t tokens() const { return counts.empty() ? x.rows() : std::count(counts.begin(), counts.end(), true); }
+};
+
+/// One part of the outputs for one chunk.
+struct Piece {
+  std::size_t chunk = 0;
+  std::int64_t part = 0;
+  Tensor target = {};
+};
+/// What is computed before the race looks at its sums again.
+using Block = std::vector<Piece>;
+
+/// Null: stays in memory.
+void spill(Tensor& t, const std::shared_ptr<ScratchFile>& scratch) {
+  if (scratch) t.spill(scratch);
+}
+
+struct SequenceRef {
+  std::size_t batch = 0;
+  std::int64_t begin = 0, length = 0;  ///< rows
+};
+
+/// Without padding on the right, unless a table of biases has the length of the batch.
+std::vector<SequenceRef> sequences_of(const SiteProblem& p, const std::vector<std::size_t>& batches) {
+  std::vector<SequenceRef> out;
+  for (const std::size_t b : batches) {
+    const TokenBatch& batch = *p.batches[b];
+    require(batch.starts.empty(), ErrorCode::kInvalidInput, "a search needs batches with padding");
+    for (std::int64_t s = 0; s < batch.batch; ++s) {
+      std::int64_t n = batch.length;
+      while (p.position_bias.empty() && n > 1 && !batch.mask[static_cast<std::size_t>(s * batch.length + n - 1)]) --n;
+      out.push_back({b, s * batch.length, n});
+    }
+  }
+  return out;
+}
+
+/// Sequences in the order given, about `size` rows a chunk.
+std::vector<Chunk> chunks_of_sequences(const SiteProblem& p, std::span<const SequenceRef> sequences, std::int64_t size) {
+  std::vector<Chunk> chunks;
+  for (std::size_t first = 0; first < sequences.size();) {
+    std::size_t last = first;
+    Chunk& chunk = chunks.emplace_back();
+    TokenBatch& t = chunk.batch;
+    t.starts = {0};
+    if (!p.position_bias.empty()) chunk.bias = p.position_bias[sequences[first].batch];
+    const auto joins = [&](const SequenceRef& s) {
+      return t.rows() == 0 || (t.rows() + s.length <= size && (!chunk.bias || s.batch == sequences[first].batch));
+    };
+    for (; last < sequences.size() && joins(sequences[last]); ++last) {
+      t.starts.push_back(t.rows() + sequences[last].length);
+      t.length = std::max(t.length, sequences[last].length);
+    }
+    t.batch = static_cast<std::int64_t>(last - first);
+    chunk.x = Tensor::uninitialized(DType::kF32, {t.rows(), p.x.front()->cols()});
+    float* to = chunk.x.f32().data();
+    for (; first < last; ++first) {
+      const SequenceRef& s = sequences[first];
+      to = std::copy_n(p.x[s.batch]->row(s.begin), s.length * chunk.x.cols(), to);
+      const auto copy = [&](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to) {
+        if (!from.empty()) to.insert(to.end(), from.begin() + s.begin, from.begin() + s.begin + s.length);
+      };
+      copy(p.batches[s.batch]->ids, t.ids);
+      copy(p.batches[s.batch]->mask, t.mask);
+      if (!p.positions.empty()) copy(p.positions[s.batch], chunk.positions);
+    }
+    for (const std::int32_t m : t.mask) chunk.counts.push_back(m != 0);
+    spill(chunk.x, p.scratch);
+  }
+  return chunks;
+}
+
+std::vector<Chunk> chunks_of_rows(const SiteProblem& p, std::span<const float* const> rows, std::size_t size) {
+  std::vector<Chunk> chunks;
+  for (std::size_t begin = 0; begin < rows.size(); begin += size) {
+    const std::size_t end = std::min(rows.size(), begin + size);
+    Tensor& x = chunks.emplace_back().x;
+    x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front()->cols()});
+    for (std::size_t i = begin; i < end; ++i) std::copy_n(rows[i], x.cols(), x.row(static_cast<std::int64_t>(i - begin)));
+    spill(x, p.scratch);
+  }
+  return chunks;
+}
+
+/// The chunks of all tokens that count, in random order where the race samples.
+std::vector<Chunk> chunks_of(const SiteProblem& p, const RaceOptions& options) {
+  std::vector<std::size_t> batches;
+  for (std::size_t b = options.odd_batches ? 1 : 0; b < p.x.size(); b += options.odd_batches ? 2 : 1) batches.push_back(b);
+  const bool sampled = options.rule == RaceRule::kSampled;
+  const std::int64_t count = sampled ? kSampledChunks : kRaceChunks;
+  std::vector<Chunk> chunks;
+  if (p.kind == SiteKind::kAttention) {
+    std::vector<SequenceRef> sequences = sequences_of(p, batches);
+    if (sampled) Random(kOrderSeed).shuffle(sequences);
+    std::int64_t rows = 0;
+    for (const SequenceRef& s : sequences) rows += s.length;
+    chunks = chunks_of_sequences(p, sequences, std::max(kFewRows, rows / count));
+  } else {
+    std::vector<const float*> rows;
+    for (const std::size_t b : batches)
+      for (std::int64_t i = 0; i < p.x[b]->rows(); ++i)
+        if (row_counts(*p.x[b], *p.batches[b], i)) rows.push_back(p.x[b]->row(i));
+    if (sampled) Random(kOrderSeed).shuffle(rows);
+    chunks = chunks_of_rows(p, rows, (rows.size() / static_cast<std::size_t>(count * kFewRows) + 1) * kFewRows);
+  }
+  for (const std::size_t b : batches) p.x[b]->drop_pages();
+  return chunks;
+}
+
+/// The stacked weight in parts whose outputs belong together: a key and value head with its queries, padded with rows of zeros to
+/// whole panels of the kernels; or all of it.
+struct Parts {
+  const Tensor* given = nullptr;  ///< the weight as it came, or
+  Tensor stacked = {};            ///< by part
+  Tensor bias = {};               ///< [count * rows]; undefined: none
+  std::int64_t count = 1, rows = 0;
+  std::vector<std::int64_t> split;  ///< as SiteProblem::rows, of one part
+  AttentionSpec attention = {};     ///< of one part
+
+  const Tensor& weight() const { return stacked.defined() ? stacked : *given; }  ///< [count * rows, C]
+  /// Of `all`, shaped like the weight.
+  TensorView rows_of(std::int64_t part, const Tensor& all) const { return {all.row(part * rows), DType::kF32, {rows, all.cols()}}; }
+  TensorView bias_of(std::int64_t part) const {
+    return bias.defined() ? TensorView(bias.f32().data() + part * rows, DType::kF32, {rows}) : TensorView();
   }
 };
 
-constexpr std::uint64_t kOrderSeed = 1;
-
-/// `sampled`: in random order, not by length.
-std::vector<Block> blocks_of_sequences(const SiteProblem& p, const std::vector<std::size_t>& batches, bool sampled) {
-  std::int64_t rows = 0;
-  for (const std::size_t b : batches) rows += p.batches[b]->rows();
-  const std::int64_t wanted = std::max(kFewRows, rows / kRaceBlocks);
-  std::vector<Block> blocks;
-  for (const std::size_t b : batches) {
-    const TokenBatch& batch = *p.batches[b];
-    const Tensor& x = *p.x[b];
-    require(batch.starts.empty(), ErrorCode::kInvalidInput, "a search needs batches with padding");
-    // A table of biases has the length of the batch; without one, padding on the right is left out.
-    const Tensor* bias = p.position_bias.empty() ? nullptr : p.position_bias[b];
-    const auto used = [&](std::int64_t s) {
-      std::int64_t n = batch.length;
-      while (!bias && n > 1 && !batch.mask[static_cast<std::size_t>(s * batch.length + n - 1)]) --n;
-      return n;
-    };
-    std::vector<std::int64_t> order(static_cast<std::size_t>(batch.batch));
-    std::iota(order.begin(), order.end(), 0);
-    if (sampled)
-      Random(kOrderSeed).shuffle(order);
-    else
-      std::stable_sort(order.begin(), order.end(), [&](std::int64_t i, std::int64_t j) { return used(i) < used(j); });
-    for (std::size_t first = 0; first < order.size();) {
-      std::size_t last = first + 1;
-      std::int64_t length = used(order[first]);
-      for (; last < order.size(); ++last) {
-        const std::int64_t longest = std::max(length, used(order[last]));
-        if (static_cast<std::int64_t>(last + 1 - first) * longest > wanted) break;
-        length = longest;
-      }
-      Block& block = blocks.emplace_back();
-      TokenBatch& t = block.batch;
-      t.length = length;
-      t.batch = static_cast<std::int64_t>(last - first);
-      block.x = Tensor::uninitialized(DType::kF32, {t.rows(), x.cols()});
-      block.bias = bias;
-      float* to = block.x.f32().data();
-      for (std::size_t i = first; i < last; ++i) {
-        const std::int64_t begin = order[i] * batch.length;
-        to = std::copy_n(x.row(begin), t.length * x.cols(), to);
-        const auto copy = [&](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to) {
-          if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + begin + t.length);
-        };
-        copy(batch.ids, t.ids);
-        copy(batch.mask, t.mask);
-        if (!p.positions.empty()) copy(p.positions[b], block.positions);
-      }
-      for (const std::int32_t m : t.mask) block.counts.push_back(m != 0);
-      block.spill(p.scratch);
-      first = last;
+Parts parts_of(const SiteProblem& p) {
+  Parts parts;
+  parts.split = p.rows;
+  if (p.kind != SiteKind::kAttention) {
+    parts.given = &p.weight;
+    parts.rows = p.weight.rows();
+    // The bias of a single linear cancels in the difference.
+    if (p.kind == SiteKind::kGatedMlp && p.bias.defined()) parts.bias = p.bias.clone();
+    return parts;
+  }
+  parts.attention = p.attention;
+  parts.count = p.attention.num_kv_heads;
+  parts.attention.num_heads /= parts.count;
+  parts.attention.num_kv_heads = 1;
+  for (std::int64_t& n : parts.split) n /= parts.count;
+  parts.rows = kernels::round_up(std::accumulate(parts.split.begin(), parts.split.end(), std::int64_t{0}), kernels::kPanel);
+  parts.stacked = Tensor::f32({parts.count * parts.rows, p.weight.cols()});
+  if (p.bias.defined()) parts.bias = Tensor::f32({parts.count * parts.rows});
+  for (std::int64_t part = 0; part < parts.count; ++part) {
+    std::int64_t from = 0, to = part * parts.rows;
+    for (std::size_t i = 0; i < p.rows.size(); ++i) {
+      const std::int64_t n = parts.split[i], begin = from + part * n;
+      std::copy_n(p.weight.row(begin), n * p.weight.cols(), parts.stacked.row(to));
+      if (p.bias.defined()) std::copy_n(p.bias.f32().data() + begin, n, parts.bias.f32().data() + to);
+      from += p.rows[i];
+      to += n;
     }
-    x.drop_pages();
   }
-  if (sampled) Random(kOrderSeed).shuffle(blocks);  // batches too
-  return blocks;
+  return parts;
 }
 
-std::vector<Block> blocks_of_rows(const SiteProblem& p, const std::vector<std::size_t>& batches, bool sampled) {
-  std::vector<const float*> rows;
-  for (const std::size_t b : batches)
-    for (std::int64_t i = 0; i < p.x[b]->rows(); ++i)
-      if (row_counts(*p.x[b], *p.batches[b], i)) rows.push_back(p.x[b]->row(i));
-  if (sampled) Random(kOrderSeed).shuffle(rows);
-  const std::size_t size = (rows.size() / kRaceBlocks / kFewRows + 1) * kFewRows;  // whole blocks of the kernels
+/// Exact races order blocks by their loss: of one part each, where there are several. Sampled ones draw a piece of every part, each
+/// for other tokens as far as there are enough, so that no part is judged by the others.
+std::vector<Block> blocks_of(std::size_t chunks, std::size_t parts, bool sampled) {
   std::vector<Block> blocks;
-  for (std::size_t begin = 0; begin < rows.size(); begin += size) {
-    const std::size_t end = std::min(rows.size(), begin + size);
-    Block& block = blocks.emplace_back();
-    block.x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front()->cols()});
-    for (std::size_t i = begin; i < end; ++i)
-      std::copy_n(rows[i], block.x.cols(), block.x.row(static_cast<std::int64_t>(i - begin)));
-    block.spill(p.scratch);
+  if (sampled) {
+    for (std::size_t round = 0; round < chunks; ++round) {
+      Block& block = blocks.emplace_back();
+      for (std::size_t part = 0; part < parts; ++part)
+        block.push_back({(round + part * chunks / parts) % chunks, static_cast<std::int64_t>(part)});
+    }
+    return blocks;
   }
-  for (const std::size_t b : batches) p.x[b]->drop_pages();
+  constexpr std::size_t kWanted = 2 * kRaceChunks;
+  const std::size_t per_part = parts == 1 ? chunks : std::clamp<std::size_t>(kWanted / parts, 1, chunks);
+  for (std::size_t part = 0; part < parts; ++part)
+    for (std::size_t i = 0; i < per_part; ++i) {
+      Block& block = blocks.emplace_back();
+      for (std::size_t c = i * chunks / per_part; c < (i + 1) * chunks / per_part; ++c)
+        block.push_back({c, static_cast<std::int64_t>(part)});
+    }
   return blocks;
 }
 
-/// Quantized products with the scales of one candidate.
+/// Quantized products with the scales of one candidate: y = Qa(x / s) * Qw(w * s)^T + bias.
 class CandidateProduct {
  public:
   virtual ~CandidateProduct() = default;
-  /// y = Qa(x / s) * Qw(w * s)^T + bias.
-  virtual void multiply(const Tensor& x, Tensor& y) = 0;
+  /// Quantizes a chunk, unless that was done, for the products to come. With one part, the chunks before may be forgotten.
+  virtual void read(std::size_t chunk, const Tensor& x) = 0;
+  /// Of a chunk that was read. May be called from several threads.
+  virtual void multiply(const Piece& piece, Tensor& y) const = 0;
 };
 
 void round_values(DType type, std::span<float> values) {
@@ -143,7 +241,7 @@ Tensor rounded_copy(DType type, const TensorView& t, ExecContext& ctx) {
 }
 
 /// y = x w^T + bias, the product and the sum rounded.
-void linear_rounded_to(DType type, const Tensor& x, const Tensor& w, const TensorView& bias, Tensor& y, ExecContext& ctx) {
+void linear_rounded_to(DType type, const Tensor& x, const TensorView& w, const TensorView& bias, Tensor& y, ExecContext& ctx) {
   if (type == DType::kF32) return matmul_nt(x, w, bias, y.span(), ctx);
   matmul_nt(x, w, TensorView(), y.span(), ctx);
   round_values(type, y, ctx);
@@ -154,11 +252,12 @@ void linear_rounded_to(DType type, const Tensor& x, const Tensor& w, const Tenso
 
 class FakeQuantizedProduct final : public CandidateProduct {
  public:
-  FakeQuantizedProduct(const SiteProblem& p, const TensorView& bias, const SiteCandidate& candidate, DType type, ExecContext& ctx)
-      : ctx_(ctx), candidate_(candidate), type_(type), scale_(candidate.scale), bias_(bias), quant_{p.activations, {}} {
-    weight_ = candidate.sources.empty() ? p.weight.clone() : split_columns(p.weight, candidate.sources);
+  FakeQuantizedProduct(const SiteProblem& p, const Parts& parts, const SiteCandidate& candidate, DType type, ExecContext& ctx)
+      : ctx_(ctx), parts_(parts), candidate_(candidate), type_(type), scratch_(p.scratch), quant_{p.activations, {}} {
+    const Tensor& weight = parts.weight();
+    weight_ = candidate.sources.empty() ? weight.clone() : split_columns(weight, candidate.sources);
     round_values(type_, weight_, ctx);
-    affine_columns(weight_, scale_, TensorView(), weight_.span(), ctx);
+    affine_columns(weight_, candidate.scale, TensorView(), weight_.span(), ctx);
     round_values(type_, weight_, ctx);
     if (type_ == DType::kF32)
       fake_quantize_weight(weight_, p.weights, weight_.span(), ctx);
@@ -166,25 +265,35 @@ class FakeQuantizedProduct final : public CandidateProduct {
       fake_quantize_rounded(p.weights, nullptr, type_, weight_, ctx);
     if (!quant_.spec.dynamic) quant_.qparams = calculate_qparams(candidate.range, quant_.spec, type_);
   }
-  void multiply(const Tensor& x, Tensor& y) override {
-    Tensor scaled = candidate_.sources.empty() ? x.clone() : repeat_columns(x, candidate_.sources);
-    inverse_affine_columns(scaled, scale_, candidate_.shift, scaled.span(), ctx_);
+  void read(std::size_t chunk, const Tensor& x) override {
+    if (parts_.count == 1) inputs_.clear();
+    if (inputs_.size() <= chunk) inputs_.resize(chunk + 1);
+    Tensor& scaled = inputs_[chunk];
+    if (scaled.defined()) return;
+    scaled = candidate_.sources.empty() ? x.clone() : repeat_columns(x, candidate_.sources);
+    inverse_affine_columns(scaled, candidate_.scale, candidate_.shift, scaled.span(), ctx_);
     round_values(type_, scaled, ctx_);
     if (type_ == DType::kF32)
       fake_quantize_activations(scaled, quant_, Rounding::kDivide, scaled.span(), ctx_);
     else
       fake_quantize_rounded(quant_.spec, quant_.spec.dynamic ? nullptr : &quant_.qparams, type_, scaled, ctx_);
-    linear_rounded_to(type_, scaled, weight_, bias_, y, ctx_);
+    if (parts_.count > 1) spill(scaled, scratch_);
+  }
+  void multiply(const Piece& piece, Tensor& y) const override {
+    const Tensor& x = inputs_[piece.chunk];
+    linear_rounded_to(type_, x, parts_.rows_of(piece.part, weight_), parts_.bias_of(piece.part), y, ctx_);
+    x.drop_pages();
   }
 
  private:
   ExecContext& ctx_;
+  const Parts& parts_;
   const SiteCandidate& candidate_;
   DType type_;
-  const Tensor& scale_;
-  TensorView bias_;
+  std::shared_ptr<ScratchFile> scratch_;
   ActivationQuant quant_;
   Tensor weight_;
+  std::vector<Tensor> inputs_;  ///< by chunk
 };
 
 /// The same with exact sums:
@@ -192,18 +301,20 @@ class FakeQuantizedProduct final : public CandidateProduct {
 /// Memory is kept from one candidate to the next.
 class IntegerProduct final : public CandidateProduct {
  public:
-  IntegerProduct(const SiteProblem& p, const TensorView& bias, ExecContext& ctx)
-      : p_(p), ctx_(ctx), rows_(kernels::row_kernels(ctx.isa)), n_(p.weight.rows()), k_(p.weight.cols()) {
+  IntegerProduct(const SiteProblem& p, const Parts& parts, ExecContext& ctx)
+      : p_(p), parts_(parts), ctx_(ctx), rows_(kernels::row_kernels(ctx.isa)), n_(parts.weight().rows()), k_(p.weight.cols()) {
     const int max_w = p.weights.symmetric ? std::max(-p.weights.min_code(), p.weights.max_code()) : 1 << (p.weights.num_bits - 1);
     kernel_ = &kernels::choose_gemm_s8(ctx.isa, p.activations.max_code() + code_shift(p.activations), max_w);
     prepare(k_);
-    const auto padded = static_cast<std::size_t>(packed_.padded_n());
+    // Parts, where there are several, are whole panels.
+    const auto padded = static_cast<std::size_t>(kernels::round_up(n_, kernels::kPanel));
     qparams_.resize(static_cast<std::size_t>(n_));
     scale_.assign(padded, 0.0F);
     bias_.assign(padded, 0.0F);
+    row_sum_.assign(padded, 0);
     offset_.assign(padded, 0);
     weight_zero_.assign(padded, 0);
-    if (bias.numel()) std::copy(bias.f32().begin(), bias.f32().end(), bias_.begin());
+    if (parts.bias.defined()) std::copy(parts.bias.f32().begin(), parts.bias.f32().end(), bias_.begin());
   }
 
   /// Whether integers hold the scheme.
@@ -216,8 +327,9 @@ class IntegerProduct final : public CandidateProduct {
   void set(const SiteCandidate& candidate) {
     candidate_ = &candidate;
     const bool split = !candidate.sources.empty();
-    if (split) split_ = split_columns(p_.weight, candidate.sources);
-    const Tensor& weight = split ? split_ : p_.weight;
+    if (split) split_ = split_columns(parts_.weight(), candidate.sources);
+    const Tensor& weight = split ? split_ : parts_.weight();
+    inputs_.clear();
     if (weight.cols() != k_) prepare(weight.cols());
     encode(weight, candidate.scale.f32(), !split);
     input_ = {p_.activations, {}};
@@ -225,31 +337,38 @@ class IntegerProduct final : public CandidateProduct {
     const std::int32_t zero = input_.qparams.zero_point + code_shift(input_.spec);
     for (std::size_t j = 0; j < static_cast<std::size_t>(n_); ++j) {
       scale_[j] = input_.spec.dynamic ? qparams_[j].scale : input_.qparams.scale * qparams_[j].scale;
-      offset_[j] = (input_.spec.dynamic ? -1 : -zero) * packed_.row_sum[j];
+      offset_[j] = (input_.spec.dynamic ? -1 : -zero) * row_sum_[j];
     }
   }
 
-  void multiply(const Tensor& x, Tensor& y) override {
-    const QuantizedRows q = quantize(x);
+  void read(std::size_t chunk, const Tensor& x) override {
+    if (parts_.count == 1) inputs_.clear();
+    if (inputs_.size() <= chunk) inputs_.resize(chunk + 1);
+    if (!inputs_[chunk].defined()) inputs_[chunk] = quantize(x);
+  }
+  void multiply(const Piece& piece, Tensor& y) const override {
     std::vector<std::int32_t> term;
-    kernels::Epilogue e = epilogue(q, term);
+    kernels::Epilogue e = epilogue(piece, term);
     e.f32 = y.f32().data();
-    e.ld_out = n_;
-    run_gemm(*kernel_, q, packed_, e, ctx_);
+    e.ld_out = y.cols();
+    run_gemm(*kernel_, inputs_[piece.chunk], packed_of(piece), e, ctx_);
   }
   /// By row, without the product in memory.
-  std::vector<double> squared_errors(const Tensor& x, const Tensor& target) {
-    const QuantizedRows q = quantize(x);
+  std::vector<double> squared_errors(const Piece& piece) const {
     std::vector<std::int32_t> term;
-    return gemm_squared_errors(*kernel_, q, packed_, epilogue(q, term), target, ctx_);
+    return gemm_squared_errors(*kernel_, inputs_[piece.chunk], packed_of(piece), epilogue(piece, term), piece.target, ctx_);
   }
 
  private:
-  kernels::Epilogue epilogue(const QuantizedRows& q, std::vector<std::int32_t>& term) const {
+  const kernels::PackedWeights& packed_of(const Piece& piece) const { return packed_[static_cast<std::size_t>(piece.part)]; }
+
+  kernels::Epilogue epilogue(const Piece& piece, std::vector<std::int32_t>& term) const {
+    const std::int64_t first = piece.part * parts_.rows;
     kernels::Epilogue e;
-    e.scale = scale_.data();
-    e.bias = bias_.data();
-    set_zero_point_terms(q, k_, offset_.data(), p_.weights.symmetric ? nullptr : weight_zero_.data(), term, e);
+    e.scale = scale_.data() + first;
+    e.bias = bias_.data() + first;
+    set_zero_point_terms(inputs_[piece.chunk], k_, offset_.data() + first,
+                         p_.weights.symmetric ? nullptr : weight_zero_.data() + first, term, e);
     return e;
   }
 
@@ -304,10 +423,11 @@ class IntegerProduct final : public CandidateProduct {
     }
     const std::int32_t shift = 1 << (p_.weights.num_bits - 1);  // u8 while packing
     const std::int32_t moved = p_.weights.symmetric ? 0 : shift;
-    ctx_.pool.parallel_for(packed_.padded_n() / kernels::kPanel, 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t panels = packed_.front().padded_n() / kernels::kPanel;  // of a part
+    ctx_.pool.parallel_for(parts_.count * panels, 1, [&](std::int64_t panel, std::int64_t) {
       std::vector<float> few_weights(columns.size());
       std::vector<std::uint8_t> few_codes(columns.size());
-      for (std::int64_t i = begin * kernels::kPanel; i < std::min(n_, end * kernels::kPanel); ++i) {
+      for (std::int64_t i = panel * kernels::kPanel; i < std::min(n_, (panel + 1) * kernels::kPanel); ++i) {
         const auto at = static_cast<std::size_t>(i);
         const StepAndZero before = qparams_[at];
         qparams_[at] = calculate_qparams(ranges[at], p_.weights);
@@ -318,17 +438,19 @@ class IntegerProduct final : public CandidateProduct {
           rows_.quantize_scaled(few_weights.data(), factors.data(), kernels::Factor::kMultiply, count, qparams_[at].scale, args,
                                 few_codes.data());
           for (std::size_t c = 0; c < columns.size(); ++c) {
-            packed_.row_sum[at] += few_codes[c] - codes[columns[c]];
+            row_sum_[at] += few_codes[c] - codes[columns[c]];
             codes[columns[c]] = few_codes[c];
           }
           continue;
         }
         const std::int32_t sum =
             rows_.quantize_scaled(weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale, args, codes);
-        packed_.row_sum[at] = sum - shift * static_cast<std::int32_t>(k_);
+        row_sum_[at] = sum - shift * static_cast<std::int32_t>(k_);
         weight_zero_[at] = qparams_[at].zero_point - moved;
       }
-      kernels::pack_panels(codes_.as<std::uint8_t>().data(), k_, false, shift, packed_, begin, end);
+      const std::int64_t part = panel / panels, at = panel % panels;
+      kernels::pack_panels(codes_.as<std::uint8_t>().data() + part * parts_.rows * k_, k_, false, shift,
+                           packed_[static_cast<std::size_t>(part)], at, at + 1);
     });
     nestable_ = few;
     columns_ = std::move(columns);
@@ -338,7 +460,8 @@ class IntegerProduct final : public CandidateProduct {
     k_ = k;
     nestable_ = false;
     codes_ = Tensor::uninitialized(DType::kU8, {n_, k_});
-    kernels::prepare_packing(n_, k_, kernel_->layout, packed_);
+    packed_.resize(static_cast<std::size_t>(parts_.count));
+    for (kernels::PackedWeights& w : packed_) kernels::prepare_packing(parts_.rows, k_, kernel_->layout, w);
   }
 
   QuantizedRows quantize(const Tensor& x) const {
@@ -367,6 +490,7 @@ class IntegerProduct final : public CandidateProduct {
   }
 
   const SiteProblem& p_;
+  const Parts& parts_;
   ExecContext& ctx_;
   const kernels::RowKernels& rows_;
   const std::int64_t n_;
@@ -379,46 +503,42 @@ class IntegerProduct final : public CandidateProduct {
   bool nestable_ = false;
   std::vector<std::int32_t> columns_;
   std::vector<Range> others_;
-  kernels::PackedWeights packed_;
+  std::vector<kernels::PackedWeights> packed_;  // by part
+  std::vector<QuantizedRows> inputs_;           // by chunk, of this candidate
   ActivationQuant input_;
   std::vector<StepAndZero> qparams_;
   std::vector<float> scale_, bias_;
-  std::vector<std::int32_t> offset_, weight_zero_;
+  std::vector<std::int32_t> row_sum_, offset_, weight_zero_;
 };
 
 class Race {
  public:
   Race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options, ExecContext& ctx)
-      : p_(problem), candidates_(candidates), options_(options), type_(rounded_to(options.arithmetic)), ctx_(ctx) {
-    const Tensor rounded_weight = type_ == DType::kF32 ? Tensor() : rounded_copy(type_, p_.weight, ctx_);
-    const Tensor& weight = type_ == DType::kF32 ? p_.weight : rounded_weight;
-    // The bias of a single linear cancels in the difference.
-    if ((p_.kind == SiteKind::kAttention || p_.kind == SiteKind::kGatedMlp) && p_.bias.defined())
-      bias_ = rounded_copy(type_, p_.bias, ctx_);
-    std::vector<std::size_t> batches;
-    for (std::size_t b = options.odd_batches ? 1 : 0; b < p_.x.size(); b += options.odd_batches ? 2 : 1) batches.push_back(b);
+      : p_(problem),
+        candidates_(candidates),
+        options_(options),
+        type_(rounded_to(options.arithmetic)),
+        ctx_(ctx),
+        parts_(parts_of(problem)),
+        chunks_(chunks_of(problem, options)) {
     const bool sampled = options_.rule == RaceRule::kSampled;
-    blocks_ = p_.kind == SiteKind::kAttention ? blocks_of_sequences(p_, batches, sampled) : blocks_of_rows(p_, batches, sampled);
-    for (Block& block : blocks_) {
-      round_values(type_, block.x, ctx_);
-      if (p_.shift.defined()) subtract(p_.shift, block.x);
-      round_values(type_, block.x, ctx_);
-      Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), weight.rows()});
-      linear_rounded_to(type_, block.x, weight, bias_, y, ctx_);
-      block.target = output(block, std::move(y));
-      block.spill(p_.scratch);
-      tokens_ += block.counts.empty() ? block.x.rows() : std::count(block.counts.begin(), block.counts.end(), true);
+    if (parts_.bias.defined()) round_values(type_, parts_.bias, ctx_);
+    for (Chunk& chunk : chunks_) {
+      round_values(type_, chunk.x, ctx_);
+      if (p_.shift.defined()) subtract(p_.shift, chunk.x);
+      round_values(type_, chunk.x, ctx_);
+      spill(chunk.x, p_.scratch);
+      if (!p_.attention.rotary_inv_freq.empty())
+        chunk.rotary = make_rotary_table(chunk.positions, p_.attention.rotary_inv_freq, p_.attention.rotary_amplitude, ctx_);
+      tokens_ += chunk.tokens();
     }
     require(tokens_ > 0, ErrorCode::kInvalidInput, "search: no token in the calibration batches");
-    if (options_.arithmetic == LossArithmetic::kInteger && IntegerProduct::fits(p_)) integer_.emplace(p_, bias_, ctx_);
+    if (options_.arithmetic == LossArithmetic::kInteger && IntegerProduct::fits(p_)) integer_.emplace(p_, parts_, ctx_);
     compares_products_ = integer_ && p_.kind != SiteKind::kAttention && p_.kind != SiteKind::kGatedMlp;
-    for (Block& block : blocks_) {
-      if (!compares_products_) break;
-      block.target = pack_target(block.target, ctx_);
-      block.spill(p_.scratch);
-    }
+    blocks_ = blocks_of(chunks_.size(), static_cast<std::size_t>(parts_.count), sampled);
+    set_targets();
     sums_.assign(candidates_.size(), std::vector<double>(blocks_.size(), -1.0));
-    if (sampled) parts_.assign(candidates_.size(), std::vector<std::vector<double>>(blocks_.size()));
+    if (sampled) units_.assign(candidates_.size(), std::vector<std::vector<double>>(blocks_.size()));
   }
 
   RaceResult run() {
@@ -446,7 +566,7 @@ class Race {
     };
     // Whoever seems to lead finishes first, and the others, in their order so that most of their codes stay from one to the next,
     // are compared with it.
-    const std::size_t leader = leader_of_first_block(order.front());
+    const std::size_t leader = find_leader();
     finish(leader);
     // Where most of the loss is, sums exceed the best total earliest; samples must not know.
     if (options_.rule != RaceRule::kSampled) sort_by_loss(leader, order);
@@ -458,7 +578,7 @@ class Race {
       result.losses.push_back(sum(c) / static_cast<double>(tokens_));
       result.complete.push_back(complete(c));
     }
-    result.rows = rows_;
+    result.rows = multiplied_ / parts_.count;
     return result;
   }
 
@@ -470,9 +590,12 @@ class Race {
     });
   }
 
-  /// The best of every eighth candidate on one block, then of its neighbours ever closer.
-  std::size_t leader_of_first_block(std::size_t block) {
-    const auto loss = [&](std::size_t c) { return advance(c, std::span(&block, 1), [](double) { return false; }); };
+  /// On a sixteenth of the blocks, the best of every eighth candidate, then of its neighbours ever closer.
+  std::size_t find_leader() {
+    std::vector<std::size_t> few;
+    const std::size_t wanted = (blocks_.size() + kRaceChunks - 1) / kRaceChunks;
+    for (std::size_t i = 0; i < wanted; ++i) few.push_back(i * blocks_.size() / wanted);
+    const auto loss = [&](std::size_t c) { return advance(c, few, [](double) { return false; }); };
     constexpr std::size_t kStride = 8;
     std::size_t leader = 0;
     const auto challenge = [&](std::size_t c) {
@@ -498,18 +621,18 @@ class Race {
   }
 
   void sort_by_loss(std::size_t c, std::vector<std::size_t>& order) const {
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return sums_[c][a] * static_cast<double>(blocks_[b].x.rows()) > sums_[c][b] * static_cast<double>(blocks_[a].x.rows());
-    });
+    std::vector<double> per_row;
+    for (std::size_t b = 0; b < blocks_.size(); ++b) per_row.push_back(sums_[c][b] / static_cast<double>(rows_of(blocks_[b])));
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return per_row[a] > per_row[b]; });
   }
 
-  /// Whether chance hardly explains that the parts of `c` computed so far are worse than the same of `best`.
+  /// Whether chance hardly explains that the units of `c` computed so far are worse than the same of `best`.
   bool is_worse(std::size_t c, std::size_t best) const {
     PairedTest test;
     double units = 0;
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
-      units += static_cast<double>(parts_[best][b].size());
-      for (std::size_t i = 0; i < parts_[c][b].size(); ++i) test.add(parts_[c][b][i] - parts_[best][b][i]);
+      units += static_cast<double>(units_[best][b].size());
+      for (std::size_t i = 0; i < units_[c][b].size(); ++i) test.add(units_[c][b][i] - units_[best][b][i]);
     }
     return test.is_positive(units);
   }
@@ -527,51 +650,102 @@ class Race {
         if (integer_)
           integer_->set(candidates_[c]);
         else
-          fake.emplace(p_, bias_, candidates_[c], type_, ctx_);
+          fake.emplace(p_, parts_, candidates_[c], type_, ctx_);
       }
-      Block& block = blocks_[b];
-      rows_ += block.x.rows();
-      std::vector<double> losses;  // by row
-      if (compares_products_) {
-        losses = integer_->squared_errors(block.x, block.target);
-      } else {
-        CandidateProduct& product = integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake;
-        Tensor y = Tensor::uninitialized(DType::kF32, {block.x.rows(), p_.weight.rows()});
-        product.multiply(block.x, y);
-        losses = squared_errors(block, output(block, std::move(y)));
-      }
-      block.spill(p_.scratch);
-      const double loss = std::accumulate(losses.begin(), losses.end(), 0.0);
+      const std::vector<double> units = units_of(blocks_[b], integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake);
+      const double loss = std::accumulate(units.begin(), units.end(), 0.0);
       sums_[c][b] = loss >= 0 ? loss : std::numeric_limits<double>::infinity();
       total += sums_[c][b];
-      if (options_.rule == RaceRule::kSampled) parts_[c][b] = units(block, losses);
+      if (options_.rule == RaceRule::kSampled) units_[c][b] = units;
     }
     return total;
   }
 
-  /// What is drawn at random: rows, or sequences.
-  static std::vector<double> units(const Block& block, const std::vector<double>& rows) {
-    if (block.counts.empty()) return rows;
-    std::vector<double> sums;
-    for (auto row = rows.begin(); row != rows.end(); row += block.batch.length)
-      sums.push_back(std::accumulate(row, row + block.batch.length, 0.0));
-    return sums;
+  std::int64_t rows_of(const Block& block) const {
+    std::int64_t rows = 0;
+    for (const Piece& piece : block) rows += chunks_[piece.chunk].x.rows();
+    return rows;
+  }
+
+  /// Calls `body` for each piece: at the same time where there are enough of them, else one after the other with all threads.
+  void for_pieces(std::int64_t count, const std::function<void(std::size_t)>& body) const {
+    if (count < 2 * ctx_.pool.num_threads()) {
+      for (std::int64_t i = 0; i < count; ++i) body(static_cast<std::size_t>(i));
+    } else {
+      ctx_.pool.parallel_for(count, 1, [&](std::int64_t i, std::int64_t) { body(static_cast<std::size_t>(i)); });
+    }
+  }
+
+  /// The squared errors of a block by what a sample is drawn of: rows, or pieces where tokens attend to each other.
+  std::vector<double> units_of(Block& block, CandidateProduct& product) {
+    multiplied_ += rows_of(block);
+    std::vector<std::vector<double>> rows(block.size());
+    const auto evaluate = [&](std::size_t i) {
+      Piece& piece = block[i];
+      const Chunk& chunk = chunks_[piece.chunk];
+      if (compares_products_) {
+        rows[i] = integer_->squared_errors(piece);
+      } else {
+        Tensor y = Tensor::uninitialized(DType::kF32, {chunk.x.rows(), parts_.rows});
+        product.multiply(piece, y);
+        rows[i] = squared_errors(piece, output(piece, std::move(y)));
+      }
+      spill(piece.target, p_.scratch);
+    };
+    const auto read = [&](const Piece& piece) {
+      product.read(piece.chunk, chunks_[piece.chunk].x);
+      spill(chunks_[piece.chunk].x, p_.scratch);
+    };
+    if (parts_.count > 1) {
+      for (const Piece& piece : block) read(piece);
+      for_pieces(std::ssize(block), evaluate);
+    } else {
+      for (std::size_t i = 0; i < block.size(); ++i) {
+        read(block[i]);
+        evaluate(i);
+      }
+    }
+    std::vector<double> units;
+    for (const std::vector<double>& r : rows) {
+      if (p_.kind == SiteKind::kAttention)
+        units.push_back(std::accumulate(r.begin(), r.end(), 0.0));
+      else
+        units.insert(units.end(), r.begin(), r.end());
+    }
+    return units;
+  }
+
+  void set_targets() {
+    const Tensor rounded = type_ == DType::kF32 ? Tensor() : rounded_copy(type_, parts_.weight(), ctx_);
+    const Tensor& weight = type_ == DType::kF32 ? parts_.weight() : rounded;
+    for (Block& block : blocks_)
+      for_pieces(std::ssize(block), [&](std::size_t i) {
+        Piece& piece = block[i];
+        const Tensor& x = chunks_[piece.chunk].x;
+        Tensor y = Tensor::uninitialized(DType::kF32, {x.rows(), parts_.rows});
+        linear_rounded_to(type_, x, parts_.rows_of(piece.part, weight), parts_.bias_of(piece.part), y, ctx_);
+        x.drop_pages();
+        piece.target = output(piece, std::move(y));
+        if (compares_products_) piece.target = pack_target(piece.target, ctx_);
+        spill(piece.target, p_.scratch);
+      });
   }
 
   /// By row: sums over them in their order do not depend on the number of threads.
-  std::vector<double> squared_errors(const Block& block, const Tensor& y) const {
+  std::vector<double> squared_errors(const Piece& piece, const Tensor& y) const {
+    const std::vector<bool>& counts = chunks_[piece.chunk].counts;
     std::vector<double> rows(static_cast<std::size_t>(y.rows()));
     const kernels::RowKernels& k = kernels::row_kernels(ctx_.isa);
     ctx_.pool.parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
-        if (block.counts.empty() || block.counts[static_cast<std::size_t>(i)])
-          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), block.target.row(i), y.cols());
+        if (counts.empty() || counts[static_cast<std::size_t>(i)])
+          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), piece.target.row(i), y.cols());
     });
     return rows;
   }
 
-  Tensor output(const Block& block, Tensor y) const {
-    if (p_.kind == SiteKind::kAttention) return attention_output(block, y);
+  Tensor output(const Piece& piece, Tensor y) const {
+    if (p_.kind == SiteKind::kAttention) return attention_output(piece, y);
     if (p_.kind == SiteKind::kGatedMlp) return gated_output(y);
     return y;
   }
@@ -584,15 +758,19 @@ class Race {
     return out;
   }
 
-  Tensor attention_output(const Block& block, const Tensor& y) const {
-    AttentionSpec spec = p_.attention;
-    Tensor q = slice_columns(y, 0, p_.rows[0]), k = slice_columns(y, p_.rows[0], p_.rows[1]);
-    const Tensor v = slice_columns(y, p_.rows[0] + p_.rows[1], p_.rows[2]);
+  Tensor attention_output(const Piece& piece, const Tensor& y) const {
+    const Chunk& chunk = chunks_[piece.chunk];
+    AttentionSpec spec = parts_.attention;
+    const std::int64_t nq = parts_.split[0], nk = parts_.split[1];
+    Tensor q = slice_columns(y, 0, nq), k = slice_columns(y, nq, nk);
+    const Tensor v = slice_columns(y, nq + nk, parts_.split[2]);
     if (p_.q_norm) normalize_heads(NormKind::kRmsNorm, p_.q_norm->weight, p_.q_norm->bias, p_.norm_eps, q, ctx_);
     if (p_.k_norm) normalize_heads(NormKind::kRmsNorm, p_.k_norm->weight, p_.k_norm->bias, p_.norm_eps, k, ctx_);
-    AttentionCall call{.spec = spec, .queries = block.batch, .keys = block.batch};
-    call.positions = block.positions;
-    call.bias = block.bias;
+    AttentionCall call{.spec = spec, .queries = chunk.batch, .keys = chunk.batch};
+    call.first_head = piece.part * spec.num_heads;
+    call.positions = chunk.positions;
+    call.rotary = &chunk.rotary;
+    call.bias = chunk.bias;
     rotate_operands(call, q, k, ctx_);
     ProbsHook on_scores = call.score_hook(q, k), on_probs;
     if (type_ != DType::kF32) {
@@ -609,7 +787,7 @@ class Race {
       };
     }
     Tensor out = Tensor::uninitialized(DType::kF32, q.shape());
-    attention(call.shape(), q, k, v, block.batch.mask, out.span(), on_scores, on_probs, ctx_);
+    attention(call.shape(), q, k, v, chunk.batch.mask, out.span(), on_scores, on_probs, ctx_);
     round_values(type_, out, ctx_);
     return out;
   }
@@ -629,13 +807,14 @@ class Race {
   RaceOptions options_;
   DType type_;
   ExecContext& ctx_;
-  Tensor bias_;
+  Parts parts_;
+  std::vector<Chunk> chunks_;
   std::vector<Block> blocks_;
   std::optional<IntegerProduct> integer_;
   bool compares_products_ = false;         ///< the loss is that of the integer product itself: targets are packed, all rows count
   std::vector<std::vector<double>> sums_;  ///< by candidate and block; -1: not computed
-  std::vector<std::vector<std::vector<double>>> parts_;  ///< of them by unit, where the race is sampled
-  std::int64_t tokens_ = 0, rows_ = 0;
+  std::vector<std::vector<std::vector<double>>> units_;  ///< what they are made of, where the race is sampled
+  std::int64_t tokens_ = 0, multiplied_ = 0;             ///< multiplied: rows times parts
 };
 
 }  // namespace

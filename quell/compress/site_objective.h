@@ -39,9 +39,9 @@ struct SiteCandidate {
 enum class RaceRule {
   kExhaustive,  ///< never: all losses in full
   kExact,       ///< as soon as its sum, which can only grow, exceeds the best total: the same winner
-  /// Then too, and as soon as its tokens (sequences, where they attend to each other), drawn at random, are worse than the same of
-  /// the best by more than chance explains: paired t-test, p < 1e-4 (racing, after Maron and Moore, 1994). The winner may be
-  /// another candidate whose loss can hardly be told apart.
+  /// Then too, and as soon as its tokens, drawn at random, are worse than the same of the best by more than chance explains: paired
+  /// t-test, p < 1e-4 (racing, after Maron and Moore, 1994). Where tokens attend to each other, heads of some sequences are drawn
+  /// instead, equally many of every head. The winner may be another candidate whose loss can hardly be told apart.
   kSampled,
 };
 
@@ -51,8 +51,8 @@ struct RaceOptions {
   bool odd_batches = false;  ///< those alone count: what to try was derived from the others
 };
 
-/// The tokens of a site are compared in about so many blocks.
-inline constexpr std::int64_t kRaceBlocks = 16;
+/// The tokens of a site are multiplied in about so many chunks, in a sampled race in more.
+inline constexpr std::int64_t kRaceChunks = 16, kSampledChunks = 64;
 
 struct RaceResult {
   std::vector<double> losses;  ///< by candidate; of one that was stopped, what its tokens so far amount to: a lower bound

@@ -83,9 +83,9 @@ struct Peak {
 };
 
 /// At the peak of the run, without what the file cache holds: the matrices, all or those of the widest site, with their codes; the
-/// search, which holds the site's inputs twice more, its outputs and two more copies of its weights; the values in flight of all
-/// batches, a few times the hidden size; outputs of the first tokens. With values in scratch: of the search one block,
-/// of values in flight those of one batch, and the site's inputs once, as they are read.
+/// search, which holds the site's inputs twice more, its outputs and two more copies of its weights (three of q, k, v); the values
+/// in flight of all batches, a few times the hidden size; outputs of the first tokens. With values in scratch: of the search one
+/// block, of values in flight those of one batch, and the site's inputs once, as they are read.
 Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
   const Sizes sizes = sizes_of(model, job.recipe);
   constexpr std::uint64_t kValuesInFlight = 4;
@@ -103,12 +103,12 @@ Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<Token
       columns = static_cast<std::uint64_t>(w.cols());
       rows += static_cast<std::uint64_t>(w.rows());
     }
-    const std::uint64_t compared = 2 * columns + rows;
+    const std::uint64_t compared = 2 * columns + rows, copies = site.kind == SiteKind::kAttention ? 3 : 2;
     peak.values = std::max(peak.values, sizeof(float) * tokens * (compared + kValuesInFlight * hidden));
     widest = std::max(widest, sizeof(float) * ((model.values_in_scratch
-                                                    ? tokens * columns + tokens / static_cast<std::uint64_t>(kRaceBlocks) * compared
+                                                    ? tokens * columns + tokens / static_cast<std::uint64_t>(kRaceChunks) * compared
                                                     : tokens * compared) +
-                                               2 * columns * rows));
+                                               copies * columns * rows));
     matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * columns * rows);
   }
   std::uint64_t outputs = hidden;

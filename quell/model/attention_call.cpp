@@ -21,7 +21,7 @@ ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
   if (!spec.alibi_slopes.empty())
     return [this, s](std::int64_t index, std::span<float> scores) {
       const SequenceSpan& sequence = s.sequences[static_cast<std::size_t>(index / s.num_heads)];
-      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(index % s.num_heads)],
+      add_alibi(spec.alibi_slopes[static_cast<std::size_t>(first_head + index % s.num_heads)],
                 positions.subspan(static_cast<std::size_t>(sequence.k_begin)), sequence.k_count, scores);
     };
   if (relative_query)
@@ -30,7 +30,7 @@ ProbsHook AttentionCall::score_hook(const Tensor& q, const Tensor& k) const {
     };
   if (bias)
     return [this, s](std::int64_t index, std::span<float> scores) {
-      const float* row = bias->row(index % s.num_heads * s.sequences.front().q_count);
+      const float* row = bias->row((first_head + index % s.num_heads) * s.sequences.front().q_count);
       for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += row[i];
     };
   return nullptr;

@@ -14,6 +14,7 @@ struct AttentionCall {
   const AttentionSpec& spec;
   const TokenBatch &queries, &keys;
   bool cross = false;
+  std::int64_t first_head = 0;  ///< where `spec` describes a part of the heads: slopes and `bias` are those from this one on
   std::span<const std::int32_t> positions = {};                     ///< of the tokens: rotary embedding, ALiBi
   const RotaryTable* rotary = nullptr;                              ///< null: made where needed
   const Tensor* bias = nullptr;                                     ///< T5: [heads * N, N]
