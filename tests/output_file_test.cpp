@@ -23,26 +23,20 @@ std::vector<std::string> names_in(const fs::path& dir) {
   return names;
 }
 
-void write(const fs::path& path, const std::string& text) {
-  OutputFile file(path);
-  file.write(text.data(), text.size());
-  file.commit();
-}
-
 using Names = std::vector<std::string>;
 
 TEST(OutputDirectory, ReplacesInOneStep) {
   const quell::testing::ScratchDir dir;
   for (const char* text : {"old", "new"}) {
     OutputDirectory out(dir / "out", true);
-    write(out.staging() / text, text);
+    write_text_file(out.staging() / text, text);
     out.commit();
   }
   EXPECT_EQ(names_in(dir / "out"), Names{"new"});
   EXPECT_THROW(OutputDirectory(dir / "out", false), Error);
   {
     const OutputDirectory never_finished(dir / "out", true);
-    write(never_finished.staging() / "more", "more");
+    write_text_file(never_finished.staging() / "more", "more");
   }
   EXPECT_EQ(names_in(dir / "out"), Names{"new"});
   EXPECT_EQ(names_in(dir / ""), Names{"out"});
@@ -51,9 +45,9 @@ TEST(OutputDirectory, ReplacesInOneStep) {
 TEST(OutputFile, LeavesOfKilledProcessesAreRemoved) {
   const quell::testing::ScratchDir dir;
   fs::create_directory(dir / ".out.quell-tmp-4000001");
-  write(dir / ".out.quell-tmp-4000001" / "weights", "half of them");
+  write_text_file(dir / ".out.quell-tmp-4000001" / "weights", "half of them");
   for (const char* name : {".out.quell-tmp-4000002", ".out.quell-tmp-1x", ".outer.quell-tmp-4000001", ".out"})
-    write(dir / name, "");
+    write_text_file(dir / name, "");
   const int other = ::open((dir / ".out.quell-tmp-4000002").c_str(), O_RDONLY);  // as if another process still wrote it
   ASSERT_EQ(::flock(other, LOCK_EX), 0);
   {
@@ -64,7 +58,7 @@ TEST(OutputFile, LeavesOfKilledProcessesAreRemoved) {
   }
   EXPECT_EQ(names_in(dir / ""), (Names{".out", ".out.quell-tmp-1x", ".out.quell-tmp-4000002", ".outer.quell-tmp-4000001"}));
   ::close(other);
-  write(dir / "out", "a file");
+  write_text_file(dir / "out", "a file");
   EXPECT_EQ(names_in(dir / ""), (Names{".out", ".out.quell-tmp-1x", ".outer.quell-tmp-4000001", "out"}));
 }
 

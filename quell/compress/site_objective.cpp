@@ -41,7 +41,7 @@ struct Piece {
   std::int64_t part = 0;
   Tensor target = {};
 };
-/// What is computed before the race looks at its sums again.
+/// What is computed before the race looks at its sums again; a single piece where there is one part.
 using Block = std::vector<Piece>;
 
 /// Null: stays in memory.
@@ -223,6 +223,14 @@ class CandidateProduct {
   virtual void multiply(const Piece& piece, Tensor& y) const = 0;
 };
 
+/// Where what was made of a chunk is kept: with one part, instead of what was made of the chunk before.
+template <typename T>
+T& slot_of(std::size_t chunk, const Parts& parts, std::vector<T>& inputs) {
+  if (parts.count == 1) inputs.clear();
+  if (inputs.size() <= chunk) inputs.resize(chunk + 1);
+  return inputs[chunk];
+}
+
 void round_values(DType type, std::span<float> values) {
   for (float& v : values) v = round_to(type, v);
 }
@@ -266,9 +274,7 @@ class FakeQuantizedProduct final : public CandidateProduct {
     if (!quant_.spec.dynamic) quant_.qparams = calculate_qparams(candidate.range, quant_.spec, type_);
   }
   void read(std::size_t chunk, const Tensor& x) override {
-    if (parts_.count == 1) inputs_.clear();
-    if (inputs_.size() <= chunk) inputs_.resize(chunk + 1);
-    Tensor& scaled = inputs_[chunk];
+    Tensor& scaled = slot_of(chunk, parts_, inputs_);
     if (scaled.defined()) return;
     scaled = candidate_.sources.empty() ? x.clone() : repeat_columns(x, candidate_.sources);
     inverse_affine_columns(scaled, candidate_.scale, candidate_.shift, scaled.span(), ctx_);
@@ -342,9 +348,8 @@ class IntegerProduct final : public CandidateProduct {
   }
 
   void read(std::size_t chunk, const Tensor& x) override {
-    if (parts_.count == 1) inputs_.clear();
-    if (inputs_.size() <= chunk) inputs_.resize(chunk + 1);
-    if (!inputs_[chunk].defined()) inputs_[chunk] = quantize(x);
+    QuantizedRows& codes = slot_of(chunk, parts_, inputs_);
+    if (!codes.defined()) codes = quantize(x);
   }
   void multiply(const Piece& piece, Tensor& y) const override {
     std::vector<std::int32_t> term;
@@ -692,19 +697,11 @@ class Race {
       }
       spill(piece.target, p_.scratch);
     };
-    const auto read = [&](const Piece& piece) {
+    for (const Piece& piece : block) {
       product.read(piece.chunk, chunks_[piece.chunk].x);
       spill(chunks_[piece.chunk].x, p_.scratch);
-    };
-    if (parts_.count > 1) {
-      for (const Piece& piece : block) read(piece);
-      for_pieces(std::ssize(block), evaluate);
-    } else {
-      for (std::size_t i = 0; i < block.size(); ++i) {
-        read(block[i]);
-        evaluate(i);
-      }
     }
+    for_pieces(std::ssize(block), evaluate);
     std::vector<double> units;
     for (const std::vector<double>& r : rows) {
       if (p_.kind == SiteKind::kAttention)

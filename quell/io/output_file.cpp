@@ -26,12 +26,17 @@ fs::path temporary_prefix(const fs::path& path) {
 
 fs::path temporary_beside(const fs::path& path) { return temporary_prefix(path).string() + std::to_string(::getpid()); }
 
-/// Whether another process, of another container perhaps, holds the lock of what it writes.
-bool is_locked(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; }
+/// Whoever writes holds a lock of its file or directory, where the file system has locks.
+bool lock(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) == 0; }
 
-constexpr const char* kOtherWrites = ": another process is writing it; wait, or choose another output";
+/// Throws where another process, of another container perhaps, holds the lock; closes `fd` then.
+void lock_for_writing(int fd, const fs::path& path) {
+  if (lock(fd) || errno != EWOULDBLOCK) return;
+  ::close(fd);
+  throw Error(ErrorCode::kIo, path.string() + ": another process is writing it; wait, or choose another output");
+}
 
-/// Removes what processes that were killed had begun to write to `path`.
+/// Removes what processes that were killed had begun to write to `path`; nothing where no lock tells that they are gone.
 void remove_leftovers(const fs::path& path) {
   const fs::path prefix = temporary_prefix(path);
   const std::string begin = prefix.filename().string();
@@ -41,7 +46,7 @@ void remove_leftovers(const fs::path& path) {
     if (!name.starts_with(begin) || name.find_first_not_of("0123456789", begin.size()) != std::string::npos) continue;
     const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
-    if (!is_locked(fd)) fs::remove_all(entry.path(), ec);
+    if (lock(fd)) fs::remove_all(entry.path(), ec);
     ::close(fd);
   }
 }
@@ -52,9 +57,10 @@ OutputFile::OutputFile(fs::path path) : path_(std::move(path)), temporary_(tempo
   remove_leftovers(path_);
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) throw Error(ErrorCode::kIo, str(path_.string(), ": cannot write: ", std::strerror(errno)));
-  if (is_locked(fd_)) {
+  lock_for_writing(fd_, path_);
+  if (::ftruncate(fd_, 0) != 0 && errno != EINVAL) {
     ::close(fd_);
-    throw Error(ErrorCode::kIo, path_.string() + kOtherWrites);
+    throw Error(ErrorCode::kIo, str(path_.string(), ": cannot write: ", std::strerror(errno)));
   }
 }
 
@@ -104,10 +110,8 @@ OutputDirectory::OutputDirectory(fs::path path, bool replace) : path_(std::move(
   fs::create_directory(temporary_, ec);
   if (ec) throw Error(ErrorCode::kIo, path_.string() + ": cannot create the output directory: " + ec.message());
   lock_ = ::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (lock_ >= 0 && is_locked(lock_)) {
-    ::close(lock_);
-    throw Error(ErrorCode::kIo, path_.string() + kOtherWrites);
-  }
+  if (lock_ >= 0) lock_for_writing(lock_, path_);
+  for (const auto& entry : fs::directory_iterator(temporary_, ec)) fs::remove_all(entry.path(), ec);
 }
 
 OutputDirectory::~OutputDirectory() {
