@@ -172,10 +172,10 @@ Journal::Journal(fs::path directory, const std::string& key) : directory_(std::m
   if (!same) {
     require(!fs::exists(directory_, ec) || fs::is_empty(directory_, ec) || fs::exists(file, ec), ErrorCode::kUsage,
             directory_.string(), ": is in the way of the journal of this run; remove it or choose another --output");
-    fs::remove_all(directory_, ec);
-    fs::create_directories(directory_, ec);
-    require(!ec, ErrorCode::kIo, directory_.string(), ": cannot create the journal: ", ec.message());
-    write_text_file(file, key);
+    if (directory_.has_parent_path()) fs::create_directories(directory_.parent_path(), ec);
+    OutputDirectory fresh(directory_, true);  // a process that is killed leaves no journal without a key
+    write_text_file(fresh.staging() / kKeyFile, key);
+    fresh.commit();
   }
   for (const auto& entry : fs::directory_iterator(directory_, ec)) found_ += entry.path().string().ends_with(kEnding) ? 1 : 0;
 }
