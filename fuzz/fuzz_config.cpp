@@ -6,7 +6,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    const quell::Json config = quell::normalize_config(quell::parse_json({reinterpret_cast<const char*>(data), size}, "fuzz"));
+    const quell::Settings config(quell::normalize_config(quell::parse_json({reinterpret_cast<const char*>(data), size}, "fuzz")));
     const quell::Family& family = quell::find_family(quell::json_string(config, "model_type", ""));
     const quell::ModelSpec spec = family.read_spec(config);
     (void)family.tensors(spec, config);

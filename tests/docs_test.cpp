@@ -27,7 +27,7 @@ TEST(Docs, ListedArchitecturesAreRead) {
     std::istringstream names{std::string(family.architectures)};
     for (std::string name; names >> name;) {
       config["architectures"] = {name};
-      EXPECT_NO_THROW(family.tensors(family.read_spec(config), config)) << name;
+      EXPECT_NO_THROW(family.tensors(family.read_spec(Settings(config)), Settings(config))) << name;
     }
   }
 }

@@ -1,5 +1,7 @@
 #include "quell/base/log.h"
 
+#include <mutex>
+#include <set>
 #include <utility>
 
 namespace quell {
@@ -8,12 +10,32 @@ LogSink& sink() {
   static LogSink instance;
   return instance;
 }
+
+std::mutex once_mutex;
+
+std::set<std::string>& said_once() {
+  static std::set<std::string> messages;
+  return messages;
+}
+
 }  // namespace
 
-void set_log_sink(LogSink new_sink) { sink() = std::move(new_sink); }
+void set_log_sink(LogSink new_sink) {
+  sink() = std::move(new_sink);
+  const std::lock_guard lock(once_mutex);
+  said_once().clear();
+}
 
 void log(LogLevel level, const std::string& message) {
   if (sink()) sink()(level, message);
+}
+
+void log_once(LogLevel level, const std::string& message) {
+  {
+    const std::lock_guard lock(once_mutex);
+    if (!said_once().insert(message).second) return;
+  }
+  log(level, message);
 }
 
 }  // namespace quell

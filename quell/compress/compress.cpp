@@ -350,7 +350,8 @@ SiteScope scope_of(const Recipe& recipe) {
 }
 
 void check_recipe(const Model& model, const Recipe& recipe) {
-  require(!model.is_quantized(), ErrorCode::kUsage, model.dir.string(), ": is already quantized; start from the float checkpoint");
+  require(!model.is_quantized(), ErrorCode::kUsage, model.dir.path().string(),
+          ": is already quantized; start from the float checkpoint");
   int choose_codes = 0;
   for (const auto& pass : make_passes(recipe)) choose_codes += pass->stage() == PassStage::kWeights ? 1 : 0;
   require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");

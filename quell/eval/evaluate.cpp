@@ -217,7 +217,7 @@ std::string kind_of(const std::string& task, const Model& model) {
 void check_examples(const std::string& kind, const Dataset& data, const Model& model) {
   for (const Example& e : data.examples) {
     if (kind == "sts") {
-      require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.string(),
+      require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.path().string(),
               ": no 1_Pooling/config.json; sts needs a sentence-embedding model");
       require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source,
               ": sts needs two text columns and a label; choose with --text-column A,B --label-column C");

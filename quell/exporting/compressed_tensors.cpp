@@ -209,7 +209,7 @@ class Exporter {
 void export_compressed_tensors(const Model& model, const fs::path& out, bool replace) {
   const Exporter exporter(model);
   OutputDirectory directory(out, replace);
-  copy_side_files(model.dir, directory.staging());
+  copy_side_files(model.dir.path(), directory.staging());
   write_text_file(directory.staging() / "config.json", exporter.config().dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().sources(), {{"format", "pt"}});
   directory.commit();

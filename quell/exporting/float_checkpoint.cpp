@@ -33,7 +33,7 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
   for (const char* key : {"torch_dtype", "dtype"})
     if (config.contains(key)) config[key] = "float32";
   OutputDirectory directory(out, replace);
-  copy_side_files(model.dir, directory.staging());
+  copy_side_files(model.dir.path(), directory.staging());
   write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", tensors.sources(), {{"format", "pt"}});
   directory.commit();

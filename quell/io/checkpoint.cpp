@@ -34,15 +34,16 @@ Json normalize_config(Json config) {
   return config;
 }
 
-Checkpoint Checkpoint::open(const fs::path& dir) {
+Checkpoint Checkpoint::open(const ModelDirectory& directory) {
+  const fs::path& dir = directory.path();
   std::error_code ec;
   require(fs::is_directory(dir, ec), ErrorCode::kIo, dir.string(), ": not a directory; expected a Hugging Face model directory");
   Checkpoint checkpoint;
-  checkpoint.dir_ = dir;
+  checkpoint.directory_ = directory;
   require(fs::exists(dir / "config.json", ec), ErrorCode::kIo, (dir / "config.json").string(),
           ": missing; expected a Hugging Face model directory");
-  checkpoint.config_ = normalize_config(read_json_file(dir / "config.json"));
-  require(checkpoint.config_.is_object(), ErrorCode::kInvalidInput, (dir / "config.json").string(), ": not a JSON object");
+  const Settings config = directory.read("config.json");
+  checkpoint.config_ = Settings(normalize_config(config.json()), config.file(), directory.accepted());
 
   std::map<std::string, std::set<std::string>> shards;  // file -> tensors expected in it
   if (fs::exists(dir / kSingle, ec)) {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/model_directory.h"
 #include "quell/io/safetensors.h"
 
 namespace quell {
@@ -18,10 +18,12 @@ class Checkpoint {
  public:
   /// Maps `dir`/model.safetensors, or the shards that model.safetensors.index.json names, and reads config.json.
   /// Throws Error(kIo | kInvalidInput | kUnsupported): a pickle (pytorch_model.bin) is refused with the way to convert it.
-  static Checkpoint open(const std::filesystem::path& dir);
+  static Checkpoint open(const ModelDirectory& dir);
 
-  const std::filesystem::path& dir() const { return dir_; }
-  const Json& config() const { return config_; }
+  const std::filesystem::path& dir() const { return directory_.path(); }
+  const ModelDirectory& directory() const { return directory_; }
+  /// config.json; a key that is read counts as used (ModelDirectory::finish).
+  const Settings& config() const { return config_; }
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   /// File that holds `name`, for messages.
   const std::string& source_of(const std::string& name) const { return sources_.at(name); }
@@ -33,8 +35,8 @@ class Checkpoint {
   }
 
  private:
-  std::filesystem::path dir_;
-  Json config_;
+  ModelDirectory directory_;
+  Settings config_;
   std::vector<std::shared_ptr<SafetensorsFile>> shards_;
   std::map<std::string, TensorView> tensors_;
   std::map<std::string, std::string> sources_;

@@ -104,7 +104,7 @@ class Bench {
     for (Case& c : cases_) {
       std::sort(c.seconds.begin(), c.seconds.end());
       const double median = c.seconds[c.seconds.size() / 2];
-      report["rows"].push_back({{"model", model_.dir.string()},
+      report["rows"].push_back({{"model", model_.dir.path().string()},
                                 {"scheme", c.engine == "float"  ? "f32"
                                            : c.engine == "bf16" ? "bf16 weights"
                                                                 : scheme_},

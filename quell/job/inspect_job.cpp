@@ -62,7 +62,7 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
   for (const Stack& stack : model.spec.stacks) stacks.push_back(describe_stack(stack));
   const bool unlimited = model.spec.max_position_embeddings >= std::int64_t{1} << 31;
   return {{"model_type", model.spec.model_type},
-          {"architecture", architecture_of(model.config)},
+          {"architecture", architecture_of(Settings(model.config))},
           {"head", head_name(model.spec.head)},
           {"parameters", parameters},
           {"bytes_per_dtype", bytes},

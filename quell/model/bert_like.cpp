@@ -4,7 +4,7 @@
 
 namespace quell {
 
-ModelSpec bert_like_spec(const Json& config) {
+ModelSpec bert_like_spec(const Settings& config) {
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
@@ -31,7 +31,7 @@ ModelSpec bert_like_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> bert_like_tensors(const ModelSpec& s, const Json& config, const std::string& prefix) {
+std::vector<TensorRule> bert_like_tensors(const ModelSpec& s, const Settings& config, const std::string& prefix) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size;
   const std::string e = prefix + "embeddings.", l = prefix + "encoder.layer.{}.";
   const std::int64_t positions = json_int(config, "max_position_embeddings", 1, kMaxDim, 512);
@@ -59,7 +59,7 @@ std::vector<Step> bert_masked_lm(ActivationKind act) {
           norm(Slot::kHeadNorm, Value::kBranch, Value::kBranch), linear(Slot::kLmHead, Value::kBranch, Value::kLogits)};
 }
 
-ModelSpec roberta_spec(const Json& config, const std::string& name) {
+ModelSpec roberta_spec(const Settings& config, const std::string& name) {
   ModelSpec s = bert_like_spec(config);
   read_special_ids(config, s, 1);
   // Positions start behind the padding token's row.
@@ -71,7 +71,7 @@ ModelSpec roberta_spec(const Json& config, const std::string& name) {
   return s;
 }
 
-std::vector<TensorRule> roberta_tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> roberta_tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size;
   std::vector<TensorRule> rules = bert_like_tensors(s, config, "roberta.");
   if (s.head == Head::kNone) rules.push_back({Slot::kPooler, false, "roberta.pooler.dense", {h, h}, true, true});

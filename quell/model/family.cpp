@@ -17,12 +17,12 @@ const Family& find_family(const std::string& model_type) {
   throw Error(ErrorCode::kUnsupported, "model_type \"" + model_type + "\" is not supported; supported are " + known);
 }
 
-std::string architecture_of(const Json& config) {
-  const auto it = config.find("architectures");
-  return it != config.end() && it->is_array() && !it->empty() && it->front().is_string() ? it->front().get<std::string>() : "";
+std::string architecture_of(const Settings& config) {
+  const Json& names = config.value("architectures");
+  return names.is_array() && !names.empty() && names.front().is_string() ? names.front().get<std::string>() : "";
 }
 
-ActivationKind read_activation(const Json& config, const std::string& key, const std::string& fallback) {
+ActivationKind read_activation(const Settings& config, const std::string& key, const std::string& fallback) {
   const std::string name = json_string(config, key, fallback);
   const auto kind = activation_from_name(name);
   require(kind.has_value(), ErrorCode::kUnsupported, "key \"", key, "\": activation \"", name, "\" is not supported");
@@ -32,7 +32,7 @@ ActivationKind read_activation(const Json& config, const std::string& key, const
 namespace {
 
 /// Llama 3.1: long wavelengths are divided by `factor`, short ones kept, those between interpolated.
-void scale_llama3(const Json& scaling, std::vector<float>& inv_freq) {
+void scale_llama3(const Settings& scaling, std::vector<float>& inv_freq) {
   const double factor = json_number(scaling, "factor", 8), low = json_number(scaling, "low_freq_factor", 1),
                high = json_number(scaling, "high_freq_factor", 4),
                context = json_number(scaling, "original_max_position_embeddings", 8192);
@@ -52,30 +52,29 @@ void scale_llama3(const Json& scaling, std::vector<float>& inv_freq) {
 
 }  // namespace
 
-void read_rotary(const Json& config, AttentionSpec& attention) {
-  const auto theta = static_cast<float>(json_number(config, "rope_theta", 10000.0));
+void read_rotary(const Settings& config, AttentionSpec& attention, double default_part) {
+  const auto theta = static_cast<float>(json_number(config, "rope_theta", json_number(config, "rotary_emb_base", 10000.0)));
   require(theta > 0, ErrorCode::kInvalidInput, "key \"rope_theta\": must be positive");
-  const double part = json_number(config, "partial_rotary_factor", json_number(config, "rotary_pct", 1.0));
+  const double part = json_number(config, "partial_rotary_factor", json_number(config, "rotary_pct", default_part));
   require(part > 0 && part <= 1, ErrorCode::kInvalidInput, "key \"partial_rotary_factor\": must be in (0, 1]");
   const auto dim = static_cast<std::int64_t>(static_cast<double>(attention.head_dim) * part);
   require(dim % 2 == 0, ErrorCode::kInvalidInput, "rotary size ", dim, " of a head is odd; rotary embeddings need pairs");
   for (std::int64_t i = 0; i < dim; i += 2)
     attention.rotary_inv_freq.push_back(1.0F / std::pow(theta, static_cast<float>(i) / static_cast<float>(dim)));
-  const auto it = config.find("rope_scaling");
-  if (it == config.end() || it->is_null()) return;
-  const std::string type = json_string(*it, "rope_type", json_string(*it, "type", "default"));
+  const Settings scaling = config.section("rope_scaling");
+  const std::string type = json_string(scaling, "rope_type", json_string(scaling, "type", "default"));
   if (type == "linear") {
-    const auto factor = static_cast<float>(json_number(*it, "factor", 1.0));
+    const auto factor = static_cast<float>(json_number(scaling, "factor", 1.0));
     require(factor > 0, ErrorCode::kInvalidInput, "key \"rope_scaling\": factor must be positive");
     for (float& f : attention.rotary_inv_freq) f /= factor;
   } else if (type == "llama3") {
-    scale_llama3(*it, attention.rotary_inv_freq);
+    scale_llama3(scaling, attention.rotary_inv_freq);
   } else {
     require(type == "default", ErrorCode::kUnsupported, "key \"rope_scaling\": type \"", type, "\" is not supported");
   }
 }
 
-AttentionSpec read_attention(const Json& config, std::int64_t hidden_size) {
+AttentionSpec read_attention(const Settings& config, std::int64_t hidden_size) {
   AttentionSpec attention;
   attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, std::min(hidden_size, kMaxHeads));
   require(hidden_size % attention.num_heads == 0 || config.contains("head_dim"), ErrorCode::kInvalidInput,
@@ -93,30 +92,30 @@ std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& atte
   return layers;
 }
 
-std::vector<LayerRef> windowed_layers(const Json& config, std::int64_t count, AttentionSpec attention, std::int64_t window) {
+std::vector<LayerRef> windowed_layers(const Settings& config, std::int64_t count, AttentionSpec attention, std::int64_t window) {
   std::vector<LayerRef> layers = plain_layers(count, attention);
-  const auto types = config.find("layer_types");
-  const bool listed = types != config.end() && types->is_array();
-  require(!listed || types->size() == layers.size(), ErrorCode::kInvalidInput, "key \"layer_types\": needs one entry a layer");
+  const Json& types = config.value("layer_types");
+  const bool listed = types.is_array();
+  require(!listed || types.size() == layers.size(), ErrorCode::kInvalidInput, "key \"layer_types\": needs one entry a layer");
   for (std::size_t i = 0; i < layers.size(); ++i)
-    if (!listed || (*types)[i] == "sliding_attention") layers[i].attention.sliding_window = window;
+    if (!listed || types[i] == "sliding_attention") layers[i].attention.sliding_window = window;
   return layers;
 }
 
-void read_special_ids(const Json& config, ModelSpec& spec, std::int32_t default_pad) {
+void read_special_ids(const Settings& config, ModelSpec& spec, std::int32_t default_pad) {
   spec.pad_token_id = static_cast<std::int32_t>(json_int(config, "pad_token_id", -1, kMaxDim, default_pad));
   if (spec.pad_token_id < 0) spec.pad_token_id = 0;
-  const auto eos = config.find("eos_token_id");
-  if (eos == config.end() || eos->is_null()) return;
-  for (const Json& id : eos->is_array() ? *eos : Json::array({*eos})) {
+  const Json& eos = config.value("eos_token_id");
+  if (eos.is_null()) return;
+  for (const Json& id : eos.is_array() ? eos : Json::array({eos})) {
     require(id.is_number_integer(), ErrorCode::kInvalidInput, "key \"eos_token_id\": must be an integer or a list of integers");
     spec.eos_token_ids.push_back(id.get<std::int32_t>());
   }
 }
 
-std::int64_t num_labels(const Json& config) {
-  const auto labels = config.find("id2label");
-  const std::int64_t count = labels != config.end() && labels->is_object() ? static_cast<std::int64_t>(labels->size()) : 2;
+std::int64_t num_labels(const Settings& config) {
+  const Json& labels = config.value("id2label");
+  const std::int64_t count = labels.is_object() ? static_cast<std::int64_t>(labels.size()) : 2;
   return json_int(config, "num_labels", 1, kMaxDim, count);
 }
 
@@ -128,7 +127,7 @@ namespace {
 
 }  // namespace
 
-void set_decoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::string& lm_class) {
+void set_decoder_head(ModelSpec& spec, const Settings& config, const std::string& name, const std::string& lm_class) {
   const std::string architecture = architecture_of(config);
   spec.outputs = {{"last_hidden_state", Value::kHidden}};
   // Without a head the language model's is assumed: the config of a bare decoder is used for both.
@@ -146,7 +145,7 @@ void set_decoder_head(ModelSpec& spec, const Json& config, const std::string& na
   spec.outputs.emplace_back("logits", Value::kLogits);
 }
 
-void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config, bool tied_default,
+void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Settings& config, bool tied_default,
                       const std::string& module, bool bias) {
   if (spec.head == Head::kSequenceClassification) {
     rules.push_back({Slot::kClassifier, false, "score", {num_labels(config), spec.hidden_size}});
@@ -156,7 +155,7 @@ void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, con
   rules.push_back({Slot::kLmHead, false, module, {spec.vocab_size, spec.hidden_size}, true, bias, tied});
 }
 
-void set_encoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::vector<Step>& pooler,
+void set_encoder_head(ModelSpec& spec, const Settings& config, const std::string& name, const std::vector<Step>& pooler,
                       const std::vector<Step>& masked_lm) {
   const std::string architecture = architecture_of(config);
   spec.outputs = {{"last_hidden_state", Value::kHidden}};
@@ -188,7 +187,8 @@ void set_encoder_head(ModelSpec& spec, const Json& config, const std::string& na
   if (spec.head != Head::kNone) spec.outputs.emplace_back("logits", Value::kLogits);
 }
 
-void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config, const std::string& classifier) {
+void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Settings& config,
+                      const std::string& classifier) {
   if (spec.head == Head::kSequenceClassification || spec.head == Head::kTokenClassification)
     rules.push_back({Slot::kClassifier, false, classifier, {num_labels(config), spec.hidden_size}, true, true});
   if (spec.head == Head::kQuestionAnswering)

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/settings.h"
 #include "quell/model/model_spec.h"
 #include "quell/tensor/shape.h"
 
@@ -58,8 +58,8 @@ struct Family {
   std::string_view model_type;
   /// May be missing in front of tensor names in a file ("bert.", "model.").
   std::string_view prefix;
-  ModelSpec (*read_spec)(const Json& config);
-  std::vector<TensorRule> (*tensors)(const ModelSpec& spec, const Json& config);
+  ModelSpec (*read_spec)(const Settings& config);
+  std::vector<TensorRule> (*tensors)(const ModelSpec& spec, const Settings& config);
   std::string_view description;
   std::string_view architectures;  ///< class names of config.json, with spaces between
 };
@@ -72,34 +72,35 @@ const Family& find_family(const std::string& model_type);
 // Pieces that several families share.
 
 /// First entry of "architectures", or "".
-std::string architecture_of(const Json& config);
+std::string architecture_of(const Settings& config);
 /// Throws Error(kUnsupported) when `activation` (from key `key`) is unknown.
-ActivationKind read_activation(const Json& config, const std::string& key, const std::string& fallback);
-/// Rotary frequencies and amplitude from rope_theta and rope_scaling (default, linear, llama3). Throws Error(kUnsupported).
-void read_rotary(const Json& config, AttentionSpec& attention);
+ActivationKind read_activation(const Settings& config, const std::string& key, const std::string& fallback);
+/// Rotary frequencies and amplitude from rope_theta and rope_scaling (default, linear, llama3); `default_part` of a head is rotated
+/// where config.json does not say. Throws Error(kUnsupported).
+void read_rotary(const Settings& config, AttentionSpec& attention, double default_part = 1.0);
 /// num_heads from num_attention_heads, head_dim and scale from hidden_size. Throws Error(kInvalidInput) when one does not divide
 /// the other.
-AttentionSpec read_attention(const Json& config, std::int64_t hidden_size);
+AttentionSpec read_attention(const Settings& config, std::int64_t hidden_size);
 /// `sliding_window` for the layers that layer_types calls "sliding_attention"; all layers where there is no layer_types.
-std::vector<LayerRef> windowed_layers(const Json& config, std::int64_t count, AttentionSpec attention, std::int64_t window);
+std::vector<LayerRef> windowed_layers(const Settings& config, std::int64_t count, AttentionSpec attention, std::int64_t window);
 std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention, int first_weights = 0);
 /// pad_token_id and eos_token_id (one or a list), where they are set.
-void read_special_ids(const Json& config, ModelSpec& spec, std::int32_t default_pad = 0);
+void read_special_ids(const Settings& config, ModelSpec& spec, std::int32_t default_pad = 0);
 
 /// Number of labels: num_labels, else the size of id2label, else 2.
-std::int64_t num_labels(const Json& config);
+std::int64_t num_labels(const Settings& config);
 /// Head of a decoder by its architecture: "<name>Model", "<name>ForCausalLM" (or `lm_class`), "<name>ForSequenceClassification".
 /// Throws Error(kUnsupported).
-void set_decoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::string& lm_class = "");
+void set_decoder_head(ModelSpec& spec, const Settings& config, const std::string& name, const std::string& lm_class = "");
 /// Rules of that head: lm_head (tied to the embedding where the config says so, or by `tied_default`), or score.
-void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config, bool tied_default,
+void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Settings& config, bool tied_default,
                       const std::string& module = "lm_head", bool bias = false);
 /// Head of an encoder by its architecture, "<name>For...". Sequence classification: `pooler`, then the classifier. Throws
 /// Error(kUnsupported).
-void set_encoder_head(ModelSpec& spec, const Json& config, const std::string& name, const std::vector<Step>& pooler,
+void set_encoder_head(ModelSpec& spec, const Settings& config, const std::string& name, const std::vector<Step>& pooler,
                       const std::vector<Step>& masked_lm);
 /// Rules of "classifier" or "qa_outputs".
-void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Json& config,
+void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Settings& config,
                       const std::string& classifier = "classifier");
 
 inline constexpr std::int64_t kMaxDim = 1 << 24;  ///< bound of sizes in config.json

@@ -107,7 +107,7 @@ void run_forward(const Model& model, const OpTable& ops, const FusionTable& fuse
   if (model.pooling != PoolingKind::kNone)
     outputs.values["embedding"] = pool(model.pooling, model.normalize_embedding, outputs.values.at("last_hidden_state"), batch);
   for (const auto& [name, tensor] : outputs.values)
-    require(finite(tensor.f32()), ErrorCode::kNumeric, model.dir.string(), ": ", name,
+    require(finite(tensor.f32()), ErrorCode::kNumeric, model.dir.path().string(), ": ", name,
             " holds NaN or infinity; the weights are damaged or overflow f32");
 }
 

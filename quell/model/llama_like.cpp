@@ -4,7 +4,7 @@
 
 namespace quell {
 
-ModelSpec rotary_decoder_sizes(const Json& config) {
+ModelSpec rotary_decoder_sizes(const Settings& config) {
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
@@ -15,7 +15,7 @@ ModelSpec rotary_decoder_sizes(const Json& config) {
   return s;
 }
 
-AttentionSpec read_grouped_attention(const Json& config, std::int64_t hidden_size) {
+AttentionSpec read_grouped_attention(const Settings& config, std::int64_t hidden_size) {
   AttentionSpec attention = read_attention(config, hidden_size);
   attention.num_kv_heads = json_int(config, "num_key_value_heads", 1, attention.num_heads, attention.num_heads);
   require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput,
@@ -24,7 +24,7 @@ AttentionSpec read_grouped_attention(const Json& config, std::int64_t hidden_siz
   return attention;
 }
 
-ModelSpec llama_like_spec(const Json& config) {
+ModelSpec llama_like_spec(const Settings& config) {
   ModelSpec s = rotary_decoder_sizes(config);
   s.norm_kind = NormKind::kRmsNorm;
   s.norm_eps = json_number(config, "rms_norm_eps", 1e-6);
@@ -33,8 +33,7 @@ ModelSpec llama_like_spec(const Json& config) {
 
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
-  const char* key =
-      config.contains("hidden_activation") && !config["hidden_activation"].is_null() ? "hidden_activation" : "hidden_act";
+  const char* key = config.has("hidden_activation") ? "hidden_activation" : "hidden_act";
   stack.block = pre_norm_block(gated_mlp_steps(read_activation(config, key, "silu"), Value::kNormed));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
   stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);

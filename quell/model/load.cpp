@@ -3,6 +3,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/model/config_keys.h"
 #include "quell/model/model.h"
 #include "quell/model/quantized_checkpoint.h"
 
@@ -58,7 +59,7 @@ class Loader {
       : checkpoint_(checkpoint), family_(family), model_(model), allow_missing_(allow_missing) {}
 
   void load() {
-    for (const TensorRule& rule : family_.tensors(model_.spec, model_.config)) {
+    for (const TensorRule& rule : family_.tensors(model_.spec, checkpoint_.config())) {
       std::set<int> layers;
       for (const LayerRef& layer : model_.spec.stacks.at(static_cast<std::size_t>(rule.stack)).layers) layers.insert(layer.weights);
       if (!rule.per_layer) layers = {-1};
@@ -225,8 +226,9 @@ void read_sentence_settings(const fs::path& dir, Model& model) {
 Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_ptr<ScratchFile> scratch) {
   const std::string source = (checkpoint.dir() / "config.json").string();
   Model model;
-  model.config = checkpoint.config();
-  model.dir = checkpoint.dir();
+  const Settings& config = checkpoint.config();
+  model.config = config.json();
+  model.dir = checkpoint.directory();
   model.scratch = std::move(scratch);
   const auto in_config = [&](auto f) {
     try {
@@ -237,10 +239,10 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
       throw Error(ErrorCode::kInvalidInput, source + ": " + e.what());
     }
   };
-  const std::string type = json_string(model.config, "model_type", "");
+  const std::string type = json_string(config, "model_type", "");
   require(!type.empty(), ErrorCode::kInvalidInput, source, ": key \"model_type\" is missing");
   const Family& family = in_config([&]() -> const Family& { return find_family(type); });
-  model.spec = in_config([&] { return family.read_spec(model.config); });
+  model.spec = in_config([&] { return family.read_spec(config); });
   model.spec.model_type = type;
   // A hostile layer count must not cost memory before the tensors are seen to be missing.
   std::size_t layers = 0;
@@ -254,6 +256,7 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
     return 0;
   });
   read_sentence_settings(checkpoint.dir(), model);
+  checkpoint.directory().finish(config, config_key_rules());
   return model;
 }
 

@@ -1,7 +1,6 @@
 // A loaded model: its description, its weights in slots, and what quantization has added to it.
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -48,8 +47,8 @@ enum class PoolingKind { kNone, kMean, kCls, kMax };
 struct Model {
   ModelSpec spec;
   Graph graph;
-  Json config;
-  std::filesystem::path dir;  ///< where it was read from (tokenizer and other files)
+  Json config;         ///< of config.json, with what passes changed: what is written
+  ModelDirectory dir;  ///< where it was read from (tokenizer and other files)
   std::vector<Param> params;
   std::vector<int> node_param;  ///< node -> parameter, -1 for steps without weights
   std::vector<std::string> unused_tensors, missing_tensors;

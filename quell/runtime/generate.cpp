@@ -27,7 +27,7 @@ TokenBatch make_left_padded(const std::vector<std::vector<std::int32_t>>& sequen
 
 void check_head(const ForwardModel& model) {
   const Head head = model.model().spec.head;
-  require(head == Head::kCausalLm || head == Head::kSeq2SeqLm, ErrorCode::kUsage, model.model().dir.string(), ": a ",
+  require(head == Head::kCausalLm || head == Head::kSeq2SeqLm, ErrorCode::kUsage, model.model().dir.path().string(), ": a ",
           head_name(head), " model cannot generate text");
 }
 

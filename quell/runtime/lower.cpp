@@ -36,7 +36,7 @@ class IntegerModel final : public ForwardModel {
 }  // namespace
 
 std::unique_ptr<ForwardModel> lower(const Model& model, ExecContext& ctx) {
-  require(model.is_quantized(), ErrorCode::kUsage, model.dir.string(),
+  require(model.is_quantized(), ErrorCode::kUsage, model.dir.path().string(),
           ": holds no quantized weights; run `quell quantize` first, or use --engine float");
   return std::make_unique<IntegerModel>(model, ctx);
 }

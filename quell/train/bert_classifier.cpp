@@ -54,7 +54,7 @@ BertClassifier::BertClassifier(const BertConfig& config, double outlier_gain) : 
 
 BertClassifier BertClassifier::load(const std::filesystem::path& dir) {
   const Checkpoint checkpoint = Checkpoint::open(dir);
-  const Json& c = checkpoint.config();
+  const Settings& c = checkpoint.config();
   BertConfig config;
   config.vocab_size = json_int(c, "vocab_size", 1, 1 << 20);
   config.hidden_size = json_int(c, "hidden_size", 1, 1 << 20);

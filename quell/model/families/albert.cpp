@@ -6,10 +6,10 @@
 namespace quell {
 namespace {
 
-std::int64_t inner_layers(const Json& config) { return json_int(config, "inner_group_num", 1, kMaxLayers, 1); }
-std::int64_t embedding_size(const Json& config) { return json_int(config, "embedding_size", 1, kMaxDim, 128); }
+std::int64_t inner_layers(const Settings& config) { return json_int(config, "inner_group_num", 1, kMaxLayers, 1); }
+std::int64_t embedding_size(const Settings& config) { return json_int(config, "embedding_size", 1, kMaxDim, 128); }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = bert_like_spec(config);
   Stack& stack = s.stacks[0];
   stack.prologue.push_back(linear(Slot::kProjectIn, Value::kHidden, Value::kHidden));
@@ -24,7 +24,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, e = embedding_size(config);
   const std::string n = std::to_string(inner_layers(config)), emb = "albert.embeddings.";
   const std::string l = "albert.encoder.albert_layer_groups.{/" + n + "}.albert_layers.{%" + n + "}.";

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::int32_t kPositionOffset = 2;  // rows 0 and 1 of the position tables are not used
 
-Stack make_stack(const Json& config, const ModelSpec& s, bool decoder, int first_weights) {
+Stack make_stack(const Settings& config, const ModelSpec& s, bool decoder, int first_weights) {
   const std::string side = decoder ? "decoder" : "encoder";
   Stack stack;
   stack.decoder = decoder;
@@ -24,18 +24,18 @@ Stack make_stack(const Json& config, const ModelSpec& s, bool decoder, int first
   append(stack.block,
          post_norm_branch(Slot::kFfnNorm, mlp_steps(read_activation(config, "activation_function", "gelu"), Value::kHidden)));
   AttentionSpec attention =
-      read_attention({{"num_attention_heads", json_int(config, side + "_attention_heads", 1, kMaxDim)}}, s.hidden_size);
+      read_attention(config.with_aliases({{"num_attention_heads", side + "_attention_heads"}}), s.hidden_size);
   attention.causal = decoder;
   stack.layers = plain_layers(json_int(config, side + "_layers", 1, kMaxLayers), attention, first_weights);
   if (!decoder) stack.result = Value::kMemory;
   return stack;
 }
 
-std::int64_t ffn_size(const Json& config, bool decoder) {
+std::int64_t ffn_size(const Settings& config, bool decoder) {
   return json_int(config, decoder ? "decoder_ffn_dim" : "encoder_ffn_dim", 1, kMaxDim, 4096);
 }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "d_model", 1, kMaxDim);
@@ -65,7 +65,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size;
   std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, "model.shared", {s.vocab_size, h}}};
   for (int stack = 0; stack < 2; ++stack) {

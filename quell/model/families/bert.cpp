@@ -4,13 +4,13 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = bert_like_spec(config);
   set_encoder_head(s, config, "Bert", bert_pooler(), bert_masked_lm(read_activation(config, "hidden_act", "gelu")));
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size;
   std::vector<TensorRule> rules = bert_like_tensors(s, config, "bert.");
   if (s.head == Head::kNone || s.head == Head::kSequenceClassification)

@@ -7,10 +7,12 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& file) {
+  const Settings config =
+      file.with_aliases({{"hidden_size", "n_embed"}, {"num_attention_heads", "n_head"}, {"num_hidden_layers", "n_layer"}});
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, config.contains("n_embed") ? "n_embed" : "hidden_size", 1, kMaxDim);
+  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
   s.intermediate_size = 4 * s.hidden_size;
   s.max_position_embeddings = std::int64_t{1} << 31;  // ALiBi knows no limit
   s.norm_eps = json_number(config, "layer_norm_epsilon", 1e-5);
@@ -19,8 +21,7 @@ ModelSpec read_spec(const Json& config) {
   require(!json_bool(config, "apply_residual_connection_post_layernorm", false), ErrorCode::kUnsupported,
           "key \"apply_residual_connection_post_layernorm\": not supported for bloom");
 
-  const char* heads_key = config.contains("n_head") ? "n_head" : "num_attention_heads";
-  AttentionSpec attention = read_attention({{"num_attention_heads", json_int(config, heads_key, 1, kMaxDim)}}, s.hidden_size);
+  AttentionSpec attention = read_attention(config, s.hidden_size);
   attention.causal = true;
   attention.alibi_slopes = alibi_slopes(attention.num_heads);
 
@@ -28,14 +29,13 @@ ModelSpec read_spec(const Json& config) {
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden), norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
   stack.block = pre_norm_block(mlp_steps(ActivationKind::kGeluTanh, Value::kNormed));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  const char* layers_key = config.contains("n_layer") ? "n_layer" : "num_hidden_layers";
-  stack.layers = plain_layers(json_int(config, layers_key, 1, kMaxLayers), attention);
+  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
   s.stacks.push_back(std::move(stack));
   set_decoder_head(s, config, "Bloom");
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, heads = s.stacks[0].layers[0].attention.num_heads;
   const std::string t = "transformer.", l = t + "h.{}.", qkv = l + "self_attention.query_key_value";
   const auto part = [&](int i) { return Packing{.part = i, .parts = 3, .interleaved_heads = heads}; };

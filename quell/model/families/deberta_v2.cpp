@@ -9,7 +9,7 @@
 namespace quell {
 namespace {
 
-DisentangledSpec read_disentangled(const Json& config) {
+DisentangledSpec read_disentangled(const Settings& config) {
   DisentangledSpec d;
   require(json_bool(config, "relative_attention", false), ErrorCode::kUnsupported,
           "key \"relative_attention\": deberta-v2 without it is not supported");
@@ -21,22 +21,23 @@ DisentangledSpec read_disentangled(const Json& config) {
   if (d.max_distance < 1) d.max_distance = json_int(config, "max_position_embeddings", 1, kMaxDim, 512);
   d.buckets = std::max<std::int64_t>(0, json_int(config, "position_buckets", -1, kMaxDim, -1));
   d.span = d.buckets > 0 ? d.buckets : d.max_distance;
-  const auto types = config.find("pos_att_type");
+  const Json& types = config.value("pos_att_type");
   const auto has = [&](const char* type) {
-    if (types == config.end()) return false;
-    if (types->is_string()) return types->get<std::string>().find(type) != std::string::npos;  // "p2c|c2p" of older files
-    return types->is_array() && std::find(types->begin(), types->end(), type) != types->end();
+    if (types.is_string()) return types.get<std::string>().find(type) != std::string::npos;  // "p2c|c2p" of older files
+    return types.is_array() && std::find(types.begin(), types.end(), type) != types.end();
   };
   d.content_to_position = has("c2p");
   d.position_to_content = has("p2c");
   return d;
 }
 
-bool has_norm(const Json& config) { return json_string(config, "norm_rel_ebd", "none").find("layer_norm") != std::string::npos; }
-std::int64_t token_types(const Json& config) { return json_int(config, "type_vocab_size", 0, kMaxDim, 0); }
-bool has_positions(const Json& config) { return json_bool(config, "position_biased_input", true); }
+bool has_norm(const Settings& config) {
+  return json_string(config, "norm_rel_ebd", "none").find("layer_norm") != std::string::npos;
+}
+std::int64_t token_types(const Settings& config) { return json_int(config, "type_vocab_size", 0, kMaxDim, 0); }
+bool has_positions(const Settings& config) { return json_bool(config, "position_biased_input", true); }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = bert_like_spec(config);
   s.norm_eps = json_number(config, "layer_norm_eps", 1e-7);
   Stack& stack = s.stacks[0];
@@ -71,7 +72,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size;
   std::vector<TensorRule> rules;
   for (TensorRule& rule : bert_like_tensors(s, config, "deberta.")) {

@@ -4,14 +4,12 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
-  Json usual = config;
-  for (const auto& [ours, theirs] : {std::pair("hidden_size", "dim"),
-                                     {"intermediate_size", "hidden_dim"},
-                                     {"num_attention_heads", "n_heads"},
-                                     {"num_hidden_layers", "n_layers"},
-                                     {"hidden_act", "activation"}})
-    if (config.contains(theirs)) usual[ours] = config[theirs];
+ModelSpec read_spec(const Settings& config) {
+  const Settings usual = config.with_aliases({{"hidden_size", "dim"},
+                                              {"intermediate_size", "hidden_dim"},
+                                              {"num_attention_heads", "n_heads"},
+                                              {"num_hidden_layers", "n_layers"},
+                                              {"hidden_act", "activation"}});
   ModelSpec s = bert_like_spec(usual);
   s.stacks[0].prologue = {embedding(Slot::kWordEmbedding, Value::kHidden), embedding(Slot::kPositionEmbedding, Value::kEmbedded),
                           add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
@@ -26,7 +24,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size;
   const std::string e = "distilbert.embeddings.", l = "distilbert.transformer.layer.{}.";
   std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, e + "word_embeddings", {s.vocab_size, h}},

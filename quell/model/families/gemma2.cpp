@@ -7,7 +7,7 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = llama_like_spec(config);
   Stack& stack = s.stacks[0];
   stack.prologue.push_back(scaled(std::sqrt(static_cast<float>(s.hidden_size)), Value::kHidden, Value::kHidden));
@@ -25,7 +25,7 @@ ModelSpec read_spec(const Json& config) {
   a.soft_cap = static_cast<float>(json_number(config, "attn_logit_softcapping", 0));
   const auto count = static_cast<std::int64_t>(stack.layers.size()),
              window = json_int(config, "sliding_window", 0, std::int64_t{1} << 31, 4096);
-  if (config.contains("layer_types") && config["layer_types"].is_array()) {
+  if (config.value("layer_types").is_array()) {
     stack.layers = windowed_layers(config, count, a, window);
   } else {  // older files say only how wide the window of the even layers is
     stack.layers = plain_layers(count, a);
@@ -37,7 +37,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const bool bias = json_bool(config, "attention_bias", false);
   std::vector<TensorRule> rules = llama_like_tensors(s, bias, bias, false);
   const std::string l = "model.layers.{}.";

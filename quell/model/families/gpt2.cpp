@@ -5,7 +5,7 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "n_embd", 1, kMaxDim);
@@ -17,7 +17,7 @@ ModelSpec read_spec(const Json& config) {
   for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
     require(!json_bool(config, key, false), ErrorCode::kUnsupported, "key \"", key, "\": not supported for gpt2");
 
-  AttentionSpec attention = read_attention({{"num_attention_heads", json_int(config, "n_head", 1, kMaxDim)}}, s.hidden_size);
+  AttentionSpec attention = read_attention(config.with_aliases({{"num_attention_heads", "n_head"}}), s.hidden_size);
   attention.causal = true;
   if (!json_bool(config, "scale_attn_weights", true)) attention.scale = 1.0F;
 
@@ -32,7 +32,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size;
   const std::string t = "transformer.", l = t + "h.{}.";
   const auto part = [](int i) { return Packing{.transposed = true, .part = i, .parts = 3}; };

@@ -6,12 +6,12 @@ namespace quell {
 namespace {
 
 /// "attention_layers", or its short form "attention_types": [[["global", "local"], repeats], ...].
-std::vector<std::string> attention_layers(const Json& config, std::size_t count) {
+std::vector<std::string> attention_layers(const Settings& config, std::size_t count) {
   std::vector<std::string> names;
-  if (const auto layers = config.find("attention_layers"); layers != config.end() && layers->is_array()) {
-    names = layers->get<std::vector<std::string>>();
-  } else if (const auto types = config.find("attention_types"); types != config.end() && types->is_array()) {
-    for (const Json& entry : *types)
+  if (const Json& layers = config.value("attention_layers"); layers.is_array()) {
+    names = layers.get<std::vector<std::string>>();
+  } else if (const Json& types = config.value("attention_types"); types.is_array()) {
+    for (const Json& entry : types)
       for (std::int64_t i = 0; i < entry.at(1).get<std::int64_t>() && names.size() < count; ++i)
         for (const Json& name : entry.at(0)) names.push_back(name.get<std::string>());
   } else {
@@ -21,7 +21,7 @@ std::vector<std::string> attention_layers(const Json& config, std::size_t count)
   return names;
 }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
@@ -31,7 +31,7 @@ ModelSpec read_spec(const Json& config) {
   s.position_rule = PositionRule::kMaskCount;
   read_special_ids(config, s);
 
-  AttentionSpec attention = read_attention({{"num_attention_heads", json_int(config, "num_heads", 1, kMaxDim)}}, s.hidden_size);
+  AttentionSpec attention = read_attention(config.with_aliases({{"num_attention_heads", "num_heads"}}), s.hidden_size);
   attention.causal = true;
   attention.scale = 1.0F;
 
@@ -49,7 +49,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size;
   const std::string t = "transformer.", l = t + "h.{}.", a = l + "attn.attention.";
   std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, t + "wte", {s.vocab_size, h}},

@@ -16,16 +16,13 @@ std::vector<Step> parallel_block(ActivationKind act) {
   return block;
 }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = rotary_decoder_sizes(config);
   s.norm_eps = json_number(config, "layer_norm_eps", 1e-5);
 
   AttentionSpec attention = read_attention(config, s.hidden_size);
   attention.causal = true;
-  Json rotary = config;
-  if (!rotary.contains("partial_rotary_factor")) rotary["partial_rotary_factor"] = json_number(config, "rotary_pct", 0.25);
-  if (!rotary.contains("rope_theta")) rotary["rope_theta"] = json_number(config, "rotary_emb_base", 10000.0);
-  read_rotary(rotary, attention);
+  read_rotary(config, attention, 0.25);
 
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
@@ -39,7 +36,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, heads = s.stacks[0].layers[0].attention.num_heads;
   const bool bias = json_bool(config, "attention_bias", true);
   const std::string g = "gpt_neox.", l = g + "layers.{}.", qkv = l + "attention.query_key_value";

@@ -4,7 +4,7 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = llama_like_spec(config);
   Stack& stack = s.stacks[0];
   const std::int64_t window = json_int(config, "sliding_window", 0, std::int64_t{1} << 31, 0);
@@ -13,7 +13,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   std::vector<TensorRule> rules = llama_like_tensors(s, false, false, false);
   add_decoder_head(rules, s, config, false);
   return rules;

@@ -8,13 +8,13 @@ namespace {
 
 constexpr std::int32_t kPositionOffset = 2;  // rows 0 and 1 of the position table are not used
 
-bool pre_norm(const Json& config) { return json_bool(config, "do_layer_norm_before", true); }
-bool final_norm(const Json& config) { return pre_norm(config) && !json_bool(config, "_remove_final_layer_norm", false); }
-std::int64_t embedding_size(const ModelSpec& s, const Json& config) {
+bool pre_norm(const Settings& config) { return json_bool(config, "do_layer_norm_before", true); }
+bool final_norm(const Settings& config) { return pre_norm(config) && !json_bool(config, "_remove_final_layer_norm", false); }
+std::int64_t embedding_size(const ModelSpec& s, const Settings& config) {
   return json_int(config, "word_embed_proj_dim", 1, kMaxDim, s.hidden_size);
 }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s;
   s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
   s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
@@ -45,7 +45,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, e = embedding_size(s, config);
   const bool bias = json_bool(config, "enable_bias", true), affine = json_bool(config, "layer_norm_elementwise_affine", true);
   const std::string d = "model.decoder.", l = d + "layers.{}.";

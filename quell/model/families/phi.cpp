@@ -5,15 +5,13 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = rotary_decoder_sizes(config);
   s.norm_eps = json_number(config, "layer_norm_eps", 1e-5);
   require(!json_bool(config, "qk_layernorm", false), ErrorCode::kUnsupported, "key \"qk_layernorm\": not supported for phi");
 
   AttentionSpec attention = read_grouped_attention(config, s.hidden_size);
-  Json rotary = config;
-  if (!rotary.contains("partial_rotary_factor")) rotary["partial_rotary_factor"] = 0.5;
-  read_rotary(rotary, attention);
+  read_rotary(config, attention, 0.5);
 
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
@@ -29,7 +27,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const AttentionSpec& a = s.stacks[0].layers[0].attention;
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, q = a.num_heads * a.head_dim, kv = a.num_kv_heads * a.head_dim;
   const std::string l = "model.layers.{}.";

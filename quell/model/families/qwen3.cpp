@@ -5,7 +5,7 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   ModelSpec s = llama_like_spec(config);
   require(!json_bool(config, "use_sliding_window", false), ErrorCode::kUnsupported,
           "key \"use_sliding_window\": windows are not supported for qwen3");
@@ -18,7 +18,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const bool bias = json_bool(config, "attention_bias", false);
   std::vector<TensorRule> rules = llama_like_tensors(s, bias, bias, false);
   const std::int64_t head_dim = s.stacks[0].layers[0].attention.head_dim;

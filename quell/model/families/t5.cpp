@@ -12,17 +12,17 @@ struct FeedForward {
   bool gated = false;
   ActivationKind activation = ActivationKind::kRelu;
 };
-FeedForward read_feed_forward(const Json& config) {
+FeedForward read_feed_forward(const Settings& config) {
   std::string name = json_string(config, "feed_forward_proj", "relu");
   FeedForward f;
   f.gated = name.starts_with("gated-");
   if (f.gated) name = name.substr(6);
   if (f.gated && name == "gelu") name = "gelu_new";  // as transformers reads it
-  f.activation = read_activation({{"feed_forward_proj", name}}, "feed_forward_proj", "relu");
+  f.activation = read_activation(Settings(Json{{"feed_forward_proj", name}}), "feed_forward_proj", "relu");
   return f;
 }
 
-Stack make_stack(const Json& config, const ModelSpec& s, bool decoder, int first_weights) {
+Stack make_stack(const Settings& config, const ModelSpec& s, bool decoder, int first_weights) {
   Stack stack;
   stack.decoder = decoder;
   stack.relative_bias = {json_int(config, "relative_attention_num_buckets", 2, kMaxDim, 32),
@@ -38,9 +38,8 @@ Stack make_stack(const Json& config, const ModelSpec& s, bool decoder, int first
   append(stack.block, pre_norm_branch(Slot::kFfnNorm, f.gated ? gated_mlp_steps(f.activation, Value::kNormed)
                                                               : mlp_steps(f.activation, Value::kNormed)));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  AttentionSpec attention_spec = read_attention(
-      {{"num_attention_heads", json_int(config, "num_heads", 1, kMaxDim)}, {"head_dim", json_int(config, "d_kv", 1, kMaxDim)}},
-      s.hidden_size);
+  const Settings named = config.with_aliases({{"num_attention_heads", "num_heads"}, {"head_dim", "d_kv"}});
+  AttentionSpec attention_spec = read_attention(named, s.hidden_size);
   attention_spec.scale = 1.0F;
   attention_spec.causal = decoder;
   const std::int64_t layers = json_int(config, "num_layers", 1, kMaxLayers);
@@ -50,7 +49,7 @@ Stack make_stack(const Json& config, const ModelSpec& s, bool decoder, int first
   return stack;
 }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   const std::string name = architecture_of(config);
   require(name.empty() || name == "T5ForConditionalGeneration" || name == "T5Model", ErrorCode::kUnsupported, "architecture \"",
           name, "\" is not supported for t5");
@@ -74,7 +73,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const AttentionSpec& a = s.stacks[0].layers[0].attention;
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, q = a.num_heads * a.head_dim;
   const bool gated = read_feed_forward(config).gated, tied = json_bool(config, "tie_word_embeddings", true);

@@ -11,7 +11,7 @@ std::int64_t num_tokens(const ModelSpec& s) {
   return side * side + 1;
 }
 
-ModelSpec read_spec(const Json& config) {
+ModelSpec read_spec(const Settings& config) {
   const std::string name = architecture_of(config);
   require(name.empty() || name == "ViTForImageClassification", ErrorCode::kUnsupported, "architecture \"", name,
           "\" is not supported for vit");
@@ -44,7 +44,7 @@ ModelSpec read_spec(const Json& config) {
   return s;
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Json& config) {
+std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size;
   const bool bias = json_bool(config, "qkv_bias", true);
   const std::string e = "vit.embeddings.", l = "vit.encoder.layer.{}.", a = l + "attention.attention.";

@@ -202,7 +202,7 @@ std::vector<Json> read_json_rows(const fs::path& path) {
   return rows;
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const fs::path& dir) {
+std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDirectory& dir) {
   return data.holds_ids ? nullptr : std::make_unique<Tokenizer>(Tokenizer::open(dir));
 }
 

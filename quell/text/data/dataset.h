@@ -60,6 +60,6 @@ std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenize
                                              std::int64_t max_length);
 
 /// The tokenizer of `dir`, or null where `data` holds ids.
-std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const std::filesystem::path& dir);
+std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDirectory& dir);
 
 }  // namespace quell

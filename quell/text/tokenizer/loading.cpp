@@ -54,7 +54,8 @@ Tokenizer Tokenizer::from_json(const Json& json, const std::string& source) {
   }
 }
 
-Tokenizer Tokenizer::open(const fs::path& dir) {
+Tokenizer Tokenizer::open(const ModelDirectory& directory) {
+  const fs::path& dir = directory.path();
   std::error_code ec;
   if (fs::exists(dir / "tokenizer.json", ec))
     return from_json(read_json_file(dir / "tokenizer.json"), (dir / "tokenizer.json").string());

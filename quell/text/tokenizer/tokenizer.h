@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "quell/io/model_directory.h"
 #include "quell/text/tokenizer/added_tokens.h"
 #include "quell/text/tokenizer/components.h"
 
@@ -55,7 +56,7 @@ class Tokenizer {
  public:
   /// Reads tokenizer.json, else vocab.txt (WordPiece), vocab.json + merges.txt (byte-level BPE), or a SentencePiece *.model. Throws
   /// Error(kIo | kInvalidInput | kUnsupported); components that are not supported are refused by name.
-  static Tokenizer open(const std::filesystem::path& dir);
+  static Tokenizer open(const ModelDirectory& directory);
   static Tokenizer from_json(const Json& tokenizer, const std::string& source);
 
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;

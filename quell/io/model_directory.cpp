@@ -1,0 +1,69 @@
+#include "quell/io/model_directory.h"
+
+#include <map>
+#include <mutex>
+
+#include "quell/base/error.h"
+
+namespace quell {
+namespace fs = std::filesystem;
+
+struct ModelDirectory::State {
+  fs::path path;
+  std::vector<std::string> accepted;
+  bool knows_own_accepted = false;  ///< those of config.json are among `accepted`
+  std::map<std::string, FileReport> reports;
+  std::mutex mutex;
+};
+
+ModelDirectory::ModelDirectory(fs::path path, std::vector<std::string> accepted) : state_(std::make_shared<State>()) {
+  state_->path = std::move(path);
+  state_->accepted = std::move(accepted);
+}
+
+const fs::path& ModelDirectory::path() const { return state_->path; }
+
+bool ModelDirectory::has(const std::string& file) const {
+  std::error_code ec;
+  return fs::exists(state_->path / file, ec);
+}
+
+const std::vector<std::string>& ModelDirectory::accepted() const {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->knows_own_accepted) return state_->accepted;
+
+  // What was accepted when the model was made was recorded then, and is not asked for again.
+  state_->knows_own_accepted = true;
+  if (!has("config.json")) return state_->accepted;
+
+  const Json config = read_json_file(state_->path / "config.json");
+  const Json recorded = config.is_object() ? config.value("/quell/accepted"_json_pointer, Json::array()) : Json::array();
+  for (const Json& key : recorded)
+    if (key.is_string()) state_->accepted.push_back(key.get<std::string>());
+  return state_->accepted;
+}
+
+Settings ModelDirectory::read(const std::string& file) const {
+  const fs::path path = state_->path / file;
+  return Settings(read_json_file(path), path.string(), accepted());
+}
+
+Settings ModelDirectory::read_if_there(const std::string& file) const {
+  if (!has(file)) return Settings(Json::object(), (state_->path / file).string(), state_->accepted);
+  return read(file);
+}
+
+void ModelDirectory::finish(const Settings& settings, std::span<const KeyRule> rules) const {
+  FileReport report = judge_leftovers(settings, rules);
+  const std::lock_guard lock(state_->mutex);
+  state_->reports[report.file] = std::move(report);
+}
+
+std::vector<FileReport> ModelDirectory::reports() const {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<FileReport> all;
+  for (const auto& [file, report] : state_->reports) all.push_back(report);
+  return all;
+}
+
+}  // namespace quell
