@@ -74,9 +74,11 @@ TEST(SiteReport, FindsTheSiteThatHurts) {
   EXPECT_EQ(dearest->name, "layers.1.out_proj");
   EXPECT_LT(worst->spared, report.all);
   ASSERT_FALSE(report.advice.empty());
-  EXPECT_EQ(report.advice.front().find("keep layers.1.out_proj in float"), 0U) << report.advice.front();
+  EXPECT_EQ(report.advice.front().text.find("leave layers.1.out_proj in float"), 0U) << report.advice.front().text;
+  EXPECT_EQ(report.advice.front().arguments, "--ignore bert.encoder.layer.1.attention.output.dense");
+  EXPECT_NE(report.verdict.find("leave layers.1.out_proj in float"), std::string::npos) << report.verdict;
   bool named = false;
-  for (const std::string& line : report.advice) named |= line.find("layers.1.out_proj: channel 5 reaches") == 0;
+  for (const Advice& advice : report.advice) named |= advice.text.find("layers.1.out_proj: channel 5 reaches") == 0;
   EXPECT_TRUE(named);
   const std::string page = read_text_file(dir / "page.html");
   for (const SiteMeasurement& m : report.sites) EXPECT_NE(page.find(m.name), std::string::npos);
@@ -84,20 +86,56 @@ TEST(SiteReport, FindsTheSiteThatHurts) {
   EXPECT_NE(page.find("</html>"), std::string::npos);
 }
 
-TEST(SiteReport, AtFewBitsItTriesMoreBitsForInputs) {
+TEST(SiteReport, AdviceIsACommandThatHelps) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(2);
-  SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A4");
+  write_model_with_outlier(dir / "model", 5);
+  SiteReportJob job = make_job(dir / "model", dir / "page.html", "W8A4");
+  job.quantize_command = "quell quantize MODEL OUT --scheme W8A4";
+  job.recipe_argument = "minmax";
   job.eval.emplace();
   job.eval->task = "classification";
   job.eval->limit = 200;
   job.eval_data.file = kReviews / "eval.tsv";
   const SiteReport report = run_site_report_job(job, ctx);
   ASSERT_FALSE(report.advice.empty());
-  EXPECT_NE(report.advice.front().find("inputs at 8 bits: divergence"), std::string::npos) << report.advice.front();
-  EXPECT_NE(report.advice.front().find(" points"), std::string::npos) << report.advice.front();
+  EXPECT_NE(report.advice.front().text.find(" points"), std::string::npos) << report.advice.front().text;
+  EXPECT_EQ(report.command, job.quantize_command + " --recipe minmax " + report.advice.front().arguments);
   EXPECT_GT(report.float_metric, 50);
   EXPECT_GT(report.metric, 0);
+
+  // What the advice says comes true: the linears it names, left in float, are all that changes.
+  const std::string flag = "--ignore ";
+  std::string rest = report.advice.front().arguments;
+  for (std::size_t at = rest.find(flag); at != std::string::npos; at = rest.find(flag)) {
+    rest.erase(0, at + flag.size());
+    job.recipe.ignore.push_back(rest.substr(0, rest.find(' ')));
+  }
+  ASSERT_FALSE(job.recipe.ignore.empty());
+  EXPECT_LT(run_site_report_job(job, ctx).all, report.all);
+}
+
+TEST(SiteReport, ALossInsideTheNoiseIsToBeShipped) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  SiteReportJob job = make_job(kReviews / "model-plain", dir / "page.html", "W8A8");
+  job.eval.emplace();
+  job.eval->task = "classification";
+  job.eval->limit = 200;
+  job.eval_data.file = kReviews / "eval.tsv";
+  const SiteReport report = run_site_report_job(job, ctx);
+  EXPECT_EQ(report.verdict.find("Ship minmax W8A8 as it is"), 0U) << report.verdict;
+}
+
+TEST(SiteReport, NoiseOfADifference) {
+  const Divergences worse{{0.5, 0.7, 0.6, 0.8}, 4};
+  EXPECT_TRUE(clearly_smaller({{0.1, 0.3, 0.2, 0.4}, 4}, worse));   // every sequence gains as much
+  EXPECT_FALSE(clearly_smaller({{0.0, 1.3, 0.1, 1.0}, 4}, worse));  // better on average, but by chance
+  EXPECT_FALSE(clearly_smaller(worse, worse));
+  EXPECT_NEAR(worse.mean(), 0.65, 1e-12);
+
+  EXPECT_NEAR(noise_of_metric("accuracy", 82, 2000).value(), 1.72, 0.01);  // 2 sqrt(p (1 - p) / n)
+  EXPECT_FALSE(noise_of_metric("perplexity", 8, 2000).has_value());
 }
 
 TEST(SiteReport, ChannelsThatWereSplitAreCounted) {

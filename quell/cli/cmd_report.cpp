@@ -2,6 +2,39 @@
 #include "quell/job/site_report.h"
 
 namespace quell::cli {
+namespace {
+
+/// `word` as a shell reads it back.
+std::string shell_word(const std::string& word) {
+  const bool plain =
+      !word.empty() &&
+      word.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./,:+=@%") == std::string::npos;
+  if (plain) return word;
+
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+/// `quell quantize` with the options that were given to `report`, but for the recipe.
+std::string quantize_command(const CLI::App& report, const std::string& model) {
+  std::string command = "quell quantize " + shell_word(model) + " OUT";
+  for (const CLI::Option* option : report.get_options()) {
+    const bool shared = option->count() > 0 && !option->get_positional() && option->get_name() != "--report-samples";
+    if (!shared || option->get_name() == "--help" || option->get_name() == "--recipe") continue;
+
+    std::string values;
+    for (const std::string& value : option->results()) values += (values.empty() ? "" : ",") + value;
+    if (option->get_name() == "--ignore") {
+      for (const std::string& value : option->results()) command += " --ignore " + shell_word(value);
+      continue;
+    }
+    command += " " + option->get_name() + " " + shell_word(values);
+  }
+  return command;
+}
+
+}  // namespace
 
 Command add_report(CLI::App& app) {
   struct Options {
@@ -16,14 +49,17 @@ Command add_report(CLI::App& app) {
   sub->add_option("--report-samples", o->job.num_samples, "Samples to measure on, behind those of the calibration")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  return {sub, [o](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [o, sub](const GlobalOptions& globals, ExecContext& ctx) {
             SiteReportJob& job = o->job;
             job.recipe = o->compression.load_recipe();
             job.calibration = o->compression.calibration_choice();
             job.eval = o->compression.task(job.eval_data);
+            job.quantize_command = quantize_command(*sub, job.model_dir.string());
+            job.recipe_argument = shell_word(o->compression.recipe);
             const SiteReport report = run_site_report_job(job, ctx);
-            std::string text;
-            for (const std::string& line : report.advice) text += line + "\n";
+            std::string text = report.verdict + "\n";
+            for (const Advice& advice : report.advice) text += "- " + advice.text + "\n";
+            if (!report.command.empty()) text += "\n  " + report.command + "\n\n";
             if (!write_json(globals, report.to_json())) print(text + "wrote " + job.page.string() + "\n");
             return 0;
           }};

@@ -1,6 +1,7 @@
 #include "quell/job/site_report.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -62,21 +63,33 @@ class Divergence {
     return out;
   }
 
-  double between(const std::vector<Tensor>& want, const std::vector<Tensor>& got, const std::vector<TokenBatch>& samples) const {
-    double sum = 0, count = 0;
-    Energy energy;
+  Divergences between(const std::vector<Tensor>& want, const std::vector<Tensor>& got,
+                      const std::vector<TokenBatch>& samples) const {
+    Divergences out;
     for (std::size_t b = 0; b < want.size(); ++b) {
       const TokenBatch batch = model_.spec.stacks.size() > 1 ? decoder_batch(model_.spec, samples[b]) : samples[b];
-      for (std::int64_t i = 0; i < want[b].rows(); ++i) {
-        const std::span<const float> w = row_of(want[b], i), g = row_of(got[b], i);
-        if (!row_counts(want[b], batch, i)) continue;
-        if (output_ == "logits") sum += kl_divergence(w, g);
-        if (output_ == "embedding") sum += 1 - cosine(w, g);
-        energy.add(w, g);
-        ++count;
+      const std::int64_t rows_a_sequence = want[b].rows() / batch.batch;
+
+      for (std::int64_t sequence = 0; sequence < batch.batch; ++sequence) {
+        double sum = 0;
+        Energy energy;
+        for (std::int64_t i = sequence * rows_a_sequence; i < (sequence + 1) * rows_a_sequence; ++i) {
+          if (!row_counts(want[b], batch, i)) continue;
+          const std::span<const float> w = row_of(want[b], i);
+          const std::span<const float> g = row_of(got[b], i);
+
+          if (output_ == "logits") sum += kl_divergence(w, g);
+          if (output_ == "embedding") sum += 1 - cosine(w, g);
+          if (output_ == "last_hidden_state")
+            energy.add(w, g);
+          else
+            ++out.count;
+        }
+        out.sums.push_back(sum + energy.noise);
+        out.count += energy.signal;
       }
     }
-    return output_ == "last_hidden_state" ? energy.noise / energy.signal : sum / count;
+    return out;
   }
 
  private:
@@ -114,19 +127,21 @@ class Measurer {
     const OpTable exact = make_float_ops(model_);
     want_ = divergence_.outputs(model_, exact, false, samples_, ctx_);
     report.divergence = divergence_.words();
-    report.all = quantized_except({});
+    all_ = quantized_except({});
+    report.all = all_.mean();
     const auto total = static_cast<std::int64_t>(2 * sites_.size());
     for (std::size_t s = 0; s < sites_.size(); ++s) {
       OpTable ops = make_float_ops(model_);
       quantize(sites_[s], ops);
-      report.sites[s].alone = divergence_.between(want_, divergence_.outputs(model_, ops, false, samples_, ctx_), samples_);
-      report.sites[s].spared = quantized_except(sites_[s].linears);
+      report.sites[s].alone = divergence_.between(want_, divergence_.outputs(model_, ops, false, samples_, ctx_), samples_).mean();
+      spared_.push_back(quantized_except(sites_[s].linears));
+      report.sites[s].spared = spared_.back().mean();
       ctx_.progress("measure sites", static_cast<std::int64_t>(2 * s + 2), total);
     }
   }
 
   /// The whole quantized model but for some linears.
-  double quantized_except(const std::vector<int>& linears) {
+  Divergences quantized_except(const std::vector<int>& linears) const {
     return divergence_.between(want_, divergence_.outputs(model_, ops_except(linears), true, samples_, ctx_), samples_);
   }
 
@@ -138,6 +153,8 @@ class Measurer {
   }
 
   const std::vector<Site>& sites() const { return sites_; }
+  const Divergences& all() const { return all_; }
+  const Divergences& spared(std::size_t site) const { return spared_[site]; }
 
  private:
   void quantize(const Site& site, OpTable& ops) const {
@@ -223,12 +240,14 @@ class Measurer {
   std::vector<Site> sites_;
   std::map<std::string, std::string> kernels_;
   std::vector<Tensor> want_;
+  Divergences all_;
+  std::vector<Divergences> spared_;  ///< by site
 };
 
-/// What the numbers suggest, tried on the whole model where it can be.
+/// What the numbers suggest. Only what was measured on the whole model, and is outside the noise, is advice.
 class Advisor {
  public:
-  Advisor(Model& model, Measurer& measurer, const SiteReportJob& job, SiteReport& report, ExecContext& ctx)
+  Advisor(const Model& model, const Measurer& measurer, const SiteReportJob& job, SiteReport& report, ExecContext& ctx)
       : model_(model), measurer_(measurer), job_(job), report_(report), ctx_(ctx) {}
 
   void run(const Model& original) {
@@ -237,17 +256,19 @@ class Advisor {
       report_.float_metric = metric(original, make_float_ops(original), false);
       report_.metric = metric(model_, make_simulated_ops(model_, false, ctx_.isa), true);
     }
-    std::vector<std::size_t> order(report_.sites.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return report_.sites[a].spared < report_.sites[b].spared; });
-    std::vector<std::pair<double, std::string>> tried;
-    for (std::size_t i = 0; i < std::min<std::size_t>(kTrials, order.size()); ++i) tried.push_back(try_remedy(order[i]));
-    std::stable_sort(tried.begin(), tried.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (const auto& [divergence, line] : tried)
-      if (divergence < report_.all) report_.advice.push_back(line);
-    for (const SiteMeasurement& m : report_.sites) outlier_channel(m);
+
+    leave_in_float();
+    outlier_channels();
     for (const SiteMeasurement& m : report_.sites) clipping(m);
+
+    for (const Advice& advice : report_.advice) {
+      if (advice.arguments.empty() || !report_.command.empty() || job_.quantize_command.empty()) continue;
+
+      report_.command = job_.quantize_command;
+      if (!advice.arguments.starts_with("--recipe")) report_.command += " --recipe " + job_.recipe_argument;
+      report_.command += " " + advice.arguments;
+    }
+    decide();
   }
 
  private:
@@ -255,78 +276,159 @@ class Advisor {
     const auto engine = make_step_model(model, std::move(ops), {}, quantized);
     const MetricResult first = evaluate(*engine, nullptr, *job_.eval, set_, ctx_).front();
     report_.task = job_.eval->task + " " + first.metric;
+    metric_name_ = first.metric;
+    metric_samples_ = first.samples;
     return first.value;
   }
 
-  /// More bits for the side that loses most, or float: the divergence then, and a line that says so.
-  std::pair<double, std::string> try_remedy(std::size_t s) {
-    const SiteMeasurement& m = report_.sites[s];
-    const Site& site = measurer_.sites()[s];
-    const bool inputs = m.inputs_only_sqnr < m.weights_only_sqnr;
-    ActivationQuant& quant = model_.input_quant.at(site.value());
-    const ActivationQuant before = quant;
-    std::string what = "keep " + m.name + " in float";
-    std::vector<int> spared = site.linears;
-    if (inputs && quant.spec.num_bits < 8) {
-      what = "keep " + m.name + " inputs at 8 bits";
-      spared.clear();
-      const auto with_more_codes = [&](StepAndZero step, const QuantSpec& spec) {
-        const auto edge = [&](int code) { return static_cast<float>(code - step.zero_point) * step.scale; };
-        return calculate_qparams({edge(quant.spec.min_code()), edge(quant.spec.max_code())}, spec);
-      };
-      QuantSpec spec = quant.spec;
-      spec.num_bits = 8;
-      if (!spec.dynamic) quant.qparams = with_more_codes(quant.qparams, spec);
-      if (quant.groups) {
-        ChannelGroups groups = *quant.groups;
-        for (StepAndZero& step : groups.steps) step = with_more_codes(step, spec);
-        quant.groups = std::make_shared<const ChannelGroups>(std::move(groups));
+  /// The sites whose absence helps most, where that is more than noise.
+  void leave_in_float() {
+    std::vector<std::size_t> order(report_.sites.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return report_.sites[a].spared < report_.sites[b].spared; });
+
+    for (std::size_t i = 0; i < std::min<std::size_t>(kTrials, order.size()); ++i) {
+      const std::size_t s = order[i];
+      if (!clearly_smaller(measurer_.spared(s), measurer_.all())) continue;
+
+      const Site& site = measurer_.sites()[s];
+      std::string text = "leave " + report_.sites[s].name + " in float: divergence " + format_text("%.3g", report_.all) + " -> " +
+                         format_text("%.3g", report_.sites[s].spared);
+      if (job_.eval) {
+        const double there = metric(model_, measurer_.ops_except(site.linears), true);
+        most_regained_ = std::max(most_regained_, there - report_.metric);
+        text += ", " + format_text("%+.2f", there - report_.metric) + " points";
       }
-      quant.spec = spec;
+      report_.advice.push_back({std::move(text), ignore_arguments(site)});
     }
-    const double divergence = measurer_.quantized_except(spared);
-    std::string line = what + ": divergence " + format_text("%.3g", report_.all) + " -> " + format_text("%.3g", divergence);
-    if (job_.eval)
-      line += ", " + format_text("%+.2f", metric(model_, measurer_.ops_except(spared), true) - report_.metric) + " points";
-    quant = before;
-    return {divergence, line};
   }
 
-  /// A channel far above all others, behind the migration.
-  void outlier_channel(const SiteMeasurement& m) {
-    std::vector<double> extremes;
-    for (std::size_t j = 0; j < m.max_after.size(); ++j)
-      extremes.push_back(static_cast<double>(std::max(m.max_after[j], -m.min_after[j])));
-    const auto largest = std::max_element(extremes.begin(), extremes.end());
-    const auto channel = largest - extremes.begin();
-    const double value = *largest;
-    std::vector<double> sorted = extremes;
-    std::sort(sorted.begin(), sorted.end());
-    const double peers = sorted[static_cast<std::size_t>(0.99 * static_cast<double>(sorted.size() - 1))];
-    if (value < 4 * peers) return;
-    report_.advice.push_back(m.name + ": channel " + std::to_string(channel) + " reaches " + format_text("%.1f", value) +
-                             ", 99 % of the others stay below " + format_text("%.1f", peers) +
-                             "; os_plus with explicit: true, split: 0.05 spreads it over columns of its own");
+  std::string ignore_arguments(const Site& site) const {
+    std::vector<std::string> modules;
+    for (const int n : site.linears) {
+      const std::string& module = model_.param_of(n).module;
+      if (std::find(modules.begin(), modules.end(), module) == modules.end()) modules.push_back(module);
+    }
+
+    std::string arguments;
+    for (const std::string& module : modules) arguments += (arguments.empty() ? "--ignore " : " --ignore ") + module;
+    return arguments;
+  }
+
+  /// Channels far above all others, behind the migration.
+  void outlier_channels() {
+    std::string found;
+    int sites = 0;
+    for (const SiteMeasurement& m : report_.sites) {
+      std::vector<double> extremes;
+      for (std::size_t j = 0; j < m.max_after.size(); ++j)
+        extremes.push_back(static_cast<double>(std::max(m.max_after[j], -m.min_after[j])));
+      const auto largest = std::max_element(extremes.begin(), extremes.end());
+      const auto channel = largest - extremes.begin();
+      const double value = *largest;
+
+      std::vector<double> sorted = extremes;
+      std::sort(sorted.begin(), sorted.end());
+      const double peers = sorted[static_cast<std::size_t>(0.99 * static_cast<double>(sorted.size() - 1))];
+      if (value < 4 * peers) continue;
+
+      ++sites;
+      if (found.empty())
+        found = m.name + ": channel " + std::to_string(channel) + " reaches " + format_text("%.1f", value) +
+                ", 99 % of the others stay below " + format_text("%.1f", peers);
+    }
+    if (found.empty()) return;
+
+    if (sites > 1) found += format_text(" (and so in %d sites more)", sites - 1);
+    const bool splits = std::any_of(job_.recipe.passes.begin(), job_.recipe.passes.end(), [](const PassParams& pass) {
+      const auto split = pass.values().find("split");
+      return split != pass.values().end() && split->second != "0";
+    });
+    if (splits)
+      report_.advice.push_back({found + "; the recipe spreads channels already", ""});
+    else
+      report_.advice.push_back(
+          {found + "; the recipe best spreads such channels over columns of their own (not tried here)", "--recipe best"});
   }
 
   void clipping(const SiteMeasurement& m) {
     constexpr double kShare = 5e-3;  // means of batch extrema leave out up to 0.4 % (all-MiniLM-L6-v2)
     if (m.clipped < kShare) return;
     report_.advice.push_back(
-        m.name + ": " + format_text("%.2f", 100 * m.clipped) +
-        " % of the held-out inputs lie outside the quantizer's range; calibrate with more samples, or check that "
-        "clipping is meant");
+        {m.name + ": " + format_text("%.2f", 100 * m.clipped) +
+             " % of the held-out inputs lie outside the quantizer's range; calibrate with more samples, or check "
+             "that clipping is meant",
+         ""});
   }
 
-  Model& model_;
-  Measurer& measurer_;
+  void decide() {
+    const std::string what = report_.recipe + " " + report_.scheme;
+    std::string loss = "The outputs diverge from the float model's by " + format_text("%.3g", report_.all);
+    if (job_.eval) {
+      const double drop = report_.float_metric - report_.metric;
+      const std::optional<double> noise = noise_of_metric(metric_name_, report_.float_metric, metric_samples_);
+      const std::string figures = report_.task + format_text(" is %.2f, in float %.2f", report_.metric, report_.float_metric);
+
+      // Two results on the same rows differ by less than two on others, so a loss of which one site gives half back is no noise.
+      const bool negligible = noise && drop <= *noise / 4;
+      const bool unexplained = noise && drop <= *noise && most_regained_ < drop / 2;
+      if (negligible || unexplained) {
+        report_.verdict = "Ship " + what + " as it is: " + figures +
+                          format_text(", and below %.1f points a difference on %lld rows is noise.", *noise,
+                                      static_cast<long long>(metric_samples_));
+        return;
+      }
+      loss = figures;
+      loss.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(loss.front())));
+    }
+
+    if (!report_.advice.empty() && report_.advice.front().arguments.starts_with("--ignore"))
+      report_.verdict = loss + "; " + report_.advice.front().text + ".";
+    else if (!report_.command.empty())
+      report_.verdict = loss + ", and no single site explains it; try " + report_.advice.front().arguments + ".";
+    else
+      report_.verdict = loss + ", and no single site explains it: take more bits where that is too much.";
+  }
+
+  const Model& model_;
+  const Measurer& measurer_;
   const SiteReportJob& job_;
   SiteReport& report_;
   ExecContext& ctx_;
   EvalSet set_;
+  std::string metric_name_;
+  std::int64_t metric_samples_ = 0;
+  double most_regained_ = 0;  ///< points, by leaving one site in float
 };
 
 }  // namespace
+
+double Divergences::mean() const { return std::accumulate(sums.begin(), sums.end(), 0.0) / count; }
+
+bool clearly_smaller(const Divergences& better, const Divergences& worse) {
+  const auto n = static_cast<double>(worse.sums.size());
+  double mean = 0;
+  for (std::size_t i = 0; i < worse.sums.size(); ++i) mean += (worse.sums[i] - better.sums[i]) / n;
+  double variance = 0;
+  for (std::size_t i = 0; i < worse.sums.size(); ++i) {
+    const double off = worse.sums[i] - better.sums[i] - mean;
+    variance += off * off / std::max(1.0, n - 1);
+  }
+  return mean > 2 * std::sqrt(variance / n);
+}
+
+std::optional<double> noise_of_metric(const std::string& metric, double value, std::int64_t samples) {
+  if (samples < 2) return std::nullopt;
+
+  const double n = static_cast<double>(samples);
+  const double share = value / 100;
+  for (const char* of_shares : {"accuracy", "accuracy_norm", "exact_match", "top1"})
+    if (metric == of_shares) return 200 * std::sqrt(std::max(0.0, share * (1 - share)) / n);
+  for (const char* correlation : {"spearman", "pearson", "matthews"})
+    if (metric == correlation) return 200 * (1 - share * share) / std::sqrt(n - 1);
+  return std::nullopt;
+}
 
 SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
   OutputFile page(job.page);  // an unwritable one must not cost a calibration
@@ -378,8 +480,10 @@ Json SiteReport::to_json() const {
                     {"clipped", m.clipped},
                     {"divergence_alone", m.alone},
                     {"divergence_without", m.spared}});
-  Json json = {{"model", model},     {"recipe", recipe}, {"scheme", scheme}, {"divergence", divergence},
-               {"samples", samples}, {"quantized", all}, {"sites", rows},    {"advice", advice}};
+  Json findings = Json::array();
+  for (const Advice& a : advice) findings.push_back({{"text", a.text}, {"arguments", a.arguments}});
+  Json json = {{"model", model},   {"recipe", recipe}, {"scheme", scheme},   {"divergence", divergence}, {"samples", samples},
+               {"quantized", all}, {"sites", rows},    {"verdict", verdict}, {"advice", findings},       {"command", command}};
   if (!task.empty()) json["metric"] = {{"name", task}, {"float", float_metric}, {"quantized", metric}};
   return json;
 }

@@ -17,6 +17,30 @@ struct SiteReportJob {
   std::int64_t num_samples = 64;    ///< to measure on, behind those of the calibration
   std::optional<EvalOptions> eval;  ///< advice in points of this task too
   DataChoice eval_data;
+  /// The command that quantizes as the report does ("quell quantize MODEL OUT ..."); what advice adds is appended to it. Empty:
+  /// none.
+  std::string quantize_command;
+  std::string recipe_argument;  ///< name or file of the recipe, which that command does not name
+};
+
+/// A sum over the rows of each held-out sequence, and what it is divided by: a divergence whose noise can be told.
+struct Divergences {
+  std::vector<double> sums;  ///< one a sequence
+  double count = 0;
+  double mean() const;
+};
+
+/// Whether `better` is smaller than `worse` by more than two standard errors of the difference, sequence by sequence.
+bool clearly_smaller(const Divergences& better, const Divergences& worse);
+
+/// Points below which a difference of `metric` (0 to 100) on `samples` rows says nothing: two standard errors. Nothing for metrics
+/// without a formula for it.
+std::optional<double> noise_of_metric(const std::string& metric, double value, std::int64_t samples);
+
+/// One finding.
+struct Advice {
+  std::string text;       ///< what was measured
+  std::string arguments;  ///< of `quell quantize`, that carry it out; empty: nothing to paste
 };
 
 /// One site, measured on the held-out samples. SQNR in dB: 10 log10(sum x^2 / sum (x - x_q)^2).
@@ -38,8 +62,10 @@ struct SiteReport {
   std::int64_t calibration_samples = 0, samples = 0, tokens = 0;
   double all = 0;  ///< divergence of the whole quantized model
   std::vector<SiteMeasurement> sites;
-  std::vector<std::string> advice;  ///< one finding a line, the worst first
-  std::string task;                 ///< empty: none
+  std::string verdict;         ///< one sentence: what to do
+  std::vector<Advice> advice;  ///< the one that helps most first
+  std::string command;         ///< to paste, where some advice has arguments
+  std::string task;            ///< empty: none
   double float_metric = 0, metric = 0;
 
   Json to_json() const;

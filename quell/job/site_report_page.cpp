@@ -13,8 +13,9 @@ constexpr const char* kStyle = R"(
 h1{font-size:26px;margin:0}h2{font-size:18px;margin:36px 0 8px}p,li{max-width:75ch}.soft{color:var(--soft)}
 .figures{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0}.figures div{background:var(--tint);border:1px solid var(--line);border-radius:8px;padding:10px 16px}
 .figures b{display:block;font-size:20px;font-variant-numeric:tabular-nums}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:13px}
-th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child,td.text,th.text{text-align:left}
+code,pre{background:var(--tint);border:1px solid var(--line);border-radius:4px;padding:1px 4px;font-size:13px;overflow-wrap:anywhere}
+pre{padding:10px 12px;white-space:pre-wrap}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:13px}
+th,td{text-align:right;padding:4px 6px;border-bottom:1px solid var(--line);vertical-align:bottom;overflow-wrap:anywhere}th:first-child,td:first-child,td.text,th.text{text-align:left}
 th{color:var(--soft);font-weight:600}details{border-bottom:1px solid var(--line);padding:6px 0}summary{cursor:pointer}
 svg{display:block;max-width:100%;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}
 .bad{fill:var(--bad)}.good{fill:var(--good)}.axis{stroke:var(--line)}.span{stroke:var(--good)}.was{stroke:var(--fade)}
@@ -89,18 +90,19 @@ std::string ranges(const std::vector<float>& low, const std::vector<float>& high
 
 std::string table(const SiteReport& r) {
   std::string html =
-      "<div class=wide><table><tr><th>site</th><th>bits (weights, inputs)</th><th>SQNR of inputs</th><th>of weights</th>"
-      "<th>of outputs</th><th>inputs alone</th><th>weights alone</th><th>outside the range</th><th>divergence alone</th>"
-      "<th>without it</th><th class=text>kernel</th></tr>\n";
+      "<p class=soft>SQNR in dB. Bits: of weights, of inputs.</p>\n"
+      "<table><tr><th>site</th><th>bits</th><th>SQNR of inputs</th><th>of weights</th><th>of outputs</th><th>inputs alone</th>"
+      "<th>weights alone</th><th>outside the range</th><th>divergence alone</th><th>without it</th><th "
+      "class=text>kernel</th></tr>\n";
   for (const SiteMeasurement& m : r.sites)
     html += "<tr><td>" + escape(m.name) + "</td>" +
             format_text(
-                "<td>%d, %d</td><td>%.1f dB</td><td>%.1f dB</td><td>%.1f dB</td><td>%.1f dB</td><td>%.1f dB</td><td>%.3f %%</td>"
+                "<td>%d, %d</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.2f %%</td>"
                 "<td>%.3g</td><td>%.3g</td>",
                 m.weight_bits, m.input_bits, m.input_sqnr, m.weight_sqnr, m.output_sqnr, m.inputs_only_sqnr, m.weights_only_sqnr,
                 100 * m.clipped, m.alone, m.spared) +
             "<td class=text>" + escape(m.kernel) + "</td></tr>\n";
-  return html + "</table></div>\n";
+  return html + "</table>\n";
 }
 
 }  // namespace
@@ -118,13 +120,17 @@ std::string SiteReport::to_html() const {
   html += figure(format_text("%.4g", all), "divergence of the quantized model") +
           figure(std::to_string(sites.size()), "quantized sites");
   if (!task.empty()) html += figure(format_text("%.2f", metric), task + format_text(" (float %.2f)", float_metric));
-  html += "</div>\n<h2>What to do</h2>\n";
-  if (advice.empty()) html += "<p>Nothing stands out.</p>\n";
+  html += "</div>\n<h2>What to do</h2>\n<p><b>" + escape(verdict) + "</b></p>\n";
   if (!advice.empty()) {
     html += "<ul>\n";
-    for (const std::string& line : advice) html += "<li>" + escape(line) + "</li>\n";
+    for (const Advice& a : advice) {
+      html += "<li>" + escape(a.text);
+      if (!a.arguments.empty()) html += ": <code>" + escape(a.arguments) + "</code>";
+      html += "</li>\n";
+    }
     html += "</ul>\n";
   }
+  if (!command.empty()) html += "<pre>" + escape(command) + "</pre>\n";
   html += "<h2>Which site hurts</h2>\n<div class=wide>" + bars(*this) + "</div>\n<h2>Numbers</h2>\n" + table(*this) +
           "<h2>Ranges by channel</h2>\n<p class=soft>Smallest and largest input of every channel, in the original model and as the "
           "quantizer reads it.</p>\n";
