@@ -1,6 +1,9 @@
+// Pieces of a loop are taken one by one by whoever is there. Nobody waits for a worker that has not come: it finds the gate closed
+// and never sees that loop. Waited for is only who holds a piece.
 #include "quell/base/thread_pool.h"
 
-#include <sched.h>
+#include <pthread.h>
+#include <time.h>
 
 #include <algorithm>
 #include <atomic>
@@ -9,23 +12,24 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "quell/base/cpu_budget.h"
+#include "quell/base/crew.h"
 
 namespace quell {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+using Duration = Crew::Duration;
+using Body = std::function<void(std::int64_t, std::int64_t)>;
 
 thread_local bool inside_loop = false;
 
 /// How long a thread looks for work, or for the end of it, before it sleeps. Longer than the pauses between the operators of a
 /// forward pass, short enough to leave the core to others.
 constexpr auto kSpin = std::chrono::microseconds(100);
-
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
 
 void relax() {
 #if defined(__x86_64__)
@@ -38,34 +42,98 @@ void relax() {
 /// Whether `ready` came true within the time to spin.
 template <typename Ready>
 bool spin_until(Ready ready) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
+  const auto end = Clock::now() + kSpin;
   do {
     for (int i = 0; i < 32; ++i) {
       if (ready()) return true;
       relax();
     }
-  } while (std::chrono::steady_clock::now() < end);
+  } while (Clock::now() < end);
   return false;
 }
+
+/// Time that a thread has run; the difference to a wall clock is what it slept and what others took.
+Duration cpu_time(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+}
+
+/// Tells how long the calling thread was off its core during a loop. Asking for its time costs a system call, so that the time is
+/// taken once for all loops that start within kAge.
+class CallerTime {
+ public:
+  void start_loop(Clock::time_point now) {
+    if (now - wall_ > kAge) take(now);
+  }
+  void slept(Duration time) { slept_ += time; }
+  Duration lost(Clock::time_point now) {
+    const auto wall = wall_;
+    const Duration cpu = cpu_, slept = slept_;
+    take(now);
+    return now - wall - (cpu_ - cpu) - slept - kAge;  // between loops the thread may have slept that long
+  }
+
+ private:
+  static constexpr Duration kAge = std::chrono::milliseconds(1);
+
+  void take(Clock::time_point now) {
+    wall_ = now;
+    cpu_ = cpu_time(CLOCK_THREAD_CPUTIME_ID);
+    slept_ = {};
+  }
+
+  Clock::time_point wall_{};
+  Duration cpu_{}, slept_{};
+};
+
+thread_local CallerTime caller_time;
+
+/// Parts of the gate: how many workers are inside, whether more may enter, and the number of the loop.
+constexpr std::uint64_t kInside = 0xffff, kOpen = 0x10000, kLoop = 0x20000;
+
+struct Worker {
+  int index = 0;
+  std::thread thread;
+  clockid_t clock{};
+  std::uint64_t last_loop = 0;  ///< that it entered; the worker's own
+  std::condition_variable wake;
+  std::atomic<bool> asleep{false};
+  std::atomic<bool> inside{false};
+};
 
 }  // namespace
 
 struct ThreadPool::State {
-  std::vector<std::thread> workers;
   bool spin = true;  ///< not where there are more threads than cores: spinning would take the core from the one that works
-  std::mutex mutex;
+  std::vector<std::unique_ptr<Worker>> workers;
   std::mutex loop_mutex;  // one loop at a time
-  std::condition_variable wake, done;
-  std::atomic<std::uint64_t> generation{0};
-  std::atomic<int> active{0};
+  std::mutex mutex;       // of both conditions and of the error
+  std::condition_variable done;
   std::atomic<bool> stop{false};
+  Crew crew{0};                   // the caller's
+  std::atomic<int> crew_size{0};  // what workers see of it
 
-  const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
+  // Written by the caller while the gate is closed and nobody is inside.
+  const Body* body = nullptr;
   std::int64_t count = 0, chunk = 1;
-  std::atomic<std::int64_t> next{0};
   std::exception_ptr error;
+  std::int64_t error_begin = 0;
+  // Apart from the rest, as all threads write here.
+  alignas(64) std::atomic<std::int64_t> next{0};
+  alignas(64) std::atomic<std::uint64_t> gate{0};
 
-  void run_chunks() {
+  /// The error of the first piece that has one. Pieces before this one have been taken, those behind it are not needed.
+  void keep_error(std::int64_t begin) {
+    const std::lock_guard lock(mutex);
+    if (!error || begin < error_begin) {
+      error = std::current_exception();
+      error_begin = begin;
+    }
+    next = count;
+  }
+
+  void run_pieces() {
     inside_loop = true;
     for (;;) {
       const std::int64_t begin = next.fetch_add(chunk);
@@ -73,50 +141,134 @@ struct ThreadPool::State {
       try {
         (*body)(begin, std::min(begin + chunk, count));
       } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!error) error = std::current_exception();
+        keep_error(begin);
       }
     }
     inside_loop = false;
   }
 
-  void work() {
-    std::uint64_t seen = 0;
-    const auto ready = [&] { return stop.load() || generation.load() != seen; };
+  bool may_enter(const Worker& w, std::uint64_t g) const {
+    return (g & kOpen) != 0 && g / kLoop != w.last_loop && w.index < crew_size.load();
+  }
+
+  bool enter(Worker& w) {
+    std::uint64_t g = gate.load();
+    while (may_enter(w, g)) {
+      if (!gate.compare_exchange_weak(g, g + 1)) continue;
+      w.last_loop = g / kLoop;
+      w.inside = true;
+      return true;
+    }
+    return false;
+  }
+
+  void leave(Worker& w) {
+    w.inside = false;
+    const bool last_of_closed = gate.fetch_sub(1) % kLoop == 1;
+    if (!last_of_closed) return;
+    const std::lock_guard lock(mutex);  // so that the caller cannot fall asleep between its check and this
+    done.notify_one();
+  }
+
+  void work(Worker& w) {
+    const auto ready = [&] { return stop.load() || may_enter(w, gate.load()); };
     for (;;) {
       if (!(spin && spin_until(ready))) {
         std::unique_lock lock(mutex);
-        wake.wait(lock, ready);
+        w.asleep = true;
+        w.wake.wait(lock, ready);
+        w.asleep = false;
       }
       if (stop) return;
-      seen = generation;
-      run_chunks();
-      if (active.fetch_sub(1) == 1) {
-        const std::lock_guard lock(mutex);  // so that the waiter cannot fall asleep between its check and this
-        done.notify_one();
-      }
+      if (!enter(w)) continue;
+      run_pieces();
+      leave(w);
     }
+  }
+
+  void wake(Worker& w) {
+    { const std::lock_guard lock(mutex); }  // it cannot be between its check and its sleep now
+    w.wake.notify_one();
+  }
+
+  /// Until all who hold a piece are done; the longest time that one of them was off its core meanwhile.
+  Duration wait_for_workers() {
+    const auto finished = [&] { return (gate.load() & kInside) == 0; };
+    if (spin && spin_until(finished)) return {};
+    std::vector<std::pair<const Worker*, Duration>> late;
+    for (const auto& w : workers)
+      if (w->inside) late.emplace_back(w.get(), cpu_time(w->clock));
+
+    const auto start = Clock::now();
+    {
+      std::unique_lock lock(mutex);
+      done.wait(lock, finished);
+    }
+    const Duration waited = Clock::now() - start;
+    caller_time.slept(waited);
+
+    Duration lost{};
+    for (const auto& [w, before] : late) lost = std::max(lost, waited - (cpu_time(w->clock) - before));
+    return lost;
+  }
+
+  void run_together() {
+    const auto start = Clock::now();
+    caller_time.start_loop(start);
+    next = 0;
+    error = nullptr;
+    gate = (gate / kLoop + 1) * kLoop + kOpen;
+    for (int i = 0; i < crew.size(); ++i)
+      if (Worker& w = *workers[static_cast<std::size_t>(i)]; w.asleep) wake(w);
+
+    run_pieces();
+    gate.fetch_and(~kOpen);
+    const Duration lost_by_worker = wait_for_workers();
+
+    const auto end = Clock::now();
+    if (end - start > Crew::kStall) {
+      crew.end_loop(end, end - start, std::max(lost_by_worker, caller_time.lost(end)));
+      crew_size = crew.size();
+    }
+    if (error) std::rethrow_exception(std::exchange(error, nullptr));
+  }
+
+  void run(std::int64_t new_count, std::int64_t new_chunk, const Body& new_body) {
+    if (!crew.is_complete()) {
+      crew.start_loop(Clock::now());
+      crew_size = crew.size();
+    }
+    count = new_count;
+    chunk = new_chunk;
+    body = &new_body;
+    run_together();
   }
 };
 
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  const int cores = available_cores(), total = num_threads > 0 ? num_threads : cores;
-  state_->spin = total <= cores;
-  for (int i = 1; i < total; ++i) state_->workers.emplace_back([this] { state_->work(); });
+  State& s = *state_;
+  const int usable = cpu_budget().threads(), total = num_threads > 0 ? num_threads : usable;
+  s.spin = total <= usable;
+  for (int i = 0; i + 1 < total; ++i) {
+    s.workers.push_back(std::make_unique<Worker>());
+    Worker& w = *s.workers.back();
+    w.index = i;
+    w.thread = std::thread([&s, &w] { s.work(w); });
+    pthread_getcpuclockid(w.thread.native_handle(), &w.clock);
+  }
+  s.crew = Crew(total - 1);
+  s.crew_size = total - 1;
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->wake.notify_all();
-  for (std::thread& worker : state_->workers) worker.join();
+  state_->stop = true;
+  for (const auto& w : state_->workers) state_->wake(*w);
+  for (const auto& w : state_->workers) w->thread.join();
 }
 
 int ThreadPool::num_threads() const noexcept { return static_cast<int>(state_->workers.size()) + 1; }
 
-void ThreadPool::parallel_for(std::int64_t count, std::int64_t chunk, const std::function<void(std::int64_t, std::int64_t)>& body) {
+void ThreadPool::parallel_for(std::int64_t count, std::int64_t chunk, const Body& body) {
   if (count <= 0) return;
   chunk = std::max<std::int64_t>(chunk, 1);
   if (inside_loop || state_->workers.empty() || count <= chunk) {
@@ -124,24 +276,7 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t chunk, const std:
     return;
   }
   const std::lock_guard loop(state_->loop_mutex);
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->body = &body;
-    state_->count = count;
-    state_->chunk = chunk;
-    state_->next = 0;
-    state_->error = nullptr;
-    state_->active = static_cast<int>(state_->workers.size());
-    ++state_->generation;
-  }
-  state_->wake.notify_all();
-  state_->run_chunks();
-  const auto finished = [&] { return state_->active.load() == 0; };
-  if (!(state_->spin && spin_until(finished))) {
-    std::unique_lock lock(state_->mutex);
-    state_->done.wait(lock, finished);
-  }
-  if (state_->error) std::rethrow_exception(state_->error);
+  state_->run(count, chunk, body);
 }
 
 }  // namespace quell

@@ -39,13 +39,14 @@ Command add_bench(CLI::App& app) {
   sub->add_option("--engine", job->engines, "Engines, separated by commas; default float, and integer where quantized")
       ->delimiter(',')
       ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
-  sub->add_option("-t,--threads", job->threads, "Thread counts, separated by commas; default all cores")
+  sub->add_option("-t,--threads", job->threads, "Thread counts, separated by commas; default as everywhere")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024));
   sub->add_option("-r,--repeat", job->repeat, "Repetitions")->check(CLI::Range(1, 100000))->capture_default_str();
   sub->add_flag("--profile", job->profile, "Share of time by operator");
   sub->add_option("-o,--output", *format, "md or json")->check(CLI::IsMember({"md", "json"}))->capture_default_str();
   return {sub, [job, shapes, format](const GlobalOptions& globals, ExecContext&) {
+            if (job->threads.empty() && globals.threads > 0) job->threads = {globals.threads};
             for (const std::string& s : *shapes) job->shapes.push_back(parse_shape(s));
             const Json report = run_bench_job(*job);
             if (!write_json(globals, report)) print(*format == "json" ? report.dump(2) + "\n" : bench_text(report));

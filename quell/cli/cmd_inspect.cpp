@@ -17,6 +17,7 @@ Command add_inspect(CLI::App& app) {
   add_column_options(*sub, calibration->data.columns);
   return {sub, [job, calibration](const GlobalOptions& globals, ExecContext& ctx) {
             if (!calibration->data.file.empty()) job->calibration = *calibration;
+            job->threads_asked = globals.threads > 0;
             const Json report = run_inspect_job(*job, ctx);
             if (!write_json(globals, report)) print(inspect_text(report));
             return 0;

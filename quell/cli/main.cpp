@@ -31,7 +31,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   GlobalOptions globals;
-  app.add_option("-t,--threads", globals.threads, "Threads; default: the cores this process may use")->check(CLI::Range(0, 1024));
+  app.add_option("-t,--threads", globals.threads, "Threads; default: what affinity and quota allow")->check(CLI::Range(0, 1024));
   app.add_flag("--quiet", globals.quiet, "No messages but errors");
   app.add_flag("-v,--verbose", globals.verbose, "More messages");
   app.add_option("--json", globals.json_file, "Write results as JSON to this file (-: standard output)");

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <fstream>
 
+#include "quell/base/cpu_budget.h"
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
@@ -101,6 +102,8 @@ class Bench {
     for (int r = 0; r < job_.repeat; ++r)
       for (Case& c : cases_) c.seconds.push_back(c.run());
     Json report = {{"cpu", cpu_name()}, {"isa", isa_name(contexts_.front()->isa)}, {"rows", Json::array()}};
+    for (const auto& ctx : contexts_) report["threads"].push_back(ctx->pool.num_threads());
+    report["threads_because"] = thread_count_reason(!job_.threads.empty(), cpu_budget());
     for (Case& c : cases_) {
       std::sort(c.seconds.begin(), c.seconds.end());
       const double median = c.seconds[c.seconds.size() / 2];
@@ -236,7 +239,9 @@ class Bench {
 Json run_bench_job(const BenchJob& job) { return Bench(job).run(); }
 
 std::string bench_text(const Json& report) {
-  std::string out = report["cpu"].get<std::string>() + ", " + report["isa"].get<std::string>() + "\n\n";
+  std::string out = report["cpu"].get<std::string>() + ", " + report["isa"].get<std::string>() + "\nthreads:";
+  for (const Json& count : report["threads"]) out += " " + count.dump();
+  out += " (" + report["threads_because"].get<std::string>() + ")\n\n";
   out += "| model | scheme | engine | threads | test | ms (median / min) | per second |\n|---|---|---|---:|---|---:|---:|\n";
   for (const Json& r : report["rows"])
     out += format_text("| %s | %s | %s | %d | %s | %.2f / %.2f | %.1f %s |\n", r["model"].get<std::string>().c_str(),

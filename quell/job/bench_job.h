@@ -25,13 +25,13 @@ struct BenchJob {
   std::int64_t sequences = 1;             ///< generated together
   bool kv_int8 = false;
   std::filesystem::path text;  ///< lines to embed, tokenizer included; empty: none
-  std::vector<int> threads;    ///< empty: all cores
+  std::vector<int> threads;    ///< empty: what cpu_budget.h says
   int repeat = 5;
   bool profile = false;  ///< share of time by kind of operator
 };
 
 /// {"rows": [{"model", "scheme", "engine", "threads", "test", "ms_median", "ms_min", "per_second", "unit"}], "profile": [...],
-/// "cpu", "isa"}
+/// "cpu", "isa", "threads": [counts], "threads_because"}
 Json run_bench_job(const BenchJob& job);
 /// The report as Markdown.
 std::string bench_text(const Json& report);

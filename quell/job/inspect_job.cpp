@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "quell/base/cpu_budget.h"
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/runtime/lower.h"
@@ -119,6 +120,8 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
   const Model model = load_model(checkpoint, true);
   Json report = describe_model(model, checkpoint);
   report["isa"] = isa_name(ctx.isa);
+  report["threads"] = ctx.pool.num_threads();
+  report["threads_because"] = thread_count_reason(job.threads_asked, cpu_budget());
   for (const LoweredNode& node : describe_lowering(model, ctx)) {
     if (node.rows > 0)
       report["linears"].push_back({{"name", node.name},
@@ -141,7 +144,7 @@ std::string inspect_text(const Json& report) {
   static const char* const kOrder[] = {
       "model_type",  "architecture",      "head",           "parameters", "bytes_per_dtype", "layers",
       "hidden_size", "intermediate_size", "vocab_size",     "norm",       "context",         "quantized",
-      "tied",        "missing_tensors",   "unused_tensors", "isa"};
+      "tied",        "missing_tensors",   "unused_tensors", "isa",        "threads",         "threads_because"};
   for (const char* key : kOrder) {
     const Json& value = report.at(key);
     if (value.empty() || value == "") continue;

@@ -13,6 +13,7 @@ struct InspectJob {
   std::filesystem::path model_dir;
   std::optional<CalibrationChoice> calibration;  ///< adds activation ranges per site
   bool kernels = false;                          ///< adds fused operators other than linears
+  bool threads_asked = false;                    ///< the number of threads was named, not chosen
 };
 
 /// The report as JSON; `inspect_text` lays it out for people.
