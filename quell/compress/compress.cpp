@@ -368,14 +368,18 @@ std::string in_every_layer(std::string name) {
 void check_groups(const Model& model, const Recipe& recipe) {
   std::set<std::string> patterns;
   std::string first;
+  bool any_fits = false;
   const auto check = [&](const std::string& name, const Param& p) {
-    const std::int64_t columns = model.weight_of(p).cols();
     if (is_ignored(recipe, p.module)) return;
+    const std::int64_t columns = model.weight_of(p).cols();
+    bool fits = true;
     for (const QuantSpec* spec : {&recipe.weights, &recipe.activations}) {
       if (spec->granularity != Granularity::kPerGroup || columns % spec->group_size == 0) continue;
       if (first.empty()) first = str(name, ": group size ", spec->group_size, " does not divide ", columns, " columns");
       patterns.insert(in_every_layer(name));
+      fits = false;
     }
+    any_fits |= fits;
   };
   for (const Site& site : derive_sites(model, scope_of(recipe)))
     for (const int linear : site.linears) check(model.node_name(linear), model.param_of(linear));
@@ -384,8 +388,8 @@ void check_groups(const Model& model, const Recipe& recipe) {
 
   std::string options;
   for (const std::string& pattern : patterns) options += " --ignore '" + pattern + "'";
-  require(patterns.empty(), ErrorCode::kInvalidInput, first,
-          "; choose a divisor, or leave what they do not fit in float:", options);
+  require(patterns.empty(), ErrorCode::kInvalidInput, first, "; choose a divisor",
+          any_fits ? ", or leave what it does not fit in float:" + options : std::string());
 }
 
 /// Settings that are about what no pass of the recipe does.

@@ -43,13 +43,14 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
       tokens.push_back(token);
       if (const std::string text = tokenizer.decode(tokens); !text.ends_with("\uFFFD")) write(text);
     };
-    options.on_full_context = [&](std::size_t) {
-      log(LogLevel::kWarning, str(where, ": the model's context of ", model.spec.max_position_embeddings,
-                                  " tokens is full, prompt included; the text stops here"));
-    };
+    bool full = false;
+    options.on_full_context = [&](std::size_t) { full = true; };
     write(tokenizer.decode(generate(*engine, batch, options, ctx).front()));
     out << '\n' << std::flush;
     require(out.good(), ErrorCode::kIo, "cannot write the output; is the disk full?");
+    if (full)
+      log(LogLevel::kWarning, str(where, ": the text stops where the model's context of ", model.spec.max_position_embeddings,
+                                  " tokens, prompt included, is full"));
   };
   if (job.prompt) return answer(*job.prompt, "--prompt");
   std::int64_t number = 0;
