@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Kills `quell quantize` at random moments until it is done, again and again, and compares the bytes with an undisturbed run.
+"""Stops `quell quantize` at random moments until it is done, again and again, and compares the bytes with an undisturbed run.
 
 usage: bench/kill_resume.py QUELL_COMMAND MODEL CALIBRATION [--kills 100] [--recipe os_plus] [further options of quantize ...]
-Every round starts the same command, kills it (SIGKILL) after a random share of the undisturbed run's time, and starts it again; after
+Every round starts the same command, ends it (SIGKILL, SIGTERM or SIGINT, which is Ctrl-C) after a random share of the undisturbed run's time, and starts it again; after
 --kills-per-round kills it may finish, with another number of threads each time. Exits with 1 at the first difference.
 """
 import argparse
@@ -39,19 +39,22 @@ with tempfile.TemporaryDirectory() as d:
     subprocess.run(command(os.path.join(d, "whole"), 2), check=True)
     whole = time.monotonic() - start
     want = content(os.path.join(d, "whole"))
-    kills = late = resumed = 0
+    kills = late = resumed = clipping = 0
     while kills < args.kills:
         out = os.path.join(d, "out")
         for _ in range(args.kills_per_round):
             process = subprocess.Popen(command(out, random.choice([1, 2, 3])))
             time.sleep(random.uniform(0, whole))
-            process.send_signal(signal.SIGKILL)
-            killed = process.wait() == -signal.SIGKILL
+            sent = random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+            process.send_signal(sent)
+            killed = process.wait() == -sent
             kills += killed
             if not killed or os.path.exists(out):
                 late += 1
                 break
-            resumed += os.path.exists(out + ".journal") and any(f.endswith(".safetensors") for f in os.listdir(out + ".journal"))
+            journal = os.listdir(out + ".journal") if os.path.exists(out + ".journal") else []
+            resumed += any(f.endswith(".safetensors") for f in journal)
+            clipping += any(f.endswith(".note") for f in journal)
         if not os.path.exists(out):
             subprocess.run(command(out, random.choice([1, 2, 3])), check=True)
         if content(out) != want:
@@ -63,5 +66,5 @@ with tempfile.TemporaryDirectory() as d:
             print("left behind:", left)
             for f in left:
                 shutil.rmtree(os.path.join(d, f), ignore_errors=True)
-    print("%d kills of a run of %.1f s; %d left plans to go on with, %d runs were done before; every result has the same bytes" % (
-        kills, whole, resumed, late))
+    print("%d stops of a run of %.1f s; %d left plans to go on with, %d of them losses of a clipping, %d runs were done before; every result "
+          "has the same bytes" % (kills, whole, resumed, clipping, late))

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "quell/base/build_id.h"
 #include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
 #include "quell/job/engine.h"
@@ -126,30 +128,107 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
   };
   const std::string want = run(nullptr);
   const fs::path at = dir / "out.journal";
+  const JournalKey key = {"this build", "this work"};
   std::vector<fs::path> steps;
   {
-    const Journal journal(at, "key");
+    const Journal journal(at, key);
     EXPECT_EQ(journal.found(), 0U);
     EXPECT_EQ(run(&journal), want);
     for (const auto& entry : fs::directory_iterator(at))
       if (entry.path().filename() != "key") steps.push_back(entry.path());
   }
-  ASSERT_GT(steps.size(), 4U);
   std::sort(steps.begin(), steps.end());
-  EXPECT_EQ(Journal(at, "key").found(), steps.size());
-  const Journal whole(at, "key");
+  const auto notes = std::partition(steps.begin(), steps.end(), [](const fs::path& p) { return p.extension() != ".note"; });
+  ASSERT_GT(notes - steps.begin(), 4);
+  ASSERT_GT(steps.end() - notes, 4) << "a candidate of the clipping each";
+  EXPECT_EQ(Journal(at, key).found(), steps.size());
+  const Journal whole(at, key);
   EXPECT_EQ(run(&whole), want);
+  // As if it had been stopped while it clipped.
+  fs::remove(at / "ranges-0.plan.safetensors");
+  fs::remove(notes[1]);
+  write_text_file(notes[2], "{");
+  const Journal clipping(at, key);
+  EXPECT_EQ(run(&clipping), want);
   fs::remove(steps[1]);
   fs::resize_file(steps[2], 100);
   write_text_file(steps[3], "not a plan");
-  const Journal damaged(at, "key");
+  const Journal damaged(at, key);
   EXPECT_EQ(run(&damaged), want);
-  EXPECT_EQ(Journal(at, "another key").found(), 0U);
   fs::create_directory(dir / "data");
   write_text_file(dir / "data" / "precious", "x");
-  EXPECT_THROW(Journal(dir / "data", "key"), Error);  // somebody else's directory
+  EXPECT_THROW(Journal(dir / "data", key), Error);  // somebody else's directory
   damaged.finish();
   EXPECT_FALSE(fs::exists(at));
+}
+
+/// What an older binary decided is not what this one would.
+TEST(Pipeline, AJournalOfAnotherBuildIsNotReplayed) {
+  const quell::testing::ScratchDir dir;
+  std::string messages;
+  set_log_sink([&](LogLevel, const std::string& message) { messages += message + "\n"; });
+  const fs::path at = dir / "out.journal";
+  std::vector<Plan> plans(1);
+  plans.front().emplace_back(AddToBias{3, Tensor::f32({4})});
+  const auto found_by = [&](const JournalKey& key) {
+    messages.clear();
+    const Journal journal(at, key);
+    const std::size_t found = journal.found();
+    EXPECT_EQ(journal.read("site-0").size(), found);
+    journal.write("site-0", plans);
+    return found;
+  };
+  EXPECT_EQ(found_by({"old", "work"}), 0U);
+  EXPECT_EQ(messages, "");
+  EXPECT_EQ(found_by({"old", "work"}), 1U);
+  EXPECT_EQ(found_by({"new", "work"}), 0U);
+  EXPECT_NE(messages.find("another build of quell"), std::string::npos) << messages;
+  EXPECT_EQ(found_by({"new", "other work"}), 0U);
+  EXPECT_NE(messages.find("another run"), std::string::npos) << messages;
+  EXPECT_EQ(found_by({"new", "other work"}), 1U);
+
+  // A run that still writes, where no lock kept the two apart.
+  const Journal one(at, {"new", "other work"}), two(at, {"new", "third work"});
+  one.write("site-0", plans);
+  one.write_note("ranges-0", 0, {1.0});
+  EXPECT_TRUE(two.read("site-0").empty());
+  EXPECT_FALSE(two.read_note("ranges-0", 0).has_value());
+  EXPECT_EQ(one.read_note("ranges-0", 0), std::vector{1.0});
+  set_log_sink(nullptr);
+}
+
+/// Losses and gradients of every step, as they were, however many an earlier run has left.
+TEST(Pipeline, AClippingThatWasStoppedGoesOn) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  QuantizeJob job = make_job("minmax", "W4A4", dir / "out");
+  job.recipe.passes.emplace_back(
+      "token_wise_clipping", std::map<std::string, std::string>{{"candidates", "5"}, {"epochs", "2"}, {"learning_rate", "1e-3"}});
+  job.calibration.num_samples = 48;
+  int evaluated = 0;
+  ctx.on_progress = [&](const std::string& stage, std::int64_t, std::int64_t) { evaluated += stage == "learn" ? 1 : 0; };
+  const auto run = [&](const Journal* journal) {
+    Model model = load_model(Checkpoint::open(job.model_dir));
+    compress(model, make_batches(load_samples(job.calibration, model), 16, 0), job.recipe, ctx, journal);
+    std::string steps;
+    for (const auto& [value, quant] : model.input_quant)
+      steps += str(value, " ", quant.qparams.scale, " ", quant.qparams.zero_point, "\n");
+    return steps;
+  };
+  const std::string want = run(nullptr);
+  const fs::path at = dir / "out.journal";
+  const auto note = [&](int i) { return at / str("ranges-0.", i, ".note"); };
+  constexpr int kNotes = 5 + 1 + 2 * 3 + 1;  // candidates, the best of them, steps of three batches, the end
+  for (const int kept : {kNotes, 9, 6, 3, 0}) {
+    const Journal journal(at, {"build", "work"});
+    EXPECT_EQ(run(&journal), want) << kept;
+    ASSERT_TRUE(fs::exists(note(kNotes - 1)) && !fs::exists(note(kNotes)));
+    fs::remove(at / "ranges-0.plan.safetensors");
+    for (int i = kept; i < kNotes; ++i) fs::remove(note(i));
+  }
+  const Journal last(at, {"build", "work"});
+  EXPECT_EQ(run(&last), want);
+  EXPECT_GT(evaluated, 0);
 }
 
 /// Every pass that touches weights in its own way.
@@ -190,20 +269,22 @@ TEST(Pipeline, JournalKeysDifferWhereResultsMay) {
   const QuantizeJob job = make_job("os_plus", "W8A8", "out");
   Model model = load_model(Checkpoint::open(job.model_dir));
   std::vector<TokenBatch> samples = make_batches(load_samples(job.calibration, model), 16, 0);
-  const std::string key = journal_key(model, samples, job.recipe, Isa::kPortable);
-  EXPECT_EQ(journal_key(model, samples, job.recipe, Isa::kPortable), key);
+  const JournalKey key = journal_key(model, samples, job.recipe, Isa::kPortable);
+  EXPECT_EQ(key.build, build_id());
+  EXPECT_EQ(key.build.size(), 32U);
+  EXPECT_TRUE(journal_key(model, samples, job.recipe, Isa::kPortable) == key);
   Recipe other = job.recipe;
   set_scheme(other, "W8A7");
-  EXPECT_NE(journal_key(model, samples, other, Isa::kPortable), key);
+  EXPECT_NE(journal_key(model, samples, other, Isa::kPortable).work, key.work);
   other = job.recipe;
   other.ignore = {"*"};
-  EXPECT_NE(journal_key(model, samples, other, Isa::kPortable), key);
-  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kAvx2), key);
+  EXPECT_NE(journal_key(model, samples, other, Isa::kPortable).work, key.work);
+  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kAvx2).work, key.work);
   samples.back().ids.back() += 1;
-  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kPortable), key);
+  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kPortable).work, key.work);
   samples.back().ids.back() -= 1;
   model.params.back().weight.f32().back() += 1;
-  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kPortable), key);
+  EXPECT_NE(journal_key(model, samples, job.recipe, Isa::kPortable).work, key.work);
 }
 
 /// The linears of the first site read what they read in the float model, but for its quantization.

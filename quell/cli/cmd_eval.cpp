@@ -7,35 +7,38 @@ namespace quell::cli {
 Command add_eval(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("eval", "Measure a model on a task");
   const auto job = std::make_shared<EvalJob>();
-  const auto kl_base = std::make_shared<std::string>();
-  sub->add_option("model", job->model_dir, "Model directory")->required();
+  const auto kl_base = std::make_shared<std::filesystem::path>();
+  model_option(*sub, "model", job->model_dir, "Model directory")->required();
   std::vector<std::string> tasks = task_names();
   tasks.emplace_back(kSummarization);
   sub->add_option("--task", job->options.task, "What to measure (docs/evaluation.md); perplexity where --kl-base is given")
       ->check(CLI::IsMember(tasks));
-  sub->add_option("--data", job->data.file, "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors)")->required();
+  file_option(*sub, "--data", job->data.file, "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors)")->required();
   sub->add_option("--engine", job->engine,
                   "float, bf16, simulated, simulated-exact or integer; default integer where the model is quantized")
       ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
-  sub->add_option("--reference", job->reference_dir, "Float model to compare with: cosine, KL divergence, top-1 agreement");
-  sub->add_option("--kl-base", *kl_base,
-                  "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL divergence, token "
-                  "probabilities, each with its error)");
+  CLI::Option* reference =
+      model_option(*sub, "--reference", job->reference_dir, "Float model to compare with: cosine, KL divergence, top-1 agreement");
+  model_option(*sub, "--kl-base", *kl_base,
+               "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL divergence, token "
+               "probabilities, each with its error)")
+      ->excludes(reference);
   sub->add_option("--max-new-tokens", job->max_new_tokens, "Summarization: tokens at most")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
-  sub->add_option("--max-seq-length", job->options.max_seq_length, "Tokens a row at most")->check(CLI::PositiveNumber);
+  sub->add_option("--max-seq-length", job->options.max_seq_length, "Tokens a row at most")->transform(whole_number(1, kMostTokens));
   add_column_options(*sub, job->data.columns);
   add_eval_options(*sub, job->options);
-  return {sub, [job, kl_base](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [sub, job, kl_base](const GlobalOptions& globals, ExecContext& ctx) {
             if (!kl_base->empty()) {
               if (job->options.task.empty()) job->options.task = "perplexity";
               require(is_perplexity(job->options.task), ErrorCode::kUsage, "--kl-base goes with --task perplexity");
               job->reference_dir = *kl_base;
             }
             require(!job->options.task.empty(), ErrorCode::kUsage, "--task is required");
+            Results results(*sub, globals);
             const Report report = run_eval_job(*job, ctx);
-            if (!write_json(globals, report.to_json())) print(kl_base->empty() ? report.to_table() : report.tokens.to_text());
+            results.print(report.to_json(), kl_base->empty() ? report.to_table() : report.tokens.to_text());
             return 0;
           }};
 }

@@ -8,31 +8,36 @@ namespace quell::cli {
 Command add_generate(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("generate", "Continue prompts (decoders), or answer them (encoder-decoder models)");
   const auto job = std::make_shared<GenerateJob>();
-  sub->add_option("model", job->model_dir, "Model directory")->required();
-  sub->add_option("--prompt", job->prompt, "Prompt; lines of standard input where left out");
+  model_option(*sub, "model", job->model_dir, "Model directory")->required();
+  sub->add_option("--prompt", job->prompt, "Prompt, empty for none; lines of standard input where left out");
+  sub->add_flag("--escape", job->escape, "Write line breaks inside a text as \\n and backslashes as \\\\");
   sub->add_option("--max-new-tokens", job->options.max_new_tokens, "Tokens at most")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
   sub->add_option("--temperature", job->options.sampling.temperature, "0: the most likely token (greedy)")
-      ->check(CLI::Range(0.0, 100.0))
+      ->transform(real_number(0, 100))
       ->capture_default_str();
   sub->add_option("--top-k", job->options.sampling.top_k, "Draw from the k most likely tokens; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0, kMostRows))
       ->capture_default_str();
   sub->add_option("--top-p", job->options.sampling.top_p, "Draw from the most likely tokens that together reach p")
-      ->check(CLI::Range(0.0, 1.0))
+      ->transform(real_number(0, 1))
       ->capture_default_str();
-  sub->add_option("--seed", job->options.sampling.seed, "Of the draws: same seed, same text")->capture_default_str();
+  sub->add_option("--seed", job->options.sampling.seed, "Of the draws: same seed, same text")
+      ->transform(seed())
+      ->capture_default_str();
   sub->add_flag_callback(
       "--kv-int8", [job] { job->options.kv_format = KvFormat::kInt8; },
       "Keep keys and values as 8-bit codes: a quarter of the memory");
   sub->add_option("--engine", job->engine,
                   "float, bf16, simulated, simulated-exact or integer; default integer where the model is quantized")
       ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
-  return {sub, [job](const GlobalOptions&, ExecContext& ctx) {
+  return {sub,
+          [job](const GlobalOptions&, ExecContext& ctx) {
             run_generate_job(*job, std::cin, std::cout, ctx);
             return 0;
-          }};
+          },
+          false};
 }
 
 }  // namespace quell::cli

@@ -7,19 +7,21 @@ Command add_inspect(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("inspect", "Show architecture, kernels and, with calibration data, activation ranges");
   const auto job = std::make_shared<InspectJob>();
   const auto calibration = std::make_shared<CalibrationChoice>();
-  sub->add_option("model", job->model_dir, "Model directory")->required();
+  model_option(*sub, "model", job->model_dir, "Model directory")->required();
   sub->add_flag("--kernels", job->kernels, "Also list norms and attention that read or write codes");
-  sub->add_option("--calibration", calibration->data.file, "Data to measure activation ranges on");
+  file_option(*sub, "--calibration", calibration->data.file, "Data to measure activation ranges on");
   sub->add_option("--num-samples", calibration->num_samples, "Samples at most")
-      ->check(CLI::Range(1, 1 << 20))
+      ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
-  sub->add_option("--max-seq-length", calibration->max_seq_length, "Tokens a sample at most")->check(CLI::PositiveNumber);
+  sub->add_option("--max-seq-length", calibration->max_seq_length, "Tokens a sample at most")
+      ->transform(whole_number(1, kMostTokens));
   add_column_options(*sub, calibration->data.columns);
-  return {sub, [job, calibration](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [sub, job, calibration](const GlobalOptions& globals, ExecContext& ctx) {
             if (!calibration->data.file.empty()) job->calibration = *calibration;
             job->threads_asked = globals.threads > 0;
+            Results results(*sub, globals);
             const Json report = run_inspect_job(*job, ctx);
-            if (!write_json(globals, report)) print(inspect_text(report));
+            results.print(report, inspect_text(report));
             return 0;
           }};
 }

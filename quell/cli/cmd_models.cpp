@@ -7,13 +7,13 @@ Command add_models(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("models", "List the model families, tokenizer components and tasks");
   const auto markdown = std::make_shared<bool>(false);
   sub->add_flag("--markdown", *markdown, "As docs/models.md");
-  return {sub, [markdown](const GlobalOptions& globals, ExecContext&) {
+  return {sub, [sub, markdown](const GlobalOptions& globals, ExecContext&) {
+            Results results(*sub, globals);
             const Json all = list_models();
-            if (write_json(globals, all)) return 0;
             std::string text;
             for (const Json& f : all["families"])
               text += f["model_type"].get<std::string>() + "\t" + f["description"].get<std::string>() + "\n";
-            print(*markdown ? models_markdown() : text);
+            results.print(all, *markdown ? models_markdown() : text);
             return 0;
           }};
 }

@@ -1,7 +1,34 @@
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstring>
+
 #include "quell/cli/command.h"
 #include "quell/job/preflight.h"
 
 namespace quell::cli {
+namespace {
+
+/// Of a signal: a run that is stopped leaves what a killed one leaves, and says so.
+void stopped(int signal) {
+  static constexpr char kMessage[] = "\nquell: stopped; run the same command to go on\n";
+  const bool terminal = isatty(STDERR_FILENO) != 0;  // where a bar stands on the line
+  const char* message = terminal ? kMessage : kMessage + 1;
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, message, std::strlen(message));
+  ::raise(signal);
+}
+
+void say_how_to_go_on_when_stopped() {
+  struct sigaction action {};
+  action.sa_handler = stopped;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second time it is what it was: the end
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before {};
+    if (::sigaction(signal, nullptr, &before) == 0 && before.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);  // nohup
+  }
+}
+
+}  // namespace
 
 Command add_quantize(CLI::App& app) {
   struct Options {
@@ -11,8 +38,8 @@ Command add_quantize(CLI::App& app) {
   };
   CLI::App* sub = app.add_subcommand("quantize", "Quantize a model: calibrate, suppress outliers, write integers");
   const auto o = std::make_shared<Options>();
-  sub->add_option("model", o->job.model_dir, "Model directory (Hugging Face layout)")->required();
-  sub->add_option("output", o->job.output, "Directory to write")->required();
+  model_option(*sub, "model", o->job.model_dir, "Model directory (Hugging Face layout)")->required();
+  output_option(*sub, "output", o->job.output, "Directory to write")->required();
   add_compression_options(*sub, o->compression, "Measure float, simulated and integer model on this task");
   sub->add_option("--format", o->job.format, "compressed-tensors, or float: the migrated model without quantization")
       ->check(CLI::IsMember({"compressed-tensors", "float"}))
@@ -20,22 +47,24 @@ Command add_quantize(CLI::App& app) {
   sub->add_option("--max-memory", o->job.max_memory,
                   "Memory to stay below, as 8GiB: matrices lie on the disk where they need more than half of it (default: beyond 2 "
                   "GiB in f32, whatever there is)")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(byte_size())
       ->type_name("SIZE");
   sub->add_flag("--dry-run", o->dry_run, "Only say what it would take: time, memory and disk, and what would make it fail");
   sub->add_flag("--force", o->job.replace_output, "Replace an existing output directory");
-  return {sub, [o](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [sub, o](const GlobalOptions& globals, ExecContext& ctx) {
             QuantizeJob& job = o->job;
             job.recipe = o->compression.load_recipe();
             job.calibration = o->compression.calibration_choice();
             job.eval = o->compression.task(job.eval_data);
+            Results results(*sub, globals, {job.output});
             if (o->dry_run) {
               const Preflight preflight = run_preflight(job, ctx);
-              if (!write_json(globals, preflight.to_json())) print(preflight.to_text());
+              results.print(preflight.to_json(), preflight.to_text());
               return 0;
             }
+            say_how_to_go_on_when_stopped();
             const Report report = run_quantize_job(job, ctx);
-            if (!write_json(globals, report.to_json()) && job.eval) print(report.to_table());
+            results.print(report.to_json(), job.eval ? report.to_table() : std::string());
             return 0;
           }};
 }

@@ -7,14 +7,16 @@ Command add_recipes(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("recipes", "List the built-in recipes, or print one");
   const auto name = std::make_shared<std::string>();
   sub->add_option("name", *name, "Recipe to print");
-  return {sub, [name](const GlobalOptions& globals, ExecContext&) {
+  return {sub, [sub, name](const GlobalOptions& globals, ExecContext&) {
+            Results results(*sub, globals);
             if (!name->empty()) {
-              print(builtin_recipe_text(*name));
+              const std::string recipe = builtin_recipe_text(*name);
+              results.print({{"name", *name}, {"recipe", recipe}}, recipe);
               return 0;
             }
             std::string text;
             for (const std::string& recipe : builtin_recipe_names()) text += recipe + "\n";
-            if (!write_json(globals, Json(builtin_recipe_names()))) print(text);
+            results.print(Json(builtin_recipe_names()), text);
             return 0;
           }};
 }

@@ -43,24 +43,26 @@ Command add_report(CLI::App& app) {
   };
   CLI::App* sub = app.add_subcommand("report", "Quantize in memory and write a page on which layer hurts and what would help");
   const auto o = std::make_shared<Options>();
-  sub->add_option("model", o->job.model_dir, "Float model directory")->required();
-  sub->add_option("output", o->job.page, "HTML file to write")->required();
+  model_option(*sub, "model", o->job.model_dir, "Float model directory")->required();
+  output_option(*sub, "output", o->job.page, "HTML file to write")->required();
   add_compression_options(*sub, o->compression, "Advice in points of this task too");
   sub->add_option("--report-samples", o->job.num_samples, "Samples to measure on, behind those of the calibration")
-      ->check(CLI::Range(1, 1 << 20))
+      ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
-  return {sub, [o, sub](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [sub, o](const GlobalOptions& globals, ExecContext& ctx) {
             SiteReportJob& job = o->job;
             job.recipe = o->compression.load_recipe();
             job.calibration = o->compression.calibration_choice();
             job.eval = o->compression.task(job.eval_data);
             job.quantize_command = quantize_command(*sub, job.model_dir.string());
             job.recipe_argument = shell_word(o->compression.recipe);
+            Results results(*sub, globals, {job.page});
             const SiteReport report = run_site_report_job(job, ctx);
             std::string text = report.verdict + "\n";
             for (const Advice& advice : report.advice) text += "- " + advice.text + "\n";
             if (!report.command.empty()) text += "\n  " + report.command + "\n\n";
-            if (!write_json(globals, report.to_json())) print(text + "wrote " + job.page.string() + "\n");
+            text += "wrote " + job.page.string() + "\n";
+            results.print(report.to_json(), names_standard_output(job.page) ? std::string() : text);
             return 0;
           }};
 }

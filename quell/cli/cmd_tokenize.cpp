@@ -9,24 +9,27 @@ namespace quell::cli {
 namespace {
 
 struct Files {
-  std::string model, file;
+  std::filesystem::path model, file;
 };
 
 void add_files(CLI::App* sub, const std::shared_ptr<Files>& files, const char* what) {
-  sub->add_option("model", files->model, "Model directory")->required();
-  sub->add_option("file", files->file, std::string(what) + "; standard input where left out");
+  model_option(*sub, "model", files->model, "Model directory")->required();
+  file_option(*sub, "file", files->file, std::string(what) + "; standard input where left out");
 }
 
 /// Runs `job(in, out)` on the file or standard input.
 template <typename Job>
-int with_streams(const std::string& file, Job job) {
+int with_streams(const std::filesystem::path& file, Job job) {
   std::ios::sync_with_stdio(false);
   if (file.empty()) {
     job(std::cin, std::cout);
+    require(!std::cin.bad(), ErrorCode::kIo, "cannot read the standard input");
   } else {
+    check_input_file(file, "file");
     std::ifstream in(file);
-    require(in.good(), ErrorCode::kIo, file, ": cannot open");
+    require(in.good(), ErrorCode::kIo, file.string(), ": cannot open");
     job(in, std::cout);
+    require(!in.bad(), ErrorCode::kIo, file.string(), ": cannot be read to its end");
   }
   std::cout.flush();
   require(std::cout.good(), ErrorCode::kIo, "cannot write to standard output");
@@ -41,13 +44,15 @@ Command add_tokenize(CLI::App& app) {
   const auto options = std::make_shared<TokenizeOptions>();
   add_files(sub, files, "Text file");
   sub->add_option("--max-length", options->max_length, "Ids to keep of each line, special tokens included; 0: all")
-      ->check(CLI::NonNegativeNumber);
+      ->transform(whole_number(0, kMostRows));
   sub->add_flag("--no-special-tokens{false}", options->add_special_tokens, "Leave out the special tokens around the text");
   sub->add_flag("--details", options->details, "Print objects with ids, type_ids, tokens and character offsets");
-  return {sub, [files, options](const GlobalOptions&, ExecContext&) {
+  return {sub,
+          [files, options](const GlobalOptions&, ExecContext&) {
             return with_streams(files->file,
                                 [&](std::istream& in, std::ostream& out) { run_tokenize_job(files->model, *options, in, out); });
-          }};
+          },
+          false};
 }
 
 Command add_detokenize(CLI::App& app) {
@@ -57,11 +62,13 @@ Command add_detokenize(CLI::App& app) {
   add_files(sub, files, "File of ids: a JSON array a line, or numbers with spaces between");
   sub->add_flag("--special-tokens{false}", flags->first, "Show special tokens too");
   sub->add_flag("--escape", flags->second, "Write line breaks inside a text as \\n and backslashes as \\\\");
-  return {sub, [files, flags](const GlobalOptions&, ExecContext&) {
+  return {sub,
+          [files, flags](const GlobalOptions&, ExecContext&) {
             return with_streams(files->file, [&](std::istream& in, std::ostream& out) {
               run_detokenize_job(files->model, flags->first, flags->second, in, out);
             });
-          }};
+          },
+          false};
 }
 
 }  // namespace quell::cli

@@ -8,6 +8,21 @@
 #include "quell/base/error.h"
 
 namespace quell::cli {
+namespace {
+
+void check_arguments(const CLI::App& command, const GlobalOptions& globals, const std::vector<std::filesystem::path>& outputs) {
+  std::vector<std::filesystem::path> inputs;
+  for (const InputArgument& input : input_arguments(command)) {
+    if (input.is_file) check_input_file(input.path, input.option);
+    inputs.push_back(input.path);
+  }
+  for (const std::filesystem::path& output : outputs) keep_inputs(output, inputs);
+  if (globals.json_file.empty()) return;
+  keep_inputs(globals.json_file, inputs);
+  for (const std::filesystem::path& output : outputs) keep_apart(globals.json_file, output);
+}
+
+}  // namespace
 
 void add_column_options(CLI::App& app, ColumnChoice& columns) {
   app.add_option("--text-column", columns.text, "Text column, or two, by header name or by number from 1")
@@ -22,29 +37,31 @@ void add_eval_options(CLI::App& app, EvalOptions& options) {
                  "llama.cpp (second halves) or lm-eval (documents, per word)")
       ->check(CLI::IsMember({"gptq", "windows", "llama.cpp", "lm-eval"}));
   app.add_option("--window", options.window, "Perplexity: tokens a window; default 2048 (llama.cpp: 512), or the model's context")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--limit", options.limit, "Rows or windows at most; 0: all")->check(CLI::NonNegativeNumber);
-  app.add_option("--probe", options.probe,
-                 "Classification: a linear probe on the encoder (.safetensors) instead of the model's own head");
-  app.add_option("--skip", options.skip, "Rows or windows left out at the beginning")->check(CLI::Range(0, 1 << 30));
+      ->transform(whole_number(0, kMostTokens));
+  app.add_option("--limit", options.limit, "Rows or windows at most; 0: all")->transform(whole_number(0, kMostRows));
+  file_option(app, "--probe", options.probe,
+              "Classification: a linear probe on the encoder (.safetensors) instead of the model's own head");
+  app.add_option("--skip", options.skip, "Rows or windows left out at the beginning")->transform(whole_number(0, kMostRows));
 }
 
 void add_compression_options(CLI::App& app, CompressionOptions& o, const std::string& task_help) {
   app.add_option("--recipe", o.recipe, "Built-in name (see quell recipes) or YAML file")->capture_default_str();
   app.add_option("--scheme", o.scheme, "Bits of weights and activations, as W8A8; overrides the recipe");
   app.add_option("--ignore", o.ignore, "Linears left in float: name, glob or re:REGEX; may be repeated");
-  app.add_option("--calibration", o.calibration.data.file, "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
+  file_option(app, "--calibration", o.calibration.data.file, "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
       ->required();
   app.add_option("--num-samples", o.calibration.num_samples, "Samples at most")
-      ->check(CLI::Range(1, 1 << 20))
+      ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
-  app.add_option("--calibration-skip", o.calibration.skip, "Samples left out at the beginning")->check(CLI::Range(0, 1 << 30));
+  app.add_option("--calibration-skip", o.calibration.skip, "Samples left out at the beginning")
+      ->transform(whole_number(0, kMostRows));
   app.add_option("--sampling", o.sampling, "random or first")->check(CLI::IsMember({"random", "first"}))->capture_default_str();
-  app.add_option("--seed", o.calibration.seed, "Of random sampling")->capture_default_str();
-  app.add_option("--max-seq-length", o.calibration.max_seq_length, "Tokens a sample at most")->check(CLI::PositiveNumber);
+  app.add_option("--seed", o.calibration.seed, "Of random sampling")->transform(seed())->capture_default_str();
+  app.add_option("--max-seq-length", o.calibration.max_seq_length, "Tokens a sample at most")
+      ->transform(whole_number(1, kMostTokens));
   add_column_options(app, o.calibration.data.columns);
   app.add_option("--eval-task", o.eval.task, task_help)->check(CLI::IsMember(task_names()));
-  app.add_option("--eval-data", o.eval_data.file, "Data of --eval-task");
+  file_option(app, "--eval-data", o.eval_data.file, "Data of --eval-task");
   app.add_option("--eval-text-column", o.eval_data.columns.text, "Text columns of --eval-data; default --text-column")
       ->delimiter(',')
       ->expected(1, 2);
@@ -80,14 +97,12 @@ void print(const std::string& text) {
   require(ok, ErrorCode::kIo, "cannot write to standard output");
 }
 
-bool write_json(const GlobalOptions& globals, const Json& json) {
-  if (globals.json_file.empty()) return false;
-  if (globals.json_file != "-") {
-    write_json_file(globals.json_file, json);
-    return false;
-  }
-  print(json.dump(2) + "\n");
-  return true;
+Results::Results(const CLI::App& command, const GlobalOptions& globals, const std::vector<std::filesystem::path>& outputs)
+    : file_((check_arguments(command, globals, outputs), globals.json_file)) {}
+
+void Results::print(const Json& json, const std::string& text) {
+  file_.write(json);
+  cli::print(file_.is_standard_output() ? json.dump(2) + "\n" : text);
 }
 
 ProgressSink make_progress() {

@@ -7,7 +7,9 @@
 #include <string>
 
 #include "quell/base/exec_context.h"
+#include "quell/cli/arguments.h"
 #include "quell/job/eval_job.h"
+#include "quell/job/outputs.h"
 #include "quell/job/quantize_job.h"
 #include "quell/job/report.h"
 
@@ -23,6 +25,7 @@ struct GlobalOptions {
 struct Command {
   CLI::App* app;
   std::function<int(const GlobalOptions&, ExecContext&)> run;
+  bool has_results = true;  ///< for --json
 };
 
 Command add_quantize(CLI::App& app);
@@ -56,8 +59,19 @@ struct CompressionOptions {
   std::optional<EvalOptions> task(DataChoice& data) const;
 };
 void add_compression_options(CLI::App& app, CompressionOptions& options, const std::string& task_help);
-/// Prints JSON to the file of --json ("-": stdout), if one was asked for; returns whether stdout was used.
-bool write_json(const GlobalOptions& globals, const Json& json);
+
+/// What a command says in the end. Made before any work: checks the files that the command was given and what it will write, and
+/// opens the file of --json. Throws Error(kIo | kUsage).
+class Results {
+ public:
+  /// `outputs`: files and folders that the command writes beside it.
+  Results(const CLI::App& command, const GlobalOptions& globals, const std::vector<std::filesystem::path>& outputs = {});
+  /// JSON to where it was asked for, `text` to the standard output where that is another place.
+  void print(const Json& json, const std::string& text);
+
+ private:
+  JsonFile file_;
+};
 void print(const std::string& text);  ///< to stdout; throws Error(kIo) when that fails
 
 /// Progress on stderr: a bar with the time left on a terminal, a plain line now and then otherwise.

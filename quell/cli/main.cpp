@@ -1,4 +1,8 @@
 // The command `quell`: arguments, exit codes (0 success, 1 failure, 2 usage), and the one place where errors end.
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -24,6 +28,19 @@ int fail(const std::string& message, int code) {
   return code;
 }
 
+void check_json_option(const quell::cli::Command& command, const quell::cli::GlobalOptions& globals) {
+  quell::require(command.has_results, quell::ErrorCode::kUsage, "--json: ", command.app->get_name(), " has no results to write");
+  quell::require(!globals.json_file.empty(), quell::ErrorCode::kUsage, "--json: the path is empty (a variable that is not set?)");
+  ::signal(SIGPIPE, SIG_IGN);  // a pipe that nobody reads any more is an error like others, with a message
+}
+
+/// Where one of the standard descriptors is closed, the next file to be opened would take its number, and what is printed would end
+/// in it. What takes its place here can be neither read nor written in that direction.
+void keep_standard_descriptors() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(descriptor, F_GETFD) < 0) ::open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int run(int argc, char** argv) {
   using namespace quell::cli;
   CLI::App app{"Quell: outlier suppression, quantization and integer inference for transformer language models", "quell"};
@@ -31,10 +48,11 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   GlobalOptions globals;
-  app.add_option("-t,--threads", globals.threads, "Threads; default: what affinity and quota allow")->check(CLI::Range(0, 1024));
+  app.add_option("-t,--threads", globals.threads, "Threads; default: what affinity and quota allow")
+      ->transform(quell::cli::whole_number(0, 1024));
   app.add_flag("--quiet", globals.quiet, "No messages but errors");
   app.add_flag("-v,--verbose", globals.verbose, "More messages");
-  app.add_option("--json", globals.json_file, "Write results as JSON to this file (-: standard output)");
+  CLI::Option* json = app.add_option("--json", globals.json_file, "Write results as JSON to this file (-: standard output)");
   const Command commands[] = {add_quantize(app), add_eval(app),       add_inspect(app),  add_verify(app),
                               add_tokenize(app), add_detokenize(app), add_generate(app), add_bench(app),
                               add_models(app),   add_recipes(app),    add_report(app)};
@@ -52,14 +70,18 @@ int run(int argc, char** argv) {
   });
   quell::ExecContext ctx(globals.threads);
   if (!globals.quiet) ctx.on_progress = make_progress();
-  for (const Command& command : commands)
-    if (command.app->parsed()) return command.run(globals, ctx);
+  for (const Command& command : commands) {
+    if (!command.app->parsed()) continue;
+    if (json->count() > 0) check_json_option(command, globals);
+    return command.run(globals, ctx);
+  }
   return 2;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_standard_descriptors();
   try {
     return run(argc, argv);
   } catch (const quell::Error& e) {

@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
+#include <set>
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/compress/apply.h"
 #include "quell/compress/channel_split.h"
 #include "quell/compress/channel_stats.h"
+#include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
 #include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
@@ -36,16 +39,17 @@ class Pipeline {
  public:
   Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx, const Journal* journal)
       : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx), journal_(journal) {
-    check_recipe(model, recipe);
-    for (auto& pass : make_passes(recipe)) {
+    resolve_ignored(model, recipe_);
+    check_recipe(model, recipe_);
+    for (auto& pass : make_passes(recipe_)) {
       auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
                    : pass->stage() == PassStage::kWeights   ? weight_passes_
                                                             : range_passes_;
       change(pass->plan_model(model));
       list.push_back(std::move(pass));
     }
-    if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe));
-    if (recipe.quantize_lm_head) untie_head();
+    if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe_));
+    if (recipe_.quantize_lm_head) untie_head();
     compared_ = first_sequences(samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
   }
 
@@ -86,8 +90,9 @@ class Pipeline {
     log(LogLevel::kInfo, str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
     model_.rounding = Rounding::kReciprocal;
     for (std::size_t i = 0; i < range_passes_.size(); ++i) {
-      Steps steps(journal_, str("ranges-", i));
-      change(steps.next([&] { return range_passes_[i]->plan_ranges(model_, samples_, ctx_); }));
+      const std::string step = str("ranges-", i);
+      Steps steps(journal_, step);
+      change(steps.next([&] { return range_passes_[i]->plan_ranges(model_, samples_, ctx_, {journal_, step}); }));
       steps.keep();
     }
   }
@@ -330,7 +335,7 @@ class Pipeline {
   Model& model_;
   const std::vector<TokenBatch>& samples_;
   TokenBatch compared_;  ///< the start of the first batch
-  const Recipe& recipe_;
+  Recipe recipe_;
   ExecContext& ctx_;
   const Journal* journal_;
   std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_, range_passes_;
@@ -349,18 +354,69 @@ SiteScope scope_of(const Recipe& recipe) {
           .through_attention = recipe.migrate_attention};
 }
 
+namespace {
+
+/// "layers.3.fc1" as "layers.*.fc1".
+std::string in_every_layer(std::string name) {
+  const std::size_t begin = name.find("layers.");
+  if (begin == std::string::npos) return name;
+  const std::size_t number = begin + std::strlen("layers.");
+  return name.replace(number, name.find('.', number) - number, "*");
+}
+
+/// Groups of weights and inputs at once: every linear that they do not fit, so that one command leaves all of them out.
+void check_groups(const Model& model, const Recipe& recipe) {
+  std::set<std::string> patterns;
+  std::string first;
+  bool any_fits = false;
+  const auto check = [&](const std::string& name, const Param& p) {
+    if (is_ignored(recipe, p.module)) return;
+    const std::int64_t columns = model.weight_of(p).cols();
+    bool fits = true;
+    for (const QuantSpec* spec : {&recipe.weights, &recipe.activations}) {
+      if (spec->granularity != Granularity::kPerGroup || columns % spec->group_size == 0) continue;
+      if (first.empty()) first = str(name, ": group size ", spec->group_size, " does not divide ", columns, " columns");
+      patterns.insert(in_every_layer(name));
+      fits = false;
+    }
+    any_fits |= fits;
+  };
+  for (const Site& site : derive_sites(model, scope_of(recipe)))
+    for (const int linear : site.linears) check(model.node_name(linear), model.param_of(linear));
+  for (const Param& p : model.params)
+    if (recipe.quantize_lm_head && p.slot == Slot::kLmHead && p.tied_to >= 0) check(p.module, p);
+
+  std::string options;
+  for (const std::string& pattern : patterns) options += " --ignore '" + pattern + "'";
+  require(patterns.empty(), ErrorCode::kInvalidInput, first, "; choose a divisor",
+          any_fits ? ", or leave what it does not fit in float:" + options : std::string());
+}
+
+/// Settings that are about what no pass of the recipe does.
+void check_passes(const Recipe& recipe) {
+  int choose_codes = 0, change_inputs = 0;
+  for (const auto& pass : make_passes(recipe)) {
+    choose_codes += pass->stage() == PassStage::kWeights ? 1 : 0;
+    change_inputs += pass->stage() == PassStage::kEquivalence ? 1 : 0;
+  }
+  require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
+  require(change_inputs > 0 || !(recipe.migrate_relu || recipe.migrate_attention), ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": migrate has no effect, as no pass migrates anything; leave it out, or add a pass such as os_plus");
+}
+
+}  // namespace
+
 void check_recipe(const Model& model, const Recipe& recipe) {
   require(!model.is_quantized(), ErrorCode::kUsage, model.dir.path().string(),
           ": is already quantized; start from the float checkpoint");
-  int choose_codes = 0;
-  for (const auto& pass : make_passes(recipe)) choose_codes += pass->stage() == PassStage::kWeights ? 1 : 0;
-  require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
+  check_passes(recipe);
   require(!recipe.quantize_attention || !recipe.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe.name,
           ": quantize: attention needs static activations");
   require(
       !recipe.quantize_attention || !recipe.migrate_attention, ErrorCode::kUnsupported, "recipe ", recipe.name,
       ": migrate: attention would change values whose quantizer (quantize: attention) is chosen already; leave one of them out");
   validate(recipe.activations, 0, "recipe " + recipe.name + ": activations");
+  check_groups(model, recipe);
   bool any = false;
   const auto check = [&](const Param& p) {
     if (is_ignored(recipe, p.module)) return;

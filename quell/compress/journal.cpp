@@ -4,19 +4,28 @@
 #include <cstring>
 #include <map>
 
+#include "quell/base/build_id.h"
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
+#include "quell/kernels/sgemm/sgemm.h"
 
 namespace quell {
 namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kKeyFile = "key";
-constexpr const char* kEnding = ".plan.safetensors";
+constexpr const char* kPlanEnding = ".plan.safetensors";
+constexpr const char* kNoteEnding = ".note";
+
+std::string text_of(const JournalKey& key) { return key.build + "\n" + key.work; }
+
+void warn_of_damage(const fs::path& path, const std::exception& e) {
+  log(LogLevel::kWarning, path.string() + ": damaged, computed again (" + e.what() + ")");
+}
 
 Json to_json(const QuantSpec& s) {
   return {s.num_bits,
@@ -165,35 +174,45 @@ class Hash {
 
 }  // namespace
 
-Journal::Journal(fs::path directory, const std::string& key) : directory_(std::move(directory)) {
+Journal::Journal(fs::path directory, JournalKey key) : directory_(std::move(directory)), key_(std::move(key)) {
   std::error_code ec;
   const fs::path file = directory_ / kKeyFile;
-  const bool same = fs::exists(file, ec) && read_text_file(file, 1 << 12) == key;
-  if (!same) {
+  const std::string old = fs::exists(file, ec) ? read_text_file(file, 1 << 12) : std::string();
+  if (old != text_of(key_)) {
     require(!fs::exists(directory_, ec) || fs::is_empty(directory_, ec) || fs::exists(file, ec), ErrorCode::kUsage,
-            directory_.string(), ": is in the way of the journal of this run; remove it or choose another --output");
+            directory_.string(), ": is in the way of the journal of this run; remove it or choose another output");
+    if (!old.empty()) {
+      const bool same_build = old.substr(0, old.find('\n')) == key_.build;
+      log(LogLevel::kInfo, directory_.string() + ": its steps are of " +
+                               (same_build ? "another run (model, data, recipe or processor)" : "another build of quell") +
+                               " and are computed again");
+    }
     if (directory_.has_parent_path()) fs::create_directories(directory_.parent_path(), ec);
     OutputDirectory fresh(directory_, true);  // a process that is killed leaves no journal without a key
-    write_text_file(fresh.staging() / kKeyFile, key);
+    write_text_file(fresh.staging() / kKeyFile, text_of(key_));
     fresh.commit();
   }
-  for (const auto& entry : fs::directory_iterator(directory_, ec)) found_ += entry.path().string().ends_with(kEnding) ? 1 : 0;
+  for (const auto& entry : fs::directory_iterator(directory_, ec)) {
+    const std::string name = entry.path().string();
+    found_ += name.ends_with(kPlanEnding) || name.ends_with(kNoteEnding) ? 1 : 0;
+  }
 }
 
 std::vector<Plan> Journal::read(const std::string& step) const {
-  const fs::path path = directory_ / (step + kEnding);
+  const fs::path path = directory_ / (step + kPlanEnding);
   std::error_code ec;
   std::vector<Plan> plans;
   if (!fs::exists(path, ec)) return plans;
   try {
     const SafetensorsFile file(path);
+    if (file.metadata().at("key") != text_of(key_)) return plans;
     const Json all = Json::parse(file.metadata().at("plans"));
     for (std::size_t p = 0; p < all.size(); ++p) {
       plans.emplace_back();
       for (std::size_t i = 0; i < all[p].size(); ++i) plans.back().push_back(read_item(all[p][i], file, prefix_of(p, i)));
     }
   } catch (const std::exception& e) {
-    log(LogLevel::kWarning, path.string() + ": damaged, computed again (" + e.what() + ")");
+    warn_of_damage(path, e);
     plans.clear();
   }
   return plans;
@@ -210,7 +229,29 @@ void Journal::write(const std::string& step, const std::vector<Plan>& plans) con
     }
     all.push_back(std::move(items));
   }
-  write_safetensors(directory_ / (step + kEnding), writer.tensors, {{"plans", all.dump()}});
+  write_safetensors(directory_ / (step + kPlanEnding), writer.tensors, {{"key", text_of(key_)}, {"plans", all.dump()}});
+}
+
+std::optional<std::vector<double>> Journal::read_note(const std::string& step, std::size_t i) const {
+  const fs::path path = directory_ / str(step, ".", i, kNoteEnding);
+  std::error_code ec;
+  if (!fs::exists(path, ec)) return std::nullopt;
+  try {
+    const Json note = read_json_file(path);
+    if (note.at("key") != text_of(key_)) return std::nullopt;
+    std::vector<double> values;
+    for (const Json& bits : note.at("values")) values.push_back(std::bit_cast<double>(bits.get<std::uint64_t>()));
+    return values;
+  } catch (const std::exception& e) {
+    warn_of_damage(path, e);
+    return std::nullopt;
+  }
+}
+
+void Journal::write_note(const std::string& step, std::size_t i, const std::vector<double>& values) const {
+  Json bits = Json::array();
+  for (const double v : values) bits.push_back(std::bit_cast<std::uint64_t>(v));
+  write_text_file(directory_ / str(step, ".", i, kNoteEnding), Json({{"key", text_of(key_)}, {"values", bits}}).dump());
 }
 
 void Journal::finish() const {
@@ -218,9 +259,9 @@ void Journal::finish() const {
   fs::remove_all(directory_, ec);
 }
 
-std::string journal_key(const Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, Isa isa) {
+JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, Isa isa) {
   Hash hash;
-  hash.add(QUELL_VERSION);
+  hash.add(kernels::sgemm_library());
   hash.add(std::string(isa_name(isa)));
   hash.add(model.config.dump());
   for (const Param& p : model.params) {
@@ -234,7 +275,7 @@ std::string journal_key(const Model& model, const std::vector<TokenBatch>& sampl
     hash.add(b.pixels.data(), b.pixels.size() * sizeof(float));
   }
   hash.add(canonical_text(recipe));
-  return hash.text();
+  return {std::string(build_id()), hash.text()};
 }
 
 }  // namespace quell

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "quell/compress/journal.h"
 #include "quell/compress/recipe.h"
 #include "quell/compress/site.h"
 
@@ -40,8 +41,11 @@ class Pass {
   /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one linear of the site is quantized.
   /// `activations` are the inputs of the site, computed by predecessors that are already quantized.
   virtual Plan plan(const Site& /*site*/, const SiteActivations& /*activations*/, ExecContext& /*ctx*/) const { return {}; }
-  /// Stage kRanges: the whole quantized model, which is left as it was.
-  virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/, ExecContext& /*ctx*/) const { return {}; }
+  /// Stage kRanges: the whole quantized model, which is left as it was. What takes long is noted down as it comes.
+  virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/, ExecContext& /*ctx*/,
+                           const Notes& /*notes*/) const {
+    return {};
+  }
 };
 
 /// `range: minmax`, `mse` or `lsq` of the passes that choose codes: where the steps of weights come from.

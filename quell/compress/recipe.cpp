@@ -1,6 +1,5 @@
 #include "quell/compress/recipe.h"
 
-#include <fnmatch.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <set>
 
 #include "quell/base/error.h"
+#include "quell/compress/ignored.h"
 #include "quell/io/mapped_file.h"
 
 namespace quell {
@@ -35,6 +35,12 @@ double parse_number(const std::string& text, const std::string& what, double low
   require(ec == std::errc() && end == text.data() + text.size() && value >= low && value <= high, ErrorCode::kInvalidInput, what,
           ": \"", text, "\" is not a number from ", low, " to ", high);
   return value;
+}
+
+std::int64_t parse_integer(const std::string& text, const std::string& what, std::int64_t low, std::int64_t high) {
+  const double value = parse_number(text, what, static_cast<double>(low), static_cast<double>(high));
+  require(value == std::floor(value), ErrorCode::kInvalidInput, what, ": \"", text, "\" is not a whole number");
+  return static_cast<std::int64_t>(value);
 }
 
 /// A mapping whose keys must be known and distinct.
@@ -72,10 +78,7 @@ class Section {
   }
   std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const {
     const YAML::Node* node = find(key);
-    if (!node) return fallback;
-    const double value = parse_number(scalar(key, ""), where(key), static_cast<double>(low), static_cast<double>(high));
-    require(value == std::floor(value), ErrorCode::kInvalidInput, where(key), ": not a whole number");
-    return static_cast<std::int64_t>(value);
+    return node ? parse_integer(scalar(key, ""), where(key), low, high) : fallback;
   }
 
  private:
@@ -98,13 +101,18 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
   spec.group_size = s.integer("group_size", 1, 1 << 24, 0);
   require(spec.granularity != Granularity::kPerGroup || spec.group_size > 0, ErrorCode::kInvalidInput, where,
           ": granularity group needs group_size");
+  require(spec.granularity == Granularity::kPerGroup || spec.group_size == 0, ErrorCode::kInvalidInput, s.where("group_size"),
+          ": has no effect with granularity ", granularity, "; use granularity: group, or leave it out");
   spec.codes = s.choice("codes", {"restricted", "full"}, "restricted") == "full" ? CodeRange::kFull : CodeRange::kRestricted;
   spec.step_rule =
       s.choice("step", {"max_code", "half_range"}, "max_code") == "half_range" ? StepRule::kHalfRange : StepRule::kMaxCode;
+  require(spec.symmetric || spec.codes == CodeRange::kRestricted, ErrorCode::kInvalidInput, s.where("codes"),
+          ": has no effect with symmetric: false, whose codes are 0 to 2^bits - 1; leave it out");
   if (weights) return spec;
   spec.dynamic = s.flag("dynamic", spec.granularity != Granularity::kPerTensor);
   require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput, where,
           ": static activations are per tensor only");
+  const ObserverChoice usual;
   observer->name = s.choice("observer", observer_names(), observer->name);
   observer->first_batch_twice = s.flag("double_count_first_batch", false);
   if (s.find("quantile")) {
@@ -112,6 +120,8 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
             " has none; use avg_quantile or ema_quantile");
     observer->quantile = parse_number(s.scalar("quantile", ""), s.where("quantile"), 0.5, 1);
   }
+  require(!spec.dynamic || (observer->name == usual.name && !observer->first_batch_twice), ErrorCode::kInvalidInput, where,
+          ": an observer has no effect on dynamic activations, whose ranges are not calibrated; leave it out");
   return spec;
 }
 
@@ -181,6 +191,11 @@ bool PassParams::flag(const std::string& key, bool fallback) const {
   return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true";
 }
 
+std::int64_t PassParams::integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const {
+  const auto it = values_.find(key);
+  return it == values_.end() ? fallback : parse_integer(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
+}
+
 double PassParams::number(const std::string& key, double low, double high, double fallback) const {
   const auto it = values_.find(key);
   return it == values_.end() ? fallback : parse_number(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
@@ -209,16 +224,22 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
   recipe.weights = {8, true, Granularity::kPerChannel};
   recipe.activations = {8, false, Granularity::kPerTensor};
   try {
-    const YAML::Node root = YAML::Load(yaml);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
+    require(documents.size() <= 1, ErrorCode::kInvalidInput, source, ": holds ", documents.size(),
+            " YAML documents (parted by ---), a recipe is one; remove the others");
+    const YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
     const Section s(root, source,
                     {"name", "description", "scheme", "weights", "activations", "batch_size", "quantize", "migrate", "residual",
                      "ignore", "passes"});
     recipe.name = s.scalar("name", source);
     if (s.find("scheme")) set_scheme(recipe, s.scalar("scheme", ""));
+    const std::string scheme = scheme_of(recipe);
     if (const YAML::Node* w = s.find("weights"))
       recipe.weights = read_quantizer(*w, s.where("weights"), recipe.weights, true, nullptr);
     if (const YAML::Node* a = s.find("activations"))
       recipe.activations = read_quantizer(*a, s.where("activations"), recipe.activations, false, &recipe.observer);
+    require(!s.find("scheme") || scheme == scheme_of(recipe), ErrorCode::kInvalidInput, s.where("scheme"), ": says ", scheme,
+            ", num_bits of weights and activations say ", scheme_of(recipe), "; leave one of them out");
     recipe.batch_size = s.integer("batch_size", 1, 4096, recipe.batch_size);
     recipe.residual_after_quant = s.choice("residual", {"float", "quantized"}, "float") == "quantized";
     if (const YAML::Node* q = s.find("quantize")) {
@@ -289,14 +310,8 @@ std::string canonical_text(const Recipe& r) {
 }
 
 bool is_ignored(const Recipe& recipe, const std::string& module) {
-  return std::any_of(recipe.ignore.begin(), recipe.ignore.end(), [&](const std::string& pattern) {
-    if (!pattern.starts_with("re:")) return ::fnmatch(pattern.c_str(), module.c_str(), 0) == 0;
-    try {
-      return std::regex_search(module, std::regex(pattern.substr(3)), std::regex_constants::match_continuous);
-    } catch (const std::regex_error& e) {
-      throw Error(ErrorCode::kUsage, "--ignore " + pattern + ": not a valid regular expression: " + e.what());
-    }
-  });
+  return std::any_of(recipe.ignore.begin(), recipe.ignore.end(),
+                     [&](const std::string& pattern) { return matches_pattern(pattern, module); });
 }
 
 }  // namespace quell

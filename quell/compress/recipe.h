@@ -21,6 +21,8 @@ class PassParams {
   /// true or false.
   bool flag(const std::string& key, bool fallback) const;
   double number(const std::string& key, double low, double high, double fallback) const;
+  /// A whole number.
+  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const;
   /// Throws Error(kInvalidInput) on a key that is not in `known`.
   void check_keys(const std::vector<std::string>& known) const;
 

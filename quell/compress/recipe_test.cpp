@@ -58,7 +58,41 @@ TEST(Recipe, RefusesWhatItDoesNotKnow) {
   expect_refused("a: !!binary x", "anchors");
   expect_refused("[1, 2", "recipe");
   expect_refused("- 1", "mapping");
+  expect_refused("name: a\n---\nname: b", "2 YAML documents");
+  expect_refused("", "mapping");
   expect_refused(std::string(100000, '['), "deep");
+}
+
+TEST(Recipe, RefusesNumbersOutOfRange) {
+  for (const char* number : {"-1", "0", "1.5", "nan", ".inf", "1e99", "99999999999999999999", "two", ""})
+    for (const std::string key : {"batch_size: ", "weights: {granularity: group, group_size: ", "activations: {num_bits: "})
+      expect_refused(key + "'" + number + "'" + (key.find('{') == std::string::npos ? "" : "}"), "number");
+  for (const char* setting : {"adaround: {iterations: ", "gptq: {sweeps: ", "peg: {groups: ", "token_wise_clipping: {epochs: ",
+                              "token_wise_clipping: {candidates: "})
+    for (const char* number : {"-1", "2.5", "nan", "1e99"})
+      expect_refused(std::string("passes: [{") + setting + number + "}}]", "number");
+  for (const char* setting : {"os_plus: {floor: ", "smoothquant: {alpha: ", "gptq: {damping: ", "token_wise_clipping: {step: "})
+    for (const char* number : {"-1", "nan", "inf", "1e99", "x"})
+      expect_refused(std::string("passes: [{") + setting + number + "}}]", "not a number");
+}
+
+TEST(Recipe, RefusesWhatHasNoEffect) {
+  expect_refused("weights: {granularity: channel, group_size: 32}", "group_size");
+  expect_refused("activations: {group_size: 32}", "group_size");
+  expect_refused("weights: {symmetric: false, codes: full}", "codes");
+  expect_refused("activations: {granularity: token, observer: mse}", "observer");
+  expect_refused("activations: {granularity: token, double_count_first_batch: true}", "observer");
+  expect_refused("scheme: W8A8\nweights: {num_bits: 4}", "W4A8");
+  expect_refused("passes: [{os_plus: {scale: false, holdout: true}}]", "scale: false");
+  expect_refused("passes: [{os_plus: {scale: false, shift: never}}]", "does nothing");
+  expect_refused("passes: [{os_plus: {explicit_shift: true}}]", "explicit: true");
+  expect_refused("passes: [{os_plus: {holdout: true, samples: first_batch}}]", "odd batches");
+  expect_refused("passes: [{token_wise_clipping: {percentile: 0.9, step: 0.1}}]", "percentile");
+  expect_refused("passes: [{token_wise_clipping: {percentile: 0.9, loss: outputs}}]", "percentile");
+  expect_refused("passes: [{token_wise_clipping: {learning_rate: 0.1}}]", "epochs");
+  // What says the same as leaving it out is no contradiction.
+  EXPECT_NO_THROW(
+      parse_recipe("scheme: W4A8\nweights: {num_bits: 4}\nactivations: {granularity: token, observer: avg_minmax}", "r"));
 }
 
 }  // namespace

@@ -40,11 +40,13 @@ class Clipping {
   static constexpr const char* kWhat = "token_wise_clipping";
 
  public:
-  Clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options, ExecContext& ctx)
+  Clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options, ExecContext& ctx,
+           const Notes& notes)
       : model_(model),
         samples_(samples),
         options_(options),
         ctx_(ctx),
+        notes_(notes),
         input_quant_(model.input_quant),
         attention_quant_(model.attention_quant),
         rounding_(model.rounding) {
@@ -76,7 +78,7 @@ class Clipping {
     prepare_loss();
     double best = std::numeric_limits<double>::infinity();
     for (std::size_t c = 0; c < result_.percentiles.size(); ++c) {
-      result_.losses.push_back(loss(clipping_plan(model_, result_, static_cast<int>(c)), best));
+      result_.losses.push_back(noted([&] { return loss(clipping_plan(model_, result_, static_cast<int>(c)), best); }));
       if (result_.losses.back() < best) {
         best = result_.losses.back();
         result_.best = static_cast<int>(c);
@@ -90,6 +92,11 @@ class Clipping {
 
  private:
   const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
+
+  template <typename Make>
+  double noted(Make make) const {
+    return notes_.next([&] { return std::vector<double>{make()}; }).at(0);
+  }
 
   void add(const QuantizerPlace& place, const QuantSpec& spec) {
     (place.value >= 0 ? by_value_[place.value] : by_point_[{place.node, place.point}]) = result_.places.size();
@@ -264,7 +271,8 @@ class Clipping {
   /// Fine stage: Adam on the steps and zero points of all quantizers, one step a batch.
   void learn() {
     constexpr double kAll = std::numeric_limits<double>::infinity();
-    result_.coarse_loss = loss(clipping_plan(model_, result_, result_.best), kAll);
+    quell::apply(clipping_plan(model_, result_, result_.best), model_);
+    result_.coarse_loss = noted([&] { return loss({}, kAll); });
     const std::size_t places = result_.places.size();
     std::vector<float> parameters;  // scale and zero point of each place
     for (const QuantizerPlace& place : result_.places) {
@@ -274,7 +282,9 @@ class Clipping {
     CosineAdam adam(parameters.size(), options_.learning_rate, options_.epochs * static_cast<std::int64_t>(samples_.size()));
     for (std::int64_t epoch = 0; epoch < options_.epochs; ++epoch)
       for (std::size_t b = 0; b < samples_.size(); ++b) {
-        adam.step(gradients(b), parameters);
+        const std::vector<double> loss_and_gradients = notes_.next([&] { return gradients(b); });
+        result_.step_losses.push_back(loss_and_gradients.front());
+        adam.step(std::span(loss_and_gradients).subspan(1), parameters);
         for (std::size_t i = 0; i < places; ++i) {
           ActivationQuant& at = quantizer(result_.places[i]);
           float &scale = parameters[2 * i], &zero = parameters[2 * i + 1];
@@ -286,7 +296,7 @@ class Clipping {
                       options_.epochs * static_cast<std::int64_t>(samples_.size()));
       }
     for (const QuantizerPlace& place : result_.places) result_.learned.push_back(quantizer(place).qparams);
-    result_.fine_loss = loss({}, kAll);
+    result_.fine_loss = noted([&] { return loss({}, kAll); });
   }
 
   ActivationQuant& quantizer(const QuantizerPlace& place) {
@@ -294,7 +304,8 @@ class Clipping {
     return **model_.attention_quant.at(place.node).points()[static_cast<std::size_t>(place.point)];
   }
 
-  /// Of the loss on one batch, to scale and zero point of every place. Symmetric quantizers have no zero point to move.
+  /// The loss on one batch, and its gradients to scale and zero point of every place. Symmetric quantizers have no zero point to
+  /// move.
   std::vector<double> gradients(std::size_t b) {
     const TokenBatch& batch = samples_[b];
     const OpTable ops = make_ops();
@@ -320,9 +331,8 @@ class Clipping {
         backward.seed(value, std::move(gradient));
       }
     }
-    result_.step_losses.push_back(loss);
     backward.run();
-    std::vector<double> out;
+    std::vector<double> out = {loss};
     for (const QuantizerPlace& place : result_.places) {
       const StepGradient g = place.value >= 0 ? backward.at_values[place.value] : backward.at_points[{place.node, place.point}];
       out.insert(out.end(), {g.scale, quantizer(place).spec.symmetric ? 0.0 : g.zero_point});
@@ -360,6 +370,7 @@ class Clipping {
   const std::vector<TokenBatch>& samples_;
   TokenClippingOptions options_;
   ExecContext& ctx_;
+  const Notes& notes_;
   // What is put back.
   std::map<ValueId, ActivationQuant> input_quant_;
   std::map<int, AttentionQuant> attention_quant_;
@@ -394,8 +405,8 @@ std::vector<Range> clip_tokens(const TokenExtrema& tokens, std::span<const doubl
 }
 
 TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options,
-                                          ExecContext& ctx) {
-  return Clipping(model, samples, options, ctx).run();
+                                          ExecContext& ctx, const Notes& notes) {
+  return Clipping(model, samples, options, ctx, notes).run();
 }
 
 namespace {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "quell/compress/journal.h"
 #include "quell/model/model.h"
 #include "quell/quant/plan.h"
 #include "quell/text/data/token_batch.h"
@@ -55,10 +56,10 @@ struct TokenClippingResult {
   double coarse_loss = 0, fine_loss = 0;  ///< of all batches in front of the fine stage and behind it
 };
 
-/// The quantized model is changed while candidates are tried and left as it was. Throws Error(kUsage) where no static quantizer or
-/// no output fits the loss.
+/// The quantized model is changed while candidates are tried and left as it was; losses and gradients are noted down. Throws
+/// Error(kUsage) where no static quantizer or no output fits the loss.
 TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options,
-                                          ExecContext& ctx);
+                                          ExecContext& ctx, const Notes& notes = {});
 
 /// The quantizers of one candidate.
 Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate);

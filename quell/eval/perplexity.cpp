@@ -160,9 +160,13 @@ PerplexitySet make_perplexity_set(const PerplexityOptions& options, const Datase
   PerplexitySet set;
   if (options.protocol == "lm-eval") {
     cut_documents(options, data, tokenizer, model, window, set);
+    require(!set.sequences.empty(), ErrorCode::kUsage, data.source, ": no documents left to evaluate; lower --skip");
   } else {
     const Ids ids = token_stream(data, tokenizer);
     cut_windows(options, ids, tokenizer, window, set);
+    const std::int64_t windows = std::ssize(ids) / window;
+    require(options.skip == 0 || windows == 0 || !set.sequences.empty(), ErrorCode::kUsage, "--skip ", options.skip,
+            " leaves nothing of the ", windows, " windows of ", window, " tokens in ", data.source);
     require(!set.sequences.empty(), ErrorCode::kInvalidInput, data.source, ": ", ids.size(),
             " tokens are fewer than one window of ", window);
   }

@@ -2,9 +2,9 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -12,17 +12,15 @@
 #include <utility>
 
 #include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/io/output_path.h"
 
 namespace quell {
 namespace fs = std::filesystem;
 namespace {
 
-/// What the names of everything temporary for `path` begin with; a process number follows.
-fs::path temporary_prefix(const fs::path& path) {
-  fs::path clean = path;
-  if (!clean.has_filename()) clean = clean.parent_path();  // "out/" -> "out"
-  return clean.parent_path() / ("." + clean.filename().string() + ".quell-tmp-");
-}
+/// What the names of everything temporary for `path`, which is resolved, begin with; a process number follows.
+fs::path temporary_prefix(const fs::path& path) { return path.parent_path() / ("." + path.filename().string() + ".quell-tmp-"); }
 
 fs::path temporary_beside(const fs::path& path) { return temporary_prefix(path).string() + std::to_string(::getpid()); }
 
@@ -41,7 +39,7 @@ void remove_leftovers(const fs::path& path) {
   const fs::path prefix = temporary_prefix(path);
   const std::string begin = prefix.filename().string();
   std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(prefix.has_parent_path() ? prefix.parent_path() : fs::path("."), ec)) {
+  for (const auto& entry : fs::directory_iterator(prefix.parent_path(), ec)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(begin) || name.find_first_not_of("0123456789", begin.size()) != std::string::npos) continue;
     const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
@@ -53,21 +51,63 @@ void remove_leftovers(const fs::path& path) {
 
 }  // namespace
 
-OutputFile::OutputFile(fs::path path) : path_(std::move(path)), temporary_(temporary_beside(path_)) {
-  remove_leftovers(path_);
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  if (fd_ < 0) throw Error(ErrorCode::kIo, str(path_.string(), ": cannot write: ", std::strerror(errno)));
-  lock_for_writing(fd_, path_);
-  if (::ftruncate(fd_, 0) != 0 && errno != EINVAL) {
-    ::close(fd_);
-    throw Error(ErrorCode::kIo, str(path_.string(), ": cannot write: ", std::strerror(errno)));
+OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
+  if (const auto descriptor = own_descriptor(path_)) {
+    // A second name of what the caller opened: its position and its flags are kept, as a shell's redirection expects.
+    fd_ = ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 3);
+    if (fd_ < 0) fail("cannot write");
+    return;
   }
+  const bool names_folder = !path_.empty() && !path_.has_filename();
+  target_ = resolve_output(path_);
+  struct stat info {};
+  const bool exists = ::stat(target_.c_str(), &info) == 0;
+  require(!names_folder && !(exists && S_ISDIR(info.st_mode)), ErrorCode::kIo, path_.string(),
+          ": is the name of a folder, where a file is to be written; name a file in it");
+  if (exists && !S_ISREG(info.st_mode)) {
+    open_straight();
+    return;
+  }
+  if (exists && ::access(target_.c_str(), W_OK) != 0) fail("cannot write");
+
+  if (!exists || !is_mount_point(target_)) open_temporary();
+  if (fd_ < 0 && exists) {
+    open_straight();
+    old_content_ = true;
+  }
+  if (fd_ < 0) fail("cannot write");
+  if (exists && !old_content_) ::fchmod(fd_, info.st_mode & 0777);
+}
+
+void OutputFile::open_temporary() {
+  remove_leftovers(target_);
+  temporary_ = temporary_beside(target_);
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (fd_ < 0) {
+    temporary_.clear();
+    return;
+  }
+  lock_for_writing(fd_, path_);
+  truncate();
+}
+
+void OutputFile::open_straight() {
+  fd_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd_ < 0) fail("cannot write");
+}
+
+void OutputFile::truncate() {
+  if (::ftruncate(fd_, 0) == 0 || errno == EINVAL) return;
+  const int error = errno;
+  ::close(std::exchange(fd_, -1));
+  errno = error;
+  fail("cannot write");
 }
 
 OutputFile::~OutputFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void OutputFile::fail(const char* what) const {
@@ -75,23 +115,25 @@ void OutputFile::fail(const char* what) const {
 }
 
 void OutputFile::write(const void* data, std::size_t size) {
+  if (std::exchange(old_content_, false)) truncate();
   const char* p = static_cast<const char*>(data);
   while (size > 0) {
     const ssize_t n = ::write(fd_, p, size);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) fail("write failed (is the disk full?)");
+    if (n <= 0) fail(temporary_.empty() ? "write failed" : "write failed (is the disk full?)");
     p += n;
     size -= static_cast<std::size_t>(n);
   }
 }
 
 void OutputFile::commit() {
-  if (::fsync(fd_) != 0 && errno != EINVAL) fail("flush to disk failed");
+  if (std::exchange(old_content_, false)) truncate();
+  if (!temporary_.empty() && ::fsync(fd_) != 0 && errno != EINVAL) fail("flush to disk failed");
   if (::close(std::exchange(fd_, -1)) != 0) {
-    ::unlink(temporary_.c_str());
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
     fail("close failed");
   }
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (!temporary_.empty() && ::rename(temporary_.c_str(), target_.c_str()) != 0) {
     const int error = errno;
     ::unlink(temporary_.c_str());
     errno = error;
@@ -99,14 +141,21 @@ void OutputFile::commit() {
   }
 }
 
-OutputDirectory::OutputDirectory(fs::path path, bool replace) : path_(std::move(path)), temporary_(temporary_beside(path_)) {
+OutputDirectory::OutputDirectory(fs::path path, bool replace) : path_(std::move(path)), target_(resolve_output(path_)) {
   std::error_code ec;
-  const bool exists = fs::exists(path_, ec);
-  if (exists && !fs::is_directory(path_, ec))
+  const bool exists = fs::exists(target_, ec);
+  if (exists && !fs::is_directory(target_, ec))
     throw Error(ErrorCode::kIo, path_.string() + ": exists and is not a directory; choose another output");
-  if (exists && !replace && !fs::is_empty(path_, ec))
+  // What is mounted cannot be replaced, and what lies beside it is on another disk.
+  if (exists && is_mount_point(target_))
+    throw Error(ErrorCode::kIo,
+                path_.string() + ": is a mount point; name a new folder in it, such as " + (target_ / "quantized").string());
+  if (exists && ::access(target_.c_str(), W_OK) != 0)
+    throw Error(ErrorCode::kIo, path_.string() + ": cannot write: " + std::strerror(errno));
+  if (exists && !replace && !fs::is_empty(target_, ec))
     throw Error(ErrorCode::kIo, path_.string() + ": exists and is not empty; choose another output or pass --force");
-  remove_leftovers(path_);
+  remove_leftovers(target_);
+  temporary_ = temporary_beside(target_);
   fs::create_directory(temporary_, ec);
   if (ec) throw Error(ErrorCode::kIo, path_.string() + ": cannot create the output directory: " + ec.message());
   lock_ = ::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -121,18 +170,63 @@ OutputDirectory::~OutputDirectory() {
 }
 
 void OutputDirectory::commit() {
-  // In one step, so that a process that is killed leaves the old or the new; the destructor removes what was replaced.
-  if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) return;
   std::error_code ec;
-  const fs::path old = temporary_.string() + ".old";  // of file systems that cannot exchange
-  if (fs::exists(path_, ec)) fs::rename(path_, old, ec);
-  if (!ec) fs::rename(temporary_, path_, ec);
+  const fs::path old = temporary_.string() + ".old";
+  if (fs::equivalent(target_, ".", ec)) return replace_content(old);
+  // In one step, so that a process that is killed leaves the old or the new; the destructor removes what was replaced.
+  if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) return;
+  ec.clear();
+  if (fs::exists(target_, ec)) fs::rename(target_, old, ec);  // of file systems that cannot exchange
+  if (!ec) fs::rename(temporary_, target_, ec);
   if (ec) {
     std::error_code ignored;
-    if (fs::exists(old, ignored) && !fs::exists(path_, ignored)) fs::rename(old, path_, ignored);
+    if (fs::exists(old, ignored) && !fs::exists(target_, ignored)) fs::rename(old, target_, ignored);
     throw Error(ErrorCode::kIo, path_.string() + ": cannot rename the finished output into place: " + ec.message());
   }
   fs::remove_all(old, ec);
+}
+
+/// config.json comes last: without it nobody takes the directory for a model.
+void OutputDirectory::replace_content(const fs::path& old) {
+  try {
+    fs::create_directory(old);
+    for (const auto& entry : fs::directory_iterator(target_)) fs::rename(entry.path(), old / entry.path().filename());
+    for (const auto& entry : fs::directory_iterator(temporary_))
+      if (entry.path().filename() != "config.json") fs::rename(entry.path(), target_ / entry.path().filename());
+    if (fs::exists(temporary_ / "config.json")) fs::rename(temporary_ / "config.json", target_ / "config.json");
+    fs::remove_all(old);
+  } catch (const fs::filesystem_error& e) {
+    throw Error(ErrorCode::kIo, path_.string() + ": cannot move the finished output into place: " + e.code().message());
+  }
+}
+
+OutputLock::OutputLock(const fs::path& path) : file_(path.parent_path() / ("." + path.filename().string() + ".quell-lock")) {
+  while (true) {
+    // Open for writing, without which network file systems lock nothing exclusively.
+    fd_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd_ < 0) throw Error(ErrorCode::kIo, str(path.string(), ": cannot write beside it: ", std::strerror(errno)));
+    const bool locked = lock(fd_);
+    if (!locked && errno == EWOULDBLOCK) {
+      ::close(std::exchange(fd_, -1));
+      throw Error(ErrorCode::kIo, path.string() + ": another process is writing it; wait, or choose another output");
+    }
+    if (!locked)
+      log(LogLevel::kWarning, str(path.string(), ": this file system has no locks (", std::strerror(errno),
+                                  "); see to it that no other run writes the same output"));
+
+    // Whoever held the lock before may have removed its file between the two calls: then another process can lock a new one.
+    struct stat opened {
+    }, named{};
+    const bool same = ::fstat(fd_, &opened) == 0 && ::stat(file_.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+                      opened.st_dev == named.st_dev;
+    if (same) return;
+    ::close(std::exchange(fd_, -1));
+  }
+}
+
+OutputLock::~OutputLock() {
+  ::unlink(file_.c_str());
+  ::close(fd_);
 }
 
 }  // namespace quell

@@ -1,18 +1,32 @@
 #include "quell/job/generate_job.h"
 
 #include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/job/engine.h"
 #include "quell/job/tokenize_job.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
+namespace {
+
+/// What a prompt without tokens stands for.
+std::vector<std::int32_t> begin_of_text(const Model& model, const std::string& where) {
+  const std::int64_t begin = json_int(model.config, "bos_token_id", -1, model.spec.vocab_size - 1, -1);
+  require(begin >= 0, ErrorCode::kInvalidInput, where, ": the prompt is empty, and ", model.spec.model_type,
+          " has no begin token (bos_token_id); write some text");
+  return {static_cast<std::int32_t>(begin)};
+}
+
+}  // namespace
 
 void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& out, ExecContext& ctx) {
   const Model model = load_model(Checkpoint::open(job.model_dir));
   const Tokenizer tokenizer = Tokenizer::open(job.model_dir);
   const auto engine = make_engine(!job.engine.empty() ? job.engine : model.is_quantized() ? "integer" : "float", model, ctx);
-  const auto answer = [&](const std::string& prompt) {
-    const std::vector<TokenSequence> sequence = {{tokenizer.encode(prompt).ids, {}, {}}};
+  const auto answer = [&](const std::string& prompt, const std::string& where) {
+    std::vector<std::int32_t> ids = tokenizer.encode(prompt).ids;
+    if (ids.empty()) ids = begin_of_text(model, where);
+    const std::vector<TokenSequence> sequence = {{std::move(ids), {}, {}}};
     const std::size_t first = 0;
     const TokenBatch batch = make_batch(sequence, {&first, 1}, model.spec.pad_token_id);
     // Text goes out as it comes; a token may end inside a character, which waits for the next one.
@@ -20,7 +34,8 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
     std::string written;
     const auto write = [&](const std::string& text) {
       if (text.size() <= written.size() || !text.starts_with(written)) return;
-      out << escape_line(text.substr(written.size())) << std::flush;
+      const std::string more = text.substr(written.size());
+      out << (job.escape ? escape_line(more) : more) << std::flush;
       written = text;
     };
     GenerateOptions options = job.options;
@@ -28,12 +43,19 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
       tokens.push_back(token);
       if (const std::string text = tokenizer.decode(tokens); !text.ends_with("\uFFFD")) write(text);
     };
+    bool full = false;
+    options.on_full_context = [&](std::size_t) { full = true; };
     write(tokenizer.decode(generate(*engine, batch, options, ctx).front()));
     out << '\n' << std::flush;
     require(out.good(), ErrorCode::kIo, "cannot write the output; is the disk full?");
+    if (full)
+      log(LogLevel::kWarning, str(where, ": the text stops where the model's context of ", model.spec.max_position_embeddings,
+                                  " tokens, prompt included, is full"));
   };
-  if (!job.prompt.empty()) return answer(job.prompt);
-  for (std::string line; std::getline(in, line);) answer(line);
+  if (job.prompt) return answer(*job.prompt, "--prompt");
+  std::int64_t number = 0;
+  for (std::string line; std::getline(in, line);) answer(line, str("line ", ++number));
+  require(!in.bad(), ErrorCode::kIo, "cannot read the prompts");
 }
 
 }  // namespace quell

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <istream>
+#include <optional>
 #include <ostream>
 #include <string>
 
@@ -14,12 +15,14 @@ namespace quell {
 
 struct GenerateJob {
   std::filesystem::path model_dir;
-  std::string engine;  ///< empty: integer for quantized models, float otherwise
-  std::string prompt;  ///< empty: lines of `in`
+  std::string engine;                 ///< empty: integer for quantized models, float otherwise
+  std::optional<std::string> prompt;  ///< none: lines of `in`
+  bool escape = false;                ///< line breaks inside a text as \n, so that every text is one line
   GenerateOptions options;
 };
 
-/// Writes what follows each prompt, a line each, with line breaks as \n.
+/// Writes what follows each prompt, and a line break behind it. An empty prompt is the model's begin token: Error(kInvalidInput)
+/// where it has none. A warning says where the context was full before the text came to its end.
 void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& out, ExecContext& ctx);
 
 }  // namespace quell

@@ -8,8 +8,10 @@
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
+#include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
 #include "quell/compress/site_objective.h"
+#include "quell/io/output_file.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
@@ -215,7 +217,11 @@ void check_quantize_job(const QuantizeJob& job, const Model& model, const std::v
   }
 }
 
-Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
+Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
+  QuantizeJob job = asked;
+  job.output = check_output(asked);
+  { const OutputDirectory probe(job.output, job.replace_output); }  // what the run would be refused for
+
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
@@ -226,6 +232,7 @@ Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx) {
           job.model_dir.string(), ": its weights take ", bytes_text(float_bytes(checkpoint)), " in memory, of which ",
           bytes_text(out.available_memory), " are available; --max-memory leaves them on the disk");
   Model model = load_model(checkpoint, false, scratch);
+  resolve_ignored(model, job.recipe);
   const double load = std::chrono::duration<double>(Clock::now() - start).count();
   const auto sequences = load_samples(job.calibration, model);
   const std::vector<TokenBatch> samples =

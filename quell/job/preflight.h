@@ -37,6 +37,6 @@ void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBat
 void check_quantize_job(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples);
 
 /// Estimates from the sizes of model and samples and from the speed of products on this machine, measured for a moment.
-Preflight run_preflight(const QuantizeJob& job, ExecContext& ctx);
+Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx);
 
 }  // namespace quell

@@ -7,13 +7,17 @@
 #include "quell/base/log.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
+#include "quell/compress/ignored.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/output_file.h"
+#include "quell/io/output_path.h"
+#include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
 #include "quell/runtime/lower.h"
 
 namespace quell {
+namespace fs = std::filesystem;
 namespace {
 
 constexpr std::int64_t kDefaultLength = 512;
@@ -27,6 +31,12 @@ std::vector<TokenSequence> cut_stream(const std::vector<std::int32_t>& ids, std:
 }
 
 }  // namespace
+
+fs::path check_output(const QuantizeJob& job) {
+  const fs::path output = resolve_output(job.output);
+  keep_input_folders(job.output, {job.model_dir, job.calibration.data.file, job.eval_data.file});
+  return output;
+}
 
 std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model) {
   const Dataset data = read_dataset(choice.data.file, choice.data.columns);
@@ -56,12 +66,17 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
   return all;
 }
 
-Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
+Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
+  QuantizeJob job = asked;
+  job.output = check_output(asked);
+  const OutputLock lock(job.output);                                // of the journal too, which lies beside it
   { const OutputDirectory probe(job.output, job.replace_output); }  // an unwritable output must not cost a calibration
+
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
   auto scratch = scratch_for(job, checkpoint);
   Model model = load_model(checkpoint, false, scratch);
   checkpoint.drop_pages();
+  resolve_ignored(model, job.recipe);
   const std::vector<TokenBatch> samples =
       make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
   fit_memory(job, model, samples);
@@ -78,18 +93,19 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
       report.add(engine, job.eval->task, evaluate(forward, engine == "float" ? nullptr : &compared, *job.eval, set, ctx));
   };
   measure("float", *make_float_model(model));
-  // Where the path ends in a slash, the journal still lies beside the directory.
-  const std::string output = job.output.has_filename() ? job.output.string() : job.output.parent_path().string();
-  const Journal journal(output + ".journal", journal_key(model, samples, job.recipe, ctx.isa));
+  const fs::path kept = journal_beside(job.output);
+  const Journal journal(kept, journal_key(model, samples, job.recipe, ctx.isa));
   if (journal.found() > 0)
-    log(LogLevel::kInfo, str("going on with ", journal.found(), " steps of an earlier run: ", output, ".journal"));
+    log(LogLevel::kInfo, str("going on with ", journal.found(), " steps of an earlier run: ", kept.string()));
+  else
+    log(LogLevel::kInfo, "every step is kept in " + kept.string() + "; should this run be stopped, run the same command to go on");
   compress(model, samples, job.recipe, ctx, &journal);
   measure("simulated", *make_simulated_model(model, false, ctx.isa));
   const bool as_float = job.format == "float";
   (as_float ? export_float_checkpoint : export_compressed_tensors)(model, job.output, job.replace_output);
   const std::string what = as_float ? "migrated float" : scheme_of(job.recipe);
   journal.finish();
-  log(LogLevel::kInfo, "wrote " + job.output.string() + " (" + what + ", recipe " + job.recipe.name + ")");
+  log(LogLevel::kInfo, "wrote " + asked.output.string() + " (" + what + ", recipe " + job.recipe.name + ")");
   model = Model();
   const Model exported = load_model(Checkpoint::open(job.output), false, scratch);  // read back what users will read
   if (as_float) measure("migrated", *make_float_model(exported));

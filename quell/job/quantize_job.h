@@ -37,6 +37,11 @@ inline constexpr std::uint64_t kMatricesInMemory = std::uint64_t{2} << 30;
 /// Sequences for calibration: rows of text or ids, or windows of a token stream. Throws Error(kInvalidInput) when there are none.
 std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model);
 
-Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx);
+/// Where the job's output really goes (resolve_output). Throws Error(kUsage | kIo) where that cannot be, or would replace what the
+/// job reads.
+std::filesystem::path check_output(const QuantizeJob& job);
+
+/// A second run with the same output ends at once with Error(kIo) while this one works.
+Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx);
 
 }  // namespace quell

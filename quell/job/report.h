@@ -27,7 +27,7 @@ struct Report {
 /// printf into a string of at most 511 bytes.
 [[gnu::format(printf, 1, 2)]] std::string format_text(const char* pattern, ...);
 
-/// Writes `json`, indented, under a temporary name, then renames. Throws Error(kIo).
+/// Writes `json`, indented (OutputFile). Throws Error(kIo).
 void write_json_file(const std::string& path, const Json& json);
 
 }  // namespace quell

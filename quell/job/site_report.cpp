@@ -12,6 +12,7 @@
 #include "quell/eval/metrics.h"
 #include "quell/eval/scoring.h"
 #include "quell/io/output_file.h"
+#include "quell/job/outputs.h"
 #include "quell/model/forward.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
@@ -431,6 +432,7 @@ std::optional<double> noise_of_metric(const std::string& metric, double value, s
 }
 
 SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
+  keep_inputs(job.page, {job.model_dir, job.calibration.data.file, job.eval_data.file});
   OutputFile page(job.page);  // an unwritable one must not cost a calibration
   const Model original = load_model(Checkpoint::open(job.model_dir));
   CalibrationChoice both = job.calibration;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "quell/base/error.h"
@@ -88,7 +89,8 @@ VerifyRow compare(const std::string& name, const Tensor& got, const Tensor& want
                    b = static_cast<double>(want.f32()[static_cast<std::size_t>(i * got.cols() + j)]);
       const double difference = std::fabs(a - b);
       row.max_difference = std::max(row.max_difference, difference);
-      row.worst_ratio = std::max(row.worst_ratio, difference / (tolerance * (1 + std::fabs(b))));
+      const double ratio = difference / (tolerance * (1 + std::fabs(b)));
+      row.worst_ratio = std::max(row.worst_ratio, std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio);
       ++row.compared;
     }
   }
@@ -147,7 +149,9 @@ VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
       const bool of_decoder = batch.decoder_length > 0 && !name.starts_with("encoder");
       const std::vector<std::int32_t> mask = of_decoder ? decoder_batch(model.spec, batch).mask : batch.mask;
       result.rows.push_back(compare(prefix + name, output_of(name, *engine, outputs, batch), want, mask, job.tolerance));
-      result.passed &= result.rows.back().worst_ratio <= 1;
+      require(result.rows.back().compared > 0, ErrorCode::kInvalidInput, file.source(), ": \"", prefix, name,
+              "\": nothing to compare; the attention mask is 0 everywhere, or the tensor is empty");
+      result.passed &= result.rows.back().passed();
     }
   }
   return result;

@@ -18,8 +18,9 @@ struct VerifyJob {
 struct VerifyRow {
   std::string tensor;
   double max_difference = 0;  ///< largest |a - b|, where the mask is 1
-  double worst_ratio = 0;     ///< largest |a - b| / (tolerance * (1 + |b|))
+  double worst_ratio = 0;     ///< largest |a - b| / (tolerance * (1 + |b|)); infinite where one of them is NaN
   std::int64_t compared = 0;
+  bool passed() const { return compared > 0 && worst_ratio <= 1; }
 };
 
 struct VerifyResult {
@@ -33,6 +34,7 @@ struct VerifyResult {
 /// The main inputs of such a file: input_ids, attention_mask, token_type_ids, decoder_input_ids, or pixel_values.
 TokenBatch read_recorded_inputs(const SafetensorsFile& file, const ModelSpec& spec);
 
+/// Throws Error(kInvalidInput) where the file leaves nothing to compare.
 VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx);
 
 }  // namespace quell

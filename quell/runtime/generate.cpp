@@ -56,11 +56,15 @@ class Generator {
     for (std::int64_t step = 0; step < options_.max_new_tokens && std::count(done.begin(), done.end(), false) > 0; ++step) {
       const std::vector<std::int32_t> next = next_tokens(ctx);
       for (std::size_t b = 0; b < sequences_.size(); ++b) {
-        sequences_[b].push_back(next[b]);
         done[b] = done[b] || is_end(spec_, options_, next[b]);
         if (done[b]) continue;
         out[b].push_back(next[b]);
         if (options_.on_token) options_.on_token(b, next[b]);
+
+        // Where there is no room to read the new token, it is the last.
+        done[b] = static_cast<std::int64_t>(sequences_[b].size()) >= spec_.max_position_embeddings;
+        if (!done[b]) sequences_[b].push_back(next[b]);
+        if (done[b] && step + 1 < options_.max_new_tokens && options_.on_full_context) options_.on_full_context(b);
       }
     }
     return out;
@@ -223,8 +227,10 @@ std::vector<std::vector<std::int32_t>> generate(const ForwardModel& model, const
       out[b].push_back(t.token);
       if (options.on_token) options.on_token(b, t.token);
       const auto length = static_cast<std::int64_t>(prompts[b].size() + out[b].size());
-      if (static_cast<std::int64_t>(out[b].size()) >= options.max_new_tokens || t.full || length > spec.max_position_embeddings)
-        decoder.remove(t.id);
+      const bool last = static_cast<std::int64_t>(out[b].size()) >= options.max_new_tokens;
+      const bool full = t.full || length > spec.max_position_embeddings;
+      if (full && !last && options.on_full_context) options.on_full_context(b);
+      if (last || full) decoder.remove(t.id);
     }
   return out;
 }

@@ -69,6 +69,8 @@ struct GenerateOptions {
   KvFormat kv_format = KvFormat::kF32;
   /// Sees every token as it comes, by sequence of the prompt.
   std::function<void(std::size_t sequence, std::int32_t token)> on_token = {};
+  /// Sees every sequence that ends because the context is full, before an end token or the last of `max_new_tokens`.
+  std::function<void(std::size_t sequence)> on_full_context = {};
 };
 
 /// The new tokens of each sequence of `prompt` (tokens where its mask is 1, padded on either side). Encoder-decoder models read it

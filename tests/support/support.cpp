@@ -40,6 +40,17 @@ ScratchDir::~ScratchDir() {
   fs::remove_all(path_, ec);
 }
 
+CommandResult run_shell(const std::string& script, const fs::path& dir) {
+  const ScratchDir scratch;
+  std::ofstream(scratch / "script") << "QUELL='" QUELL_COMMAND "' REVIEWS='" << kReviews.string() << "'\ncd '" << dir.string()
+                                    << "'\n"
+                                    << script << "\n";
+  const std::string command = "timeout 600 bash '" + (scratch / "script").string() + "' >'" + (scratch / "out").string() + "' 2>'" +
+                              (scratch / "err").string() + "' </dev/null";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(scratch / "out"), slurp(scratch / "err")};
+}
+
 CommandResult run_quell(const std::string& arguments, const std::string& environment) {
   const ScratchDir scratch;
   const std::string command = environment + " timeout 600 '" QUELL_COMMAND "' " + arguments + " >'" + (scratch / "out").string() +

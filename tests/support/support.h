@@ -35,6 +35,10 @@ struct CommandResult {
 /// Runs the command `quell` with `arguments` (shell syntax), at most 10 minutes.
 CommandResult run_quell(const std::string& arguments, const std::string& environment = "");
 
+/// Runs `script` with the shell (bash), $QUELL being the command, $REVIEWS the embedded example, and `dir` the working directory;
+/// at most 10 minutes.
+CommandResult run_shell(const std::string& script, const std::filesystem::path& dir);
+
 #define QUELL_NEED_DATA(variable, relative)                                     \
   const std::filesystem::path variable = ::quell::testing::find_data(relative); \
   if (variable.empty()) GTEST_SKIP() << relative << " is not there; set QUELL_DATA to the directory that holds it"

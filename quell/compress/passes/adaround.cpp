@@ -43,14 +43,13 @@ class AdaRound final : public Pass {
 }  // namespace
 
 extern const PassFactory k_adaround;
-const PassFactory k_adaround = {
-    "adaround", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
-      params.check_keys({"iterations", "learning_rate", "regularization", "range"});
-      AdaRoundOptions o;
-      o.iterations = static_cast<std::int64_t>(params.number("iterations", 1, 1e6, static_cast<double>(o.iterations)));
-      o.learning_rate = params.number("learning_rate", 1e-6, 1, o.learning_rate);
-      o.regularization = params.number("regularization", 0, 100, o.regularization);
-      return std::make_unique<AdaRound>(o, weight_range_of(params, recipe), recipe);
-    }};
+const PassFactory k_adaround = {"adaround", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
+                                  params.check_keys({"iterations", "learning_rate", "regularization", "range"});
+                                  AdaRoundOptions o;
+                                  o.iterations = params.integer("iterations", 1, 1000000, o.iterations);
+                                  o.learning_rate = params.number("learning_rate", 1e-6, 1, o.learning_rate);
+                                  o.regularization = params.number("regularization", 0, 100, o.regularization);
+                                  return std::make_unique<AdaRound>(o, weight_range_of(params, recipe), recipe);
+                                }};
 
 }  // namespace quell

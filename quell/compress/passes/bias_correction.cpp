@@ -18,7 +18,7 @@ class BiasCorrection final : public Pass {
   PassEffort effort(const Site&) const override { return {.forwards = 2}; }
   PassStage stage() const override { return PassStage::kRanges; }
 
-  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const override {
+  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx, const Notes&) const override {
     const OpTable exact = make_float_ops(model);
     OpTable quantized = make_float_ops(model);
     const int count = static_cast<int>(model.graph.nodes.size());

@@ -60,7 +60,7 @@ const PassFactory k_gptq = {"gptq", [](const PassParams& params, const Recipe& r
                               const WeightRange range = weight_range_of(params, recipe);
                               require(!grouped || range == WeightRange::kMinMax, ErrorCode::kInvalidInput, "recipe ", recipe.name,
                                       ": gptq with weights in groups takes their ranges as they stand; leave range out");
-                              const auto sweeps = static_cast<std::int64_t>(params.number("sweeps", 0, 1000, 0));
+                              const auto sweeps = params.integer("sweeps", 0, 1000, 0);
                               return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size", sweeps,
                                                             range, recipe);
                             }};

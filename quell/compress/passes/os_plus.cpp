@@ -138,6 +138,21 @@ class OsPlus final : public Pass {
 /// Room for channels at rest is paid in resolution, of which few bits have little: measured on all-MiniLM-L6-v2 (docs/accuracy.md).
 double peers_by_bits(int bits) { return bits >= 8 ? 0.998 : bits == 7 ? 0.98 : bits == 6 ? 0.95 : 0; }
 
+/// Settings that others leave without effect.
+void check_together(const Settings& s, const Recipe& recipe) {
+  const auto check = [&](bool together, const char* what) {
+    require(together, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": os_plus: ", what);
+  };
+  check(s.scale || s.shift != ShiftChoice::kNever, "with scale: false and shift: never it does nothing; leave it out");
+  const bool searches_as_usual =
+      s.floor == 0 && s.peers == 0 && s.split == 0 && !s.holdout && s.grid == ThresholdGrid::kCode && s.rule == RaceRule::kExact;
+  check(s.scale || searches_as_usual,
+        "with scale: false there is no search, and floor, grid, peers, holdout, split and race have no effect; leave them out");
+  check(!s.explicit_shift || s.explicit_affine, "explicit_shift has no effect without explicit: true");
+  check(!s.explicit_shift || s.shift != ShiftChoice::kNever, "explicit_shift has no effect with shift: never");
+  check(!s.holdout || !s.first_batch, "holdout judges on the odd batches, which samples: first_batch leaves out");
+}
+
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   params.check_keys({"shift", "scale", "samples", "padding", "floor", "explicit", "arithmetic", "bloom_layout", "explicit_shift",
                      "split", "holdout", "peers", "grid", "race"});
@@ -169,6 +184,7 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   s.floor = params.number("floor", 0, 1e6, 0);
   require(s.grid == ThresholdGrid::kCode || s.floor == 0, ErrorCode::kInvalidInput, "recipe ", recipe.name,
           ": os_plus: grid: paper ends at a K-th of the largest magnitude; leave floor out");
+  check_together(s, recipe);
   return std::make_unique<OsPlus>(s, recipe);
 }
 

@@ -143,7 +143,7 @@ class FoldedGroups final : public Pass {
 
 std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
   params.check_keys({"groups", "permute", "folded", "explicit"});
-  const auto groups = static_cast<std::int64_t>(params.number("groups", 1, 1e6, 6));
+  const auto groups = params.integer("groups", 1, 1000000, 6);
   const bool permute = params.flag("permute", true), folded = params.flag("folded", false),
              is_explicit = params.flag("explicit", false);
   if (folded) return std::make_unique<FoldedGroups>(groups, permute, is_explicit, recipe.activations.symmetric);

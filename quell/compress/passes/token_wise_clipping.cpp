@@ -8,6 +8,8 @@
 namespace quell {
 namespace {
 
+constexpr double kUsualLearningRate = 1e-5;
+
 class TokenWiseClipping final : public Pass {
  public:
   explicit TokenWiseClipping(const TokenClippingOptions& options) : options_(options) {}
@@ -16,8 +18,8 @@ class TokenWiseClipping final : public Pass {
   }
   PassStage stage() const override { return PassStage::kRanges; }
 
-  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const override {
-    const TokenClippingResult result = search_token_clipping(model, samples, options_, ctx);
+  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx, const Notes& notes) const override {
+    const TokenClippingResult result = search_token_clipping(model, samples, options_, ctx, notes);
     const auto best = static_cast<std::size_t>(result.best);
     log(LogLevel::kInfo,
         str("clipping: percentile ", result.percentiles[best],
@@ -40,13 +42,21 @@ std::unique_ptr<Pass> make(const PassParams& params, const Recipe& recipe) {
           ": token_wise_clipping needs static activations");  // now, not after hours
   TokenClippingOptions o;
   o.step = params.number("step", 0, 0.5, 0);
-  o.candidates = static_cast<std::int64_t>(params.number("candidates", 0, 1000, 0));
+  o.candidates = params.integer("candidates", 0, 1000, 0);
   o.percentile = params.number("percentile", 0, 1, 0);
   const std::string loss = params.choice("loss", {"auto", "outputs", "cross_entropy"}, "auto");
   o.loss = loss == "auto" ? ClippingLoss::kAuto : loss == "outputs" ? ClippingLoss::kOutputs : ClippingLoss::kCrossEntropy;
   o.float_weights = params.choice("weights", {"quantized", "float"}, "quantized") == "float";
-  o.epochs = static_cast<std::int64_t>(params.number("epochs", 0, 1000, 0));
-  o.learning_rate = params.number("learning_rate", 0, 1, 1e-5);
+  o.epochs = params.integer("epochs", 0, 1000, 0);
+  o.learning_rate = params.number("learning_rate", 0, 1, kUsualLearningRate);
+  const auto check = [&](bool together, const char* what) {
+    require(together, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": token_wise_clipping: ", what);
+  };
+  check(o.percentile == 0 || (o.step == 0 && o.candidates == 0),
+        "step and candidates have no effect beside percentile, which leaves nothing to search; leave them out");
+  check(o.percentile == 0 || o.epochs > 0 || (o.loss == ClippingLoss::kAuto && !o.float_weights),
+        "loss and weights have no effect beside percentile, which leaves nothing to search; leave them out");
+  check(o.epochs > 0 || o.learning_rate == kUsualLearningRate, "learning_rate has no effect without epochs; leave it out");
   return std::make_unique<TokenWiseClipping>(o);
 }
 

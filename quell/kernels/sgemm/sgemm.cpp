@@ -21,4 +21,10 @@ void sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const fl
           static_cast<int>(status), ")");
 }
 
+std::string sgemm_library() {
+  const dnnl_version_t* version = dnnl_version();
+  return str("oneDNN ", version->major, ".", version->minor, ".", version->patch, " ", version->hash, " isa ",
+             static_cast<int>(dnnl_get_effective_cpu_isa()));
+}
+
 }  // namespace quell::kernels

@@ -1,0 +1,99 @@
+#include "quell/cli/arguments.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "quell/base/error.h"
+
+namespace quell::cli {
+namespace {
+
+constexpr const char* kFileType = "FILE";
+constexpr const char* kModelType = "DIR";
+
+/// The whole of `text` as a number; false where it is none, or too large for one.
+template <typename T>
+bool parse_whole(const std::string& text, T& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help,
+                         const char* type) {
+  const auto not_empty = [](const std::string& path) {
+    return path.empty() ? std::string("the path is empty (a variable that is not set?)") : std::string();
+  };
+  return app
+      .add_option_function<std::string>(
+          name, [&target](const std::string& path) { target = path; }, help)
+      ->check(CLI::Validator(not_empty, ""))
+      ->type_name(type);
+}
+
+}  // namespace
+
+CLI::Validator whole_number(std::int64_t low, std::int64_t high) {
+  const auto check = [low, high](std::string& text) -> std::string {
+    std::int64_t value = 0;
+    const bool whole = parse_whole(text, value);
+    if (whole && value >= low && value <= high) {
+      text = std::to_string(value);  // without the zeros in front that would make it octal
+      return "";
+    }
+    const bool negative = low >= 0 && text.size() > 1 && text.front() == '-';
+    return str(text, negative ? " must not be negative; use" : " is not", " a whole number from ", low, " to ", high);
+  };
+  return {check, str(low, " to ", high)};
+}
+
+CLI::Validator seed() { return whole_number(0, std::numeric_limits<std::int64_t>::max()); }
+
+CLI::Validator real_number(double low, double high) {
+  const auto check = [low, high](std::string& text) -> std::string {
+    double value = 0;
+    if (parse_whole(text, value) && std::isfinite(value) && value >= low && value <= high) return "";
+    return str(text, " is not a number from ", low, " to ", high);
+  };
+  return {check, str(low, " to ", high)};
+}
+
+CLI::Validator byte_size() {
+  const auto check = [](std::string& text) -> std::string {
+    const std::string wrong = text + " is not a size; write a whole number and a unit, such as 8GiB";
+    const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+    std::uint64_t value = 0;
+    if (!parse_whole(text.substr(0, digits), value) || value == 0) return wrong;
+    text = std::to_string(value) + text.substr(digits);
+    try {
+      return CLI::AsSizeValue(false)(text);
+    } catch (const CLI::Error&) {  // an unknown unit, or more than 64 bits
+      return wrong;
+    }
+  };
+  return {check, ""};
+}
+
+CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
+  return path_option(app, name, target, help, kModelType);
+}
+
+CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
+  return path_option(app, name, target, help, kFileType);
+}
+
+CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
+  return path_option(app, name, target, help, "OUT");
+}
+
+std::vector<InputArgument> input_arguments(const CLI::App& command) {
+  std::vector<InputArgument> inputs;
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string type = option->get_type_name();
+    const bool is_file = type.starts_with(kFileType);
+    if (!is_file && !type.starts_with(kModelType)) continue;
+    for (const std::string& path : option->results()) inputs.push_back({option->get_name(), path, is_file});
+  }
+  return inputs;
+}
+
+}  // namespace quell::cli

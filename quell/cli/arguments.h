@@ -1,0 +1,42 @@
+// Kinds of arguments: numbers within their range, files and folders. What is wrong with one ends in exit code 2 and one line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace quell::cli {
+
+/// Decimal digits from `low` to `high`, for Option::transform: no fraction, no overflow, and no octal numbers.
+CLI::Validator whole_number(std::int64_t low, std::int64_t high);
+CLI::Validator seed();
+/// A finite number from `low` to `high`.
+CLI::Validator real_number(double low, double high);
+/// A whole number of bytes with a unit, such as 8GiB, at least 1.
+CLI::Validator byte_size();
+
+/// Rows, windows and samples at most, or left out.
+inline constexpr std::int64_t kMostRows = std::numeric_limits<std::int32_t>::max();
+/// Tokens of a sequence or window.
+inline constexpr std::int64_t kMostTokens = 1 << 24;
+/// Samples to calibrate on; tokens to generate.
+inline constexpr std::int64_t kMostSamples = 1 << 20;
+
+/// The path of a folder with a model, of a file to read, of something to write. None may be empty.
+CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
+CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
+CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
+
+/// An argument that names something to read.
+struct InputArgument {
+  std::string option;
+  std::filesystem::path path;
+  bool is_file = false;  ///< else a model folder
+};
+/// Those that were given to `command`.
+std::vector<InputArgument> input_arguments(const CLI::App& command);
+
+}  // namespace quell::cli
