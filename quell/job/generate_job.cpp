@@ -3,6 +3,7 @@
 #include "quell/base/error.h"
 #include "quell/job/engine.h"
 #include "quell/job/tokenize_job.h"
+#include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
@@ -33,7 +34,8 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
     require(out.good(), ErrorCode::kIo, "cannot write the output; is the disk full?");
   };
   if (!job.prompt.empty()) return answer(job.prompt);
-  for (std::string line; std::getline(in, line);) answer(line);
+  LineReader lines(in);
+  for (std::string line; lines.next(line);) answer(line);
 }
 
 }  // namespace quell
