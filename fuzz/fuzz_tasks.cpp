@@ -5,6 +5,7 @@
 #include "quell/eval/perplexity.h"
 #include "quell/eval/rouge.h"
 #include "quell/eval/squad.h"
+#include "quell/eval/squad_text.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using quell::Json;
@@ -21,9 +22,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       const std::vector<Json> rows = {quell::parse_json(text, "fuzz")};
       if (rows[0].is_object()) (void)quell::make_choice_set(tasks[choice], rows, "fuzz", tokenizer, 16, 0, 0);
     } else if (choice == tasks.size()) {
-      for (const auto& q : quell::parse_squad(quell::parse_json(text, "fuzz"), "fuzz")) {
-        (void)quell::answer_f1(q.question, q.answers.front());
-        (void)quell::rouge(q.question, q.answers.front());
+      const quell::SquadSet set = quell::parse_squad(quell::parse_json(text, "fuzz"), "fuzz");
+      for (const auto& q : set.questions) {
+        (void)quell::score_answer(q.question, q.answers, set.version2);
+        for (const std::string& answer : q.answers) (void)quell::rouge(q.question, answer);
         (void)tokenizer.encode_pair_windows(q.question, q.question, {.max_length = 64, .details = true}, 8);
       }
     } else {

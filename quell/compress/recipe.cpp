@@ -10,7 +10,7 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/ignored.h"
-#include "quell/io/mapped_file.h"
+#include "quell/text/data/text_file.h"
 
 namespace quell {
 namespace {
@@ -289,7 +289,7 @@ Recipe load_recipe(const std::string& name_or_file) {
   std::error_code ec;
   if (!std::filesystem::exists(name_or_file, ec))
     return parse_recipe(builtin_recipe_text(name_or_file), name_or_file);  // throws with the names
-  return parse_recipe(read_text_file(name_or_file, 1 << 20), name_or_file);
+  return parse_recipe(read_data_text(name_or_file, 1 << 20), name_or_file);
 }
 
 std::string canonical_text(const Recipe& r) {

@@ -214,15 +214,40 @@ std::string kind_of(const std::string& task, const Model& model) {
   return std::string(glue->kind) == "sts" && model.pooling == PoolingKind::kNone ? "classification" : glue->kind;
 }
 
+/// Rows [skip, skip + limit).
+template <typename Row>
+void keep_rows(const EvalOptions& options, std::vector<Row>& rows) {
+  rows.erase(rows.begin(), rows.begin() + std::min<std::ptrdiff_t>(options.skip, std::ssize(rows)));
+  if (options.limit > 0 && std::ssize(rows) > options.limit) rows.resize(static_cast<std::size_t>(options.limit));
+}
+
+/// Means in per cent; those of version 2 also for questions with and without an answer.
+std::vector<MetricResult> squad_metrics(const SquadScores& scores, bool version2) {
+  const SquadTotal &with = scores.with_answer, &without = scores.without_answer;
+  const SquadTotal all{with.exact + without.exact, with.f1 + without.f1, with.count + without.count};
+  std::vector<MetricResult> out;
+  const auto add = [&](const char* exact, const char* f1, const SquadTotal& total) {
+    if (total.count == 0) return;
+    out.push_back({exact, 100 * total.exact / static_cast<double>(total.count), total.count});
+    out.push_back({f1, 100 * total.f1 / static_cast<double>(total.count), total.count});
+  };
+  add("exact_match", "f1", all);
+  if (!version2) return out;
+  add("has_answer_exact_match", "has_answer_f1", with);
+  add("no_answer_exact_match", "no_answer_f1", without);
+  return out;
+}
+
 void check_examples(const std::string& kind, const Dataset& data, const Model& model) {
   for (const Example& e : data.examples) {
     if (kind == "sts") {
       require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.path().string(),
               ": no 1_Pooling/config.json; sts needs a sentence-embedding model");
-      require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source,
+      require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source, ":", e.line,
               ": sts needs two text columns and a label; choose with --text-column A,B --label-column C");
     } else if (kind == "classification") {
-      require(e.label.has_value(), ErrorCode::kUsage, data.source, ": classification needs a label; choose with --label-column");
+      require(e.label.has_value(), ErrorCode::kUsage, data.source, ":", e.line,
+              ": classification needs a label; choose with --label-column");
     } else {
       require(!e.tokens.labels.empty(), ErrorCode::kUsage, data.source,
               ": masked-lm needs a .safetensors file with input_ids and labels");
@@ -262,10 +287,10 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
   if (options.task == "squad") {
     set.tokenizer = Tokenizer::open(model.dir);
     set.squad = read_squad(choice.file);
-    set.squad.erase(set.squad.begin(), set.squad.begin() + std::min<std::ptrdiff_t>(options.skip, std::ssize(set.squad)));
-    if (options.limit > 0 && std::ssize(set.squad) > options.limit) set.squad.resize(static_cast<std::size_t>(options.limit));
-    require(!set.squad.empty(), ErrorCode::kInvalidInput, set.source, ": no rows left to evaluate");
+    keep_rows(options, set.squad.questions);
     set.max_length = std::min<std::int64_t>(length, options.max_seq_length > 0 ? length : 384);
+    leave_out_long_questions(set.squad, *set.tokenizer, set.max_length, set.source);
+    require(!set.squad.questions.empty(), ErrorCode::kInvalidInput, set.source, ": no rows left to evaluate");
     return set;
   }
   const std::string kind = kind_of(options.task, model);
@@ -286,10 +311,7 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
     set.bytes = p.bytes;
     return set;
   }
-  const auto skip = std::min(static_cast<std::size_t>(options.skip), data.examples.size());
-  data.examples.erase(data.examples.begin(), data.examples.begin() + static_cast<std::ptrdiff_t>(skip));
-  if (options.limit > 0 && data.examples.size() > static_cast<std::size_t>(options.limit))
-    data.examples.resize(static_cast<std::size_t>(options.limit));
+  keep_rows(options, data.examples);
   require(!data.examples.empty(), ErrorCode::kInvalidInput, data.source, ": no rows left to evaluate");
   check_examples(kind, data, model);
   for (const Example& e : data.examples)
@@ -302,11 +324,8 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
 
 std::vector<MetricResult> evaluate(const ForwardModel& model, Reference* reference, const EvalOptions& options, const EvalSet& set,
                                    ExecContext& ctx) {
-  if (!set.squad.empty()) {
-    const SquadScores scores = evaluate_squad(model, *set.tokenizer, set.squad, set.max_length, ctx);
-    const auto n = static_cast<std::int64_t>(set.squad.size());
-    return {{"exact_match", scores.exact_match, n}, {"f1", scores.f1, n}};
-  }
+  if (!set.squad.questions.empty())
+    return squad_metrics(evaluate_squad(model, *set.tokenizer, set.squad, set.max_length, ctx), set.squad.version2);
   if (!set.questions.empty()) {
     const std::vector<SequenceScore> scores = score_labels(model, set.sequences, ctx);
     return options.task == "lambada" ? lambada_metrics(scores) : choice_metrics(set, scores);

@@ -37,7 +37,7 @@ struct EvalSet {
   std::vector<double> labels;
   std::string source;
   std::vector<ChoiceQuestion> questions;  ///< multiple choice, LAMBADA
-  std::vector<SquadQuestion> squad;
+  SquadSet squad;
   std::optional<Tokenizer> tokenizer;  ///< squad
   std::int64_t max_length = 0;         ///< squad
   std::optional<LinearProbe> probe;

@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/eval/answer_key.h"
+#include "quell/eval/row_count.h"
 #include "quell/text/data/dataset.h"
+#include "quell/text/python_text.h"
 
 namespace quell {
 namespace {
@@ -23,72 +26,99 @@ std::string field(const Json& row, const char* key, const std::string& where) {
   return it->get<std::string>();
 }
 
-std::size_t gold_of(const Json& row, std::initializer_list<const char*> keys, std::int64_t base, std::size_t choices,
-                    const std::string& where) {
-  for (const char* key : keys) {
-    const auto it = row.find(key);
-    if (it == row.end()) continue;
-    std::int64_t value = -1;
-    if (it->is_number_integer()) value = it->get<std::int64_t>() - base;
-    if (it->is_string() && it->get<std::string>().size() == 1) {
-      const char c = it->get<std::string>()[0];
-      value = c >= 'A' && c <= 'Z' ? c - 'A' : c - '0' - base;
-    }
-    require(value >= 0 && value < static_cast<std::int64_t>(choices), ErrorCode::kInvalidInput, where, ": \"", key,
-            "\" is not one of the ", choices, " choices");
-    return static_cast<std::size_t>(value);
-  }
-  throw Error(ErrorCode::kInvalidInput, where + ": no \"" + *keys.begin() + "\"");
-}
-
 Question with_choices(const std::string& context, const std::vector<std::string>& choices) {
   Question q;
   for (const std::string& choice : choices) q.choices.push_back({context, " " + choice, choice});
   return q;
 }
 
-std::vector<std::string> strings(const Json& row, const char* key, const std::string& where) {
-  const auto it = row.find(key);
-  require(it != row.end() && it->is_array() && !it->empty(), ErrorCode::kInvalidInput, where, ": no list \"", key, '"');
+std::vector<std::string> strings(const Json& list, const std::string& name, const std::string& where) {
+  require(list.is_array() && !list.empty(), ErrorCode::kInvalidInput, where, ": no list ", name);
   std::vector<std::string> out;
-  for (const Json& s : *it) {
-    require(s.is_string(), ErrorCode::kInvalidInput, where, ": \"", key, "\" holds something other than strings");
+  for (const Json& s : list) {
+    require(s.is_string(), ErrorCode::kInvalidInput, where, ": ", name, " holds something other than strings");
     out.push_back(s.get<std::string>());
   }
   return out;
 }
 
-Question read_piqa(const Json& row, const std::string& where) {
-  Question q =
-      with_choices("Question: " + field(row, "goal", where) + "\nAnswer:", {field(row, "sol1", where), field(row, "sol2", where)});
-  q.gold = gold_of(row, {"label"}, 0, 2, where);
+/// Texts of choices and what the file calls them ("A", "1", ...; empty: nothing).
+struct LabelledChoices {
+  std::vector<std::string> texts, labels;
+};
+
+/// A list of strings, one object {"text": [...], "label": [...]}, or a list of objects {"text", "label"}.
+LabelledChoices read_choices(const Json& row, const char* key, const std::string& where) {
+  const std::string name = str('"', key, '"');
+  const auto it = row.find(key);
+  require(it != row.end(), ErrorCode::kInvalidInput, where, ": no list ", name);
+  LabelledChoices out;
+  if (it->is_object()) {
+    out.texts = strings(it->value("text", Json()), name + " of \"text\"", where);
+    if (it->contains("label")) out.labels = strings((*it)["label"], name + " of \"label\"", where);
+  } else if (it->is_array() && !it->empty() && it->front().is_object()) {
+    for (const Json& choice : *it) {
+      require(choice.is_object(), ErrorCode::kInvalidInput, where, ": ", name, " holds something other than objects");
+      out.texts.push_back(field(choice, "text", where));
+      if (choice.contains("label")) out.labels.push_back(field(choice, "label", where));
+    }
+  } else {
+    out.texts = strings(*it, name, where);
+  }
+  require(out.labels.empty() || out.labels.size() == out.texts.size(), ErrorCode::kInvalidInput, where, ": ", out.labels.size(),
+          " labels for ", out.texts.size(), " choices");
+  return out;
+}
+
+/// The right choice, by any of the names that data sets give it. "gold" and "label" count from 0, "answerKey" and "answer" from 1.
+std::size_t right_choice(const Json& row, std::vector<AnswerKey> keys, const LabelledChoices& choices, const std::string& where) {
+  keys.insert(keys.begin(), {"gold", 0});
+  return find_answer(row, keys, choices.labels, choices.texts.size(), where);
+}
+
+/// Rows that are prepared already: "query", "choices" and the answer.
+Question read_prepared(const Json& row, std::vector<AnswerKey> keys, const std::string& where) {
+  const LabelledChoices choices = read_choices(row, "choices", where);
+  Question q = with_choices(field(row, "query", where), choices.texts);
+  q.gold = right_choice(row, std::move(keys), choices, where);
   return q;
 }
 
+Question read_piqa(const Json& row, const std::string& where) {
+  const std::vector<AnswerKey> keys = {{"label", 0}};
+  if (row.contains("query")) return read_prepared(row, keys, where);
+
+  const LabelledChoices choices = {{field(row, "sol1", where), field(row, "sol2", where)}, {}};
+  Question q = with_choices("Question: " + field(row, "goal", where) + "\nAnswer:", choices.texts);
+  q.gold = right_choice(row, keys, choices, where);
+  return q;
+}
+
+/// As published by its authors ("question": {"stem", "choices"}) or as a table of the question and its choices.
 Question read_arc(const Json& row, const std::string& where) {
-  const std::string query =
-      row.contains("query") ? field(row, "query", where) : "Question: " + field(row, "question", where) + "\nAnswer:";
-  Question q = with_choices(query, strings(row, "choices", where));
-  q.gold = gold_of(row, {"gold", "answerKey"}, 0, q.choices.size(), where);
+  const std::vector<AnswerKey> keys = {{"answerKey", 1, true}};
+  if (row.contains("query")) return read_prepared(row, keys, where);
+
+  const auto question = row.find("question");
+  const bool nested = question != row.end() && question->is_object();
+  const LabelledChoices choices = read_choices(nested ? *question : row, "choices", where);
+  const std::string stem = nested ? field(*question, "stem", where) : field(row, "question", where);
+  Question q = with_choices("Question: " + stem + "\nAnswer:", choices.texts);
+  q.gold = right_choice(row, keys, choices, where);
   return q;
 }
 
 /// With "query" and "choices" already cleaned, or as the data set has it: "activity_label", "ctx_a", "ctx_b", "endings".
 Question read_hellaswag(const Json& row, const std::string& where) {
-  if (row.contains("query")) {
-    Question q = with_choices(field(row, "query", where), strings(row, "choices", where));
-    q.gold = gold_of(row, {"gold", "label"}, 0, q.choices.size(), where);
-    return q;
-  }
-  std::string second = field(row, "ctx_b", where);
-  for (std::size_t i = 0; i < second.size(); ++i)
-    second[i] = static_cast<char>(i == 0 ? std::toupper(static_cast<unsigned char>(second[i]))
-                                         : std::tolower(static_cast<unsigned char>(second[i])));
-  std::vector<std::string> endings = strings(row, "endings", where);
-  for (std::string& e : endings) e = clean_hellaswag(e);
+  const std::vector<AnswerKey> keys = {{"label", 0}};
+  if (row.contains("query")) return read_prepared(row, keys, where);
+
+  const std::string second = unicode::encode(python::capitalize(unicode::decode(field(row, "ctx_b", where))));
+  LabelledChoices endings = {strings(row.value("endings", Json()), "\"endings\"", where), {}};
+  for (std::string& e : endings.texts) e = clean_hellaswag(e);
   Question q = with_choices(clean_hellaswag(field(row, "activity_label", where) + ": " + field(row, "ctx_a", where) + " " + second),
-                            endings);
-  q.gold = gold_of(row, {"label"}, 0, q.choices.size(), where);
+                            endings.texts);
+  q.gold = right_choice(row, keys, endings, where);
   return q;
 }
 
@@ -97,12 +127,11 @@ Question read_winogrande(const Json& row, const std::string& where) {
   const std::string sentence = field(row, "sentence", where);
   const std::size_t blank = sentence.find('_');
   require(blank != std::string::npos, ErrorCode::kInvalidInput, where, ": the sentence has no _");
-  std::string rest = sentence.substr(blank + 1);
-  rest.erase(0, rest.find_first_not_of(' '));
+  const std::string rest = python::strip(sentence.substr(blank + 1));
+  const LabelledChoices options = {{field(row, "option1", where), field(row, "option2", where)}, {}};
   Question q;
-  for (const char* option : {"option1", "option2"})
-    q.choices.push_back({sentence.substr(0, blank) + field(row, option, where), " " + rest, rest});
-  q.gold = gold_of(row, {"answer"}, 1, 2, where);
+  for (const std::string& option : options.texts) q.choices.push_back({sentence.substr(0, blank) + option, " " + rest, rest});
+  q.gold = right_choice(row, {{"answer", 1}}, options, where);
   return q;
 }
 
@@ -123,12 +152,16 @@ constexpr std::pair<const char*, Reader> kReaders[] = {{"piqa", read_piqa},
                                                        {"winogrande", read_winogrande},
                                                        {"lambada", read_lambada}};
 
+struct EncodedChoice {
+  TokenSequence sequence;
+  bool cut = false;       ///< the beginning of its context is left out
+  bool too_long = false;  ///< so is a part of what is scored
+};
+
 /// Tokens of context and continuation together, so that a merge across the border counts for the continuation.
-TokenSequence encode_choice(const Choice& choice, const Tokenizer& tokenizer, std::int64_t context, const std::string& where) {
-  std::string before = choice.context, after = choice.continuation;
-  const std::size_t kept = before.find_last_not_of(" \n\t\r") + 1;  // spaces at the end go with the continuation
-  after.insert(0, before, kept, std::string::npos);
-  before.resize(kept);
+EncodedChoice encode_choice(const Choice& choice, const Tokenizer& tokenizer, std::int64_t context, const std::string& where) {
+  const std::string before = python::rstrip(choice.context);
+  const std::string after = choice.context.substr(before.size()) + choice.continuation;  // spaces go with the continuation
   const EncodeOptions plain{.add_special_tokens = false};
   const std::vector<std::int32_t> whole = tokenizer.encode(before + after, plain).ids;
   require(whole.size() >= 2, ErrorCode::kInvalidInput, where, ": context and choice are fewer than two tokens");
@@ -139,7 +172,7 @@ TokenSequence encode_choice(const Choice& choice, const Tokenizer& tokenizer, st
   s.ids.assign(whole.begin() + static_cast<std::ptrdiff_t>(dropped), whole.end() - 1);
   s.labels.assign(s.ids.size(), -100);
   for (std::size_t i = std::max(border, dropped + 1); i < whole.size(); ++i) s.labels[i - 1 - dropped] = whole[i];
-  return s;
+  return {std::move(s), dropped > 0, border < dropped + 1};
 }
 
 std::size_t count_characters(const std::string& text) { return unicode::decode(text).size(); }
@@ -150,13 +183,14 @@ std::string clean_hellaswag(std::string text) {
   const auto replace_all = [&](std::string_view from, std::string_view to) {
     for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
   };
-  text.erase(0, std::min(text.find_first_not_of(" \n\t\r"), text.size()));
-  text.erase(text.find_last_not_of(" \n\t\r") + 1);
+  text = python::strip(text);
   replace_all(" [title]", ". ");
   for (std::size_t open = 0; (open = text.find('[', open)) != std::string::npos;) {
-    const std::size_t close = text.find(']', open);
-    if (close == std::string::npos) break;
-    text.erase(open, close + 1 - open);
+    const std::size_t close = text.find_first_of("]\n", open);  // brackets hold no line break
+    if (close != std::string::npos && text[close] == ']')
+      text.erase(open, close + 1 - open);
+    else
+      ++open;
   }
   replace_all("  ", " ");
   return text;
@@ -181,17 +215,27 @@ ChoiceSet make_choice_set(const std::string& task, const std::vector<Json>& rows
   const auto* entry = std::find_if(std::begin(kReaders), std::end(kReaders), [&](const auto& e) { return e.first == task; });
   require(entry != std::end(kReaders), ErrorCode::kUsage, "--task ", task, " is unknown");
   ChoiceSet set;
+  RowCount cut, too_long;
   const std::size_t begin = static_cast<std::size_t>(skip);
   for (std::size_t i = begin; i < rows.size() && (limit == 0 || i < begin + static_cast<std::size_t>(limit)); ++i) {
     const std::string where = str(source, ": row ", i + 1);
     const Question q = entry->second(rows[i], where);
-    ChoiceQuestion question{set.sequences.size(), q.choices.size(), {}, q.gold};
-    for (const Choice& choice : q.choices) {
-      set.sequences.push_back(encode_choice(choice, tokenizer, context, where));
-      question.lengths.push_back(std::max(1.0, static_cast<double>(count_characters(choice.text))));
+    std::vector<EncodedChoice> encoded;
+    for (const Choice& choice : q.choices) encoded.push_back(encode_choice(choice, tokenizer, context, where));
+    if (std::any_of(encoded.begin(), encoded.end(), [](const EncodedChoice& e) { return e.too_long; })) {
+      too_long.add(i + 1);
+      continue;
     }
+    if (std::any_of(encoded.begin(), encoded.end(), [](const EncodedChoice& e) { return e.cut; })) cut.add(i + 1);
+
+    ChoiceQuestion question{set.sequences.size(), q.choices.size(), {}, q.gold};
+    for (const Choice& choice : q.choices)
+      question.lengths.push_back(std::max(1.0, static_cast<double>(count_characters(choice.text))));
+    for (EncodedChoice& e : encoded) set.sequences.push_back(std::move(e.sequence));
     set.questions.push_back(std::move(question));
   }
+  cut.warn(source, str("lose the beginning of their context, which the model's ", context, " tokens do not hold"));
+  too_long.warn(source, str("are left out: a choice is longer than the model's ", context, " tokens"));
   require(!set.questions.empty(), ErrorCode::kInvalidInput, source, ": no rows left to evaluate");
   return set;
 }

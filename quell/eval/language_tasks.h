@@ -25,7 +25,8 @@ struct ChoiceSet {
 /// piqa, hellaswag, arc_easy, winogrande, lambada.
 const std::vector<std::string>& choice_task_names();
 /// Rows [skip, skip + limit) of `file` (limit 0: all). No special tokens are added. Sequences longer than the context lose their
-/// beginning. Throws Error(kInvalidInput) naming the row.
+/// beginning; questions with a choice that alone is longer are left out; a warning counts both. Throws Error(kInvalidInput) naming
+/// the row.
 ChoiceSet load_choice_task(const std::string& task, const std::filesystem::path& file, const Tokenizer& tokenizer,
                            const Model& model, std::int64_t skip, std::int64_t limit);
 

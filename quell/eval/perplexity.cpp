@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/text/python_text.h"
 #include "quell/text/tokenizer/regex.h"
 
 namespace quell {
@@ -79,8 +80,8 @@ void cut_documents(const PerplexityOptions& options, const Dataset& data, const 
     const std::string& text = documents[i];
     bool space = false;
     set.words += 1;  // re.split counts the pieces around runs of white space
-    for (const char c : text) {
-      const bool now = std::isspace(static_cast<unsigned char>(c)) != 0;
+    for (const char32_t c : unicode::decode(text)) {
+      const bool now = python::is_space(c);
       set.words += now && !space ? 1 : 0;
       space = now;
     }

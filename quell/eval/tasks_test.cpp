@@ -6,7 +6,6 @@
 #include "quell/eval/language_tasks.h"
 #include "quell/eval/perplexity.h"
 #include "quell/eval/rouge.h"
-#include "quell/eval/squad.h"
 #include "quell/eval/token_statistics.h"
 
 namespace quell {
@@ -19,13 +18,6 @@ TEST(Rouge, CountsClippedNgramsAndTheLongestCommonSubsequence) {
   EXPECT_NEAR(r.rouge2, 2 * (1.0 / 6) * (1.0 / 5) / (1.0 / 6 + 1.0 / 5), 1e-12);   // only "the cat"
   EXPECT_NEAR(r.rouge_l, 2 * (4.0 / 7) * (4.0 / 6) / (4.0 / 7 + 4.0 / 6), 1e-12);  // the cat on mat
   EXPECT_EQ(rouge("a b", "").rouge1, 0);
-}
-
-TEST(Squad, AnswersAreNormalizedBeforeTheyAreCompared) {
-  EXPECT_EQ(normalize_answer(" The  Eiffel Tower! "), "eiffel tower");
-  EXPECT_EQ(answer_f1("the tower", "A Tower."), 1);
-  EXPECT_NEAR(answer_f1("big red tower", "tower"), 0.5, 1e-12);
-  EXPECT_EQ(answer_f1("the", "a"), 1);  // both are empty
 }
 
 TEST(HellaSwag, BracketsAndTitlesGo) {

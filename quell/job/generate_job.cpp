@@ -4,6 +4,7 @@
 #include "quell/base/log.h"
 #include "quell/job/engine.h"
 #include "quell/job/tokenize_job.h"
+#include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
@@ -53,8 +54,10 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
                                   " tokens, prompt included, is full"));
   };
   if (job.prompt) return answer(*job.prompt, "--prompt");
+
+  LineReader lines(in);
   std::int64_t number = 0;
-  for (std::string line; std::getline(in, line);) answer(line, str("line ", ++number));
+  for (std::string line; lines.next(line);) answer(line, str("line ", ++number));
   require(!in.bad(), ErrorCode::kIo, "cannot read the prompts");
 }
 

@@ -12,6 +12,7 @@
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/output_file.h"
 #include "quell/io/output_path.h"
+#include "quell/job/calibration_check.h"
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
 #include "quell/runtime/lower.h"
@@ -39,7 +40,7 @@ fs::path check_output(const QuantizeJob& job) {
 }
 
 std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model) {
-  const Dataset data = read_dataset(choice.data.file, choice.data.columns);
+  const Dataset data = read_dataset(choice.data.file, choice.data.columns, LabelUse::kIgnore);
   const std::int64_t context = model.spec.max_position_embeddings;
   const std::int64_t length = std::min(choice.max_seq_length > 0  ? choice.max_seq_length
                                        : model.max_seq_length > 0 ? model.max_seq_length
@@ -52,7 +53,7 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
     require(!all.empty(), ErrorCode::kInvalidInput, data.source, ": ", data.stream.size(), " tokens are fewer than one sample of ",
             length, "; lower --max-seq-length");
   } else {
-    all = tokenize_examples(data, open_tokenizer_for(data, model.dir).get(), mode, length);
+    all = tokenize_examples(data, open_tokenizer_for(data, model.dir).get(), mode, length, EmptyRows::kLeaveOut);
   }
   require(choice.skip < static_cast<std::int64_t>(all.size()), ErrorCode::kUsage, data.source, ": --calibration-skip ", choice.skip,
           " leaves nothing of ", all.size(), " samples");
@@ -63,6 +64,7 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
     for (const std::int32_t id : s.ids)
       require(id >= 0 && id < model.spec.vocab_size, ErrorCode::kInvalidInput, data.source, ": token id ", id,
               " is outside the model's vocabulary of ", model.spec.vocab_size);
+  check_calibration_data(choice, data, all);
   return all;
 }
 
@@ -77,13 +79,17 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   Model model = load_model(checkpoint, false, scratch);
   checkpoint.drop_pages();
   resolve_ignored(model, job.recipe);
+  const std::vector<TokenSequence> sequences = load_samples(job.calibration, model);
   const std::vector<TokenBatch> samples =
-      make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+      make_batches(sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
   fit_memory(job, model, samples);
   scratch = model.scratch;
   check_quantize_job(job, model, samples);
   EvalSet set;
-  if (job.eval) set = load_eval_set(*job.eval, job.eval_data, model);
+  if (job.eval) {
+    set = load_eval_set(*job.eval, job.eval_data, model);
+    check_calibration_against(job.calibration, sequences, *job.eval, job.eval_data, set);
+  }
   const std::optional<Model> original = job.eval ? std::optional(load_model(checkpoint, false, scratch)) : std::nullopt;
   const auto reference = original ? make_float_model(*original) : nullptr;
   Reference compared{.model = reference.get()};

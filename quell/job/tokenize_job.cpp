@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "quell/base/error.h"
+#include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
@@ -55,7 +56,8 @@ void run_tokenize_job(const std::filesystem::path& model_dir, const TokenizeOpti
   const EncodeOptions encode{
       .max_length = options.max_length, .add_special_tokens = options.add_special_tokens, .details = options.details};
   std::string written;
-  for (std::string line; std::getline(in, line);) {
+  LineReader lines(in);
+  for (std::string line; lines.next(line);) {
     const Encoding e = tokenizer.encode(line, encode);
     written.clear();
     if (options.details)
@@ -73,7 +75,8 @@ void run_detokenize_job(const std::filesystem::path& model_dir, bool skip_specia
   const Tokenizer tokenizer = Tokenizer::open(model_dir);
   std::vector<std::int32_t> ids;
   std::int64_t number = 0;
-  for (std::string line; std::getline(in, line);) {
+  LineReader lines(in);
+  for (std::string line; lines.next(line);) {
     parse_ids(line, ++number, ids);
     const std::string text = tokenizer.decode(ids, skip_special_tokens);
     out << (escape ? escape_line(text) : text) << '\n';

@@ -6,35 +6,15 @@
 #include <cstring>
 
 #include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/io/safetensors.h"
+#include "quell/text/data/text_file.h"
 
 namespace quell {
 namespace fs = std::filesystem;
 namespace {
-
-std::vector<std::string> split_lines(const std::string& text) {
-  std::vector<std::string> lines;
-  for (std::size_t at = text.starts_with("\xEF\xBB\xBF") ? 3 : 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string line = text.substr(at, end - at);
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    lines.push_back(std::move(line));
-    at = end + 1;
-  }
-  return lines;
-}
-
-std::vector<std::string> split_tabs(const std::string& line) {
-  std::vector<std::string> fields(1);
-  for (const char c : line)
-    if (c == '\t')
-      fields.emplace_back();
-    else
-      fields.back().push_back(c);
-  return fields;
-}
 
 double parse_label(const std::string& text, const std::vector<std::string>& names, const std::string& where) {
   if (const auto it = std::find(names.begin(), names.end(), text); it != names.end())
@@ -46,67 +26,21 @@ double parse_label(const std::string& text, const std::vector<std::string>& name
   return value;
 }
 
-bool is_number(const std::string& text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos; }
+void read_table(const std::string& text, bool commas, const ColumnChoice& choice, LabelUse labels, Dataset& data) {
+  const std::vector<TableRow> rows = commas ? split_commas(text, data.source) : split_tabs(text);
+  if (rows.empty()) return;
 
-/// Positions of the chosen columns; by name they come from the header line.
-class Columns {
- public:
-  Columns(const ColumnChoice& choice, const std::string& header, const std::string& source) {
-    const bool by_number = !choice.text.empty() && is_number(choice.text.front());
-    has_header_ = !by_number;
-    const std::vector<std::string> names = split_tabs(header);
-    const auto locate = [&](const std::string& name) -> std::optional<std::size_t> {
-      if (by_number) {
-        require(is_number(name) && name.size() < 6 && std::stoul(name) >= 1, ErrorCode::kUsage, source, ": column \"", name,
-                "\" is not a number from 1; give all columns by number, or all by name");
-        return std::stoul(name) - 1;
-      }
-      const auto it = std::find(names.begin(), names.end(), name);
-      return it == names.end() ? std::nullopt : std::optional<std::size_t>(static_cast<std::size_t>(it - names.begin()));
-    };
-    const auto need = [&](const std::string& name) {
-      const auto at = locate(name);
-      require(at.has_value(), ErrorCode::kInvalidInput, source, ": no column \"", name,
-              "\" in the header; columns may also be numbers from 1");
-      return *at;
-    };
-    if (!choice.text.empty()) {
-      for (const std::string& name : choice.text) text.push_back(need(name));
-    } else {
-      for (const auto& usual :
-           {std::vector<std::string>{"text", "text_pair"}, {"sentence1", "sentence2"}, {"text"}, {"sentence"}}) {
-        if (!text.empty() || !std::all_of(usual.begin(), usual.end(), [&](const auto& n) { return locate(n).has_value(); }))
-          continue;
-        for (const std::string& name : usual) text.push_back(*locate(name));
-      }
-      require(!text.empty(), ErrorCode::kInvalidInput, source, ": no column named text or sentence; choose with --text-column");
-    }
-    if (!choice.label.empty())
-      label = need(choice.label);
-    else if (!by_number)
-      label = locate("label");
-  }
-  std::vector<std::size_t> text;
-  std::optional<std::size_t> label;
-  bool has_header() const { return has_header_; }
-
- private:
-  bool has_header_ = false;
-};
-
-void read_table(const std::string& text, const ColumnChoice& choice, Dataset& data) {
-  const std::vector<std::string> lines = split_lines(text);
-  if (lines.empty()) return;
-  const Columns columns(choice, lines.front(), data.source);
-  for (std::size_t i = columns.has_header() ? 1 : 0; i < lines.size(); ++i) {
-    if (lines[i].empty()) continue;
-    const std::string where = str(data.source, ":", i + 1);
-    const std::vector<std::string> fields = split_tabs(lines[i]);
+  const TableColumns columns = locate_columns(choice, labels == LabelUse::kRead, rows.front().fields, data.source);
+  for (std::size_t i = columns.has_header ? 1 : 0; i < rows.size(); ++i) {
+    const TableRow& row = rows[i];
+    const std::string where = str(data.source, ":", row.line);
     const auto field = [&](std::size_t at) -> const std::string& {
-      require(at < fields.size(), ErrorCode::kInvalidInput, where, ": ", fields.size(), " columns, column ", at + 1, " is needed");
-      return fields[at];
+      require(at < row.fields.size(), ErrorCode::kInvalidInput, where, ": ", row.fields.size(), " columns, column ", at + 1,
+              " is needed");
+      return row.fields[at];
     };
     Example e;
+    e.line = row.line;
     for (const std::size_t at : columns.text) e.texts.push_back(field(at));
     if (columns.label) e.label = parse_label(field(*columns.label), choice.label_names, where);
     data.examples.push_back(std::move(e));
@@ -124,36 +58,83 @@ std::vector<std::int32_t> read_ids(const Json& array, const std::string& where) 
   return ids;
 }
 
-void read_jsonl(const std::string& text, const ColumnChoice& choice, Dataset& data) {
+/// The keys of a row that hold its text: the chosen ones, else the first of the usual ones that are there.
+std::vector<std::string> text_keys(const Json& row, const ColumnChoice& choice, const std::string& where) {
+  if (!choice.text.empty()) return choice.text;
+  for (const std::vector<std::string>& usual : usual_text_columns())
+    if (std::all_of(usual.begin(), usual.end(), [&](const std::string& key) { return row.contains(key); })) return usual;
+  throw Error(ErrorCode::kInvalidInput, where + ": no string \"text\" or \"sentence\"; choose with --text-column");
+}
+
+/// Nothing for null.
+std::optional<double> read_label(const Json& label, const ColumnChoice& choice, const std::string& where) {
+  if (label.is_null()) return std::nullopt;
+  if (label.is_string()) return parse_label(label.get<std::string>(), choice.label_names, where);
+  if (label.is_boolean()) return label.get<bool>() ? 1.0 : 0.0;
+  require(label.is_number(), ErrorCode::kInvalidInput, where, ": the label is not a number");
+  return label.get<double>();
+}
+
+Example read_object(const Json& row, const ColumnChoice& choice, LabelUse labels, const std::string& where) {
+  require(row.is_object(), ErrorCode::kInvalidInput, where, ": not an object");
+  Example e;
+  if (row.contains("input_ids")) {
+    e.tokens.ids = read_ids(row["input_ids"], where);
+  } else {
+    for (const std::string& key : text_keys(row, choice, where)) {
+      require(row.contains(key) && row[key].is_string(), ErrorCode::kInvalidInput, where, ": no string \"", key, '"');
+      e.texts.push_back(row[key].get<std::string>());
+    }
+  }
+  const std::string label = choice.label.empty() ? "label" : choice.label;
+  if (labels == LabelUse::kRead && row.contains(label)) e.label = read_label(row[label], choice, where);
+  return e;
+}
+
+/// Calls `sink(object, line or row, where)`.
+template <typename Sink>
+void for_each_json_row(const fs::path& path, const Sink& sink) {
+  const std::string text = read_data_text(path), source = path.string();
+  const std::size_t first = text.find_first_not_of(" \t\n");
+  if (path.extension() == ".json" && first != std::string::npos && text[first] == '[') {
+    std::size_t number = 0;
+    for (const Json& row : parse_json(text, source)) {
+      ++number;
+      sink(row, number, str(source, ": row ", number));
+    }
+    return;
+  }
   std::size_t number = 0;
   for (const std::string& line : split_lines(text)) {
     ++number;
-    if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    const std::string where = str(data.source, ":", number);
-    const Json row = parse_json(line, where);
-    require(row.is_object(), ErrorCode::kInvalidInput, where, ": not an object");
-    Example e;
-    if (row.contains("input_ids")) {
-      e.tokens.ids = read_ids(row["input_ids"], where);
-      data.holds_ids = true;
-    } else {
-      const std::vector<std::string> keys = choice.text.empty() ? std::vector<std::string>{"text", "text_pair"} : choice.text;
-      for (const std::string& key : keys)
-        if (row.contains(key) || !choice.text.empty() || key == "text") {
-          require(row.contains(key) && row[key].is_string(), ErrorCode::kInvalidInput, where, ": no string \"", key, '"');
-          e.texts.push_back(row[key].get<std::string>());
-        }
-    }
-    const std::string label = choice.label.empty() ? "label" : choice.label;
-    if (row.contains(label)) {
-      require(row[label].is_number(), ErrorCode::kInvalidInput, where, ": \"", label, "\" is not a number");
-      e.label = row[label].get<double>();
-    }
-    data.examples.push_back(std::move(e));
+    const std::string where = str(source, ":", number);
+    if (line.find_first_not_of(" \t") != std::string::npos) sink(parse_json(line, where), number, where);
   }
 }
 
-void read_safetensors_rows(const fs::path& path, Dataset& data) {
+void read_objects(const fs::path& path, const ColumnChoice& choice, LabelUse labels, Dataset& data) {
+  for_each_json_row(path, [&](const Json& row, std::size_t number, const std::string& where) {
+    Example e = read_object(row, choice, labels, where);
+    e.line = number;
+    data.holds_ids |= e.texts.empty();
+    data.examples.push_back(std::move(e));
+  });
+}
+
+void read_lines(std::string text, Dataset& data) {
+  std::size_t number = 0;
+  for (std::string& line : split_lines(text)) {
+    ++number;
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    Example e;
+    e.texts.push_back(std::move(line));
+    e.line = number;
+    data.examples.push_back(std::move(e));
+  }
+  data.raw_text = std::move(text);
+}
+
+void read_safetensors_rows(const fs::path& path, LabelUse use, Dataset& data) {
   const SafetensorsFile file(path);
   const TensorView& view = file.at("input_ids");
   require(view.shape().rank() == 1 || view.shape().rank() == 2, ErrorCode::kInvalidInput, data.source,
@@ -165,11 +146,12 @@ void read_safetensors_rows(const fs::path& path, Dataset& data) {
             " and input_ids differ in shape");
     return to_i32(file.at(name), name);
   };
-  const std::vector<std::int32_t> mask = optional("attention_mask"), types = optional("token_type_ids"),
-                                  labels = optional("labels");
+  const std::vector<std::int32_t> mask = optional("attention_mask"), types = optional("token_type_ids");
+  const std::vector<std::int32_t> labels = use == LabelUse::kRead ? optional("labels") : std::vector<std::int32_t>();
   const auto length = static_cast<std::size_t>(view.cols());
   for (std::size_t r = 0; r < static_cast<std::size_t>(view.rows()); ++r) {
     Example e;
+    e.line = r + 1;
     for (std::size_t i = r * length; i < (r + 1) * length; ++i) {
       if (!mask.empty() && mask[i] == 0) continue;
       e.tokens.ids.push_back(ids[i]);
@@ -181,23 +163,48 @@ void read_safetensors_rows(const fs::path& path, Dataset& data) {
   data.holds_ids = true;
 }
 
+void read_id_stream(const fs::path& path, Dataset& data) {
+  const MappedFile file(path);
+  require(file.bytes().size() % 2 == 0, ErrorCode::kInvalidInput, data.source, ": an odd number of bytes; expected 16-bit token ids");
+  data.stream.resize(file.bytes().size() / 2);
+  for (std::size_t i = 0; i < data.stream.size(); ++i) {
+    std::uint16_t id = 0;
+    std::memcpy(&id, file.bytes().data() + 2 * i, 2);
+    data.stream[i] = id;
+  }
+  data.holds_ids = true;
+}
+
+/// One sequence, or one for each text.
+std::vector<TokenSequence> tokenize_example(const Example& e, const std::string& source, const Tokenizer* tokenizer, PairMode mode,
+                                            std::int64_t max_length) {
+  if (e.texts.empty()) {
+    TokenSequence s = e.tokens;
+    const auto limit = static_cast<std::size_t>(max_length);
+    for (auto* v : {&s.ids, &s.type_ids, &s.labels})
+      if (max_length > 0 && v->size() > limit) v->resize(limit);
+    return {std::move(s)};
+  }
+  require(tokenizer, ErrorCode::kInvalidInput, source, ": holds text, and the model directory has no tokenizer");
+
+  std::vector<Encoding> encodings;
+  if (mode == PairMode::kPair && e.texts.size() == 2)
+    encodings.push_back(tokenizer->encode_pair(e.texts[0], e.texts[1], {.max_length = max_length}));
+  else
+    for (const std::string& text : e.texts) encodings.push_back(tokenizer->encode(text, {.max_length = max_length}));
+  std::vector<TokenSequence> out;
+  for (Encoding& encoding : encodings) out.push_back({std::move(encoding.ids), std::move(encoding.type_ids), {}});
+  return out;
+}
+
 }  // namespace
 
 std::vector<Json> read_json_rows(const fs::path& path) {
   std::vector<Json> rows;
-  if (path.extension() == ".json") {
-    const Json all = read_json_file(path);
-    require(all.is_array(), ErrorCode::kInvalidInput, path.string(), ": not an array");
-    rows.assign(all.begin(), all.end());
-  } else {
-    std::size_t number = 0;
-    for (const std::string& line : split_lines(read_text_file(path))) {
-      ++number;
-      if (line.find_first_not_of(" \t") != std::string::npos) rows.push_back(parse_json(line, str(path.string(), ":", number)));
-    }
-  }
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    require(rows[i].is_object(), ErrorCode::kInvalidInput, path.string(), ": row ", i + 1, " is not an object");
+  for_each_json_row(path, [&](const Json& row, std::size_t, const std::string& where) {
+    require(row.is_object(), ErrorCode::kInvalidInput, where, ": not an object");
+    rows.push_back(row);
+  });
   require(!rows.empty(), ErrorCode::kInvalidInput, path.string(), ": holds no data");
   return rows;
 }
@@ -206,61 +213,46 @@ std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDi
   return data.holds_ids ? nullptr : std::make_unique<Tokenizer>(Tokenizer::open(dir));
 }
 
-Dataset read_dataset(const fs::path& path, const ColumnChoice& columns) {
+Dataset read_dataset(const fs::path& path, const ColumnChoice& columns, LabelUse labels) {
   Dataset data;
   data.source = path.string();
   const std::string extension = path.extension().string();
   if (extension == ".safetensors") {
-    read_safetensors_rows(path, data);
+    read_safetensors_rows(path, labels, data);
   } else if (extension == ".u16") {
-    const MappedFile file(path);
-    require(file.bytes().size() % 2 == 0, ErrorCode::kInvalidInput, data.source,
-            ": an odd number of bytes; expected 16-bit token ids");
-    data.stream.resize(file.bytes().size() / 2);
-    for (std::size_t i = 0; i < data.stream.size(); ++i) {
-      std::uint16_t id = 0;
-      std::memcpy(&id, file.bytes().data() + 2 * i, 2);
-      data.stream[i] = id;
-    }
-    data.holds_ids = true;
+    read_id_stream(path, data);
+  } else if (extension == ".jsonl" || extension == ".json") {
+    read_objects(path, columns, labels, data);
+  } else if (extension == ".txt") {
+    read_lines(read_data_text(path), data);
   } else {
-    std::string text = read_text_file(path);
-    if (extension == ".jsonl") {
-      read_jsonl(text, columns, data);
-    } else if (extension == ".txt") {
-      for (std::string& line : split_lines(text))
-        if (line.find_first_not_of(" \t") != std::string::npos) data.examples.push_back({{std::move(line)}, {}, std::nullopt});
-      data.raw_text = std::move(text);
-    } else {
-      read_table(text, columns, data);
-    }
+    const std::string text = read_data_text(path);
+    const std::string_view first = std::string_view(text).substr(0, text.find('\n'));
+    const bool commas = extension == ".csv" && first.find('\t') == std::string_view::npos;
+    read_table(text, commas, columns, labels, data);
   }
   require(!data.examples.empty() || !data.stream.empty(), ErrorCode::kInvalidInput, data.source, ": holds no data");
   return data;
 }
 
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
-                                             std::int64_t max_length) {
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode, std::int64_t max_length,
+                                             EmptyRows empty) {
   std::vector<TokenSequence> out;
-  for (const Example& e : data.examples) {
-    if (e.texts.empty()) {
-      out.push_back(e.tokens);
-      TokenSequence& s = out.back();
-      const auto limit = static_cast<std::size_t>(max_length);
-      for (auto* v : {&s.ids, &s.type_ids, &s.labels})
-        if (max_length > 0 && v->size() > limit) v->resize(limit);
-      continue;
+  std::int64_t left_out = 0;
+  std::size_t first_left_out = 0;
+  for (const Example& e : data.examples)
+    for (TokenSequence& s : tokenize_example(e, data.source, tokenizer, mode, max_length)) {
+      if (!s.ids.empty()) {
+        out.push_back(std::move(s));
+        continue;
+      }
+      require(empty == EmptyRows::kLeaveOut, ErrorCode::kInvalidInput, data.source, ":", e.line,
+              ": a row without tokens; remove empty lines");
+      if (left_out++ == 0) first_left_out = e.line;
     }
-    require(tokenizer, ErrorCode::kInvalidInput, data.source, ": holds text, and the model directory has no tokenizer");
-    const auto push = [&](Encoding encoding) { out.push_back({std::move(encoding.ids), std::move(encoding.type_ids), {}}); };
-    if (mode == PairMode::kPair && e.texts.size() == 2) {
-      push(tokenizer->encode_pair(e.texts[0], e.texts[1], {.max_length = max_length}));
-    } else {
-      for (const std::string& text : e.texts) push(tokenizer->encode(text, {.max_length = max_length}));
-    }
-  }
-  for (const TokenSequence& s : out)
-    require(!s.ids.empty(), ErrorCode::kInvalidInput, data.source, ": a row without tokens; remove empty lines");
+  require(!out.empty(), ErrorCode::kInvalidInput, data.source, ": no row has tokens");
+  if (left_out > 0)
+    log(LogLevel::kWarning, str(data.source, ": ", left_out, " rows without tokens are left out, the first at ", first_left_out));
   return out;
 }
 

@@ -8,17 +8,11 @@
 #include <vector>
 
 #include "quell/io/json.h"
+#include "quell/text/data/table_file.h"
 #include "quell/text/data/token_batch.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
-
-/// Columns by header name, or by number from 1 (then the file has no header). Empty: the usual names.
-struct ColumnChoice {
-  std::vector<std::string> text;  ///< one or two
-  std::string label;
-  std::vector<std::string> label_names = {};  ///< labels that are words, by class; numbers always work
-};
 
 /// A data file and how to read it.
 struct DataChoice {
@@ -31,6 +25,7 @@ struct Example {
   std::vector<std::string> texts;
   TokenSequence tokens;
   std::optional<double> label;
+  std::size_t line = 0;  ///< of the file, from 1; for arrays and tensors the row
 };
 
 /// What a file held: rows, or for .u16 one stream of ids.
@@ -38,26 +33,34 @@ struct Dataset {
   std::string source;
   std::vector<Example> examples;
   std::vector<std::int32_t> stream;
-  /// The bytes of a .txt file, for perplexity over running text.
+  /// The whole of a .txt file, for perplexity over running text.
   std::string raw_text;
   bool holds_ids = false;
 };
 
-/// By extension: .txt (a line a row), .jsonl (text, text_pair, label, input_ids), .u16 (little-endian ids), .safetensors
-/// (input_ids, attention_mask, labels), anything else tab-separated without quoting.
-/// Throws Error(kIo | kInvalidInput) naming file, line and column.
-Dataset read_dataset(const std::filesystem::path& path, const ColumnChoice& columns);
+/// Whether labels are read at all: calibration has no use for them, so it never refuses one.
+enum class LabelUse { kRead, kIgnore };
 
-/// The objects of a .jsonl file, or of the array in a .json file. Throws Error(kIo | kInvalidInput) with the line.
+/// By extension: .txt (a line a row), .jsonl and .json (objects with text, text_pair, label, or input_ids), .u16 (little-endian
+/// ids), .safetensors (input_ids, attention_mask, labels), .csv with commas in its first line and no tab (quoted as in RFC 4180),
+/// anything else tab-separated without quoting. Text as text_file.h reads it.
+/// Throws Error(kIo | kInvalidInput) naming file, line and column.
+Dataset read_dataset(const std::filesystem::path& path, const ColumnChoice& columns, LabelUse labels = LabelUse::kRead);
+
+/// The objects of a .jsonl file, or of a .json file, which holds an array of them or one a line. Throws Error(kIo | kInvalidInput)
+/// with the line or the row.
 std::vector<Json> read_json_rows(const std::filesystem::path& path);
 
 /// How rows become token sequences.
 enum class PairMode { kSeparate, kPair };  ///< two sentences (embeddings), or one pair (classifiers)
 
+/// Rows that tokenizers make nothing of, as empty ones: refused, or left out with a warning that counts them.
+enum class EmptyRows { kRefuse, kLeaveOut };
+
 /// Tokens of every example (`kSeparate`: of every text, in order). `tokenizer` may be null when the data holds ids; throws
 /// Error(kInvalidInput) when it is needed. `max_length` 0: unlimited.
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
-                                             std::int64_t max_length);
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode, std::int64_t max_length,
+                                             EmptyRows empty = EmptyRows::kRefuse);
 
 /// The tokenizer of `dir`, or null where `data` holds ids.
 std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDirectory& dir);

@@ -184,6 +184,8 @@ std::vector<Encoding> Tokenizer::encode_pair_windows(std::string_view first, std
   whole.max_length = 0;
   const Sequence a = tokenize(first, options.details), b = tokenize(second, options.details);
   const std::size_t used = a.ids.size() + special_count(true), limit = static_cast<std::size_t>(options.max_length);
+  if (used + b.ids.size() <= limit) return {assemble(a, b, true, whole)};
+
   require(limit > used + static_cast<std::size_t>(stride), ErrorCode::kInvalidInput, "max_seq_length ", limit,
           " leaves no room for windows beside ", used, " tokens");
   std::vector<Encoding> out;
