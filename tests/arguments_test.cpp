@@ -70,6 +70,15 @@ TEST(Arguments, DigitsAreDecimal) {
   EXPECT_EQ(Json::parse(r.out).at("results").at(0).at("samples"), 10);
 }
 
+TEST(Arguments, OptionsOfAnotherTaskAreRefused) {
+  const std::string data = " '" + (kReviews / "eval.tsv").string() + "' ";
+  for (const char* option : {"--window 64", "--protocol gptq"})
+    expect_refused("eval" + kModel + "--task classification " + option + " --data" + data, 2, "perplexity");
+  for (const char* option : {"--limit 5", "--skip 5", "--window 64"})
+    expect_refused("quantize" + kModel + "out " + option + " --calibration" + data, 2, "--eval-task");
+  expect_refused("eval" + kModel + "--task perplexity --kl-base a --reference b --data" + data, 2, "--kl-base");
+}
+
 TEST(Arguments, SkippingEverythingIsSaid) {
   QUELL_NEED_DATA(dir, "golden/models/llama");
   const ScratchDir scratch;

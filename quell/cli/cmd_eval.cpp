@@ -36,6 +36,7 @@ Command add_eval(CLI::App& app) {
               job->reference_dir = *kl_base;
             }
             require(!job->options.task.empty(), ErrorCode::kUsage, "--task is required");
+            check_perplexity_options(job->options);
             Results results(*sub, globals);
             const Report report = run_eval_job(*job, ctx);
             results.print(report.to_json(), kl_base->empty() ? report.to_table() : report.tokens.to_text());

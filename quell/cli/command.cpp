@@ -68,6 +68,11 @@ void add_compression_options(CLI::App& app, CompressionOptions& o, const std::st
   add_eval_options(app, o.eval);
 }
 
+void check_perplexity_options(const EvalOptions& options) {
+  require(is_perplexity(options.task) || (options.window == 0 && options.protocol.empty()), ErrorCode::kUsage,
+          "--window and --protocol go with the task perplexity");
+}
+
 Recipe CompressionOptions::load_recipe() const {
   Recipe out = quell::load_recipe(recipe);
   if (!scheme.empty()) set_scheme(out, scheme);
@@ -83,7 +88,12 @@ CalibrationChoice CompressionOptions::calibration_choice() const {
 
 std::optional<EvalOptions> CompressionOptions::task(DataChoice& data) const {
   require(eval.task.empty() == eval_data.file.empty(), ErrorCode::kUsage, "--eval-task and --eval-data belong together");
-  if (eval.task.empty()) return std::nullopt;
+  if (eval.task.empty()) {
+    const bool untouched = eval.limit == 0 && eval.skip == 0 && eval.window == 0 && eval.protocol.empty() && eval.probe.empty();
+    require(untouched, ErrorCode::kUsage, "--limit, --skip, --window, --protocol and --probe go with --eval-task");
+    return std::nullopt;
+  }
+  check_perplexity_options(eval);
   data = eval_data;
   if (data.columns.text.empty()) data.columns.text = calibration.data.columns.text;
   data.columns.label = calibration.data.columns.label;

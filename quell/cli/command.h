@@ -44,6 +44,8 @@ Command add_report(CLI::App& app);
 void add_column_options(CLI::App& app, ColumnChoice& columns);
 /// Options of the perplexity protocols and row limits.
 void add_eval_options(CLI::App& app, EvalOptions& options);
+/// Throws Error(kUsage) where those of perplexity are given for another task.
+void check_perplexity_options(const EvalOptions& options);
 /// What to do to a model, and on which data: options that quantize and report share.
 struct CompressionOptions {
   std::string recipe = "os_plus", scheme, sampling = "random";
