@@ -2,6 +2,7 @@
 // way, and the task must find it.
 #include <gtest/gtest.h>
 
+#include "quell/base/log.h"
 #include "quell/io/mapped_file.h"
 #include "quell/io/output_file.h"
 #include "quell/job/eval_job.h"
@@ -65,6 +66,66 @@ TEST(Tasks, SquadFindsTheBestSpanOfTheContext) {
   job.options.task = "squad";
   job.data.file = dir / "squad.json";
   EXPECT_EQ(run(job), (std::map<std::string, double>{{"exact_match", 50}, {"f1", 50}})) << answer;
+}
+
+/// A file of SQuAD with one paragraph.
+Json squad_file(const std::string& context, const std::vector<std::pair<std::string, std::vector<std::string>>>& questions,
+                const std::string& version) {
+  Json qas = Json::array();
+  for (const auto& [question, answers] : questions) {
+    Json list = Json::array();
+    for (const std::string& text : answers) list.push_back({{"text", text}, {"answer_start", 0}});
+    qas.push_back({{"question", question}, {"answers", list}, {"is_impossible", answers.empty()}});
+  }
+  return {{"version", version}, {"data", {{{"paragraphs", {{{"context", context}, {"qas", qas}}}}}}}};
+}
+
+class SquadTask : public ::testing::Test {
+ protected:
+  ~SquadTask() override { set_log_sink({}); }
+  /// The metrics of the golden model on `file`; warnings are kept.
+  std::map<std::string, double> evaluate(const fs::path& golden, const Json& file, std::int64_t max_length = 0) {
+    const quell::testing::ScratchDir dir;
+    make_model(golden, dir.path(), {{"type", "BertProcessing"}, {"cls", {"[1]", 1}}, {"sep", {"[2]", 2}}});
+    write_text_file(dir / "squad.json", file.dump());
+    set_log_sink([this](LogLevel level, const std::string& message) { warnings += level == LogLevel::kWarning ? message : ""; });
+    EvalJob job;
+    job.model_dir = dir.path();
+    job.options.task = "squad";
+    job.options.max_seq_length = max_length;
+    job.data.file = dir / "squad.json";
+    return run(job);
+  }
+  std::string warnings;
+};
+
+TEST_F(SquadTask, QuestionsWithoutAnswersCount) {
+  QUELL_NEED_DATA(golden, "golden/models/bert-qa");
+  // Whatever the model says of each, the two kinds are measured apart, and the whole is their mean.
+  std::vector<std::pair<std::string, std::vector<std::string>>> questions;
+  for (char c = 'a'; c <= 'h'; ++c) questions.push_back({std::string(1, c), {}});
+  questions.push_back({"a b", {"c", "d e"}});
+  const auto values = evaluate(golden, squad_file("c d e f g h", questions, "v2.0"));
+  ASSERT_TRUE(values.contains("no_answer_exact_match") && values.contains("has_answer_f1"));
+  EXPECT_EQ(values.at("no_answer_exact_match"), values.at("no_answer_f1"));
+  EXPECT_NEAR(values.at("exact_match"), (8 * values.at("no_answer_exact_match") + values.at("has_answer_exact_match")) / 9, 1e-9);
+
+  const auto first = evaluate(golden, squad_file("c d e f g h", {{"a b", {"c"}}}, "1.1"));
+  EXPECT_FALSE(first.contains("no_answer_exact_match"));
+}
+
+TEST_F(SquadTask, QuestionsThatAreTooLongAreLeftOutByName) {
+  QUELL_NEED_DATA(golden, "golden/models/bert-qa");
+  const std::string letters = "a b c d e f g h i j k l m n";
+  const auto values = evaluate(golden, squad_file(letters, {{"a", {"zzz"}}, {letters, {"zzz"}}}, "1.1"), 16);
+  EXPECT_EQ(values.at("exact_match"), 0);
+  EXPECT_NE(warnings.find("1 rows are left out"), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find("row 2"), std::string::npos) << warnings;
+
+  // Beside the same question a short context fits as a whole, so it needs no windows.
+  warnings.clear();
+  (void)evaluate(golden, squad_file("a", {{"a b c d e f g h i j", {"a"}}}, "1.1"), 16);
+  EXPECT_EQ(warnings, "");
 }
 
 TEST(Tasks, SummariesAreWhatTheModelGenerates) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/ops/linear.h"
 
 namespace quell {
@@ -77,6 +78,20 @@ Tensor gram_matrix(const SiteActivations& activations, ExecContext& ctx) {
     for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
   }
   return sum;
+}
+
+bool has_inputs(const Tensor& gram, const std::string& site) {
+  double sum = 0;
+  for (std::int64_t k = 0; k < gram.rows(); ++k) sum += static_cast<double>(gram.row(k)[k]);
+  require(std::isfinite(sum), ErrorCode::kNumeric, site,
+          ": squares of its inputs are not finite; the model or the calibration data is "
+          "damaged");
+  if (sum > 0) return true;
+
+  log(LogLevel::kWarning, site +
+                              ": all its inputs are 0 on the calibration data, which say nothing about its weights: they are "
+                              "rounded to nearest");
+  return false;
 }
 
 }  // namespace quell

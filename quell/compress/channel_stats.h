@@ -23,6 +23,9 @@ std::vector<float> mean_squares(const SiteActivations& activations);
 
 /// X^T X [C, C] over tokens whose mask is 1.
 Tensor gram_matrix(const SiteActivations& activations, ExecContext& ctx);
+/// Whether such a matrix says anything: where all inputs are 0, a warning names the site and the answer is no. Throws
+/// Error(kNumeric) where it is not finite.
+bool has_inputs(const Tensor& gram, const std::string& site);
 
 /// Whether row `i` of `x` counts: rows are tokens of the batch, or one a sequence (pooled values).
 bool row_counts(const TensorView& x, const TokenBatch& batch, std::int64_t i);

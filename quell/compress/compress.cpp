@@ -207,13 +207,27 @@ class Pipeline {
     bool known_ = false;
   };
 
+  /// What `make` returns; errors that do not say so name the site.
+  template <typename Make>
+  static Plan plan_of(const Site& site, Make make) {
+    try {
+      return make();
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      throw Error(e.code(), message.find(site.name) == std::string::npos ? site.name + ": " + message : message);
+    }
+  }
+
   void process(const Site& site, const std::string& step) {
     run_ahead(site);
     Steps steps(journal_, step);
     for (const auto& pass : equivalence_)
-      apply_equivalence(steps.next([&] { return pass->plan(site, activations(site, pass->samples()), ctx_); }), site);
+      apply_equivalence(
+          steps.next([&] { return plan_of(site, [&] { return pass->plan(site, activations(site, pass->samples()), ctx_); }); }),
+          site);
     change(steps.next([&] {
-      Plan plan = weight_passes_.front()->plan(site, activations(site, weight_passes_.front()->samples()), ctx_);
+      const Pass& pass = *weight_passes_.front();
+      Plan plan = plan_of(site, [&] { return pass.plan(site, activations(site, pass.samples()), ctx_); });
       if (model_.input_quant.contains(site.value())) return plan;  // a pass has set it
       for (PlanItem& item : site.set_input_quant({recipe_.activations, calibrate(site)})) plan.push_back(std::move(item));
       return plan;

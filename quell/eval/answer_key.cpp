@@ -58,8 +58,8 @@ std::size_t find_answer(const Json& row, const std::vector<AnswerKey>& keys, con
     if (text.empty()) continue;
 
     const std::int64_t value = choice_of(text, key.first, key.by_label ? labels : std::vector<std::string>());
-    require(value >= 0 && value < static_cast<std::int64_t>(choices), ErrorCode::kInvalidInput, where, ": \"", key.name, "\" ",
-            it->dump(), " is not one of the ", choices, " choices");
+    require(value >= 0 && value < static_cast<std::int64_t>(choices), ErrorCode::kInvalidInput, where, ": \"", key.name,
+            "\" is not one of the ", choices, " choices: ", it->dump());
     require(!answer || *answer == value, ErrorCode::kInvalidInput, where, ": \"", key.name, "\" ", it->dump(),
             " names another choice than \"", given_by, '"');
     answer = value;

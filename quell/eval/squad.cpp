@@ -92,8 +92,8 @@ void consider(const Window& w, std::span<const float> start, std::span<const flo
 std::string text_of(const Answer& answer, const SquadQuestion& q, bool version2) {
   if (version2 && answer.null_score.value_or(0) > answer.score.value_or(0)) return "";
   if (!answer.score) return "empty";
-  return unicode::encode(q.context.substr(static_cast<std::size_t>(answer.span.begin),
-                                          static_cast<std::size_t>(answer.span.end - answer.span.begin)));
+  return unicode::encode(
+      q.context.substr(static_cast<std::size_t>(answer.span.begin), static_cast<std::size_t>(answer.span.end - answer.span.begin)));
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ struct SquadSet {
 SquadSet read_squad(const std::filesystem::path& file);
 SquadSet parse_squad(const Json& json, const std::string& source);
 
-/// Leaves out, with a warning that counts them, questions beside which `max_length` tokens leave no room for windows of the context.
+/// Leaves out, with a warning that counts them, questions beside which `max_length` tokens leave no room for windows of the
+/// context.
 void leave_out_long_questions(SquadSet& set, const Tokenizer& tokenizer, std::int64_t max_length, const std::string& source);
 
 /// Sums over questions, in 0..1 each.

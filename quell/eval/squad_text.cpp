@@ -23,7 +23,8 @@ std::u32string without_articles(std::u32string_view text) {
       continue;
     }
     const auto begin = text.begin() + static_cast<std::ptrdiff_t>(at);
-    const std::u32string_view word = text.substr(at, static_cast<std::size_t>(std::find_if_not(begin, text.end(), python::is_word) - begin));
+    const std::u32string_view word =
+        text.substr(at, static_cast<std::size_t>(std::find_if_not(begin, text.end(), python::is_word) - begin));
     if (word == U"a" || word == U"an" || word == U"the")
       out.push_back(U' ');
     else
@@ -68,7 +69,8 @@ AnswerScore score_answer(const std::string& prediction, const std::vector<std::s
   const std::vector<std::u32string> predicted = normalized_words(prediction);
   std::vector<std::vector<std::u32string>> expected;
   for (const std::string& answer : answers)
-    if (std::vector<std::u32string> words = normalized_words(answer); !version2 || !words.empty()) expected.push_back(std::move(words));
+    if (std::vector<std::u32string> words = normalized_words(answer); !version2 || !words.empty())
+      expected.push_back(std::move(words));
   if (expected.empty()) expected.emplace_back();
 
   AnswerScore best;

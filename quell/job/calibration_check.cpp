@@ -44,7 +44,8 @@ std::vector<TokenSequence> sequences_of(const EvalSet& set) {
   if (set.squad.questions.empty()) return set.sequences;
   std::vector<TokenSequence> out;
   for (const SquadQuestion& q : set.squad.questions)
-    for (const std::string& text : {q.question, unicode::encode(q.context)}) out.push_back({set.tokenizer->encode(text).ids, {}, {}});
+    for (const std::string& text : {q.question, unicode::encode(q.context)})
+      out.push_back({set.tokenizer->encode(text).ids, {}, {}});
   return out;
 }
 
@@ -106,9 +107,10 @@ std::int64_t count_shared_samples(const std::vector<TokenSequence>& samples, con
   });
 }
 
-void check_calibration_against(const CalibrationChoice& choice, const std::vector<TokenSequence>& samples, const EvalOptions& options,
-                               const DataChoice& eval_data, const EvalSet& set) {
-  const char* advice = ": the figures look better than they are on other texts; keep the two apart (--calibration-skip, --skip, --limit)";
+void check_calibration_against(const CalibrationChoice& choice, const std::vector<TokenSequence>& samples,
+                               const EvalOptions& options, const DataChoice& eval_data, const EvalSet& set) {
+  const char* advice =
+      ": the figures look better than they are on other texts; keep the two apart (--calibration-skip, --skip, --limit)";
   const std::int64_t shared = count_shared_samples(samples, sequences_of(set));
   if (shared > 0)
     return log(LogLevel::kWarning, str(choice.data.file.string(), ": ", shared, " of ", samples.size(),

@@ -19,7 +19,7 @@ void check_calibration_data(const CalibrationChoice& choice, const Dataset& data
 std::int64_t count_shared_samples(const std::vector<TokenSequence>& samples, const std::vector<TokenSequence>& evaluated);
 
 /// Warns where the model is measured on what it is calibrated on: by content, or the same rows of the same file.
-void check_calibration_against(const CalibrationChoice& choice, const std::vector<TokenSequence>& samples, const EvalOptions& options,
-                               const DataChoice& eval_data, const EvalSet& set);
+void check_calibration_against(const CalibrationChoice& choice, const std::vector<TokenSequence>& samples,
+                               const EvalOptions& options, const DataChoice& eval_data, const EvalSet& set);
 
 }  // namespace quell

@@ -40,9 +40,7 @@ bool is_space(char32_t c) {
   return (c >= 0x1C && c <= 0x1F) || u_isUWhiteSpace(static_cast<UChar32>(c)) != 0;
 }
 
-bool is_word(char32_t c) {
-  return c == U'_' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & (U_GC_L_MASK | U_GC_N_MASK)) != 0;
-}
+bool is_word(char32_t c) { return c == U'_' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & (U_GC_L_MASK | U_GC_N_MASK)) != 0; }
 
 std::u32string lower(std::u32string_view text) {
   std::u32string out;

@@ -25,12 +25,15 @@ class AdaRound final : public Pass {
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
     const Tensor gram = gram_matrix(activations, ctx);
+    const bool informed = has_inputs(gram, site.name);
+
     Plan plan;
     for (const int linear : site.linears)
-      if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module))
-        plan.push_back(ReplaceWeight{
-            linear,
-            adaround(p.weight, round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx), gram, options_, ctx)});
+      if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module)) {
+        QTensor q = round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx);
+        if (informed) q = adaround(p.weight, std::move(q), gram, options_, ctx);
+        plan.push_back(ReplaceWeight{linear, std::move(q)});
+      }
     return plan;
   }
 

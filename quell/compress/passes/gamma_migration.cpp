@@ -1,11 +1,12 @@
 // Gamma Migration (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.1): where a norm feeds both linears and a residual
 // branch, its gamma, which amplifies outliers, moves behind the quantizer: into the columns of the linears and onto the branch.
-//   LN(x) = x' * gamma, x' = (x - mean) / std + beta / gamma.
+//   LN(x) = x' * gamma, x' = (x - mean) / std + beta / gamma; a channel whose gamma is 0 has nothing to move and stays.
 // Inputs: none but the weights. Output: one ShiftScale a site, its scale the gamma.
 #include <algorithm>
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/compress/pass.h"
 
 namespace quell {
@@ -31,13 +32,19 @@ class GammaMigration final : public Pass {
     const Param& norm = site.model->param_of(site.values.front().producer_node);
     float largest = 0;
     for (const float g : norm.weight.f32()) largest = std::max(largest, std::fabs(g));
-    for (std::int64_t j = 0; j < norm.weight.numel(); ++j) {
-      const float g = norm.weight.f32()[static_cast<std::size_t>(j)];
-      require(std::fabs(g) > kSmallest * largest, ErrorCode::kNumeric, norm.module, ".weight: channel ", j, " is ", g,
-              ", which gamma migration would divide by; use recipe os_plus, or leave its linears out with --ignore");
-    }
+    Tensor scale = norm.weight.clone();
+    std::int64_t kept = 0;
+    for (float& g : scale.f32())
+      if (std::fabs(g) <= kSmallest * largest) {
+        g = 1;
+        ++kept;
+      }
+    if (kept > 0)
+      log(LogLevel::kWarning, str(norm.module, ".weight: ", kept, " of ", scale.numel(),
+                                  " channels are 0, which nothing can be divided "
+                                  "by; they stay as they are"));
     Plan plan;
-    plan.push_back(site.change(norm.weight.clone(), Tensor()));
+    plan.push_back(site.change(std::move(scale), Tensor()));
     return plan;
   }
 

@@ -29,12 +29,16 @@ class Gptq final : public Pass {
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
     const Tensor gram = gram_matrix(activations, ctx);
-    const GptqFactor factor = make_gptq_factor(gram, damping_, by_size_, ctx);
+    GptqFactor factor;
+    const bool informed = has_inputs(gram, site.name);
+    if (informed) factor = make_gptq_factor(gram, damping_, by_size_, ctx);
+
     Plan plan;
     for (const int linear : site.linears)
       if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module)) {
-        QTensor q = gptq_round(p.weight, round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx), factor, ctx);
-        if (sweeps_ > 0) q = descend_codes(p.weight, std::move(q), gram, damping_, sweeps_, ctx);
+        QTensor q = round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx);
+        if (informed) q = gptq_round(p.weight, std::move(q), factor, ctx);
+        if (informed && sweeps_ > 0) q = descend_codes(p.weight, std::move(q), gram, damping_, sweeps_, ctx);
         plan.push_back(ReplaceWeight{linear, std::move(q)});
       }
     return plan;

@@ -165,7 +165,8 @@ void read_safetensors_rows(const fs::path& path, LabelUse use, Dataset& data) {
 
 void read_id_stream(const fs::path& path, Dataset& data) {
   const MappedFile file(path);
-  require(file.bytes().size() % 2 == 0, ErrorCode::kInvalidInput, data.source, ": an odd number of bytes; expected 16-bit token ids");
+  require(file.bytes().size() % 2 == 0, ErrorCode::kInvalidInput, data.source,
+          ": an odd number of bytes; expected 16-bit token ids");
   data.stream.resize(file.bytes().size() / 2);
   for (std::size_t i = 0; i < data.stream.size(); ++i) {
     std::uint16_t id = 0;
@@ -235,8 +236,8 @@ Dataset read_dataset(const fs::path& path, const ColumnChoice& columns, LabelUse
   return data;
 }
 
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode, std::int64_t max_length,
-                                             EmptyRows empty) {
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
+                                             std::int64_t max_length, EmptyRows empty) {
   std::vector<TokenSequence> out;
   std::int64_t left_out = 0;
   std::size_t first_left_out = 0;

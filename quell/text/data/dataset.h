@@ -59,8 +59,8 @@ enum class EmptyRows { kRefuse, kLeaveOut };
 
 /// Tokens of every example (`kSeparate`: of every text, in order). `tokenizer` may be null when the data holds ids; throws
 /// Error(kInvalidInput) when it is needed. `max_length` 0: unlimited.
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode, std::int64_t max_length,
-                                             EmptyRows empty = EmptyRows::kRefuse);
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
+                                             std::int64_t max_length, EmptyRows empty = EmptyRows::kRefuse);
 
 /// The tokenizer of `dir`, or null where `data` holds ids.
 std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDirectory& dir);

@@ -103,8 +103,9 @@ TableColumns locate_columns(const ColumnChoice& choice, bool with_label, const s
   TableColumns out{{}, std::nullopt, !by_number};
   for (const std::string& name : choice.text) out.text.push_back(need(name));
   for (const std::vector<std::string>& usual : usual_text_columns()) {
+    if (!out.text.empty()) break;
     const bool there = std::all_of(usual.begin(), usual.end(), [&](const std::string& n) { return find(n).has_value(); });
-    if (!out.text.empty() || !there) continue;
+    if (!there) continue;
     for (const std::string& name : usual) out.text.push_back(*find(name));
   }
   require(!out.text.empty(), ErrorCode::kInvalidInput, source, ": no column named text or sentence; choose with --text-column");

@@ -28,8 +28,8 @@ std::string_view foreign_encoding(std::string_view bytes) {
 
 void refuse_foreign(std::string_view bytes, const std::string& source) {
   const std::string_view foreign = foreign_encoding(bytes);
-  require(foreign.empty(), ErrorCode::kInvalidInput, source, ": ", foreign, ", and text is read as UTF-8; convert it, as with iconv -f ",
-          foreign, " -t UTF-8");
+  require(foreign.empty(), ErrorCode::kInvalidInput, source, ": ", foreign,
+          ", and text is read as UTF-8; convert it, as with iconv -f ", foreign, " -t UTF-8");
 }
 
 void refuse_ill_formed(std::string_view bytes, const std::string& source) {
@@ -42,9 +42,10 @@ void refuse_ill_formed(std::string_view bytes, const std::string& source) {
     if (!unicode::is_valid_utf8(bytes.substr(at, end - at))) break;
     at = end + 1;
   }
-  throw Error(ErrorCode::kInvalidInput, str(source, ":", number,
-                                            ": not UTF-8; convert the file, as with iconv -f WINDOWS-1252 -t UTF-8, if that is what "
-                                            "wrote it"));
+  throw Error(ErrorCode::kInvalidInput,
+              str(source, ":", number,
+                  ": not UTF-8; convert the file, as with iconv -f WINDOWS-1252 -t UTF-8, if that is what "
+                  "wrote it"));
 }
 
 }  // namespace
