@@ -16,11 +16,8 @@ TEST(Docs, ModelsPageIsWhatTheRegistryHolds) {
 
 /// A family that lists an architecture must read its config.
 TEST(Docs, ListedArchitecturesAreRead) {
-  for (const char* folder : {"bert-cls", "albert-cls", "roberta-cls", "xlm-roberta-mlm", "distilbert-cls", "deberta-v2-cls",
-                             "opt",      "llama",      "mistral",     "qwen2",           "qwen3",          "gpt2",
-                             "gpt-neo",  "gpt-neox",   "phi",         "gemma2",          "bloom",          "bart",
-                             "t5",       "vit"}) {
-    const auto path = quell::testing::find_data(std::string("golden/models/") + folder);
+  for (const std::string& folder : quell::testing::case_folders("golden/models")) {
+    const auto path = quell::testing::find_data("golden/models/" + folder);
     if (path.empty()) continue;
     Json config = normalize_config(read_json_file(path / "config.json"));
     const Family& family = find_family(config["model_type"].get<std::string>());

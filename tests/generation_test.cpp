@@ -40,7 +40,15 @@ std::vector<std::pair<std::int32_t, float>> best_after(const ForwardModel& model
   return out;
 }
 
-class Generation : public ::testing::TestWithParam<const char*> {};
+class Generation : public ::testing::TestWithParam<std::string> {};
+
+/// Recorded tokens, and one stack that makes them.
+bool is_decoder_that_generates(const std::filesystem::path& dir) {
+  const bool recorded = SafetensorsFile(dir / "reference.safetensors").has("generate.input_ids");
+  return recorded && !read_json_file(dir / "config.json").value("is_encoder_decoder", false);
+}
+#define QUELL_NEED_DECODER(dir) \
+  if (!is_decoder_that_generates(dir)) GTEST_SKIP() << dir << " is no decoder with recorded tokens (generate.input_ids)"
 
 /// Every token is the uncached model's choice; `slack`: where the two best are closer than this, either will do.
 void expect_uncached_choice(const ForwardModel& model, const std::vector<std::int32_t>& prompt,
@@ -55,7 +63,8 @@ void expect_uncached_choice(const ForwardModel& model, const std::vector<std::in
 }
 
 TEST_P(Generation, CachedTokensAreTheUncachedChoice) {
-  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  QUELL_NEED_DATA(dir, "golden/models/" + GetParam());
+  QUELL_NEED_DECODER(dir);
   ExecContext ctx(2);
   Model model = load_model(Checkpoint::open(dir));
   ASSERT_TRUE(supports_kv_cache(model));
@@ -89,7 +98,8 @@ TEST_P(Generation, CachedTokensAreTheUncachedChoice) {
 }
 
 TEST_P(Generation, TheHeadGetsCodesOfItsOwn) {
-  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  QUELL_NEED_DATA(dir, "golden/models/" + GetParam());
+  QUELL_NEED_DECODER(dir);
   const quell::testing::ScratchDir scratch;
   ExecContext ctx(2);
   Model model = load_model(Checkpoint::open(dir));
@@ -118,7 +128,8 @@ TEST_P(Generation, TheHeadGetsCodesOfItsOwn) {
 }
 
 TEST_P(Generation, SequencesComeAndGo) {
-  QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam());
+  QUELL_NEED_DATA(dir, "golden/models/" + GetParam());
+  QUELL_NEED_DECODER(dir);
   ExecContext ctx(2);
   const Model model = load_model(Checkpoint::open(dir));
   const auto engine = make_float_model(model);
@@ -147,14 +158,8 @@ TEST_P(Generation, SequencesComeAndGo) {
   EXPECT_THROW((decoder.add({}), 0), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Generation,
-                         ::testing::Values("bloom", "gemma2", "gpt-neo", "gpt-neox", "gpt2", "llama", "mistral", "opt", "opt-350m",
-                                           "phi", "qwen2", "qwen3"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           for (char& c : name) c = c == '-' ? '_' : c;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Generation, ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
+                         [](const auto& info) { return quell::testing::test_name(info.param); });
 
 }  // namespace
 }  // namespace quell

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/tokenizer.h"
@@ -16,7 +17,9 @@ void gather(const fs::path& folder, const fs::path& scratch) {
   const auto link = [&](const fs::path& from) {
     if (fs::exists(from)) fs::create_symlink(fs::absolute(from), scratch / from.filename());
   };
-  for (const char* name : {"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json"}) link(folder / name);
+  const std::set<std::string> recorded = {"files.json", "lines.jsonl", "pairs.jsonl", "pretokens.jsonl"};
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.is_regular_file() && !recorded.contains(entry.path().filename())) link(entry.path());
   if (!fs::exists(folder / "files.json")) return;
   const Json files = read_json_file(folder / "files.json");
   for (const auto& [name, path] : files.items()) {
@@ -48,7 +51,7 @@ std::vector<std::int32_t> sequence_ids(const Json& list) {
 
 void check_lines(const Tokenizer& tokenizer, const fs::path& folder) {
   const std::vector<Json> rows = read_lines(folder / "lines.jsonl");
-  ASSERT_GE(rows.size(), 270U);
+  ASSERT_GE(rows.size(), 270U) << folder / "lines.jsonl";
   for (const Json& row : rows) {
     const auto text = row["text"].get<std::string>();
     const auto ids = row["ids"].get<std::vector<std::int32_t>>();
@@ -70,13 +73,14 @@ void check_lines(const Tokenizer& tokenizer, const fs::path& folder) {
   }
 }
 
-class GoldenTokenizer : public ::testing::TestWithParam<const char*> {};
+class GoldenTokenizer : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenTokenizer, EqualsReferenceOnEveryLine) {
-  QUELL_NEED_DATA(folder, std::string("golden/tokenizers/") + GetParam());
+  QUELL_NEED_DATA(folder, "golden/tokenizers/" + GetParam());
   const quell::testing::ScratchDir scratch;
   gather(folder, scratch.path());
-  if (fs::is_empty(scratch.path())) GTEST_SKIP() << "the vocabulary of " << GetParam() << " is not there";
+  if (fs::is_empty(scratch.path()) && fs::exists(folder / "files.json"))
+    GTEST_SKIP() << "the vocabulary of " << GetParam() << ", which files.json names, is not there";
   check_lines(Tokenizer::open(scratch.path()), folder);
 }
 
@@ -87,18 +91,8 @@ TEST(GoldenTokenizerFiles, VocabularyFilesGiveTheSame) {
   check_lines(Tokenizer::open(scratch.path()), folder);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer,
-                         ::testing::Values("bert-uncased", "bert-cased", "bert-cased-strip", "bert-cased-nochinese",
-                                           "bert-lower-keepaccents", "gpt2", "gpt2-prefix-space", "gpt2-cut", "gpt2-cut-prefix",
-                                           "gpt-neox", "opt", "roberta", "llama3", "qwen2", "bloom", "llama2", "llama2-metaspace",
-                                           "gemma", "spm-bpe-nofallback", "albert", "xlnet", "xlm-roberta", "t5",
-                                           "unigram-bytefallback", "starcoder", "deepseek", "deepseek-v3", "falcon",
-                                           "wordlevel-whitespace", "wordlevel-delimiter", "wordlevel-mixed", "clip", "stories260K"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           for (char& c : name) c = c == '-' ? '_' : c;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer, ::testing::ValuesIn(quell::testing::case_folders("golden/tokenizers")),
+                         [](const auto& info) { return quell::testing::test_name(info.param); });
 
 TEST(GoldenTokenizerRefusal, UnknownComponentsAreNamed) {
   for (const char* stage : {"normalizer", "pre_tokenizer", "model", "post_processor", "decoder"}) {

@@ -9,6 +9,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/compress/apply.h"
+#include "quell/compress/calibration.h"
 #include "quell/compress/channel_split.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/ignored.h"
@@ -82,6 +83,7 @@ class Pipeline {
       }
     }
     executors_.clear();
+    if (!later_.empty()) later_.calibrate(model_, ops_, samples_, ctx_);
     ops_.clear();
     const double difference = largest_difference(before, reference_output()), scale = 1 + largest(before);
     require(difference <= kOutputTolerance * scale, ErrorCode::kVerification,
@@ -228,11 +230,16 @@ class Pipeline {
     change(steps.next([&] {
       const Pass& pass = *weight_passes_.front();
       Plan plan = plan_of(site, [&] { return pass.plan(site, activations(site, pass.samples()), ctx_); });
-      if (model_.input_quant.contains(site.value())) return plan;  // a pass has set it
+      if (model_.input_quant.contains(site.value())) {  // a pass has set it
+        require(!calibrates_later(), ErrorCode::kUnsupported, "recipe ", recipe_.name,
+                ": calibrate: after_search has no effect on ", site.name, ", whose range a pass chooses; leave it out");
+        return plan;
+      }
       for (PlanItem& item : site.set_input_quant({recipe_.activations, calibrate(site)})) plan.push_back(std::move(item));
       return plan;
     }));
     steps.keep();
+    if (calibrates_later()) later_.add(site, observer_for_later(site));
     for (const int linear : site.linears) {
       rebuild_ops(linear);
       model_.drop_pages(linear);
@@ -297,53 +304,48 @@ class Pipeline {
     return out;
   }
 
-  /// The tokens of one batch, padding left out.
-  static void observe_rows(Observer& observer, const TensorView& x, const TokenBatch& batch, const std::string& name) {
-    std::vector<std::span<const float>> rows;
-    for (std::int64_t i = 0; i < x.rows(); ++i)
-      if (row_counts(x, batch, i)) rows.emplace_back(x.row(i), static_cast<std::size_t>(x.cols()));
-    for (const std::span<const float> row : rows) range_of(row, name);  // throws where a value is not finite
-    if (!rows.empty()) observer.observe(rows);
+  bool calibrates_later() const { return recipe_.observer.after_search && !recipe_.activations.dynamic; }
+  std::unique_ptr<Observer> make_activation_observer() const { return make_observer(recipe_.observer, recipe_.activations); }
+
+  void observe(Observer& observer, const Site& site, SampleChoice choice) const {
+    const SiteActivations seen = activations(site, choice);
+    for (std::size_t i = 0; i < seen.x.size(); ++i) observe_rows(observer, *seen.x[i], *seen.batches[i], site.name);
   }
 
   StepAndZero calibrate(const Site& site) const {
-    const auto observer = make_observer(recipe_.observer, recipe_.activations);
-    const auto observe = [&](SampleChoice choice) {
-      const SiteActivations seen = activations(site, choice);
-      for (std::size_t i = 0; i < seen.x.size(); ++i) observe_rows(*observer, *seen.x[i], *seen.batches[i], site.name);
-    };
-    if (recipe_.observer.first_batch_twice) observe(SampleChoice::kFirstBatch);
-    observe(SampleChoice::kAll);
+    const std::unique_ptr<Observer> observer = make_activation_observer();
+    if (calibrates_later() || recipe_.observer.first_batch_twice) observe(*observer, site, SampleChoice::kFirstBatch);
+    if (!calibrates_later()) observe(*observer, site, SampleChoice::kAll);
     return recipe_.activations.dynamic ? StepAndZero{} : calculate_qparams(observer->range(), recipe_.activations);
+  }
+
+  /// What the pass over all batches goes on with: the first batch counts twice there if it has been seen here.
+  std::unique_ptr<Observer> observer_for_later(const Site& site) const {
+    std::unique_ptr<Observer> observer = make_activation_observer();
+    if (recipe_.observer.first_batch_twice) observe(*observer, site, SampleChoice::kFirstBatch);
+    return observer;
   }
 
   /// q, k and v first; then the probabilities that quantized q and k give.
   void calibrate_attention(int n) {
     AttentionQuant& quant = model_.attention_quant[n];
-    const auto observe = [&](std::initializer_list<std::pair<AttentionPoint, std::optional<ActivationQuant>*>> points) {
-      std::map<AttentionPoint, std::unique_ptr<Observer>> observers;
-      for (const auto& [point, target] : points) observers[point] = make_observer(recipe_.observer, recipe_.activations);
-      const auto run = [&](Executor& executor) {
-        executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
-          const auto it = observers.find(point);
-          if (it == observers.end()) return;
-          if (point == AttentionPoint::kProbs)
-            it->second->observe(probs);
-          else
-            observe_rows(*it->second, operand, executor.batch_of(node(n).out), model_.node_name(n));
-        };
-        executor.keep_values = true;
-        executor.run({n, n + 1});
-        executor.keep_values = false;
-        executor.on_attention = nullptr;
-      };
-      if (recipe_.observer.first_batch_twice) run(*executors_.front());
-      for (const auto& executor : executors_) run(*executor);
-      for (const auto& [point, target] : points)
-        *target = ActivationQuant{recipe_.activations, calculate_qparams(observers[point]->range(), recipe_.activations)};
-    };
-    observe({{AttentionPoint::kQuery, &quant.query}, {AttentionPoint::kKey, &quant.key}, {AttentionPoint::kValue, &quant.value}});
-    observe({{AttentionPoint::kProbs, &quant.probs}});
+    for (const auto& points :
+         {std::vector{AttentionPoint::kQuery, AttentionPoint::kKey, AttentionPoint::kValue}, std::vector{AttentionPoint::kProbs}}) {
+      PointObservers observers;
+      for (const AttentionPoint point : points) observers[point] = make_activation_observer();
+      if (calibrates_later() || recipe_.observer.first_batch_twice)
+        observe_attention(n, observers, *executors_.front(), model_, {});
+      if (!calibrates_later())
+        for (const auto& executor : executors_) observe_attention(n, observers, *executor, model_, {});
+
+      for (auto& [point, observer] : observers) {
+        *quant.points()[static_cast<std::size_t>(point)] =
+            ActivationQuant{recipe_.activations, calculate_qparams(observer->range(), recipe_.activations)};
+        if (!calibrates_later()) continue;
+        if (!recipe_.observer.first_batch_twice) observer = make_activation_observer();
+        later_.add(n, point, std::move(observer));
+      }
+    }
   }
 
   Model& model_;
@@ -356,6 +358,7 @@ class Pipeline {
   OpTable ops_;
   std::vector<std::unique_ptr<Executor>> executors_;
   std::vector<std::vector<Tensor>> ahead_;  ///< by batch: values of the current site beyond its first
+  LaterRanges later_;
 };
 
 }  // namespace

@@ -88,7 +88,7 @@ class Section {
 
 QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec, bool weights, ObserverChoice* observer) {
   std::vector<std::string> known = {"num_bits", "symmetric", "granularity", "group_size", "codes", "step"};
-  if (!weights) known.insert(known.end(), {"dynamic", "observer", "quantile", "double_count_first_batch"});
+  if (!weights) known.insert(known.end(), {"dynamic", "observer", "quantile", "double_count_first_batch", "calibrate"});
   const Section s(node, where, known);
   spec.num_bits = static_cast<int>(s.integer("num_bits", 2, 8, spec.num_bits));
   spec.symmetric = s.flag("symmetric", spec.symmetric);
@@ -115,6 +115,9 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
   const ObserverChoice usual;
   observer->name = s.choice("observer", observer_names(), observer->name);
   observer->first_batch_twice = s.flag("double_count_first_batch", false);
+  observer->after_search = s.choice("calibrate", {"with_search", "after_search"}, "with_search") == "after_search";
+  require(!observer->after_search || !spec.dynamic, ErrorCode::kInvalidInput, s.where("calibrate"),
+          ": dynamic activations are not calibrated; leave it out");
   if (s.find("quantile")) {
     require(observer->name.ends_with("quantile"), ErrorCode::kInvalidInput, s.where("quantile"), ": observer ", observer->name,
             " has none; use avg_quantile or ema_quantile");
@@ -301,6 +304,7 @@ std::string canonical_text(const Recipe& r) {
       str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ", r.observer.first_batch_twice, " ",
           r.batch_size, " ", r.quantize_attention, r.residual_after_quant, r.quantize_embeddings, r.quantize_projections,
           r.quantize_head, r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
+  if (r.observer.after_search) text += "; calibrate after_search";
   for (const std::string& i : r.ignore) text += "; ignore " + i;
   for (const PassParams& p : r.passes) {
     text += "; " + p.pass();

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "quell/base/error.h"
@@ -12,9 +13,20 @@
 namespace quell {
 namespace {
 
-Range min_max(std::span<const float> v) {
-  const auto [low, high] = std::minmax_element(v.begin(), v.end());
-  return {*low, *high};
+constexpr Range kNothing{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+
+Range hull(const Range& a, const Range& b) { return {std::min(a.min, b.min), std::max(a.max, b.max)}; }
+
+/// Extrema of the rows of probabilities [q_count, k_count] whose queries are tokens. What padding attends to is read by nobody.
+Range range_of_queries(std::span<const float> probs, const SequenceSpan& s, std::span<const std::int32_t> query_mask) {
+  Range all = kNothing;
+  for (std::int64_t i = 0; i < s.q_count; ++i) {
+    if (query_mask[static_cast<std::size_t>(s.q_begin + i)] == 0) continue;
+    const auto row = probs.subspan(static_cast<std::size_t>(i * s.k_count), static_cast<std::size_t>(s.k_count));
+    const auto [low, high] = std::minmax_element(row.begin(), row.end());
+    all = hull(all, {*low, *high});
+  }
+  return all;
 }
 
 }  // namespace
@@ -306,15 +318,17 @@ void Executor::run_attention(int node, Tensor& out) {
   ProbsHook hook;
   if (on_attention || points.probs)
     hook = [&](std::int64_t index, std::span<float> probs) {
-      if (!ranges.empty()) ranges[static_cast<std::size_t>(index)] = min_max(probs);
+      if (!ranges.empty())
+        ranges[static_cast<std::size_t>(index)] =
+            range_of_queries(probs, shape.sequences[static_cast<std::size_t>(index / shape.num_heads)], call.queries.mask);
       if (points.probs) fake_quantize(probs, points.probs->qparams, points.probs->spec, model_.rounding, probs);
     };
   out = Tensor::f32(q.shape());
   attention(shape, q, k, v, call.keys.mask, out.span(), call.score_hook(q, k), hook, ctx_);
   if (!on_attention) return;
-  Range all = ranges.front();
-  for (const Range& r : ranges) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
-  on_attention(node, AttentionPoint::kProbs, TensorView(), all);
+  Range all = kNothing;
+  for (const Range& r : ranges) all = hull(all, r);
+  if (all.min <= all.max) on_attention(node, AttentionPoint::kProbs, TensorView(), all);
 }
 
 void Executor::run_simple(int node, const TensorView& x, Tensor& out) const {

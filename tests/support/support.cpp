@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 namespace quell::testing {
@@ -20,13 +22,52 @@ std::string slurp(const fs::path& path) {
 
 }  // namespace
 
-fs::path find_data(const std::string& relative) {
+namespace {
+
+/// Where `relative` may lie, the first place first.
+std::vector<fs::path> places_of(const std::string& relative) {
   const char* variable = std::getenv("QUELL_DATA");
   const fs::path root = variable && *variable ? fs::path(variable) : fs::path(QUELL_SOURCE_DIR) / ".." / "shared";
+  std::vector<fs::path> places = {root / relative};
+  if (relative.starts_with("golden/")) places.push_back(fs::path(QUELL_SOURCE_DIR) / "tests" / relative);
+  return places;
+}
+
+}  // namespace
+
+fs::path find_data(const std::string& relative) {
   std::error_code ec;
-  if (fs::exists(root / relative, ec)) return root / relative;
-  const fs::path own = fs::path(QUELL_SOURCE_DIR) / "tests" / relative;
-  return relative.starts_with("golden/") && fs::exists(own, ec) ? own : fs::path();
+  for (const fs::path& place : places_of(relative))
+    if (fs::exists(place, ec)) return place;
+  return {};
+}
+
+std::vector<std::string> case_folders(const std::string& relative) {
+  std::set<std::string> names;
+  std::error_code ec;
+  for (const fs::path& place : places_of(relative))
+    for (const auto& entry : fs::directory_iterator(place, ec))
+      if (entry.is_directory(ec) && !entry.path().filename().string().starts_with(".")) names.insert(entry.path().filename());
+  if (names.empty()) return {"none"};
+  return {names.begin(), names.end()};
+}
+
+std::string test_name(const std::string& folder) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string name;
+  for (const char c : folder) {
+    const auto code = static_cast<unsigned char>(c);
+    const bool plain = code < 0x80 && (std::isalnum(code) || c == '_');
+    if (plain) {
+      name += c;
+    } else if (c == '-') {
+      name += '_';
+    } else {
+      name += kDigits[code / 16];
+      name += kDigits[code % 16];
+    }
+  }
+  return name;
 }
 
 ScratchDir::ScratchDir() {

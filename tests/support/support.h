@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "quell/io/json.h"
 #include "quell/model/forward.h"
@@ -12,6 +13,12 @@ namespace quell::testing {
 /// `relative` under $QUELL_DATA (default ../shared beside the checkout), else, for "golden/...", the selection in tests/golden.
 /// Empty when absent.
 std::filesystem::path find_data(const std::string& relative);
+
+/// Every folder in `relative`, in either place of find_data, by name: the cases of a golden test, whatever they are called. Where
+/// there is none, one name that find_data does not find, so that the test says so and skips.
+std::vector<std::string> case_folders(const std::string& relative);
+/// A folder's name as the name of a test: '-' becomes '_', anything else but letters and digits its hexadecimal code.
+std::string test_name(const std::string& folder);
 
 /// The embedded example: model, calibration and evaluation data.
 inline const std::filesystem::path kReviews = std::filesystem::path(QUELL_SOURCE_DIR) / "examples/reviews";

@@ -26,6 +26,9 @@ struct ObserverChoice {
   double quantile = 0;
   /// The first batch counts twice: in the reference it has been seen while shifts and scales were searched.
   bool first_batch_twice = false;
+  /// The first batch gives ranges while shifts and scales are searched; all batches give them in one pass behind that. Else all
+  /// batches give a site its range as soon as it has been searched.
+  bool after_search = false;
 };
 
 /// What a batch says: "minmax" its extrema, "quantile" (default 0.999, with ema_ 0.9999), "mse" for codes of `spec`. Over batches:
