@@ -120,9 +120,9 @@ TEST(Calibration, AfterTheSearchGoesOnFromAJournal) {
   const quell::testing::ScratchDir dir;
   const Recipe recipe = recipe_of("activations: {calibrate: after_search, double_count_first_batch: true}\npasses: [os_plus, rtn]");
   const std::vector<TokenBatch> batches = {make_padded_batch(1, 1, true), make_padded_batch(2, 1, true)};
-  const Journal journal(dir / "journal", "key");
+  const Journal journal(dir / "journal", {"key", {}});
   const Model first = compressed(batches, recipe, &journal);
-  const Journal again(dir / "journal", "key");
+  const Journal again(dir / "journal", {"key", {}});
   EXPECT_GT(again.found(), 0U);
   expect_same(first, compressed(batches, recipe, &again));
 }
