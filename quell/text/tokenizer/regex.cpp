@@ -3,13 +3,17 @@
 #include <oniguruma.h>
 
 #include <mutex>
+#include <optional>
 
 #include "quell/base/error.h"
+#include "quell/text/tokenizer/linear_pattern.h"
+#include "quell/text/tokenizer/steps.h"
 
 namespace quell {
 
 struct Regex::Impl {
   regex_t* regex = nullptr;
+  std::optional<LinearPattern> linear;  ///< in its stead where the pattern allows
   ~Impl() { onig_free(regex); }
 };
 
@@ -52,6 +56,7 @@ Regex::Regex(std::string_view pattern) : impl_(std::make_unique<Impl>()) {
                               ONIG_SYNTAX_DEFAULT, &info);
   require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern, " does not compile (Oniguruma ", status,
           ")");
+  impl_->linear = LinearPattern::compile(p);
 }
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
@@ -66,10 +71,15 @@ Regex Regex::literal(std::string_view text) {
   return Regex(pattern);
 }
 
+bool Regex::is_linear() const { return impl_->linear.has_value(); }
+
 void Regex::for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const {
+  if (impl_->linear) return impl_->linear->for_each_match(text, f);
+
   const Region region;
   const MatchParam param(text.size());
   const OnigUChar *begin = bytes(text.data()), *end = bytes(text.data() + text.size());
+  pattern_steps() += text.size();
   int status = 0;
   for (std::size_t at = 0; at <= text.size();) {
     status = onig_search_with_param(impl_->regex, begin, end, begin + 4 * at, end, region.region, ONIG_OPTION_NONE, param.param);
