@@ -188,8 +188,10 @@ class Bpe final : public TokenModel {
         for (const char c : utf8) symbols.push_back({id_of_byte(c), 0, 0, i, i + 1});
         continue;
       }
-      require(missing_unk_.empty(), ErrorCode::kInvalidInput, "tokenizer: the text holds a character outside the vocabulary, and the "
-              "unknown token \"", missing_unk_, "\" is not in it either");
+      require(missing_unk_.empty(), ErrorCode::kInvalidInput,
+              "tokenizer: the text holds a character outside the vocabulary, and the "
+              "unknown token \"",
+              missing_unk_, "\" is not in it either");
       if (!unk_) continue;
       if (unk && fuse_unk_) {
         unk->end = i + 1;
@@ -236,7 +238,7 @@ class Bpe final : public TokenModel {
   std::string prefix_, suffix_;
   bool fuse_unk_, ignore_merges_;
   std::optional<std::int32_t> unk_;
-  std::string missing_unk_;  ///< named, but not in the vocabulary
+  std::string missing_unk_;           ///< named, but not in the vocabulary
   std::vector<std::int32_t> bytes_;   ///< ids of <0x00> ... <0xFF>; empty without byte fallback
   std::vector<std::int32_t> direct_;  ///< ids of the characters below kDirect, -1 where there is none
   FlatMap<Merge> merges_;             ///< by pair

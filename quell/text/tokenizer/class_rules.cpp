@@ -160,8 +160,8 @@ AddedVocabulary ClassBuilder::add_tokens() const {
 
   for (const auto& [id, token] : tokens.added)
     if (const auto given = vocabulary.id_of(token.content); given && *given != id)
-      log_once(LogLevel::kWarning, in_.config.file() + ": added token \"" + token.content + "\" is stated as " + std::to_string(id) +
-                                       "; like transformers, Quell gives it " + std::to_string(*given) +
+      log_once(LogLevel::kWarning, in_.config.file() + ": added token \"" + token.content + "\" is stated as " +
+                                       std::to_string(id) + "; like transformers, Quell gives it " + std::to_string(*given) +
                                        ", the next id behind the vocabulary");
   return vocabulary;
 }

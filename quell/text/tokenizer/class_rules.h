@@ -15,8 +15,8 @@ namespace quell {
 struct ClassInputs {
   Settings config;  ///< tokenizer_config.json
   TokenSettings tokens;
-  Json vocab;   ///< token -> id, or a list of [piece, score] of a Unigram model
-  Json merges;  ///< of a BPE model
+  Json vocab;                           ///< token -> id, or a list of [piece, score] of a Unigram model
+  Json merges;                          ///< of a BPE model
   std::optional<std::string> charsmap;  ///< SentencePiece's rules, in base64
   std::optional<std::int64_t> unk_id;   ///< as a SentencePiece model states it
   std::vector<SpecialToken> present;    ///< added tokens that the tokenizer already has, in their order
@@ -48,8 +48,8 @@ class ClassBuilder {
   std::function<Json(const AddedVocabulary&)> post_processor;
   Json default_post_processor;  ///< counts where tokenizer.json has none
   bool add_bos = false, add_eos = false;
-  bool states_bos_and_eos = false;     ///< add_bos and add_eos count even beside a post processor of tokenizer.json
-  bool marks_all_special = false;      ///< all special tokens lose the flags that files give them (Qwen 2)
+  bool states_bos_and_eos = false;  ///< add_bos and add_eos count even beside a post processor of tokenizer.json
+  bool marks_all_special = false;   ///< all special tokens lose the flags that files give them (Qwen 2)
 
   /// The vocabulary with all tokens beside it. Warns of a token that gets another id than a file states.
   AddedVocabulary add_tokens() const;

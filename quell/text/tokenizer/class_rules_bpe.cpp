@@ -112,15 +112,15 @@ void build_blenderbot(ClassBuilder& b) {
 
 void build_qwen2(ClassBuilder& b) {
   default_qwen_tokens(b);
-  set_split(b,
-            R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+  set_split(b, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
   b.marks_all_special = true;
 }
 
 void build_qwen3_5(ClassBuilder& b) {
   default_qwen_tokens(b);
-  set_split(b,
-            R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+  set_split(
+      b,
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
 }
 
 void build_clip(ClassBuilder& b) {
@@ -129,8 +129,7 @@ void build_clip(ClassBuilder& b) {
                      {"eos_token", "<|endoftext|>"},
                      {"pad_token", "<|endoftext|>"}});
   b.normalizer = sequence_of("normalizers", {{{"type", "NFC"}}, regex_replace(R"(\s+)", " "), {{"type", "Lowercase"}}});
-  const char* pattern =
-      R"(<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
+  const char* pattern = R"(<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
   const Json split = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Removed"}, {"invert", true}};
   b.pre_tokenizer = sequence_of("pretokenizers", {split, {{"type", "ByteLevel"}, {"add_prefix_space", false}}});
   b.model = {{"type", "BPE"}, {"end_of_word_suffix", "</w>"}, {"unk_token", b.text("unk_token")}};
@@ -139,11 +138,8 @@ void build_clip(ClassBuilder& b) {
 }
 
 void build_herbert(ClassBuilder& b) {
-  default_tokens(b, {{"cls_token", "<s>"},
-                     {"unk_token", "<unk>"},
-                     {"pad_token", "<pad>"},
-                     {"mask_token", "<mask>"},
-                     {"sep_token", "</s>"}});
+  default_tokens(
+      b, {{"cls_token", "<s>"}, {"unk_token", "<unk>"}, {"pad_token", "<pad>"}, {"mask_token", "<mask>"}, {"sep_token", "</s>"}});
   b.normalizer = {{"type", "BertNormalizer"}, {"lowercase", false}, {"strip_accents", false}};
   b.pre_tokenizer = {{"type", "BertPreTokenizer"}};
   b.model = {{"type", "BPE"}, {"end_of_word_suffix", "</w>"}, {"unk_token", b.text("unk_token")}};
@@ -201,11 +197,9 @@ void build_code_llama(ClassBuilder& b) {
 }
 
 void build_gemma(ClassBuilder& b) {
-  default_tokens(b, {{"unk_token", "<unk>"},
-                     {"bos_token", "<bos>"},
-                     {"eos_token", "<eos>"},
-                     {"pad_token", "<pad>"},
-                     {"mask_token", "<mask>"}});
+  default_tokens(
+      b,
+      {{"unk_token", "<unk>"}, {"bos_token", "<bos>"}, {"eos_token", "<eos>"}, {"pad_token", "<pad>"}, {"mask_token", "<mask>"}});
   b.normalizer = literal_replace(" ", "\u2581");
   b.pre_tokenizer = {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}};
   b.model = {{"type", "BPE"}, {"fuse_unk", true}, {"byte_fallback", true}, {"unk_token", b.text("unk_token")}};

@@ -42,9 +42,7 @@ void set_words(ClassBuilder& b, const std::string& scheme) {
   b.decoder = metaspace(scheme);
 }
 
-Json precompiled(const ClassBuilder& b) {
-  return {{"type", "Precompiled"}, {"precompiled_charsmap", *b.inputs().charsmap}};
-}
+Json precompiled(const ClassBuilder& b) { return {{"type", "Precompiled"}, {"precompiled_charsmap", *b.inputs().charsmap}}; }
 
 /// Quotes, accents, case and SentencePiece's own rules, as ALBERT and XLNet prepare texts.
 void set_albert_normalizer(ClassBuilder& b, bool keep_accents, bool lower) {

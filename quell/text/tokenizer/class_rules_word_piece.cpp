@@ -25,7 +25,8 @@ void set_cls_and_sep(ClassBuilder& b, int type_of_cls) {
   const std::string cls = b.text("cls_token");
   const std::string sep = b.text("sep_token");
   b.post_processor = [=](const AddedVocabulary& ids) {
-    return make_template(ids, {{cls, type_of_cls}, {"$A", 0}, {sep, 0}}, {{cls, type_of_cls}, {"$A", 0}, {sep, 0}, {"$B", 1}, {sep, 1}});
+    return make_template(ids, {{cls, type_of_cls}, {"$A", 0}, {sep, 0}},
+                         {{cls, type_of_cls}, {"$A", 0}, {sep, 0}, {"$B", 1}, {sep, 1}});
   };
 }
 
@@ -85,8 +86,9 @@ void build_bert_japanese(ClassBuilder& b) {
   const Settings& config = b.config();
   const std::string words = json_string(config, "word_tokenizer_type", "basic");
   const std::string subwords = json_string(config, "subword_tokenizer_type", "wordpiece");
-  require(words == "basic" && b.flag("do_word_tokenize", true), ErrorCode::kUnsupported, "BertJapaneseTokenizer with word_tokenizer_type \"",
-          words, "\" is not supported; split the text into words beforehand, or pass token ids");
+  require(words == "basic" && b.flag("do_word_tokenize", true), ErrorCode::kUnsupported,
+          "BertJapaneseTokenizer with word_tokenizer_type \"", words,
+          "\" is not supported; split the text into words beforehand, or pass token ids");
   require((subwords == "wordpiece" || subwords == "character") && b.flag("do_subword_tokenize", true), ErrorCode::kUnsupported,
           "BertJapaneseTokenizer with subword_tokenizer_type \"", subwords, "\" is not supported; pass token ids instead of text");
   const Json& never_split = config.value("never_split");
@@ -107,9 +109,8 @@ void build_bert_japanese(ClassBuilder& b) {
   set_cls_and_sep(b, 0);
   if (subwords == "wordpiece") return;
 
-  b.pre_tokenizer = sequence_of("pretokenizers", {{{"type", "BertPreTokenizer"}},
-                                                  {{"type", "quell.NFKC"}},
-                                                  {{"type", "FixedLength"}, {"length", 1}}});
+  b.pre_tokenizer = sequence_of(
+      "pretokenizers", {{{"type", "BertPreTokenizer"}}, {{"type", "quell.NFKC"}}, {{"type", "FixedLength"}, {"length", 1}}});
   b.model = {{"type", "WordLevel"}, {"unk_token", b.text("unk_token")}};
 }
 

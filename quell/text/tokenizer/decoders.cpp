@@ -278,9 +278,7 @@ constexpr ComponentEntry<Decoder> kTable[] = {{"WordPiece", from_json<WordPieceD
 
 std::vector<std::string> decoder_types() { return types_of(kTable); }
 
-std::unique_ptr<Decoder> make_decoder(const Settings& json) {
-  return make_from(kTable, "decoder", json);
-}
+std::unique_ptr<Decoder> make_decoder(const Settings& json) { return make_from(kTable, "decoder", json); }
 
 std::unique_ptr<Decoder> make_default_decoder() { return std::make_unique<JoinWithSpaces>(); }
 

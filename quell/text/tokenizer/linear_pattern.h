@@ -27,9 +27,9 @@ class LinearPattern {
     kSet,         ///< sets[a]
     kNotNewline,  ///< any character but '\n'
     kAny,
-    kSplit,   ///< first `a`, then `b`
-    kJump,    ///< to `a`
-    kAhead,   ///< the code from `a` matches here; go on at `b`
+    kSplit,  ///< first `a`, then `b`
+    kJump,   ///< to `a`
+    kAhead,  ///< the code from `a` matches here; go on at `b`
     kNotAhead,
     kAtomic,  ///< like kAhead, and go on behind what it matched
     kLineBegin,

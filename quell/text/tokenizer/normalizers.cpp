@@ -237,8 +237,6 @@ constexpr ComponentEntry<Normalizer> kTable[] = {{"BertNormalizer", from_json<Be
 
 std::vector<std::string> normalizer_types() { return types_of(kTable); }
 
-std::unique_ptr<Normalizer> make_normalizer(const Settings& json) {
-  return make_from(kTable, "normalizer", json);
-}
+std::unique_ptr<Normalizer> make_normalizer(const Settings& json) { return make_from(kTable, "normalizer", json); }
 
 }  // namespace quell

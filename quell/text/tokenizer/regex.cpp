@@ -71,6 +71,12 @@ Regex Regex::literal(std::string_view text) {
   return Regex(pattern);
 }
 
+Regex Regex::by_oniguruma(std::string_view pattern) {
+  Regex regex(pattern);
+  regex.impl_->linear.reset();
+  return regex;
+}
+
 bool Regex::is_linear() const { return impl_->linear.has_value(); }
 
 void Regex::for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const {

@@ -16,6 +16,8 @@ class Regex {
  public:
   /// Throws Error(kInvalidInput) with the pattern when it does not compile.
   explicit Regex(std::string_view pattern);
+  /// Always by Oniguruma, with its own tables of characters: what tests compare with.
+  static Regex by_oniguruma(std::string_view pattern);
   /// A pattern that matches `text` itself.
   static Regex literal(std::string_view text);
   Regex(Regex&&) noexcept;

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/text/tokenizer/components.h"
 
 namespace quell {
@@ -20,7 +21,8 @@ bool is_named(const std::string& key) {
 }
 
 std::int64_t read_id(const std::string& text, const std::string& what) {
-  const bool digits = !text.empty() && text.size() <= 9 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const bool digits =
+      !text.empty() && text.size() <= 9 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   require(digits, ErrorCode::kInvalidInput, what, ": \"", text, "\" is not a token id");
   return std::stoll(text);
 }
@@ -97,6 +99,28 @@ class Reader {
     }
   }
 
+  /// Beside added_tokens_decoder transformers looks at neither of the older files; what they say differently is said.
+  void compare_older_files() const {
+    const Settings map = directory_.read_if_there("special_tokens_map.json");
+    for (const auto& [key, value] : map.json().items()) {
+      if (!is_named(key) || value.is_null()) continue;
+      const SpecialToken token = read_special_token(map.value(key), map.file() + ": " + key);
+      const auto stated = out_.named.find(key);
+      const bool same = stated != out_.named.end() && stated->second.token && stated->second.token->content == token.content;
+      if (!same) warn_unused(map.file(), key + " \"" + token.content + "\"");
+    }
+    static constexpr KeyRule kUnused[] = {{"*_token"}, {"additional_special_tokens"}, {"extra_special_tokens"}};
+    directory_.finish(map, kUnused);
+
+    const Settings file = directory_.read_if_there("added_tokens.json");
+    for (const auto& [content, id] : file.json().items()) {
+      json_int(file, content, 0, 1 << 26);
+      const auto same = [&, text = content](const auto& entry) { return entry.second.content == text; };
+      if (std::none_of(out_.added.begin(), out_.added.end(), same)) warn_unused(file.file(), "\"" + content + "\"");
+    }
+    directory_.finish(file, {});
+  }
+
   /// Named tokens take the flags that they have among the added ones.
   TokenSettings finish() {
     for (const auto& [id, added] : out_.added)
@@ -106,6 +130,12 @@ class Reader {
   }
 
  private:
+  static void warn_unused(const std::string& file, const std::string& what) {
+    log_once(LogLevel::kWarning, file + ": " + what +
+                                     " is not used: like transformers, Quell takes the tokens of added_tokens_decoder "
+                                     "in tokenizer_config.json, where there are some");
+  }
+
   /// An object of special_tokens_map.json stands for a special token.
   static Json special(Json value) {
     if (value.is_object()) value["special"] = true;
@@ -193,6 +223,7 @@ TokenSettings read_token_settings(const ModelDirectory& directory, const Setting
   // Newer files hold all tokens with their ids in one place; then the older ones do not count.
   if (config.contains("added_tokens_decoder")) {
     reader.read_added_decoder(config);
+    reader.compare_older_files();
   } else {
     reader.read_special_tokens_map();
     reader.read_added_tokens();

@@ -37,17 +37,19 @@ struct NamedToken {
 
 /// What tokenizer_config.json, special_tokens_map.json, added_tokens.json and the added tokens of tokenizer.json say together.
 struct TokenSettings {
-  std::map<std::string, NamedToken> named;                             ///< by kNamedTokens
-  std::vector<std::pair<std::string, SpecialToken>> model_specific;    ///< other keys that end in "_token"
-  std::optional<std::vector<SpecialToken>> extra;                      ///< extra_special_tokens; be it empty
-  std::optional<std::vector<SpecialToken>> additional;                 ///< those that a class may set or change itself
-  std::map<std::int64_t, SpecialToken> added;                          ///< by the id that the file states
+  std::map<std::string, NamedToken> named;                           ///< by kNamedTokens
+  std::vector<std::pair<std::string, SpecialToken>> model_specific;  ///< other keys that end in "_token"
+  std::optional<std::vector<SpecialToken>> extra;                    ///< extra_special_tokens; be it empty
+  std::optional<std::vector<SpecialToken>> additional;               ///< those that a class may set or change itself
+  std::map<std::int64_t, SpecialToken> added;                        ///< by the id that the file states
 };
 
-/// `config`: tokenizer_config.json. `added_in_tokenizer`: added_tokens of tokenizer.json, or null. Throws Error(kIo | kInvalidInput).
+/// `config`: tokenizer_config.json. `added_in_tokenizer`: added_tokens of tokenizer.json, or null. Throws Error(kIo |
+/// kInvalidInput).
 TokenSettings read_token_settings(const ModelDirectory& directory, const Settings& config, const Json& added_in_tokenizer);
 
-/// Tokens beside a vocabulary, with the ids that the tokenizers library gives them: those of the vocabulary, else the next free one.
+/// Tokens beside a vocabulary, with the ids that the tokenizers library gives them: those of the vocabulary, else the next free
+/// one.
 class AddedVocabulary {
  public:
   /// `vocab`: an object token -> id, or a list of [piece, score].

@@ -219,7 +219,7 @@ std::string without_word_ends(std::string text, const std::string& word_end) {
 }
 
 std::string without_spaces_before_punctuation(std::string text) {
-  static constexpr std::pair<const char*, const char*> kRules[] = {{" .", "."},     {" ?", "?"},   {" !", "!"},   {" ,", ","},
+  static constexpr std::pair<const char*, const char*> kRules[] = {{" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},
                                                                    {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"},
                                                                    {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& [from, to] : kRules) replace_all(text, from, to);

@@ -29,11 +29,11 @@ constexpr TypesOfClass kRegistered[] = {
      " align bark bert blip bros chinese_clip convbert distilbert electra ernie flava git grounding-dino layoutlm megatron-bert "
      "mm-grounding-dino nezha nomic_bert qdqbert realm retribert squeezebert tvp vilt visual_bert "},
     {"Qwen2Tokenizer",
-     " audioflamingo3 colqwen2 dots3_note hunyuan_vl internvl ovis2 qwen2 qwen2_5_omni qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3 "
+     " audioflamingo3 colqwen2 dots3_note hunyuan_vl internvl ovis2 qwen2 qwen2_5_omni qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl "
+     "qwen3 "
      "qwen3_asr qwen3_moe qwen3_next qwen3_omni_moe qwen3_vl qwen3_vl_moe lighton_ocr vibevoice "},
     {"CohereTokenizer", " aya_vision cohere cohere2 "},
-    {"RobertaTokenizer",
-     " bart bridgetower clap data2vec-text ibert lilt longformer mega mra roberta roberta-prelayernorm "},
+    {"RobertaTokenizer", " bart bridgetower clap data2vec-text ibert lilt longformer mega mra roberta roberta-prelayernorm "},
     {"BarthezTokenizer", " barthez "},
     {"BartphoTokenizer", " bartpho "},
     {"BertGenerationTokenizer", " bert-generation "},

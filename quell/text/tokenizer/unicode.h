@@ -17,8 +17,8 @@ bool is_valid_utf8(std::string_view bytes);
 /// Well-formed UTF-8, ill-formed bytes replaced by U+FFFD.
 std::string repair(std::string_view utf8);
 
-/// Bits of a character's class; one table look-up. What each means differs a little from place to place in the reference, which takes
-/// its tables from several versions of Unicode.
+/// Bits of a character's class; one table look-up. What each means differs a little from place to place in the reference, which
+/// takes its tables from several versions of Unicode.
 enum Class : std::uint16_t {
   kLetter = 1,           ///< \p{L} of patterns
   kNumber = 2,           ///< \p{N} of patterns
@@ -37,8 +37,35 @@ inline bool is(char32_t c, unsigned mask) { return (classes(c) & mask) != 0; }
 
 /// General categories of patterns, in the order of kCategoryNames.
 enum class Category : std::uint8_t {
-  kLu, kLl, kLt, kLm, kLo, kMn, kMc, kMe, kNd, kNl, kNo, kPc, kPd, kPs, kPe, kPi, kPf, kPo, kSm, kSc, kSk, kSo, kZs, kZl, kZp, kCc,
-  kCf, kCo, kCn
+  kLu,
+  kLl,
+  kLt,
+  kLm,
+  kLo,
+  kMn,
+  kMc,
+  kMe,
+  kNd,
+  kNl,
+  kNo,
+  kPc,
+  kPd,
+  kPs,
+  kPe,
+  kPi,
+  kPf,
+  kPo,
+  kSm,
+  kSc,
+  kSk,
+  kSo,
+  kZs,
+  kZl,
+  kZp,
+  kCc,
+  kCf,
+  kCo,
+  kCn
 };
 inline constexpr std::string_view kCategoryNames[] = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl",
                                                       "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc",

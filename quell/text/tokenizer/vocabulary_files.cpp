@@ -232,7 +232,8 @@ Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, 
   b.pre_tokenizer = own_pre_tokenizer(model, legacy, user_defined);
   b.decoder = own_decoder(model);
   if (model.unigram)
-    b.model = {{"type", "Unigram"}, {"byte_fallback", model.byte_fallback}, {"unk_id", model.unk_id < 0 ? Json() : Json(model.unk_id)}};
+    b.model = {
+        {"type", "Unigram"}, {"byte_fallback", model.byte_fallback}, {"unk_id", model.unk_id < 0 ? Json() : Json(model.unk_id)}};
   else
     b.model = {{"type", "BPE"},
                {"fuse_unk", true},
