@@ -232,20 +232,26 @@ TokenSettings read_token_settings(const ModelDirectory& directory, const Setting
   return reader.finish();
 }
 
-AddedVocabulary::AddedVocabulary(const Json& vocab) : next_(static_cast<std::int64_t>(vocab.size())) {
-  if (vocab.is_object()) {
-    for (const auto& [token, id] : vocab.items()) ids_[token] = id.is_number_integer() ? id.get<std::int64_t>() : -1;
-    return;
-  }
+AddedVocabulary::AddedVocabulary(const Json& vocab) : vocab_(&vocab), next_(static_cast<std::int64_t>(vocab.size())) {
+  if (!vocab.is_array()) return;
   for (std::size_t i = 0; i < vocab.size(); ++i)
     if (vocab[i].is_array() && !vocab[i].empty() && vocab[i][0].is_string())
-      ids_[vocab[i][0].get<std::string>()] = static_cast<std::int64_t>(i);
+      pieces_[vocab[i][0].get_ref<const std::string&>()] = static_cast<std::int64_t>(i);
+}
+
+std::optional<std::int64_t> AddedVocabulary::find_in_vocabulary(const std::string& content) const {
+  if (vocab_->is_object()) {
+    const auto found = vocab_->find(content);
+    if (found == vocab_->end() || !found->is_number_integer()) return std::nullopt;
+    return found->get<std::int64_t>();
+  }
+  const auto found = pieces_.find(content);
+  return found == pieces_.end() ? std::nullopt : std::optional(found->second);
 }
 
 std::optional<std::int64_t> AddedVocabulary::id_of(const std::string& content) const {
-  if (const auto added = index_.find(content); added != index_.end()) return entries_[added->second].id;
-  const auto known = ids_.find(content);
-  return known == ids_.end() ? std::nullopt : std::optional(known->second);
+  const auto added = index_.find(content);
+  return added == index_.end() ? find_in_vocabulary(content) : entries_[added->second].id;
 }
 
 void AddedVocabulary::add(const SpecialToken& token) {
@@ -258,8 +264,7 @@ void AddedVocabulary::add(const SpecialToken& token) {
     entry.special |= special;
     return;
   }
-  const auto known = ids_.find(token.content);
-  const std::int64_t id = known == ids_.end() ? next_ : known->second;
+  const std::int64_t id = find_in_vocabulary(token.content).value_or(next_);
   next_ = std::max(next_, id + 1);
   index_[token.content] = entries_.size();
   entries_.push_back({id, token, special});

@@ -4,6 +4,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "quell/io/model_directory.h"
@@ -52,7 +54,7 @@ TokenSettings read_token_settings(const ModelDirectory& directory, const Setting
 /// one.
 class AddedVocabulary {
  public:
-  /// `vocab`: an object token -> id, or a list of [piece, score].
+  /// `vocab`: an object token -> id, or a list of [piece, score]; it stays where it is as long as ids are asked for.
   explicit AddedVocabulary(const Json& vocab);
 
   /// Adds the token, or changes the flags of one that is there already.
@@ -68,8 +70,11 @@ class AddedVocabulary {
     SpecialToken token;
     bool special;  ///< was special once, which is enough for the library
   };
-  std::map<std::string, std::int64_t> ids_;
-  std::int64_t next_ = 0;  ///< id of the next token that is not in the vocabulary
+  std::optional<std::int64_t> find_in_vocabulary(const std::string& content) const;
+
+  const Json* vocab_;
+  std::unordered_map<std::string_view, std::int64_t> pieces_;  ///< of a list
+  std::int64_t next_ = 0;                                      ///< id of the next token that is not in the vocabulary
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t> index_;
 };
