@@ -160,10 +160,16 @@ void LinearPattern::for_each_match(std::u32string_view text, const std::function
   thread_local std::vector<std::uint32_t> inner;
   Search search(program_, text, failed, inner);
 
+  std::optional<std::size_t> last_end;
   for (std::size_t at = 0; at <= text.size();) {
     const std::optional<std::size_t> end = search.match(at);
-    if (end) f({at, *end});
-    at = end && *end > at ? *end : at + 1;
+    // An empty match directly behind another one does not count.
+    const bool counts = end && !(*end == at && last_end == at);
+    if (counts) {
+      f({at, *end});
+      last_end = *end;
+    }
+    at = counts && *end > at ? *end : at + 1;
   }
 }
 

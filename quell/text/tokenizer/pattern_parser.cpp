@@ -214,20 +214,20 @@ class Parser {
     }
     --at_;
     CharacterSet set;
-    const std::optional<char32_t> single = escape_in_set(set);
+    const std::optional<char32_t> single = escape_in_set(set, unicode::kPatternWord);
     if (single) return literal(*single);
     if (ignore_case_) throw NotLinear();
     return set_node(std::move(set));
   }
 
-  /// What stands behind a backslash: one character, or a class that is added to `set`.
-  std::optional<char32_t> escape_in_set(CharacterSet& set) {
+  /// What stands behind a backslash: one character, or a class that is added to `set`. `word`: what \w means here.
+  std::optional<char32_t> escape_in_set(CharacterSet& set, unsigned word) {
     const char32_t c = take();
     switch (c) {
       case U's': set.add_class(unicode::kWhitespace); return std::nullopt;
       case U'S': set.add_class(unicode::kWhitespace, true); return std::nullopt;
-      case U'w': set.add_class(unicode::kPatternWord); return std::nullopt;
-      case U'W': set.add_class(unicode::kPatternWord, true); return std::nullopt;
+      case U'w': set.add_class(word); return std::nullopt;
+      case U'W': set.add_class(word, true); return std::nullopt;
       case U'd': set.add_categories(bit(unicode::Category::kNd)); return std::nullopt;
       case U'D': set.add_categories(bit(unicode::Category::kNd), true); return std::nullopt;
       case U'p': property(set, false); return std::nullopt;
@@ -279,12 +279,24 @@ class Parser {
       return;
     }
 
+    const std::uint32_t categories = categories_named(name);
+    if (categories == 0) throw NotLinear();
+    set.add_categories(categories, others);
+  }
+
+  /// Categories by their short names ("Lu", "L") and the long ones of their groups; 0 for other properties.
+  static std::uint32_t categories_named(std::string name) {
+    static constexpr std::pair<std::string_view, char> kGroups[] = {{"Letter", 'L'},      {"Mark", 'M'},  {"Number", 'N'},
+                                                                    {"Punctuation", 'P'}, {"Punct", 'P'}, {"Symbol", 'S'},
+                                                                    {"Separator", 'Z'},   {"Other", 'C'}};
+    for (const auto& [group, letter] : kGroups)
+      if (name == group) name = letter;
+
     std::uint32_t categories = 0;
     for (std::size_t i = 0; i < std::size(unicode::kCategoryNames); ++i)
       if (unicode::kCategoryNames[i] == name || (name.size() == 1 && unicode::kCategoryNames[i][0] == name[0]))
         categories |= 1U << i;
-    if (categories == 0) throw NotLinear();
-    set.add_categories(categories, others);
+    return categories;
   }
 
   static void add_han(CharacterSet& set) {
@@ -299,20 +311,52 @@ class Parser {
   /// Behind "[".
   CharacterSet bracket() {
     if (++depth_ > kMaxDepth) throw NotLinear();
-    CharacterSet set;
     const bool negated = accept(U"^");
-    for (bool first = true; first || !accept(U"]"); first = false) {
-      if (p_.substr(at_).starts_with(U"&&") || (first && p_.substr(at_).starts_with(U"]"))) throw NotLinear();
-      if (p_.substr(at_).starts_with(U"[:")) throw NotLinear();
-      if (accept(U"[")) {
-        set.add(bracket());
-        continue;
-      }
-      member(set);
+    if (p_.substr(at_).starts_with(U"]")) throw NotLinear();
+
+    std::vector<CharacterSet> parts(1);  // of which a character has to be in each
+    while (!accept(U"]")) {
+      if (accept(U"&&"))
+        parts.emplace_back();
+      else if (accept(U"[:"))
+        posix_class(parts.back());
+      else if (accept(U"["))
+        parts.back().add(bracket());
+      else
+        member(parts.back());
     }
+    CharacterSet set = parts.size() == 1 ? std::move(parts[0]) : intersection(std::move(parts));
     if (negated) set.negate();
     --depth_;
     return ignore_case_ ? folded(set) : set;
+  }
+
+  /// What is in none of the complements.
+  static CharacterSet intersection(std::vector<CharacterSet> parts) {
+    CharacterSet set;
+    for (CharacterSet& part : parts) {
+      part.negate();
+      set.add(std::move(part));
+    }
+    set.negate();
+    return set;
+  }
+
+  /// Behind "[:".
+  void posix_class(CharacterSet& set) {
+    using unicode::Category;
+    if (accept(U"space:]"))
+      set.add_class(unicode::kWhitespace);
+    else if (accept(U"word:]"))
+      set.add_class(unicode::kSetWord);
+    else if (accept(U"digit:]"))
+      set.add_categories(bit(Category::kNd));
+    else if (accept(U"cntrl:]"))
+      set.add_categories(bit(Category::kCc));
+    else if (accept(U"punct:]"))
+      set.add_categories(categories_named("P") | categories_named("S"));
+    else
+      throw NotLinear();
   }
 
   void member(CharacterSet& set) {
@@ -335,7 +379,7 @@ class Parser {
 
   std::optional<char32_t> member_character(CharacterSet& set) {
     const char32_t c = take();
-    return c == U'\\' ? escape_in_set(set) : std::optional(c);
+    return c == U'\\' ? escape_in_set(set, unicode::kSetWord) : std::optional(c);
   }
 
   static CharacterSet folded(const CharacterSet& set) {

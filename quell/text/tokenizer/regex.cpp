@@ -87,12 +87,18 @@ void Regex::for_each_match(std::u32string_view text, const std::function<void(Ch
   const OnigUChar *begin = bytes(text.data()), *end = bytes(text.data() + text.size());
   pattern_steps() += text.size();
   int status = 0;
+  std::optional<std::size_t> last_end;
   for (std::size_t at = 0; at <= text.size();) {
     status = onig_search_with_param(impl_->regex, begin, end, begin + 4 * at, end, region.region, ONIG_OPTION_NONE, param.param);
     if (status < 0) break;
     const CharRange match{static_cast<std::size_t>(region.region->beg[0]) / 4, static_cast<std::size_t>(region.region->end[0]) / 4};
-    f(match);
-    at = match.end > match.begin ? match.end : match.end + 1;
+    // An empty match directly behind another one does not count.
+    const bool counts = match.size() > 0 || last_end != match.end;
+    if (counts) {
+      f(match);
+      last_end = match.end;
+    }
+    at = match.size() > 0 ? match.end : match.end + 1;
   }
   require(status >= ONIG_MISMATCH, ErrorCode::kInvalidInput, "tokenizer: pattern search gave up (Oniguruma ", status, ")");
 }

@@ -42,7 +42,8 @@ bool is_white_space(char32_t c) {
          c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-/// Patterns take superscripts and fractions of Latin-1 for word characters and joiners for none; the other places do not.
+/// Superscripts and fractions of Latin-1 are word characters of patterns, but not between brackets or anywhere else. Joiners are
+/// some everywhere but in patterns.
 bool pattern_word_alone(char32_t c) { return c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE); }
 
 std::uint16_t find_classes(char32_t c) {
@@ -64,6 +65,7 @@ std::uint16_t find_classes(char32_t c) {
   set(kMark, (entry & kBitMark) != 0);
   set(kNumeric, (entry & kBitNumeric) != 0);
   set(kPatternWord, (entry & kBitWord) != 0);
+  set(kSetWord, (entry & kBitWord) != 0 && !pattern_word_alone(c));
   set(kWord, ((entry & kBitWord) != 0 && !pattern_word_alone(c)) || c == 0x200C || c == 0x200D);
   set(kCjk, in_cjk_block(c));
   return static_cast<std::uint16_t>(mask);

@@ -30,7 +30,8 @@ enum Class : std::uint16_t {
   kWord = 128,           ///< \w of UTS 18, of the pre-tokenizer Whitespace and of `single_word`
   kCjk = 256,            ///< the ideograph blocks of BERT's normalizer
   kNumeric = 512,        ///< N, of the pre-tokenizer Digits
-  kPatternWord = 1024    ///< \w of patterns
+  kPatternWord = 1024,   ///< \w of patterns
+  kSetWord = 2048        ///< the same between brackets
 };
 std::uint16_t classes(char32_t c);
 inline bool is(char32_t c, unsigned mask) { return (classes(c) & mask) != 0; }
