@@ -3,6 +3,7 @@
 #include "quell/eval/evaluate.h"
 #include "quell/job/eval_job.h"
 #include "quell/model/family.h"
+#include "quell/text/tokenizer/class_rules.h"
 #include "quell/text/tokenizer/components.h"
 
 namespace quell {
@@ -55,8 +56,11 @@ std::string models_markdown() {
       "## Tokenizer components\n\n| stage of tokenizer.json | types |\n|---|---|\n";
   for (const auto& [stage, types] : tokenizer_components()) out += "| `" + stage + "` | " + join(Json(types)) + " |\n";
   out +=
-      "\nWithout `tokenizer.json`: `vocab.txt`, `vocab.json` with `merges.txt`, or a SentencePiece `.model`. BPE with dropout is "
-      "refused.\n\n"
+      "\nBPE with dropout is refused.\n\nWithout `tokenizer.json` the class that `tokenizer_config.json` or `config.json` names "
+      "decides "
+      "what `vocab.txt`, `vocab.json` with `merges.txt`,\nor a SentencePiece `.model` mean: " +
+      join(Json(class_names())) +
+      ",\nwith or without \"Fast\"; others are refused by name. [tokenizers.md](tokenizers.md) says what is read of each file.\n\n"
       "## Evaluation tasks\n\n" +
       join(all["tasks"]) + "; [evaluation.md](evaluation.md) has the definitions.\n";
   return out;

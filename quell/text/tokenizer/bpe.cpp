@@ -52,16 +52,16 @@ class PieceCache {
 
 class Bpe final : public TokenModel {
  public:
-  explicit Bpe(const Json& json)
-      : vocab_(member(json, "vocab")),
+  explicit Bpe(const Settings& json)
+      : vocab_(json.value("vocab")),
         prefix_(json_string(json, "continuing_subword_prefix", "")),
         suffix_(json_string(json, "end_of_word_suffix", "")),
         fuse_unk_(json_bool(json, "fuse_unk", false)),
         ignore_merges_(json_bool(json, "ignore_merges", false)) {
-    if (!member(json, "dropout").is_null() && json_number(json, "dropout", 0) != 0) refuse_component("model", "BPE with dropout");
+    if (!json.value("dropout").is_null() && json_number(json, "dropout", 0) != 0) refuse_component("model", "BPE with dropout");
     if (const std::string unk = json_string(json, "unk_token", ""); !unk.empty()) {
       unk_ = vocab_.find(unk);
-      require(unk_.has_value(), ErrorCode::kInvalidInput, "tokenizer: unknown token \"", unk, "\" is not in the vocabulary");
+      if (!unk_) missing_unk_ = unk;  // a byte-level text never needs it
     }
     if (json_bool(json, "byte_fallback", false))
       for (unsigned b = 0; b < 256; ++b) bytes_.push_back(vocab_.find(byte_token(static_cast<unsigned char>(b))).value_or(-1));
@@ -70,7 +70,7 @@ class Bpe final : public TokenModel {
       unicode::append_utf8(utf8, c);
       direct_.push_back(vocab_.find(utf8).value_or(-1));
     }
-    read_merges(member(json, "merges"));
+    read_merges(json.value("merges"));
   }
 
   void tokenize(std::u32string_view piece, std::vector<PieceToken>& out) const override {
@@ -83,6 +83,7 @@ class Bpe final : public TokenModel {
   std::optional<std::int32_t> id_of(const std::string& token) const override { return vocab_.find(token); }
   const std::string& token_of(std::int32_t id) const override { return vocab_.token_of(id); }
   std::int32_t vocab_size() const override { return static_cast<std::int32_t>(vocab_.tokens.size()); }
+  std::int32_t entry_count() const override { return static_cast<std::int32_t>(vocab_.ids.size()); }
 
  private:
   static constexpr char32_t kDirect = 0x180;  ///< characters whose ids are looked up by number
@@ -187,6 +188,10 @@ class Bpe final : public TokenModel {
         for (const char c : utf8) symbols.push_back({id_of_byte(c), 0, 0, i, i + 1});
         continue;
       }
+      require(missing_unk_.empty(), ErrorCode::kInvalidInput,
+              "tokenizer: the text holds a character outside the vocabulary, and the "
+              "unknown token \"",
+              missing_unk_, "\" is not in it either");
       if (!unk_) continue;
       if (unk && fuse_unk_) {
         unk->end = i + 1;
@@ -233,6 +238,7 @@ class Bpe final : public TokenModel {
   std::string prefix_, suffix_;
   bool fuse_unk_, ignore_merges_;
   std::optional<std::int32_t> unk_;
+  std::string missing_unk_;           ///< named, but not in the vocabulary
   std::vector<std::int32_t> bytes_;   ///< ids of <0x00> ... <0xFF>; empty without byte fallback
   std::vector<std::int32_t> direct_;  ///< ids of the characters below kDirect, -1 where there is none
   FlatMap<Merge> merges_;             ///< by pair
@@ -241,6 +247,6 @@ class Bpe final : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_bpe(const Json& json) { return std::make_unique<Bpe>(json); }
+std::unique_ptr<TokenModel> make_bpe(const Settings& json) { return std::make_unique<Bpe>(json); }
 
 }  // namespace quell

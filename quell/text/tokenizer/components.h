@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/settings.h"
 #include "quell/text/tokenizer/aligned_text.h"
 
 namespace quell {
@@ -44,7 +44,12 @@ class TokenModel {
   virtual std::optional<std::int32_t> id_of(const std::string& token) const = 0;
   /// Empty for an id that is not in the vocabulary.
   virtual const std::string& token_of(std::int32_t id) const = 0;
+  /// The highest id and one.
   virtual std::int32_t vocab_size() const = 0;
+  /// Tokens in the vocabulary, which may leave ids out.
+  virtual std::int32_t entry_count() const { return vocab_size(); }
+  /// Whether two ids can stand for the same text.
+  virtual bool repeats_tokens() const { return false; }
   /// The id whose tokens are shown as the text they stand for (Unigram's unknown), or -1.
   virtual std::int32_t id_shown_as_text() const { return -1; }
 };
@@ -67,19 +72,20 @@ struct PostProcessor {
   bool trim_offsets = false, add_prefix_space = false;
 };
 
-// All throw Error(kInvalidInput | kUnsupported). `json` may be null where the stage may be missing.
-std::unique_ptr<Normalizer> make_normalizer(const Json& json);       ///< null: none
-std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json);  ///< null: none
-std::unique_ptr<TokenModel> make_token_model(const Json& json);
-PostProcessor make_post_processor(const Json& json);
-std::unique_ptr<Decoder> make_decoder(const Json& json);  ///< null: tokens with spaces between
+// All throw Error(kInvalidInput | kUnsupported). They take the object of the stage.
+std::unique_ptr<Normalizer> make_normalizer(const Settings& json);
+std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Settings& json);
+std::unique_ptr<TokenModel> make_token_model(const Settings& json);
+PostProcessor make_post_processor(const Settings& json);
+std::unique_ptr<Decoder> make_decoder(const Settings& json);
+std::unique_ptr<Decoder> make_default_decoder();  ///< tokens with spaces between
 
-std::unique_ptr<TokenModel> make_word_piece(const Json& json);
-std::unique_ptr<TokenModel> make_bpe(const Json& json);
-std::unique_ptr<TokenModel> make_unigram(const Json& json);
-std::unique_ptr<TokenModel> make_word_level(const Json& json);
+std::unique_ptr<TokenModel> make_word_piece(const Settings& json);
+std::unique_ptr<TokenModel> make_bpe(const Settings& json);
+std::unique_ptr<TokenModel> make_unigram(const Settings& json);
+std::unique_ptr<TokenModel> make_word_level(const Settings& json);
 /// SentencePiece's rules compiled into a trie of bytes (base64 of "precompiled_charsmap").
-std::unique_ptr<Normalizer> make_precompiled(const Json& json);
+std::unique_ptr<Normalizer> make_precompiled(const Settings& json);
 
 /// token -> id and back, shared by the models. Throws Error(kInvalidInput) on ids that are negative or huge.
 struct Vocabulary {
@@ -90,11 +96,14 @@ struct Vocabulary {
   const std::string& token_of(std::int32_t id) const;
 };
 
+/// Every `from` in `text` becomes `to`, in linear time.
+void replace_all(std::string& text, std::string_view from, std::string_view to);
+
 /// A member of an object, or null.
 const Json& member(const Json& object, const char* key);
-std::string type_of(const Json& stage);
+std::string type_of(const Settings& stage);
 /// One character. Throws Error(kInvalidInput).
-char32_t read_character(const Json& json, const char* key, char32_t fallback);
+char32_t read_character(const Settings& json, const char* key, char32_t fallback);
 /// {"String": s} as a literal or {"Regex": r}.
 class Regex;
 Regex read_pattern(const Json& json);
@@ -104,7 +113,7 @@ Regex read_pattern(const Json& json);
 template <typename Component>
 struct ComponentEntry {
   const char* type;
-  std::unique_ptr<Component> (*make)(const Json&);
+  std::unique_ptr<Component> (*make)(const Settings&);
 };
 template <typename Component, std::size_t N>
 std::vector<std::string> types_of(const ComponentEntry<Component> (&table)[N]) {
@@ -121,7 +130,7 @@ std::vector<std::string> post_processor_types();
 std::vector<std::string> decoder_types();
 
 template <typename Component, std::size_t N>
-std::unique_ptr<Component> make_from(const ComponentEntry<Component> (&table)[N], const char* stage, const Json& json) {
+std::unique_ptr<Component> make_from(const ComponentEntry<Component> (&table)[N], const char* stage, const Settings& json) {
   const std::string type = type_of(json);
   for (const auto& entry : table)
     if (type == entry.type) return entry.make(json);

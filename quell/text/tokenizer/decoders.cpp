@@ -7,12 +7,25 @@
 #include "quell/text/tokenizer/regex.h"
 
 namespace quell {
-namespace {
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
   if (from.empty()) return;
-  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+  std::size_t at = text.find(from);
+  if (at == std::string::npos) return;
+
+  std::string out;
+  out.reserve(text.size());
+  std::size_t done = 0;
+  for (; at != std::string::npos; at = text.find(from, done)) {
+    out.append(text, done, at - done);
+    out += to;
+    done = at + from.size();
+  }
+  out.append(text, done);
+  text = std::move(out);
 }
+
+namespace {
 
 /// English punctuation without the space in front of it.
 void clean_up(std::string& token) {
@@ -28,7 +41,7 @@ void clean_up(std::string& token) {
 
 class WordPieceDecoder final : public Decoder {
  public:
-  explicit WordPieceDecoder(const Json& json)
+  explicit WordPieceDecoder(const Settings& json)
       : prefix_(json_string(json, "prefix", "##")), cleanup_(json_bool(json, "cleanup", true)) {}
   void apply(std::vector<std::string>& tokens) const override {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
@@ -77,7 +90,7 @@ class ByteLevelDecoder final : public Decoder {
 
 class MetaspaceDecoder final : public Decoder {
  public:
-  explicit MetaspaceDecoder(const Json& json)
+  explicit MetaspaceDecoder(const Settings& json)
       : replacement_(unicode::encode(std::u32string(1, read_character(json, "replacement", U'\u2581')))),
         prepends_(json_string(json, "prepend_scheme", json_bool(json, "add_prefix_space", true) ? "always" : "never") != "never") {}
   void apply(std::vector<std::string>& tokens) const override {
@@ -91,7 +104,7 @@ class MetaspaceDecoder final : public Decoder {
 
 class BpeDecoder final : public Decoder {
  public:
-  explicit BpeDecoder(const Json& json) : suffix_(json_string(json, "suffix", "</w>")) {}
+  explicit BpeDecoder(const Settings& json) : suffix_(json_string(json, "suffix", "</w>")) {}
   void apply(std::vector<std::string>& tokens) const override {
     for (std::size_t i = 0; i < tokens.size(); ++i) replace_all(tokens[i], suffix_, i + 1 == tokens.size() ? "" : " ");
   }
@@ -150,7 +163,7 @@ class Fuse final : public Decoder {
 
 class StripDecoder final : public Decoder {
  public:
-  explicit StripDecoder(const Json& json)
+  explicit StripDecoder(const Settings& json)
       : content_(unicode::encode(std::u32string(1, read_character(json, "content", U' ')))),
         start_(static_cast<std::size_t>(json_int(json, "start", 0, 1 << 30, 0))),
         stop_(static_cast<std::size_t>(json_int(json, "stop", 0, 1 << 30, 0))) {}
@@ -172,9 +185,9 @@ class StripDecoder final : public Decoder {
 
 class ReplaceDecoder final : public Decoder {
  public:
-  explicit ReplaceDecoder(const Json& json)
-      : pattern_(read_pattern(member(json, "pattern"))),
-        literal_(json_string(member(json, "pattern"), "String", "")),
+  explicit ReplaceDecoder(const Settings& json)
+      : pattern_(read_pattern(json.value("pattern"))),
+        literal_(json_string(json.value("pattern"), "String", "")),
         content_(json_string(json, "content", "")) {}
   void apply(std::vector<std::string>& tokens) const override {
     for (std::string& token : tokens) {
@@ -200,7 +213,7 @@ class ReplaceDecoder final : public Decoder {
 
 class Ctc final : public Decoder {
  public:
-  explicit Ctc(const Json& json)
+  explicit Ctc(const Settings& json)
       : pad_(json_string(json, "pad_token", "<pad>")),
         delimiter_(json_string(json, "word_delimiter_token", "|")),
         cleanup_(json_bool(json, "cleanup", true)) {}
@@ -230,10 +243,9 @@ class JoinWithSpaces final : public Decoder {
 
 class DecoderSequence final : public Decoder {
  public:
-  explicit DecoderSequence(const Json& json) {
-    const Json& list = member(json, "decoders");
-    require(list.is_array(), ErrorCode::kInvalidInput, "tokenizer: decoder Sequence without \"decoders\"");
-    for (const Json& stage : list) stages_.push_back(make_decoder(stage));
+  explicit DecoderSequence(const Settings& json) {
+    require(json.has("decoders"), ErrorCode::kInvalidInput, "tokenizer: decoder Sequence without \"decoders\"");
+    for (const Settings& stage : json.sections("decoders")) stages_.push_back(make_decoder(stage));
   }
   void apply(std::vector<std::string>& tokens) const override {
     for (const auto& stage : stages_) stage->apply(tokens);
@@ -244,8 +256,8 @@ class DecoderSequence final : public Decoder {
 };
 
 template <typename T>
-std::unique_ptr<Decoder> from_json(const Json& json) {
-  if constexpr (std::is_constructible_v<T, const Json&>)
+std::unique_ptr<Decoder> from_json(const Settings& json) {
+  if constexpr (std::is_constructible_v<T, const Settings&>)
     return std::make_unique<T>(json);
   else
     return std::make_unique<T>();
@@ -266,8 +278,8 @@ constexpr ComponentEntry<Decoder> kTable[] = {{"WordPiece", from_json<WordPieceD
 
 std::vector<std::string> decoder_types() { return types_of(kTable); }
 
-std::unique_ptr<Decoder> make_decoder(const Json& json) {
-  return json.is_null() ? std::make_unique<JoinWithSpaces>() : make_from(kTable, "decoder", json);
-}
+std::unique_ptr<Decoder> make_decoder(const Settings& json) { return make_from(kTable, "decoder", json); }
+
+std::unique_ptr<Decoder> make_default_decoder() { return std::make_unique<JoinWithSpaces>(); }
 
 }  // namespace quell

@@ -2,26 +2,28 @@
 // place.
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/tokenizer.h"
-#include "quell/text/tokenizer/vocabulary_files.h"
+#include "quell/text/tokenizer/tokenizer_keys.h"
+#include "quell/text/tokenizer/tokenizer_source.h"
 
 namespace quell {
-namespace fs = std::filesystem;
 namespace {
 
-EncodeOptions read_truncation(const Json& json) {
+EncodeOptions read_truncation(const Settings& json) {
   EncodeOptions options;
   options.max_length = json_int(json, "max_length", 0, std::int64_t{1} << 40, 512);
   const std::string strategy = json_string(json, "strategy", "LongestFirst");
-  options.truncation = strategy == "OnlyFirst"    ? TruncationStrategy::kOnlyFirst
-                       : strategy == "OnlySecond" ? TruncationStrategy::kOnlySecond
-                                                  : TruncationStrategy::kLongestFirst;
+  if (strategy == "OnlyFirst")
+    options.truncation = TruncationStrategy::kOnlyFirst;
+  else if (strategy == "OnlySecond")
+    options.truncation = TruncationStrategy::kOnlySecond;
   options.truncate_left = json_string(json, "direction", "Right") == "Left";
+  json.value("stride");  // windows ask for theirs
   return options;
 }
 
-Padding read_padding(const Json& json) {
+Padding read_padding(const Settings& json) {
   Padding padding;
-  const Json& strategy = member(json, "strategy");
+  const Json& strategy = json.value("strategy");
   if (strategy.is_object()) padding.length = json_int(strategy, "Fixed", 0, 1 << 30, 0);
   padding.left = json_string(json, "direction", "Right") == "Left";
   padding.multiple_of = json_int(json, "pad_to_multiple_of", 0, 1 << 30, 0);
@@ -31,48 +33,75 @@ Padding read_padding(const Json& json) {
   return padding;
 }
 
+bool reads_left(const Settings& config, const char* key, bool fallback) {
+  const std::string side = json_string(config, key, fallback ? "left" : "right");
+  require(side == "left" || side == "right", ErrorCode::kInvalidInput, config.file(), ": ", key, " \"", side,
+          "\" is neither left nor right");
+  return side == "left";
+}
+
+std::optional<std::int64_t> read_max_length(const Settings& config) {
+  const Json& older = config.value("max_len");
+  const Json& value = config.has("model_max_length") ? config.value("model_max_length") : older;
+  config.value("model_max_length");
+  constexpr double kEndless = 1e9;  // transformers writes 1e30 for "no limit"
+  if (!value.is_number() || value.get<double>() < 1 || value.get<double>() >= kEndless) return std::nullopt;
+  return static_cast<std::int64_t>(value.get<double>());
+}
+
 }  // namespace
 
-Tokenizer Tokenizer::from_json(const Json& json, const std::string& source) {
+Tokenizer Tokenizer::from_settings(const Settings& json) {
   try {
-    require(json.is_object(), ErrorCode::kInvalidInput, "not a JSON object");
     Tokenizer t;
-    t.normalizer_ = make_normalizer(member(json, "normalizer"));
-    t.pre_tokenizer_ = make_pre_tokenizer(member(json, "pre_tokenizer"));
-    t.model_ = make_token_model(member(json, "model"));
-    t.post_processor_ = make_post_processor(member(json, "post_processor"));
-    t.decoder_ = make_decoder(member(json, "decoder"));
-    t.added_ = AddedTokens(member(json, "added_tokens"), t.normalizer_.get());
-    if (const Json& truncation = member(json, "truncation"); truncation.is_object())
-      t.defaults_.truncation = read_truncation(truncation);
-    if (const Json& padding = member(json, "padding"); padding.is_object()) t.defaults_.padding = read_padding(padding);
+    if (json.has("normalizer")) t.normalizer_ = make_normalizer(json.section("normalizer"));
+    if (json.has("pre_tokenizer")) t.pre_tokenizer_ = make_pre_tokenizer(json.section("pre_tokenizer"));
+    require(json.has("model"), ErrorCode::kInvalidInput, "tokenizer: no model");
+    t.model_ = make_token_model(json.section("model"));
+    if (json.has("post_processor")) t.post_processor_ = make_post_processor(json.section("post_processor"));
+    t.decoder_ = json.has("decoder") ? make_decoder(json.section("decoder")) : make_default_decoder();
+    t.added_ = AddedTokens(json.sections("added_tokens"), *t.model_, t.normalizer_.get());
+    if (json.has("truncation")) t.defaults_.truncation = read_truncation(json.section("truncation"));
+    if (json.has("padding")) t.defaults_.padding = read_padding(json.section("padding"));
+    for (const char* key : {"normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding", "version"})
+      if (!json.has(key) || std::string_view(key) == "version") json.value(key);
     return t;
   } catch (const Error& e) {
-    throw Error(e.code(), source + ": " + e.what());
+    throw Error(e.code(), json.file() + ": " + e.what());
   } catch (const Json::exception& e) {
-    throw Error(ErrorCode::kInvalidInput, source + ": " + e.what());
+    throw Error(ErrorCode::kInvalidInput, json.file() + ": " + e.what());
   }
 }
 
+Tokenizer Tokenizer::from_json(Json json, const std::string& source) {
+  const Settings settings(std::move(json), source);
+  Tokenizer tokenizer = from_settings(settings);
+  judge_leftovers(settings, tokenizer_key_rules());
+  return tokenizer;
+}
+
 Tokenizer Tokenizer::open(const ModelDirectory& directory) {
-  const fs::path& dir = directory.path();
-  std::error_code ec;
-  if (fs::exists(dir / "tokenizer.json", ec))
-    return from_json(read_json_file(dir / "tokenizer.json"), (dir / "tokenizer.json").string());
-  const auto read = [&](const fs::path& file, Json (*make)(const fs::path&, const TokenizerFiles&)) {
-    try {
-      return from_json(make(file, read_tokenizer_files(dir)), file.string());
-    } catch (const Json::exception& e) {
-      throw Error(ErrorCode::kInvalidInput, file.string() + ": " + e.what());
-    }
-  };
-  if (fs::exists(dir / "vocab.txt", ec)) return read(dir / "vocab.txt", json_of_word_piece);
-  if (fs::exists(dir / "vocab.json", ec) && fs::exists(dir / "merges.txt", ec)) return read(dir / "vocab.json", json_of_bpe);
-  for (const auto& entry : fs::directory_iterator(dir, ec))
-    if (entry.path().extension() == ".model") return read(entry.path(), json_of_sentencepiece);
-  throw Error(ErrorCode::kIo, dir.string() +
-                                  ": no tokenizer.json, vocab.txt, vocab.json with merges.txt, or SentencePiece .model; pass token "
-                                  "ids instead of text");
+  const Settings config = directory.read_if_there("tokenizer_config.json");
+  const TokenizerSource source = read_tokenizer_source(directory, config);
+  Tokenizer t = from_settings(source.json);
+  if (source.is_file) directory.finish(source.json, tokenizer_key_rules());
+
+  // Settings of tokenizer_config.json that no stage holds.
+  const std::string_view name = source.rule ? source.rule->name : "";
+  const bool left =
+      name == "LlamaTokenizer" || name == "CodeLlamaTokenizer" || name == "GemmaTokenizer" || name == "XLNetTokenizer";
+  t.defaults_.pad_left = reads_left(config, "padding_side", left);
+  t.defaults_.truncate_left = reads_left(config, "truncation_side", false);
+  t.defaults_.model_max_length = read_max_length(config);
+
+  const bool bpe = source.json.json()["model"].value("type", Json("BPE")) == "BPE";
+  const bool even_bpe = json_bool(config, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", false);
+  t.clean_up_spaces_ = json_bool(config, "clean_up_tokenization_spaces", false) && (!bpe || even_bpe);
+  if (json_bool(config, "split_special_tokens", false)) t.added_.leave_special_tokens();
+  if (name == "CLIPTokenizer") t.word_end_ = "</w>";
+
+  directory.finish(config, tokenizer_config_key_rules());
+  return t;
 }
 
 }  // namespace quell

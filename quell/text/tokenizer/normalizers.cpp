@@ -38,7 +38,7 @@ void lowercase(AlignedText& text) {
 
 class BertNormalizer final : public Normalizer {
  public:
-  explicit BertNormalizer(const Json& json)
+  explicit BertNormalizer(const Settings& json)
       : clean_text_(json_bool(json, "clean_text", true)),
         handle_chinese_chars_(json_bool(json, "handle_chinese_chars", true)),
         lowercase_(json_bool(json, "lowercase", true)),
@@ -99,7 +99,7 @@ class StripAccents final : public Normalizer {
 
 class StripNormalizer final : public Normalizer {
  public:
-  explicit StripNormalizer(const Json& json)
+  explicit StripNormalizer(const Settings& json)
       : left_(json_bool(json, "strip_left", true)), right_(json_bool(json, "strip_right", true)) {}
   void apply(AlignedText& text) const override {
     const std::u32string_view t = text.text();
@@ -115,11 +115,11 @@ class StripNormalizer final : public Normalizer {
 
 class Replace final : public Normalizer {
  public:
-  explicit Replace(const Json& json)
-      : pattern_(read_pattern(member(json, "pattern"))), content_(unicode::decode(json_string(json, "content", ""))) {
-    const std::u32string literal = unicode::decode(json_string(member(json, "pattern"), "String", ""));
+  explicit Replace(const Settings& json)
+      : pattern_(read_pattern(json.value("pattern"))), content_(unicode::decode(json_string(json, "content", ""))) {
+    const std::u32string literal = unicode::decode(json_string(json.value("pattern"), "String", ""));
     if (literal.size() == 1) single_ = literal[0];
-    empty_pattern_ = !member(json, "pattern").contains("Regex") && literal.empty();
+    empty_pattern_ = !json.value("pattern").contains("Regex") && literal.empty();
   }
   void apply(AlignedText& text) const override {
     if (text.empty() || empty_pattern_) return;
@@ -159,7 +159,7 @@ class Replace final : public Normalizer {
 
 class Prepend final : public Normalizer {
  public:
-  explicit Prepend(const Json& json) : content_(unicode::decode(json_string(json, "prepend", ""))) {}
+  explicit Prepend(const Settings& json) : content_(unicode::decode(json_string(json, "prepend", ""))) {}
   void apply(AlignedText& text) const override {
     if (text.empty()) return;
     AlignedText::Builder builder(text);
@@ -194,14 +194,12 @@ class ByteLevelNormalizer final : public Normalizer {
 
 class NormalizerSequence final : public Normalizer {
  public:
-  explicit NormalizerSequence(const Json& json) {
-    const Json& list = member(json, "normalizers");
-    require(list.is_array(), ErrorCode::kInvalidInput, "tokenizer: normalizer Sequence without \"normalizers\"");
-    for (const Json& stage : list) stages_.push_back(make_normalizer(stage));
+  explicit NormalizerSequence(const Settings& json) {
+    require(json.has("normalizers"), ErrorCode::kInvalidInput, "tokenizer: normalizer Sequence without \"normalizers\"");
+    for (const Settings& stage : json.sections("normalizers")) stages_.push_back(make_normalizer(stage));
   }
   void apply(AlignedText& text) const override {
-    for (const auto& stage : stages_)
-      if (stage) stage->apply(text);
+    for (const auto& stage : stages_) stage->apply(text);
   }
 
  private:
@@ -209,14 +207,14 @@ class NormalizerSequence final : public Normalizer {
 };
 
 template <typename T>
-std::unique_ptr<Normalizer> from_json(const Json& json) {
-  if constexpr (std::is_constructible_v<T, const Json&>)
+std::unique_ptr<Normalizer> from_json(const Settings& json) {
+  if constexpr (std::is_constructible_v<T, const Settings&>)
     return std::make_unique<T>(json);
   else
     return std::make_unique<T>();
 }
 template <unicode::Form kForm>
-std::unique_ptr<Normalizer> make_form(const Json&) {
+std::unique_ptr<Normalizer> make_form(const Settings&) {
   return std::make_unique<UnicodeForm>(kForm);
 }
 
@@ -239,8 +237,6 @@ constexpr ComponentEntry<Normalizer> kTable[] = {{"BertNormalizer", from_json<Be
 
 std::vector<std::string> normalizer_types() { return types_of(kTable); }
 
-std::unique_ptr<Normalizer> make_normalizer(const Json& json) {
-  return json.is_null() ? nullptr : make_from(kTable, "normalizer", json);
-}
+std::unique_ptr<Normalizer> make_normalizer(const Settings& json) { return make_from(kTable, "normalizer", json); }
 
 }  // namespace quell

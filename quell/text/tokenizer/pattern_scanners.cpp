@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "quell/text/tokenizer/steps.h"
 #include "quell/text/tokenizer/unicode.h"
 
 namespace quell {
@@ -10,10 +11,15 @@ namespace {
 constexpr unsigned kKinds = unicode::kLetter | unicode::kNumber | unicode::kWhitespace;
 unsigned kind_of(char32_t c) { return unicode::classes(c) & kKinds; }
 
-std::size_t run_end(std::u32string_view t, std::size_t at, unsigned kind) {
-  while (at < t.size() && kind_of(t[at]) == kind) ++at;
+/// No further than `limit`.
+std::size_t run_end(std::u32string_view t, std::size_t at, unsigned kind, std::size_t limit) {
+  const std::size_t begin = at;
+  limit = std::min(limit, t.size());
+  while (at < limit && kind_of(t[at]) == kind) ++at;
+  pattern_steps() += at - begin + 1;
   return at;
 }
+std::size_t run_end(std::u32string_view t, std::size_t at, unsigned kind) { return run_end(t, at, kind, t.size()); }
 
 /// Characters of an English contraction behind the apostrophe, or 0.
 std::size_t contraction(std::u32string_view rest, bool any_case) {
@@ -57,7 +63,7 @@ std::size_t tiktoken_match_end(std::u32string_view t, std::size_t at) {
     if (const std::size_t n = contraction(t.substr(at + 1), true)) return at + 1 + n;
   const unsigned kind = kind_of(t[at]), next = at + 1 < t.size() ? kind_of(t[at + 1]) : unsigned{unicode::kWhitespace};
   if (kind == unicode::kLetter) return run_end(t, at, unicode::kLetter);
-  if (kind == unicode::kNumber) return std::min(run_end(t, at, unicode::kNumber), at + kDigits);
+  if (kind == unicode::kNumber) return run_end(t, at, unicode::kNumber, at + kDigits);
   if (next == unicode::kLetter && !is_break(t[at])) return run_end(t, at + 1, unicode::kLetter);
   if (kind == 0 || (t[at] == U' ' && next == 0)) {
     std::size_t end = run_end(t, kind == 0 ? at : at + 1, 0);

@@ -37,13 +37,13 @@ std::int32_t pair_id(const Json& token_and_id) {
   return token_and_id[1].get<std::int32_t>();
 }
 
-PostProcessor read_bert(const Json& json) {
-  const std::int32_t cls = pair_id(member(json, "cls")), sep = pair_id(member(json, "sep"));
+PostProcessor read_bert(const Settings& json) {
+  const std::int32_t cls = pair_id(json.value("cls")), sep = pair_id(json.value("sep"));
   return {{{-1, 0, {cls}}, {0, 0, {}}, {-1, 0, {sep}}}, {{-1, 0, {cls}}, {0, 0, {}}, {-1, 0, {sep}}, {1, 1, {}}, {-1, 1, {sep}}}};
 }
 
-PostProcessor read_roberta(const Json& json) {
-  const std::int32_t cls = pair_id(member(json, "cls")), sep = pair_id(member(json, "sep"));
+PostProcessor read_roberta(const Settings& json) {
+  const std::int32_t cls = pair_id(json.value("cls")), sep = pair_id(json.value("sep"));
   return {{{-1, 0, {cls}}, {0, 0, {}}, {-1, 0, {sep}}},
           {{-1, 0, {cls}}, {0, 0, {}}, {-1, 0, {sep, sep}}, {1, 0, {}}, {-1, 0, {sep}}},
           json_bool(json, "trim_offsets", true),
@@ -51,11 +51,10 @@ PostProcessor read_roberta(const Json& json) {
 }
 
 /// The stages of a Sequence that Quell reads do not depend on each other: one trims offsets, one adds tokens.
-PostProcessor read_sequence(const Json& json) {
-  const Json& list = member(json, "processors");
-  require(list.is_array(), ErrorCode::kInvalidInput, "tokenizer: post_processor Sequence without \"processors\"");
+PostProcessor read_sequence(const Settings& json) {
+  require(json.has("processors"), ErrorCode::kInvalidInput, "tokenizer: post_processor Sequence without \"processors\"");
   PostProcessor all;
-  for (const Json& stage : list) {
+  for (const Settings& stage : json.sections("processors")) {
     PostProcessor p = make_post_processor(stage);
     if (!p.single.empty() || !p.pair.empty()) {
       if (!all.single.empty() || !all.pair.empty()) refuse_component("post_processor", "Sequence with two templates");
@@ -70,18 +69,18 @@ PostProcessor read_sequence(const Json& json) {
   return all;
 }
 
-PostProcessor read_byte_level(const Json& json) {
+PostProcessor read_byte_level(const Settings& json) {
   return {{}, {}, json_bool(json, "trim_offsets", true), json_bool(json, "add_prefix_space", true)};
 }
 
-PostProcessor read_templates(const Json& json) {
-  const Json& specials = member(json, "special_tokens");
-  return {read_template(member(json, "single"), specials), read_template(member(json, "pair"), specials)};
+PostProcessor read_templates(const Settings& json) {
+  const Json& specials = json.value("special_tokens");
+  return {read_template(json.value("single"), specials), read_template(json.value("pair"), specials)};
 }
 
 struct Entry {
   const char* type;
-  PostProcessor (*read)(const Json&);
+  PostProcessor (*read)(const Settings&);
 };
 constexpr Entry kTable[] = {{"BertProcessing", read_bert},
                             {"RobertaProcessing", read_roberta},
@@ -97,11 +96,11 @@ std::vector<std::string> post_processor_types() {
   return types;
 }
 
-PostProcessor make_post_processor(const Json& json) {
-  if (json.is_null()) return {};
+PostProcessor make_post_processor(const Settings& json) {
+  const std::string type = type_of(json);
   for (const Entry& entry : kTable)
-    if (type_of(json) == entry.type) return entry.read(json);
-  refuse_component("post_processor", type_of(json));
+    if (type == entry.type) return entry.read(json);
+  refuse_component("post_processor", type);
 }
 
 }  // namespace quell

@@ -15,7 +15,7 @@ using unicode::is;
 /// What becomes of a match (a delimiter) and of the text between matches.
 enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
-Behavior read_behavior(const Json& json, const char* fallback) {
+Behavior read_behavior(const Settings& json, const char* fallback) {
   const std::string name = json_string(json, "behavior", fallback);
   static constexpr std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::kRemoved},
                                                                 {"Isolated", Behavior::kIsolated},
@@ -148,7 +148,7 @@ void scan(Pieces& pieces, MatchEnd match_end) {
 
 class ByteLevelPreTokenizer final : public PreTokenizer {
  public:
-  explicit ByteLevelPreTokenizer(const Json& json)
+  explicit ByteLevelPreTokenizer(const Settings& json)
       : add_prefix_space_(json_bool(json, "add_prefix_space", true)), use_regex_(json_bool(json, "use_regex", true)) {}
   void apply(Pieces& pieces) const override {
     if (add_prefix_space_) prepend_to(pieces, U' ', [&](const CharRange& r) { return pieces.text.text()[r.begin] != U' '; });
@@ -162,7 +162,7 @@ class ByteLevelPreTokenizer final : public PreTokenizer {
 
 class Metaspace final : public PreTokenizer {
  public:
-  explicit Metaspace(const Json& json)
+  explicit Metaspace(const Settings& json)
       : replacement_(read_character(json, "replacement", U'\u2581')),
         scheme_(json_string(json, "prepend_scheme", json_bool(json, "add_prefix_space", true) ? "always" : "never")),
         split_(json_bool(json, "split", true)) {
@@ -190,11 +190,11 @@ class Metaspace final : public PreTokenizer {
 
 class SplitPreTokenizer final : public PreTokenizer {
  public:
-  explicit SplitPreTokenizer(const Json& json)
-      : pattern_(read_pattern(member(json, "pattern"))),
+  explicit SplitPreTokenizer(const Settings& json)
+      : pattern_(read_pattern(json.value("pattern"))),
         behavior_(read_behavior(json, "Removed")),
         invert_(json_bool(json, "invert", false)),
-        scanner_(behavior_ == Behavior::kIsolated && !invert_ ? find_scanner(json_string(member(json, "pattern"), "Regex", ""))
+        scanner_(behavior_ == Behavior::kIsolated && !invert_ ? find_scanner(json_string(json.value("pattern"), "Regex", ""))
                                                               : nullptr) {}
   void apply(Pieces& pieces) const override {
     if (scanner_) return scan(pieces, scanner_);
@@ -235,7 +235,7 @@ class WhitespaceSplit final : public PreTokenizer {
 
 class Punctuation final : public PreTokenizer {
  public:
-  explicit Punctuation(const Json& json) : behavior_(read_behavior(json, "Isolated")) {}
+  explicit Punctuation(const Settings& json) : behavior_(read_behavior(json, "Isolated")) {}
   void apply(Pieces& pieces) const override {
     split_characters(pieces, behavior_, [](char32_t c) { return is(c, unicode::kPunctuation); });
   }
@@ -246,10 +246,10 @@ class Punctuation final : public PreTokenizer {
 
 class Digits final : public PreTokenizer {
  public:
-  explicit Digits(const Json& json)
+  explicit Digits(const Settings& json)
       : behavior_(json_bool(json, "individual_digits", false) ? Behavior::kIsolated : Behavior::kContiguous) {}
   void apply(Pieces& pieces) const override {
-    split_characters(pieces, behavior_, [](char32_t c) { return is(c, unicode::kNumber); });
+    split_characters(pieces, behavior_, [](char32_t c) { return is(c, unicode::kNumeric); });
   }
 
  private:
@@ -258,7 +258,7 @@ class Digits final : public PreTokenizer {
 
 class CharDelimiterSplit final : public PreTokenizer {
  public:
-  explicit CharDelimiterSplit(const Json& json) : delimiter_(read_character(json, "delimiter", 0)) {}
+  explicit CharDelimiterSplit(const Settings& json) : delimiter_(read_character(json, "delimiter", 0)) {}
   void apply(Pieces& pieces) const override {
     split_characters(pieces, Behavior::kRemoved, [&](char32_t c) { return c == delimiter_; });
   }
@@ -267,7 +267,8 @@ class CharDelimiterSplit final : public PreTokenizer {
   char32_t delimiter_;
 };
 
-/// A new piece wherever the script changes; spaces go with what is before them, leading ones are dropped.
+/// A new piece wherever the script changes; spaces and characters without script go with what is before them, leading ones are
+/// dropped.
 class UnicodeScripts final : public PreTokenizer {
  public:
   void apply(Pieces& pieces) const override {
@@ -276,7 +277,8 @@ class UnicodeScripts final : public PreTokenizer {
       int last = -1;
       for (std::size_t i = piece.begin; i < piece.end; ++i) {
         const char32_t c = pieces.text.text()[i];
-        const int script = c == U' ' ? last : unicode::script_of(c);
+        const int found = unicode::script_of(c);
+        const int script = found < 0 ? last : found;
         if (script != last) out.push_back({i, i});
         if (script != -1) out.back().end = i + 1;
         last = script;
@@ -288,7 +290,7 @@ class UnicodeScripts final : public PreTokenizer {
 
 class FixedLength final : public PreTokenizer {
  public:
-  explicit FixedLength(const Json& json) : length_(static_cast<std::size_t>(json_int(json, "length", 1, 1 << 30, 5))) {}
+  explicit FixedLength(const Settings& json) : length_(static_cast<std::size_t>(json_int(json, "length", 1, 1 << 30, 5))) {}
   void apply(Pieces& pieces) const override {
     std::vector<CharRange> out;
     for (const CharRange& piece : pieces.ranges)
@@ -300,19 +302,37 @@ class FixedLength final : public PreTokenizer {
   std::size_t length_;
 };
 
+/// Each piece by itself in the form NFKC. No type of tokenizer.json: the class BertJapaneseTokenizer asks for it.
+constexpr const char* kPieceNfkc = "quell.NFKC";
+class PieceNfkc final : public PreTokenizer {
+ public:
+  void apply(Pieces& pieces) const override {
+    AlignedText::Builder builder(pieces.text);
+    for (CharRange& r : pieces.ranges) {
+      const std::size_t begin = builder.size();
+      std::size_t source = r.begin;
+      for (const unicode::Change& change : unicode::normalize(pieces.text.text(r), unicode::Form::kNfkc)) {
+        const bool inserted = change.change > 0;
+        builder.put(change.c, inserted && source > r.begin ? source - 1 : source);
+        if (!inserted) source = std::min(source + 1 + static_cast<std::size_t>(-change.change), r.end - 1);
+      }
+      r = {begin, builder.size()};
+    }
+    pieces.text = builder.take();
+  }
+};
+
 class PreTokenizerSequence final : public PreTokenizer {
  public:
-  explicit PreTokenizerSequence(const Json& json) {
-    const Json& list = member(json, "pretokenizers");
-    require(list.is_array(), ErrorCode::kInvalidInput, "tokenizer: pre_tokenizer Sequence without \"pretokenizers\"");
-    for (const Json& stage : list) stages_.push_back(make_pre_tokenizer(stage));
+  explicit PreTokenizerSequence(const Settings& json) {
+    require(json.has("pretokenizers"), ErrorCode::kInvalidInput, "tokenizer: pre_tokenizer Sequence without \"pretokenizers\"");
+    for (const Settings& stage : json.sections("pretokenizers")) stages_.push_back(make_pre_tokenizer(stage));
   }
   void apply(Pieces& pieces) const override {
-    for (const auto& stage : stages_)
-      if (stage) stage->apply(pieces);
+    for (const auto& stage : stages_) stage->apply(pieces);
   }
   bool needs_origins() const override {
-    return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage && stage->needs_origins(); });
+    return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->needs_origins(); });
   }
 
  private:
@@ -320,8 +340,8 @@ class PreTokenizerSequence final : public PreTokenizer {
 };
 
 template <typename T>
-std::unique_ptr<PreTokenizer> from_json(const Json& json) {
-  if constexpr (std::is_constructible_v<T, const Json&>)
+std::unique_ptr<PreTokenizer> from_json(const Settings& json) {
+  if constexpr (std::is_constructible_v<T, const Settings&>)
     return std::make_unique<T>(json);
   else
     return std::make_unique<T>();
@@ -344,8 +364,9 @@ constexpr ComponentEntry<PreTokenizer> kTable[] = {{"BertPreTokenizer", from_jso
 
 std::vector<std::string> pre_tokenizer_types() { return types_of(kTable); }
 
-std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json) {
-  return json.is_null() ? nullptr : make_from(kTable, "pre_tokenizer", json);
+std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Settings& json) {
+  if (json_string(json, "type", "") == kPieceNfkc) return std::make_unique<PieceNfkc>();
+  return make_from(kTable, "pre_tokenizer", json);
 }
 
 }  // namespace quell

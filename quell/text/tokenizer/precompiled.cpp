@@ -34,7 +34,7 @@ std::uint32_t read_u32(std::string_view bytes, std::size_t at) {
 
 class Precompiled final : public Normalizer {
  public:
-  explicit Precompiled(const Json& json) {
+  explicit Precompiled(const Settings& json) {
     const std::string blob = decode_base64(json_string(json, "precompiled_charsmap", ""));
     require(blob.size() >= 4, ErrorCode::kInvalidInput, "tokenizer: precompiled_charsmap is too short");
     const std::size_t trie_bytes = read_u32(blob, 0);
@@ -119,6 +119,6 @@ class Precompiled final : public Normalizer {
 
 }  // namespace
 
-std::unique_ptr<Normalizer> make_precompiled(const Json& json) { return std::make_unique<Precompiled>(json); }
+std::unique_ptr<Normalizer> make_precompiled(const Settings& json) { return std::make_unique<Precompiled>(json); }
 
 }  // namespace quell

@@ -3,13 +3,17 @@
 #include <oniguruma.h>
 
 #include <mutex>
+#include <optional>
 
 #include "quell/base/error.h"
+#include "quell/text/tokenizer/linear_pattern.h"
+#include "quell/text/tokenizer/steps.h"
 
 namespace quell {
 
 struct Regex::Impl {
   regex_t* regex = nullptr;
+  std::optional<LinearPattern> linear;  ///< in its stead where the pattern allows
   ~Impl() { onig_free(regex); }
 };
 
@@ -52,6 +56,7 @@ Regex::Regex(std::string_view pattern) : impl_(std::make_unique<Impl>()) {
                               ONIG_SYNTAX_DEFAULT, &info);
   require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern, " does not compile (Oniguruma ", status,
           ")");
+  impl_->linear = LinearPattern::compile(p);
 }
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
@@ -66,17 +71,34 @@ Regex Regex::literal(std::string_view text) {
   return Regex(pattern);
 }
 
+Regex Regex::by_oniguruma(std::string_view pattern) {
+  Regex regex(pattern);
+  regex.impl_->linear.reset();
+  return regex;
+}
+
+bool Regex::is_linear() const { return impl_->linear.has_value(); }
+
 void Regex::for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const {
+  if (impl_->linear) return impl_->linear->for_each_match(text, f);
+
   const Region region;
   const MatchParam param(text.size());
   const OnigUChar *begin = bytes(text.data()), *end = bytes(text.data() + text.size());
+  pattern_steps() += text.size();
   int status = 0;
+  std::optional<std::size_t> last_end;
   for (std::size_t at = 0; at <= text.size();) {
     status = onig_search_with_param(impl_->regex, begin, end, begin + 4 * at, end, region.region, ONIG_OPTION_NONE, param.param);
     if (status < 0) break;
     const CharRange match{static_cast<std::size_t>(region.region->beg[0]) / 4, static_cast<std::size_t>(region.region->end[0]) / 4};
-    f(match);
-    at = match.end > match.begin ? match.end : match.end + 1;
+    // An empty match directly behind another one does not count.
+    const bool counts = match.size() > 0 || last_end != match.end;
+    if (counts) {
+      f(match);
+      last_end = match.end;
+    }
+    at = match.size() > 0 ? match.end : match.end + 1;
   }
   require(status >= ONIG_MISMATCH, ErrorCode::kInvalidInput, "tokenizer: pattern search gave up (Oniguruma ", status, ")");
 }

@@ -1,15 +1,15 @@
-// SentencePiece models (Kudo and Richardson 2018). The file is a protobuf ModelProto, of which four fields matter; what the pieces
-// mean for ids and special tokens depends on the family, as in transformers' converters.
+#include "quell/text/tokenizer/sentencepiece.h"
+
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <tuple>
+#include <unordered_map>
 
 #include "quell/base/error.h"
-#include "quell/io/mapped_file.h"
-#include "quell/text/tokenizer/components.h"
-#include "quell/text/tokenizer/vocabulary_files.h"
+#include "quell/text/tokenizer/unicode.h"
 
 namespace quell {
-namespace fs = std::filesystem;
 namespace {
 
 /// Reads the fields of one protobuf message. Throws Error(kInvalidInput) on bytes that are none.
@@ -66,23 +66,7 @@ class MessageReader {
   std::uint64_t field_ = 0, value_ = 0;
 };
 
-enum PieceType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
-struct Piece {
-  std::string text;
-  double score = 0;
-  int type = kNormal;
-};
-struct SentencePieceModel {
-  std::vector<Piece> pieces;
-  bool unigram = true, byte_fallback = false, add_dummy_prefix = true, remove_extra_whitespaces = true;
-  std::string charsmap;
-
-  std::int64_t index_of(int type) const {
-    for (std::size_t i = 0; i < pieces.size(); ++i)
-      if (pieces[i].type == type) return static_cast<std::int64_t>(i);
-    return -1;
-  }
-};
+using Piece = SentencePieceModel::Piece;
 
 Piece read_piece(std::string_view bytes) {
   Piece p;
@@ -97,31 +81,53 @@ Piece read_piece(std::string_view bytes) {
   return p;
 }
 
-SentencePieceModel read_model(std::string_view file) {
+std::string text_of(std::string_view bytes) { return unicode::repair(bytes); }
+
+void read_trainer(std::string_view bytes, SentencePieceModel& m) {
+  for (MessageReader t(bytes); t.next();) {
+    const auto id = static_cast<std::int32_t>(static_cast<std::uint32_t>(t.value()));
+    switch (t.field()) {
+      case 3:
+        require(t.value() == 1 || t.value() == 2, ErrorCode::kUnsupported, "SentencePiece model type ", t.value(),
+                " is neither unigram nor bpe");
+        m.unigram = t.value() == 1;
+        break;
+      case 35: m.byte_fallback = t.value() != 0; break;
+      case 40: m.unk_id = id; break;
+      case 41: m.bos_id = id; break;
+      case 42: m.eos_id = id; break;
+      case 45: m.unk_piece = text_of(t.bytes()); break;
+      case 46: m.bos_piece = text_of(t.bytes()); break;
+      case 47: m.eos_piece = text_of(t.bytes()); break;
+      default: break;
+    }
+  }
+}
+
+void read_normalizer(std::string_view bytes, SentencePieceModel& m) {
+  for (MessageReader n(bytes); n.next();) {
+    if (n.field() == 2) m.charsmap = n.bytes();
+    if (n.field() == 3) m.add_dummy_prefix = n.value() != 0;
+    if (n.field() == 4) m.remove_extra_whitespaces = n.value() != 0;
+    if (n.field() == 5) m.escape_whitespaces = n.value() != 0;
+  }
+}
+
+}  // namespace
+
+SentencePieceModel read_sentencepiece(std::string_view file) {
   SentencePieceModel m;
   for (MessageReader r(file); r.next();) {
     if (r.field() == 1) m.pieces.push_back(read_piece(r.bytes()));
-    if (r.field() == 2)  // trainer_spec
-      for (MessageReader t(r.bytes()); t.next();) {
-        if (t.field() == 3) {
-          require(t.value() == 1 || t.value() == 2, ErrorCode::kUnsupported, "SentencePiece model type ", t.value(),
-                  " is neither unigram nor bpe");
-          m.unigram = t.value() == 1;
-        }
-        if (t.field() == 35) m.byte_fallback = t.value() != 0;
-      }
-    if (r.field() == 3)  // normalizer_spec
-      for (MessageReader n(r.bytes()); n.next();) {
-        if (n.field() == 2) m.charsmap = n.bytes();
-        if (n.field() == 3) m.add_dummy_prefix = n.value() != 0;
-        if (n.field() == 4) m.remove_extra_whitespaces = n.value() != 0;
-      }
+    if (r.field() == 2) read_trainer(r.bytes(), m);
+    if (r.field() == 3) read_normalizer(r.bytes(), m);
   }
   require(!m.pieces.empty(), ErrorCode::kInvalidInput, "not a SentencePiece model: no pieces");
   return m;
 }
 
-std::string encode_base64(std::string_view bytes) {
+std::string SentencePieceModel::charsmap_base64() const {
+  const std::string_view bytes = charsmap;
   static constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
@@ -132,181 +138,68 @@ std::string encode_base64(std::string_view bytes) {
   return out;
 }
 
-/// SentencePiece merges the pair whose result has the best score; tokenizers wants the pairs in that order.
-Json merges_of(const std::vector<Piece>& pieces) {
-  std::unordered_map<std::string, std::size_t> ids;
-  for (std::size_t i = 0; i < pieces.size(); ++i) ids[pieces[i].text] = i;
-  struct Merge {
-    double score;
-    std::size_t left, right;
-  };
-  std::vector<Merge> merges;
-  for (const Piece& p : pieces) {
-    if (p.type != kNormal && p.type != kUserDefined) continue;
-    const std::size_t first = merges.size();
-    for (std::size_t cut = 1; cut < p.text.size(); ++cut) {
-      const auto left = ids.find(p.text.substr(0, cut)), right = ids.find(p.text.substr(cut));
-      if (left != ids.end() && right != ids.end()) merges.push_back({p.score, left->second, right->second});
-    }
-    std::sort(merges.begin() + static_cast<std::ptrdiff_t>(first), merges.end(),
-              [](const Merge& a, const Merge& b) { return std::pair(a.left, a.right) < std::pair(b.left, b.right); });
-  }
-  std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) { return a.score > b.score; });
-  Json out = Json::array();
-  for (const Merge& m : merges) out.push_back({pieces[m.left].text, pieces[m.right].text});
-  return out;
-}
+namespace {
 
-Json special_piece(const std::string& token, int type_id) { return {{"SpecialToken", {{"id", token}, {"type_id", type_id}}}}; }
-Json sequence_piece(const char* id, int type_id) { return {{"Sequence", {{"id", id}, {"type_id", type_id}}}}; }
-
-class Converter {
- public:
-  Converter(SentencePieceModel model, const TokenizerFiles& files) : m_(std::move(model)), config_(files.config) {
-    const std::string type = json_string(config_, "tokenizer_class", files.model_type);
-    const auto is = [&](std::string_view a, std::string_view b) { return type.starts_with(a) || type == b; };
-    fairseq_ = is("XLMRoberta", "xlm-roberta");
-    albert_ = is("Albert", "albert");
-    t5_ = is("T5", "t5");
-    if (fairseq_) {  // fairseq's four specials in front, SentencePiece's own three left out, <mask> behind
-      std::vector<Piece> pieces = {{"<s>", 0, kControl}, {"<pad>", 0, kControl}, {"</s>", 0, kControl}, {"<unk>", 0, kUnknown}};
-      pieces.insert(pieces.end(), m_.pieces.begin() + std::min<std::ptrdiff_t>(3, std::ssize(m_.pieces)), m_.pieces.end());
-      pieces.push_back({"<mask>", 0, kControl});
-      m_.pieces = std::move(pieces);
-    }
-    if (t5_)
-      for (std::int64_t n = json_int(config_, "extra_ids", 0, 10000, 100); n-- > 0;)
-        m_.pieces.push_back({"<extra_id_" + std::to_string(n) + ">", 0, kUserDefined});
-  }
-
-  Json run() const {
-    Json added = Json::array();
-    for (std::size_t i = 0; i < m_.pieces.size(); ++i) {
-      const Piece& p = m_.pieces[i];
-      if (p.type != kUnknown && p.type != kControl && p.type != kUserDefined) continue;
-      const bool mask = p.text == "<mask>" || p.text == "[MASK]";
-      added.push_back(
-          {{"id", i}, {"content", p.text}, {"special", p.type != kUserDefined || t5_}, {"normalized", false}, {"lstrip", mask}});
-    }
-    const bool metaspace = m_.unigram;
-    const char* prepend = m_.add_dummy_prefix ? "always" : "never";
-    const Json space = {{"type", "Metaspace"}, {"prepend_scheme", prepend}};
-    Json pre_tokenizer;
-    if (metaspace)
-      pre_tokenizer = m_.remove_extra_whitespaces
-                          ? Json{{"type", "Sequence"}, {"pretokenizers", {{{"type", "WhitespaceSplit"}}, space}}}
-                          : space;
-    return {{"added_tokens", added}, {"normalizer", normalizer(!metaspace)}, {"pre_tokenizer", pre_tokenizer},
-            {"model", model()},      {"post_processor", post_processor()},   {"decoder", metaspace ? space : llama_decoder()}};
-  }
-
- private:
-  Json normalizer(bool spaces) const {
-    Json list = Json::array();
-    if (albert_) {
-      for (const char* quote : {"``", "''"})
-        list.push_back({{"type", "Replace"}, {"pattern", {{"String", quote}}}, {"content", "\""}});
-      if (!json_bool(config_, "keep_accents", false)) {
-        list.push_back({{"type", "NFKD"}});
-        list.push_back({{"type", "StripAccents"}});
-      }
-      if (json_bool(config_, "do_lower_case", true)) list.push_back({{"type", "Lowercase"}});
-    }
-    if (!m_.charsmap.empty()) list.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", encode_base64(m_.charsmap)}});
-    if (m_.remove_extra_whitespaces) {
-      if (spaces) list.push_back({{"type", "Strip"}});
-      list.push_back({{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", " "}});
-    }
-    if (spaces) {
-      if (m_.add_dummy_prefix) list.push_back({{"type", "Prepend"}, {"prepend", "\u2581"}});
-      list.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}});
-    }
-    return {{"type", "Sequence"}, {"normalizers", list}};
-  }
-
-  Json model() const {
-    const std::int64_t unk = m_.index_of(kUnknown);
-    if (m_.unigram) {
-      Json vocab = Json::array();
-      for (const Piece& p : m_.pieces) vocab.push_back({p.text, p.score});
-      return {
-          {"type", "Unigram"}, {"vocab", vocab}, {"unk_id", unk >= 0 ? Json(unk) : Json()}, {"byte_fallback", m_.byte_fallback}};
-    }
-    Json vocab = Json::object();
-    for (std::size_t i = 0; i < m_.pieces.size(); ++i) vocab[m_.pieces[i].text] = i;
-    return {{"type", "BPE"},
-            {"vocab", vocab},
-            {"merges", merges_of(m_.pieces)},
-            {"unk_token", unk >= 0 ? Json(m_.pieces[static_cast<std::size_t>(unk)].text) : Json()},
-            {"fuse_unk", true},
-            {"byte_fallback", m_.byte_fallback}};
-  }
-
-  static Json llama_decoder() {
-    return {{"type", "Sequence"},
-            {"decoders",
-             {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
-              {{"type", "ByteFallback"}},
-              {{"type", "Fuse"}},
-              {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
-  }
-
-  Json post_processor() const {
-    std::vector<std::string> front, middle, back;
-    int second = 0;
-    if (albert_) {
-      front = {"[CLS]"};
-      middle = back = {"[SEP]"};
-      second = 1;
-    } else if (fairseq_) {
-      front = {"<s>"};
-      middle = {"</s>", "</s>"};
-      back = {"</s>"};
-    } else if (t5_) {
-      middle = back = {"</s>"};
-    } else {
-      if (json_bool(config_, "add_bos_token", true)) front = {"<s>"};
-      if (json_bool(config_, "add_eos_token", false)) back = {"</s>"};
-      middle = back;
-      middle.insert(middle.end(), front.begin(), front.end());
-    }
-    Json single = Json::array(), pair = Json::array(), specials = Json::object();
-    const auto add = [&](Json& to, const std::vector<std::string>& tokens, int type_id) {
-      for (const std::string& t : tokens) {
-        const auto piece = std::find_if(m_.pieces.begin(), m_.pieces.end(), [&](const Piece& p) { return p.text == t; });
-        if (piece == m_.pieces.end()) continue;
-        specials[t] = {{"ids", {piece - m_.pieces.begin()}}};
-        to.push_back(special_piece(t, type_id));
-      }
-    };
-    add(single, front, 0);
-    single.push_back(sequence_piece("A", 0));
-    add(single, back, 0);
-    add(pair, front, 0);
-    pair.push_back(sequence_piece("A", 0));
-    add(pair, middle, 0);
-    pair.push_back(sequence_piece("B", second));
-    add(pair, back, second);
-    return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", specials}};
-  }
-
-  SentencePieceModel m_;
-  const Json& config_;
-  bool fairseq_ = false, albert_ = false, t5_ = false;
+struct Merge {
+  std::string left, right;
+  std::int64_t left_id, right_id;
 };
+
+/// Ways to cut `text` in two pieces of `ids`, at the ends of characters.
+std::vector<Merge> cuts_of(const std::string& text, const std::unordered_map<std::string, std::int64_t>& ids) {
+  std::vector<Merge> merges;
+  for (std::size_t cut = 1; cut < text.size(); ++cut) {
+    if ((static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) continue;
+    const auto left = ids.find(text.substr(0, cut));
+    if (left == ids.end()) continue;
+    const auto right = ids.find(text.substr(cut));
+    if (right != ids.end()) merges.push_back({left->first, right->first, left->second, right->second});
+  }
+  return merges;
+}
 
 }  // namespace
 
-Json json_of_sentencepiece(std::string_view bytes, const TokenizerFiles& files) {
-  return Converter(read_model(bytes), files).run();
+Json merges_by_id(const Json& vocab) {
+  std::unordered_map<std::string, std::int64_t> ids;
+  std::map<std::int64_t, std::string> tokens;
+  for (const auto& [token, id] : vocab.items()) {
+    ids[token] = id.get<std::int64_t>();
+    tokens[id.get<std::int64_t>()] = token;
+  }
+
+  Json out = Json::array();
+  for (const auto& [id, token] : tokens) {
+    std::vector<Merge> merges = cuts_of(token, ids);
+    const auto characters = [](const std::string& s) { return unicode::decode(s).size(); };
+    std::stable_sort(merges.begin(), merges.end(),
+                     [&](const Merge& a, const Merge& b) { return characters(a.left) < characters(b.left); });
+    for (const Merge& m : merges) out.push_back({m.left, m.right});
+  }
+  return out;
 }
 
-Json json_of_sentencepiece(const fs::path& path, const TokenizerFiles& files) {
-  try {
-    return json_of_sentencepiece(std::string_view(read_text_file(path)), files);
-  } catch (const Error& e) {
-    throw Error(e.code(), path.string() + ": " + e.what());
-  }
+Json merges_by_score(const SentencePieceModel& model, const std::vector<std::string>& names) {
+  std::unordered_map<std::string, std::int64_t> ids;
+  for (std::size_t i = 0; i < model.pieces.size(); ++i)
+    if (model.pieces[i].type == SentencePieceModel::kNormal) ids[names[i]] = static_cast<std::int64_t>(i);
+
+  struct Ranked {
+    double score;
+    std::int64_t id;
+    Merge merge;
+  };
+  std::vector<Ranked> ranked;
+  for (const auto& [token, id] : ids)
+    for (Merge& merge : cuts_of(token, ids))
+      ranked.push_back({-model.pieces[static_cast<std::size_t>(id)].score, id, std::move(merge)});
+  std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
+    return std::tie(a.score, a.id, a.merge.left, a.merge.right) < std::tie(b.score, b.id, b.merge.left, b.merge.right);
+  });
+
+  Json out = Json::array();
+  for (const Ranked& r : ranked) out.push_back({r.merge.left, r.merge.right});
+  return out;
 }
 
 }  // namespace quell

@@ -209,20 +209,44 @@ std::optional<std::int32_t> Tokenizer::id_of(const std::string& token) const {
   return model_->id_of(token);
 }
 
+namespace {
+
+std::string without_word_ends(std::string text, const std::string& word_end) {
+  replace_all(text, word_end, " ");
+  std::u32string characters = unicode::decode(text);
+  const auto is_space = [](char32_t c) { return unicode::is(c, unicode::kWhitespace); };
+  while (!characters.empty() && is_space(characters.back())) characters.pop_back();
+  characters.erase(characters.begin(), std::find_if_not(characters.begin(), characters.end(), is_space));
+  return unicode::encode(characters);
+}
+
+std::string without_spaces_before_punctuation(std::string text) {
+  static constexpr std::pair<const char*, const char*> kRules[] = {{" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},
+                                                                   {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"},
+                                                                   {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : kRules) replace_all(text, from, to);
+  return text;
+}
+
+}  // namespace
+
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const {
+  const bool look_again = skip_special_tokens && model_->repeats_tokens();
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const std::int32_t id : ids) {
     const AddedToken* added = added_.by_id(id);
     if (added) {
-      if (!(skip_special_tokens && added->special)) tokens.push_back(added->content);
+      if (!(skip_special_tokens && added->skipped)) tokens.push_back(added->decoded);
     } else if (const std::string& token = model_->token_of(id); !token.empty()) {
-      tokens.push_back(token);
+      if (!(look_again && added_.is_special(token))) tokens.push_back(token);
     }
   }
   decoder_->apply(tokens);
   std::string out;
   for (const std::string& token : tokens) out += token;
+  if (!word_end_.empty()) out = without_word_ends(out, word_end_);
+  if (clean_up_spaces_) out = without_spaces_before_punctuation(out);
   return out;
 }
 

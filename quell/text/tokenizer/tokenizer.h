@@ -45,19 +45,27 @@ struct Padding {
 /// Pads ids, type ids and details. Returns the attention masks: 1 at tokens, 0 at padding.
 std::vector<std::vector<std::int32_t>> pad(std::vector<Encoding>& batch, const Padding& padding);
 
-/// What the file asks for by default; callers decide whether to follow.
+/// What the files ask for by default; callers decide whether to follow.
 struct TokenizerDefaults {
-  std::optional<EncodeOptions> truncation;
-  std::optional<Padding> padding;
+  std::optional<EncodeOptions> truncation;  ///< of tokenizer.json
+  std::optional<Padding> padding;           ///< of tokenizer.json
+
+  // Of tokenizer_config.json, or of the class that it names.
+  std::optional<std::int64_t> model_max_length;
+  bool pad_left = false, truncate_left = false;
 };
 
 /// Immutable after opening; may be used from several threads.
 class Tokenizer {
  public:
-  /// Reads tokenizer.json, else vocab.txt (WordPiece), vocab.json + merges.txt (byte-level BPE), or a SentencePiece *.model. Throws
-  /// Error(kIo | kInvalidInput | kUnsupported); components that are not supported are refused by name.
+  /// Reads what transformers' AutoTokenizer would read: tokenizer.json, else the vocabulary files of the class that
+  /// tokenizer_config.json or config.json names, with the added tokens and settings beside them. Throws
+  /// Error(kIo | kInvalidInput | kUnsupported); classes and components that are not supported are refused by name.
   static Tokenizer open(const ModelDirectory& directory);
-  static Tokenizer from_json(const Json& tokenizer, const std::string& source);
+  /// `source` names the object in messages.
+  static Tokenizer from_json(Json tokenizer, const std::string& source);
+  /// The same; what the object holds beyond what was read stays in the record of `tokenizer`.
+  static Tokenizer from_settings(const Settings& tokenizer);
 
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
   Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
@@ -97,6 +105,8 @@ class Tokenizer {
   PostProcessor post_processor_;
   AddedTokens added_;
   TokenizerDefaults defaults_;
+  bool clean_up_spaces_ = false;  ///< English punctuation of decoded text loses the space in front of it
+  std::string word_end_;          ///< becomes a space in decoded text, which is then stripped
 };
 
 }  // namespace quell

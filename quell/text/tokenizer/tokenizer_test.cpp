@@ -148,8 +148,10 @@ TEST(Defaults, AreWhatTheFileSays) {
 }
 
 TEST(Regex, PatternsThatBacktrackWithoutEndAreGivenUp) {
-  const Regex regex("(a|aa)+$");
-  EXPECT_THROW(regex.for_each_match(std::u32string(60, U'a') + U"!", [](CharRange) {}), Error);
+  // Plain alternatives are no trouble; behind a look-behind Oniguruma has to try, and must not try for ever.
+  const std::u32string text = std::u32string(60, U'a') + U"!";
+  EXPECT_NO_THROW(Regex("(a|aa)+$").for_each_match(text, [](CharRange) {}));
+  EXPECT_THROW(Regex("(a|aa)+(?<=[!])$").for_each_match(text, [](CharRange) {}), Error);
   EXPECT_THROW(Regex("("), Error);
 }
 

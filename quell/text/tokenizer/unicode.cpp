@@ -1,6 +1,5 @@
 #include "quell/text/tokenizer/unicode.h"
 
-#include <unicode/brkiter.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
@@ -12,13 +11,10 @@
 #include <memory>
 
 #include "quell/base/error.h"
+#include "quell/text/tokenizer/unicode_tables.h"
 
 namespace quell::unicode {
 namespace {
-
-icu::UnicodeString to_icu(std::u32string_view text) {
-  return icu::UnicodeString::fromUTF32(reinterpret_cast<const UChar32*>(text.data()), static_cast<int32_t>(text.size()));
-}
 
 bool in_cjk_block(char32_t c) {
   return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
@@ -26,24 +22,79 @@ bool in_cjk_block(char32_t c) {
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
+/// The bits of kClassRuns above the category.
+enum Bit : std::uint32_t { kBitWord = 32, kBitPunctuation = 64, kBitOther = 128, kBitMn = 256, kBitMark = 512, kBitNumeric = 1024 };
+constexpr std::uint32_t kCategoryMask = 31;
+
+std::uint32_t find_entry(char32_t c) {
+  const auto key = static_cast<std::uint32_t>(c) << 11 | 0x7FF;
+  return *std::prev(std::upper_bound(kClassRuns.begin(), kClassRuns.end(), key)) & 0x7FF;
+}
+
+constexpr std::uint32_t bits_of(std::initializer_list<Category> categories) {
+  std::uint32_t bits = 0;
+  for (const Category c : categories) bits |= 1U << static_cast<unsigned>(c);
+  return bits;
+}
+
+bool is_white_space(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+/// Superscripts and fractions of Latin-1 are word characters of patterns, but not between brackets or anywhere else. Joiners are
+/// some everywhere but in patterns.
+bool pattern_word_alone(char32_t c) { return c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE); }
+
 std::uint16_t find_classes(char32_t c) {
-  const auto u = static_cast<UChar32>(c);
-  const auto category = U_GET_GC_MASK(u);
-  const bool ascii = c < 0x80;
+  using enum Category;
+  constexpr std::uint32_t kLetters = bits_of({kLu, kLl, kLt, kLm, kLo});
+  constexpr std::uint32_t kNumbers = bits_of({kNd, kNl, kNo});
+
+  const std::uint32_t entry = find_entry(c);
+  const std::uint32_t category = 1U << (entry & kCategoryMask);
   unsigned mask = 0;
   const auto set = [&](unsigned bit, bool on) { mask |= on ? bit : 0U; };
-  set(kLetter, (category & U_GC_L_MASK) != 0);
-  set(kNumber, (category & U_GC_N_MASK) != 0);
-  set(kWhitespace, u_isUWhiteSpace(u));
-  set(kPunctuation, ascii ? u_isgraph(u) && !u_isalnum(u) : (category & U_GC_P_MASK) != 0);
-  set(kOther, (category & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK)) != 0);
-  set(kNonspacingMark, (category & U_GC_MN_MASK) != 0);
-  set(kMark, (category & U_GC_M_MASK) != 0);
-  set(kWord, u_hasBinaryProperty(u, UCHAR_ALPHABETIC) || (category & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) != 0 ||
-                 u_hasBinaryProperty(u, UCHAR_JOIN_CONTROL));
+
+  set(kLetter, (category & kLetters) != 0);
+  set(kNumber, (category & kNumbers) != 0);
+  set(kWhitespace, is_white_space(c));
+  set(kPunctuation, (entry & kBitPunctuation) != 0);
+  set(kOther, (entry & kBitOther) != 0);
+  set(kNonspacingMark, (entry & kBitMn) != 0);
+  set(kMark, (entry & kBitMark) != 0);
+  set(kNumeric, (entry & kBitNumeric) != 0);
+  set(kPatternWord, (entry & kBitWord) != 0);
+  set(kSetWord, (entry & kBitWord) != 0 && !pattern_word_alone(c));
+  set(kWord, ((entry & kBitWord) != 0 && !pattern_word_alone(c)) || c == 0x200C || c == 0x200D);
   set(kCjk, in_cjk_block(c));
   return static_cast<std::uint16_t>(mask);
 }
+
+/// What find(c) gives for every character of the basic plane, and is asked for beyond it.
+template <typename T, T (*find)(char32_t)>
+T look_up(char32_t c) {
+  static const std::unique_ptr<const std::array<T, 0x10000>> table = [] {
+    auto t = std::make_unique<std::array<T, 0x10000>>();
+    for (char32_t i = 0; i < 0x10000; ++i) (*t)[i] = find(i);
+    return t;
+  }();
+  return c < 0x10000 ? (*table)[c] : find(c);
+}
+
+char32_t find_lowercase(char32_t c) {
+  const auto value = static_cast<std::int32_t>(c);
+  const auto next = std::upper_bound(kLowercaseRuns.begin(), kLowercaseRuns.end(), value,
+                                     [](std::int32_t v, const LowercaseRun& run) { return v < run.first; });
+  if (next == kLowercaseRuns.begin()) return c;
+
+  const LowercaseRun& run = *std::prev(next);
+  const std::int32_t distance = value - run.first;
+  const bool inside = distance % run.stride == 0 && distance / run.stride < run.count;
+  return inside ? static_cast<char32_t>(value + run.difference) : c;
+}
+
+Category find_category(char32_t c) { return static_cast<Category>(find_entry(c) & kCategoryMask); }
 
 const icu::Normalizer2& instance(bool compatibility, bool compose) {
   UErrorCode status = U_ZERO_ERROR;
@@ -54,12 +105,17 @@ const icu::Normalizer2& instance(bool compatibility, bool compose) {
   return *n;
 }
 
-/// The reference normalizes by the tables of Unicode 12.0: later characters (U+32FF is one) stay as they are.
-bool normalized_by_reference(char32_t c) {
+/// Whether a character was there in a version of Unicode, so that newer tables of this machine's ICU do not matter.
+bool known_in(char32_t c, unsigned version) {
   UVersionInfo age;
   u_charAge(static_cast<UChar32>(c), age);
-  return age[0] < 12 || (age[0] == 12 && age[1] == 0);
+  return age[0] <= version;
 }
+/// Of the tables by which the reference normalizes, and of those by which it finds scripts.
+constexpr unsigned kNormalizationVersion = 9;
+constexpr unsigned kScriptVersion = 9;
+
+bool normalized_by_reference(char32_t c) { return known_in(c, kNormalizationVersion); }
 
 int combining_class(char32_t c) {
   if (c < 0x300) return 0;
@@ -178,20 +234,15 @@ std::string encode(std::u32string_view text) {
 
 std::string repair(std::string_view utf8) { return is_valid_utf8(utf8) ? std::string(utf8) : encode(decode(utf8)); }
 
-std::uint16_t classes(char32_t c) {
-  static const std::unique_ptr<const std::array<std::uint16_t, 0x10000>> table = [] {
-    auto t = std::make_unique<std::array<std::uint16_t, 0x10000>>();
-    for (char32_t i = 0; i < 0x10000; ++i) (*t)[i] = find_classes(i);
-    return t;
-  }();
-  return c < 0x10000 ? (*table)[c] : find_classes(c);
-}
+std::uint16_t classes(char32_t c) { return look_up<std::uint16_t, find_classes>(c); }
+
+Category category(char32_t c) { return look_up<Category, find_category>(c); }
 
 void append_lowercase(std::u32string& out, char32_t c) {
   if (c == 0x130)  // the only character whose full lower case has two code points
     out += U"i\u0307";
   else
-    out.push_back(c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c) : static_cast<char32_t>(u_tolower(static_cast<UChar32>(c))));
+    out.push_back(c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c) : look_up<char32_t, find_lowercase>(c));
 }
 
 std::vector<Change> normalize(std::u32string_view text, Form form) {
@@ -200,25 +251,15 @@ std::vector<Change> normalize(std::u32string_view text, Form form) {
   return composed ? compose(out, instance(compatibility, true)) : out;
 }
 
-std::vector<std::size_t> grapheme_ends(std::u32string_view text) {
-  UErrorCode status = U_ZERO_ERROR;
-  const std::unique_ptr<icu::BreakIterator> it(icu::BreakIterator::createCharacterInstance(icu::Locale::getRoot(), status));
-  require(U_SUCCESS(status), ErrorCode::kIo, "ICU: no grapheme data: ", u_errorName(status));
-  const icu::UnicodeString units = to_icu(text);
-  it->setText(units);
-  std::vector<std::size_t> ends;
-  std::size_t at = 0;
-  int32_t unit = 0;
-  for (int32_t end = it->next(); end != icu::BreakIterator::DONE; end = it->next()) {
-    while (unit < end) unit += text[at++] >= 0x10000 ? 2 : 1;
-    ends.push_back(at);
-  }
-  return ends;
-}
-
 int script_of(char32_t c) {
+  if (c == U' ' || !known_in(c, kScriptVersion)) return -1;
+  if (c == 0x30FC) return USCRIPT_HAN;
+  if (c == 0x589 || c == 0x61C) return USCRIPT_COMMON;  // which other scripts claimed later
+  if (c == 0x953 || c == 0x954) return USCRIPT_DEVANAGARI;
+
   UErrorCode status = U_ZERO_ERROR;
-  const UScriptCode script = c == 0x30FC ? USCRIPT_HAN : uscript_getScript(static_cast<UChar32>(c), &status);
+  const UScriptCode script = uscript_getScript(static_cast<UChar32>(c), &status);
+  if (script == USCRIPT_UNKNOWN) return -1;
   return script == USCRIPT_HIRAGANA || script == USCRIPT_KATAKANA ? USCRIPT_HAN : script;
 }
 

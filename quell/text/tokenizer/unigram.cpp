@@ -15,8 +15,8 @@ constexpr double kUnknownPenalty = 10.0;
 
 class Unigram final : public TokenModel {
  public:
-  explicit Unigram(const Json& json) {
-    const Json& vocab = member(json, "vocab");
+  explicit Unigram(const Settings& json) {
+    const Json& vocab = json.value("vocab");
     require(vocab.is_array() && !vocab.empty() && vocab.size() < (1U << 26), ErrorCode::kInvalidInput,
             "tokenizer: Unigram vocabulary is not a non-empty array");
     for (const Json& entry : vocab) {
@@ -31,7 +31,7 @@ class Unigram final : public TokenModel {
     }
     for (const auto& [token, id] : ids_) trie_.insert(unicode::decode(token), id);
     unk_score_ = *std::min_element(scores_.begin(), scores_.end()) - kUnknownPenalty;
-    if (!member(json, "unk_id").is_null())
+    if (!json.value("unk_id").is_null())
       unk_ = static_cast<std::int32_t>(json_int(json, "unk_id", 0, static_cast<std::int64_t>(tokens_.size()) - 1));
     if (json_bool(json, "byte_fallback", false)) find_bytes();
   }
@@ -60,6 +60,7 @@ class Unigram final : public TokenModel {
     return id >= 0 && id < vocab_size() ? tokens_[static_cast<std::size_t>(id)] : kNone;
   }
   std::int32_t vocab_size() const override { return static_cast<std::int32_t>(tokens_.size()); }
+  bool repeats_tokens() const override { return ids_.size() != tokens_.size(); }
   std::int32_t id_shown_as_text() const override { return unk_; }
 
  private:
@@ -124,6 +125,6 @@ class Unigram final : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_unigram(const Json& json) { return std::make_unique<Unigram>(json); }
+std::unique_ptr<TokenModel> make_unigram(const Settings& json) { return std::make_unique<Unigram>(json); }
 
 }  // namespace quell

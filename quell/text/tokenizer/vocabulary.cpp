@@ -34,9 +34,9 @@ const Json& member(const Json& object, const char* key) {
   return it == object.end() ? kNull : *it;
 }
 
-std::string type_of(const Json& stage) { return json_string(stage, "type", ""); }
+std::string type_of(const Settings& stage) { return json_string(stage, "type", ""); }
 
-char32_t read_character(const Json& json, const char* key, char32_t fallback) {
+char32_t read_character(const Settings& json, const char* key, char32_t fallback) {
   const std::string text = json_string(json, key, "");
   const std::u32string decoded = text.empty() && fallback ? std::u32string(1, fallback) : unicode::decode(text);
   require(decoded.size() == 1, ErrorCode::kInvalidInput, "tokenizer: \"", key, "\" must be one character, it is \"", text, "\"");
@@ -45,9 +45,9 @@ char32_t read_character(const Json& json, const char* key, char32_t fallback) {
 
 Regex read_pattern(const Json& json) {
   if (json.is_string()) return Regex::literal(json.get<std::string>());
-  if (json.is_object() && json.contains("Regex")) return Regex(json_string(json, "Regex", ""));
-  require(json.is_object() && json.contains("String"), ErrorCode::kInvalidInput,
-          "tokenizer: a pattern must be {\"String\": ...} or {\"Regex\": ...}");
+  require(json.is_object() && json.size() == 1 && (json.contains("Regex") || json.contains("String")), ErrorCode::kInvalidInput,
+          "tokenizer: a pattern must be {\"String\": ...} or {\"Regex\": ...}, and nothing else");
+  if (json.contains("Regex")) return Regex(json_string(json, "Regex", ""));
   return Regex::literal(json_string(json, "String", ""));
 }
 

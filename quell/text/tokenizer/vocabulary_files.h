@@ -1,28 +1,23 @@
-// The vocabulary files of older repositories, turned into the tokenizer.json object they stand for.
+// Vocabularies of repositories without tokenizer.json, as their tokenizer class (class_rules.h) wants them.
 #pragma once
 
 #include <filesystem>
-#include <string>
-#include <string_view>
 
-#include "quell/io/json.h"
+#include "quell/text/tokenizer/class_rules.h"
+#include "quell/text/tokenizer/sentencepiece.h"
 
 namespace quell {
 
-/// What lies beside the vocabulary: tokenizer_config.json (or {}), and model_type of config.json (or "").
-struct TokenizerFiles {
-  Json config = Json::object();
-  std::string model_type;
-};
-TokenizerFiles read_tokenizer_files(const std::filesystem::path& dir);
+// All throw Error(kIo | kInvalidInput | kUnsupported). They fill `vocab`, `merges` and what else the file tells.
+/// vocab.txt: one token a line.
+void read_word_piece(const std::filesystem::path& vocab, ClassInputs& inputs);
+/// vocab.json with merges.txt beside it.
+void read_bpe(const std::filesystem::path& vocab, ClassInputs& inputs);
+/// A SentencePiece model for a class with rules of its own.
+void read_sentencepiece_for(const ClassRule& rule, const SentencePieceModel& model, ClassInputs& inputs);
 
-// All throw Error(kIo | kInvalidInput | kUnsupported).
-/// vocab.txt: one WordPiece token a line.
-Json json_of_word_piece(const std::filesystem::path& vocab, const TokenizerFiles& files);
-/// vocab.json with merges.txt beside it: byte-level BPE as GPT-2, OPT or RoBERTa use it.
-Json json_of_bpe(const std::filesystem::path& vocab, const TokenizerFiles& files);
-/// A SentencePiece model (BPE or Unigram): LLaMA, T5, ALBERT, XLM-RoBERTa, or the plain model where the family is not known.
-Json json_of_sentencepiece(const std::filesystem::path& model, const TokenizerFiles& files);
-Json json_of_sentencepiece(std::string_view bytes, const TokenizerFiles& files);
+/// The tokenizer.json object of a SentencePiece model without a class: it is taken as SentencePiece itself takes it. `add_bos`: a
+/// begin token stands in front of texts where no file says something else.
+Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, bool add_bos);
 
 }  // namespace quell

@@ -8,7 +8,7 @@ namespace {
 
 class VocabularyModel : public TokenModel {
  public:
-  VocabularyModel(const Json& json, const char* default_unk) : vocab_(member(json, "vocab")) {
+  VocabularyModel(const Settings& json, const char* default_unk) : vocab_(json.value("vocab")) {
     const std::string unk = json_string(json, "unk_token", default_unk);
     const auto id = vocab_.find(unk);
     require(id.has_value(), ErrorCode::kInvalidInput, "tokenizer: unknown token \"", unk, "\" is not in the vocabulary");
@@ -17,6 +17,7 @@ class VocabularyModel : public TokenModel {
   std::optional<std::int32_t> id_of(const std::string& token) const override { return vocab_.find(token); }
   const std::string& token_of(std::int32_t id) const override { return vocab_.token_of(id); }
   std::int32_t vocab_size() const override { return static_cast<std::int32_t>(vocab_.tokens.size()); }
+  std::int32_t entry_count() const override { return static_cast<std::int32_t>(vocab_.ids.size()); }
 
  protected:
   Vocabulary vocab_;
@@ -25,7 +26,7 @@ class VocabularyModel : public TokenModel {
 
 class WordPiece final : public VocabularyModel {
  public:
-  explicit WordPiece(const Json& json)
+  explicit WordPiece(const Settings& json)
       : VocabularyModel(json, "[UNK]"),
         max_chars_(static_cast<std::size_t>(json_int(json, "max_input_chars_per_word", 1, 1 << 20, 100))) {
     for (const auto& [token, id] : vocab_.ids) trie_.insert(unicode::decode(token), id);
@@ -55,7 +56,7 @@ class WordPiece final : public VocabularyModel {
 
 class WordLevel final : public VocabularyModel {
  public:
-  explicit WordLevel(const Json& json) : VocabularyModel(json, "<unk>") {}
+  explicit WordLevel(const Settings& json) : VocabularyModel(json, "<unk>") {}
   void tokenize(std::u32string_view piece, std::vector<PieceToken>& out) const override {
     out.push_back({vocab_.find(unicode::encode(piece)).value_or(unk_), 0, static_cast<std::uint32_t>(piece.size())});
   }
@@ -68,16 +69,15 @@ constexpr ComponentEntry<TokenModel> kTable[] = {
 
 std::vector<std::string> token_model_types() { return types_of(kTable); }
 
-std::unique_ptr<TokenModel> make_word_piece(const Json& json) { return std::make_unique<WordPiece>(json); }
-std::unique_ptr<TokenModel> make_word_level(const Json& json) { return std::make_unique<WordLevel>(json); }
+std::unique_ptr<TokenModel> make_word_piece(const Settings& json) { return std::make_unique<WordPiece>(json); }
+std::unique_ptr<TokenModel> make_word_level(const Settings& json) { return std::make_unique<WordLevel>(json); }
 
-std::unique_ptr<TokenModel> make_token_model(const Json& json) {
-  require(json.is_object(), ErrorCode::kInvalidInput, "tokenizer: no model");
+std::unique_ptr<TokenModel> make_token_model(const Settings& json) {
   if (!type_of(json).empty()) return make_from(kTable, "model", json);
   // Older files name no type; the members tell.
   if (json.contains("merges")) return make_bpe(json);
   if (json.contains("max_input_chars_per_word")) return make_word_piece(json);
-  return member(json, "vocab").is_array() ? make_unigram(json) : make_word_level(json);
+  return json.value("vocab").is_array() ? make_unigram(json) : make_word_level(json);
 }
 
 }  // namespace quell
