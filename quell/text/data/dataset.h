@@ -59,7 +59,4 @@ enum class PairMode { kSeparate, kPair };  ///< two sentences (embeddings), or o
 std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
                                              std::int64_t max_length);
 
-/// The tokenizer of `dir`, or null where `data` holds ids.
-std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDirectory& dir);
-
 }  // namespace quell
