@@ -155,37 +155,80 @@ INSTANTIATE_TEST_SUITE_P(All, FineStageOf,
                          ::testing::Values(std::pair("llama", ClippingLoss::kCrossEntropy), std::pair("opt", ClippingLoss::kAuto),
                                            std::pair("llama", ClippingLoss::kOutputs)));
 
-/// Of pooled embeddings: differences of a sum, too.
-TEST(PoolBackward, FollowsDifferences) {
+/// Of sentence embeddings: differences of a sum, too.
+class EmbedBackward : public ::testing::TestWithParam<int> {
+ protected:
+  static SentencePipeline pipeline(int which) {
+    const auto dense = [](std::int64_t in, std::int64_t out, const char* activation, bool adds_input) {
+      DenseModule d;
+      d.weight = weights_like({out, in});
+      d.bias = weights_like({1, out});
+      d.bias.reshape({out});
+      d.activation = activation;
+      d.adds_input = adds_input;
+      if (adds_input && in != out) d.projection = weights_like({out, in});
+      return d;
+    };
+    SentencePipeline p;
+    PoolingModule pooling;
+    if (which < 6) pooling.modes = {static_cast<PoolingMode>(which)};
+    if (which == 6) pooling.modes = {PoolingMode::kCls, PoolingMode::kMax, PoolingMode::kWeightedMean};
+    if (which > 6) pooling.modes = {PoolingMode::kMean};
+    pooling.include_prompt = which != 6;
+    if (which == 7) {
+      DenseModule tokens = dense(5, 4, "GELU", false);
+      tokens.in = tokens.out = SentenceValue::kTokens;
+      p.modules.push_back(std::move(tokens));
+    }
+    p.modules.push_back(std::move(pooling));
+    if (which == 8) p.modules.push_back(dense(5, 5, "Tanh", true));
+    if (which == 9) p.modules.push_back(dense(5, 3, "Identity", true));
+    if (which == 10) {
+      LayerNormModule norm{weights_like({1, 5}), weights_like({1, 5})};
+      norm.weight.reshape({5});
+      norm.bias.reshape({5});
+      p.modules.push_back(std::move(norm));
+      p.truncate_dim = 3;
+    }
+    if (which % 2 == 1 || which == 0) p.modules.push_back(NormalizeModule{});
+    return p;
+  }
+};
+
+TEST_P(EmbedBackward, FollowsDifferences) {
   TokenBatch batch;
   batch.batch = 2;
   batch.length = 3;
   batch.ids = std::vector<std::int32_t>(6, 1);
   batch.mask = {1, 1, 1, 1, 1, 0};
   batch.type_ids = std::vector<std::int32_t>(6, 0);
-  const Tensor weights = weights_like({2, 5});
-  for (const PoolingKind kind : {PoolingKind::kMean, PoolingKind::kCls})
-    for (const bool normalize : {false, true}) {
-      Tensor hidden = weights_like({6, 5});
-      const auto sum = [&] {
-        const Tensor y = pool(kind, normalize, hidden, batch);
-        double out = 0;
-        for (std::size_t i = 0; i < y.f32().size(); ++i)
-          out += static_cast<double>(y.f32()[i]) * static_cast<double>(weights.f32()[i]);
-        return out;
-      };
-      const Tensor found = pool_backward(kind, normalize, hidden, batch, weights);
-      for (std::size_t i = 0; i < hidden.f32().size(); ++i) {
-        const float v = hidden.f32()[i];
-        hidden.f32()[i] = v + 1e-2F;
-        const double above = sum();
-        hidden.f32()[i] = v - 1e-2F;
-        const double below = sum();
-        hidden.f32()[i] = v;
-        EXPECT_NEAR(found.f32()[i], (above - below) / 2e-2, 2e-3) << "element " << i << (normalize ? ", normalized" : "");
-      }
-    }
+  batch.prompt_lengths = {1, 1};
+  const SentencePipeline p = pipeline(GetParam());
+  ExecContext ctx(1);
+  Tensor hidden = weights_like({6, 5});
+  const Tensor weights = weights_like({2, p.dimension(5)});
+  const auto sum = [&] {
+    const Tensor y = embed(p, hidden, batch, ctx);
+    double out = 0;
+    for (std::size_t i = 0; i < y.f32().size(); ++i) out += static_cast<double>(y.f32()[i]) * static_cast<double>(weights.f32()[i]);
+    return out;
+  };
+  const Tensor found = embed_backward(p, hidden, batch, weights, ctx);
+  double largest = 0;
+  for (std::size_t i = 0; i < hidden.f32().size(); ++i) {
+    const float v = hidden.f32()[i];
+    hidden.f32()[i] = v + 5e-3F;
+    const double above = sum();
+    hidden.f32()[i] = v - 5e-3F;
+    const double below = sum();
+    hidden.f32()[i] = v;
+    EXPECT_NEAR(static_cast<double>(found.f32()[i]), (above - below) / 1e-2, 5e-3) << "element " << i;
+    largest = std::max(largest, std::fabs((above - below) / 1e-2));
+  }
+  EXPECT_GT(largest, 0.05);
 }
+
+INSTANTIATE_TEST_SUITE_P(Modules, EmbedBackward, ::testing::Range(0, 11));
 
 }  // namespace
 }  // namespace quell

@@ -53,9 +53,9 @@ int run(int argc, char** argv) {
   app.add_flag("--quiet", globals.quiet, "No messages but errors");
   app.add_flag("-v,--verbose", globals.verbose, "More messages");
   CLI::Option* json = app.add_option("--json", globals.json_file, "Write results as JSON to this file (-: standard output)");
-  const Command commands[] = {add_quantize(app), add_eval(app),       add_inspect(app),  add_verify(app),
-                              add_tokenize(app), add_detokenize(app), add_generate(app), add_bench(app),
-                              add_models(app),   add_recipes(app),    add_report(app)};
+  const Command commands[] = {add_quantize(app),   add_eval(app),     add_inspect(app), add_verify(app),   add_tokenize(app),
+                              add_detokenize(app), add_generate(app), add_embed(app),   add_classify(app), add_rerank(app),
+                              add_bench(app),      add_models(app),   add_recipes(app), add_report(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

@@ -284,35 +284,4 @@ void Backward::back_attention(int n, const Tensor& gradient) {
   for (std::size_t i = 0; i < 3; ++i) add(at.in[i], std::move(grads[i]));
 }
 
-Tensor pool_backward(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch,
-                     const TensorView& gradient) {
-  require(kind == PoolingKind::kMean || kind == PoolingKind::kCls, ErrorCode::kUnsupported,
-          "learned steps: only mean and cls pooling have a gradient here");
-  const Tensor pooled = pool(kind, false, hidden, batch);
-  Tensor out = Tensor::f32(hidden.shape());
-  const std::int64_t columns = hidden.cols();
-  for (std::int64_t b = 0; b < batch.batch; ++b) {
-    std::vector<double> g(gradient.row(b), gradient.row(b) + columns);
-    if (normalize) {  // y = u / |u|: du = (g - y (y . g)) / |u|
-      double norm = 0, dot = 0;
-      for (std::int64_t j = 0; j < columns; ++j) {
-        const auto u = static_cast<double>(pooled.row(b)[j]);
-        norm += u * u;
-        dot += u * g[static_cast<std::size_t>(j)];
-      }
-      for (std::int64_t j = 0; j < columns; ++j) {
-        double& d = g[static_cast<std::size_t>(j)];
-        d = (d - static_cast<double>(pooled.row(b)[j]) * dot / norm) / std::sqrt(norm);
-      }
-    }
-    std::vector<std::int64_t> rows;
-    for (std::int64_t i = batch.row_begin(b); i < batch.row_begin(b) + batch.row_count(b); ++i)
-      if (batch.mask[static_cast<std::size_t>(i)] && (kind == PoolingKind::kMean || rows.empty())) rows.push_back(i);
-    for (const std::int64_t i : rows)
-      for (std::int64_t j = 0; j < columns; ++j)
-        out.row(i)[j] = static_cast<float>(g[static_cast<std::size_t>(j)] / static_cast<double>(rows.size()));
-  }
-  return out;
-}
-
 }  // namespace quell

@@ -49,8 +49,8 @@ class Backward {
   std::vector<Tensor> gradients_;  ///< by value, of what the node computed
 };
 
-/// dL/d(rows) of pooled sentence embeddings (`pool`) with means or first tokens.
-Tensor pool_backward(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch,
-                     const TensorView& gradient);
+/// dL/d(hidden) of sentence embeddings (`embed`), of which `gradient` is dL/d(embedding).
+Tensor embed_backward(const SentencePipeline& pipeline, const TensorView& hidden, const TokenBatch& batch,
+                      const TensorView& gradient, ExecContext& ctx);
 
 }  // namespace quell

@@ -324,10 +324,10 @@ class Clipping {
         const bool pooled = name == "embedding";
         const ValueId value = output.at(pooled ? "last_hidden_state" : name);
         const Tensor hidden = executor.restored(value);
-        const Tensor got = pooled ? pool(model_.pooling, model_.normalize_embedding, hidden, batch) : hidden.clone();
+        const Tensor got = pooled ? embed(model_.sentence, hidden, batch, ctx_) : hidden.clone();
         loss += mean_square(got, want, batch);
         Tensor gradient = mean_square_gradient(got, want, batch);
-        if (pooled) gradient = pool_backward(model_.pooling, model_.normalize_embedding, hidden, batch, gradient);
+        if (pooled) gradient = embed_backward(model_.sentence, hidden, batch, gradient, ctx_);
         backward.seed(value, std::move(gradient));
       }
     }

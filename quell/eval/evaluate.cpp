@@ -8,6 +8,7 @@
 #include "quell/eval/glue.h"
 #include "quell/eval/metrics.h"
 #include "quell/eval/scoring.h"
+#include "quell/model/text_encoder.h"
 #include "quell/ops/likelihood.h"
 
 namespace quell {
@@ -211,7 +212,7 @@ bool is_choice(const std::string& task) {
 std::string kind_of(const std::string& task, const Model& model) {
   const GlueTask* glue = find_glue(task);
   if (!glue) return task;
-  return std::string(glue->kind) == "sts" && model.pooling == PoolingKind::kNone ? "classification" : glue->kind;
+  return std::string(glue->kind) == "sts" && !model.sentence.defined() ? "classification" : glue->kind;
 }
 
 /// Rows [skip, skip + limit).
@@ -241,8 +242,8 @@ std::vector<MetricResult> squad_metrics(const SquadScores& scores, bool version2
 void check_examples(const std::string& kind, const Dataset& data, const Model& model) {
   for (const Example& e : data.examples) {
     if (kind == "sts") {
-      require(model.pooling != PoolingKind::kNone, ErrorCode::kUsage, model.dir.path().string(),
-              ": no 1_Pooling/config.json; sts needs a sentence-embedding model");
+      require(model.sentence.defined(), ErrorCode::kUsage, model.dir.root().string(),
+              ": no modules.json with a Pooling; sts needs a sentence-embedding model");
       require(e.texts.size() == 2 && e.label, ErrorCode::kUsage, data.source, ":", e.line,
               ": sts needs two text columns and a label; choose with --text-column A,B --label-column C");
     } else if (kind == "classification") {
@@ -274,18 +275,17 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
           options.task, " is unknown");
   EvalSet set;
   set.source = choice.file.string();
-  const std::int64_t length = std::min(options.max_seq_length > 0 ? options.max_seq_length
-                                       : model.max_seq_length > 0 ? model.max_seq_length
-                                                                  : model.spec.max_position_embeddings,
-                                       model.spec.max_position_embeddings);
+  const std::int64_t longest = longest_text(model);
+  const std::int64_t length =
+      options.max_seq_length > 0 ? std::min(options.max_seq_length, model.spec.max_position_embeddings) : longest;
   if (is_choice(options.task)) {
-    ChoiceSet c = load_choice_task(options.task, choice.file, Tokenizer::open(model.dir), model, options.skip, options.limit);
+    ChoiceSet c = load_choice_task(options.task, choice.file, open_tokenizer(model), model, options.skip, options.limit);
     set.sequences = std::move(c.sequences);
     set.questions = std::move(c.questions);
     return set;
   }
   if (options.task == "squad") {
-    set.tokenizer = Tokenizer::open(model.dir);
+    set.tokenizer = open_tokenizer(model);
     set.squad = read_squad(choice.file);
     keep_rows(options, set.squad.questions);
     set.max_length = std::min<std::int64_t>(length, options.max_seq_length > 0 ? length : 384);
@@ -302,7 +302,7 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
     columns.label_names = usual.label_names;
   }
   Dataset data = read_dataset(choice.file, columns);
-  const auto tokenizer = open_tokenizer_for(data, model.dir);
+  const auto tokenizer = open_tokenizer_for(data, model);
   if (is_perplexity(kind)) {
     PerplexitySet p =
         make_perplexity_set({options.protocol, options.window, options.skip, options.limit}, data, tokenizer.get(), model);
@@ -318,7 +318,10 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
     if (e.label) set.labels.push_back(*e.label);
   if (!options.probe.empty()) set.probe = read_linear_probe(options.probe, model);
   const bool apart = kind == "sts" || (set.probe && set.probe->pair);
+  const bool prompted = apart && model.sentence.defined();
+  if (prompted) prepend_default_prompt(model, data);
   set.sequences = tokenize_examples(data, tokenizer.get(), apart ? PairMode::kSeparate : PairMode::kPair, length);
+  if (prompted) note_default_prompt(model, tokenizer.get(), set.sequences);
   return set;
 }
 

@@ -15,12 +15,16 @@ std::vector<ProbePart> parse_features(const std::string& text, const std::string
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('+', at), text.size());
     const std::string part = text.substr(at, end - at);
+    at = end + 1;
+    if (part == "embedding") {
+      parts.push_back({.sentence = true});
+      continue;
+    }
     const bool cls = part.starts_with("cls"), mean = part.starts_with("mean");
     const std::string number = part.substr(std::min(part.size(), cls ? std::size_t{3} : std::size_t{4}));
     require((cls || mean) && number.find_first_not_of("0123456789") == std::string::npos && number.size() < 5,
-            ErrorCode::kInvalidInput, source, ": feature \"", part, "\" is not meanN or clsN");
+            ErrorCode::kInvalidInput, source, ": feature \"", part, "\" is not meanN, clsN or embedding");
     parts.push_back({cls, number.empty() ? -1 : std::stoll(number)});
-    at = end + 1;
   }
   return parts;
 }
@@ -51,7 +55,12 @@ LinearProbe read_linear_probe(const std::filesystem::path& path, const Model& mo
     probe.parts = parse_features(features->second, file.source());
   else
     probe.parts = {ProbePart{}};
-  const std::int64_t size = hidden * static_cast<std::int64_t>(probe.parts.size());
+  std::int64_t size = 0;
+  for (const ProbePart& part : probe.parts) {
+    require(!part.sentence || model.sentence.defined(), ErrorCode::kUsage, file.source(),
+            ": reads sentence embeddings, which this model does not give");
+    size += part.sentence ? model.sentence.dimension(hidden) : hidden;
+  }
   probe.pair = probe.weight.cols() == 4 * size;
   require(probe.pair || probe.weight.cols() == size, ErrorCode::kInvalidInput, file.source(), ": ", probe.weight.cols(),
           " features, the model gives ", size, " (or ", 4 * size, " for pairs)");
@@ -68,9 +77,15 @@ std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model, co
       model, sequences, true,
       [&](std::size_t i, const TokenBatch& batch, std::int64_t r, const ForwardOutputs& outputs) {
         const std::vector<Tensor>& states = outputs.hidden_states.front();
-        for (const ProbePart& part : probe.parts)
+        for (const ProbePart& part : probe.parts) {
+          if (part.sentence) {
+            const std::span<const float> embedding = row_of(outputs.values.at("embedding"), r);
+            features[i].insert(features[i].end(), embedding.begin(), embedding.end());
+            continue;
+          }
           append_pooled(part, part.hidden < 0 ? states.back() : states[static_cast<std::size_t>(part.hidden)], batch, r,
                         features[i]);
+        }
       },
       "evaluate", ctx);
   std::vector<int> classes;

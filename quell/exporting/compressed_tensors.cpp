@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/stored_tensors.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
@@ -210,6 +211,7 @@ void export_compressed_tensors(const Model& model, const fs::path& out, bool rep
   const Exporter exporter(model);
   OutputDirectory directory(out, replace);
   copy_side_files(model.dir.path(), directory.staging());
+  copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", exporter.config().dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().sources(), {{"format", "pt"}});
   directory.commit();

@@ -1,6 +1,7 @@
 #include "quell/exporting/float_checkpoint.h"
 
 #include "quell/base/error.h"
+#include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/stored_tensors.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
@@ -34,6 +35,7 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
     if (config.contains(key)) config[key] = "float32";
   OutputDirectory directory(out, replace);
   copy_side_files(model.dir.path(), directory.staging());
+  copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", tensors.sources(), {{"format", "pt"}});
   directory.commit();

@@ -8,8 +8,31 @@
 namespace quell {
 namespace fs = std::filesystem;
 
+namespace {
+
+/// The folder of the Transformer module, where modules.json gives it one; else `root`. What is wrong with that file is said by
+/// whoever reads it for its modules.
+fs::path model_folder(const fs::path& root) {
+  std::error_code ec;
+  if (!fs::exists(root / "modules.json", ec)) return root;
+
+  try {
+    for (const Json& module : read_json_file(root / "modules.json")) {
+      if (!module.is_object() || !json_string(module, "type", "").ends_with(".Transformer")) continue;
+      const fs::path folder = json_string(module, "path", "");
+      const bool below = !folder.empty() && folder.is_relative() && *folder.lexically_normal().begin() != "..";
+      if (below && fs::exists(root / folder / "config.json", ec)) return root / folder;
+    }
+  } catch (const Error&) {
+    return root;
+  }
+  return root;
+}
+
+}  // namespace
+
 struct ModelDirectory::State {
-  fs::path path;
+  fs::path root, path;
   std::vector<std::string> accepted;
   bool knows_own_accepted = false;  ///< those of config.json are among `accepted`
   std::map<std::string, FileReport> reports;
@@ -17,15 +40,22 @@ struct ModelDirectory::State {
 };
 
 ModelDirectory::ModelDirectory(fs::path path, std::vector<std::string> accepted) : state_(std::make_shared<State>()) {
-  state_->path = std::move(path);
+  state_->root = std::move(path);
+  state_->path = model_folder(state_->root);
   state_->accepted = std::move(accepted);
 }
 
 const fs::path& ModelDirectory::path() const { return state_->path; }
+const fs::path& ModelDirectory::root() const { return state_->root; }
 
 bool ModelDirectory::has(const std::string& file) const {
   std::error_code ec;
   return fs::exists(state_->path / file, ec);
+}
+
+bool ModelDirectory::has_modules() const {
+  std::error_code ec;
+  return fs::exists(state_->root / "modules.json", ec);
 }
 
 const std::vector<std::string>& ModelDirectory::accepted() const {
@@ -51,6 +81,18 @@ Settings ModelDirectory::read(const std::string& file) const {
 Settings ModelDirectory::read_if_there(const std::string& file) const {
   if (!has(file)) return Settings(Json::object(), (state_->path / file).string(), state_->accepted);
   return read(file);
+}
+
+Settings ModelDirectory::read_at_root(const std::string& file) const {
+  const fs::path path = state_->root / file;
+  return Settings(read_json_file(path), path.string(), accepted());
+}
+
+Settings ModelDirectory::read_list_at_root(const std::string& file, const std::string& name) const {
+  const fs::path path = state_->root / file;
+  Json list = read_json_file(path);
+  require(list.is_array(), ErrorCode::kInvalidInput, path.string(), ": not a JSON array");
+  return Settings(Json{{name, std::move(list)}}, path.string(), accepted());
 }
 
 void ModelDirectory::finish(const Settings& settings, std::span<const KeyRule> rules) const {

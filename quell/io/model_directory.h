@@ -11,6 +11,8 @@
 namespace quell {
 
 /// A Hugging Face model directory, and what was read of it so far. Copies share that record.
+/// sentence-transformers may keep the model in a folder of its own ("0_Transformer"), which modules.json names: then `path()` is
+/// that folder, and `root()` the one around it.
 class ModelDirectory {
  public:
   ModelDirectory() : ModelDirectory(std::filesystem::path()) {}
@@ -21,14 +23,22 @@ class ModelDirectory {
   ModelDirectory(const std::string& path) : ModelDirectory(std::filesystem::path(path)) {}  // NOLINT
 
   const std::filesystem::path& path() const;
+  /// Where modules.json and the folders of modules lie; elsewhere the same as path().
+  const std::filesystem::path& root() const;
   /// Keys that are accepted here, those of config.json included.
   const std::vector<std::string>& accepted() const;
 
   bool has(const std::string& file) const;
+  /// Whether it is a directory of sentence-transformers.
+  bool has_modules() const;
   /// The settings in `file` ("tokenizer_config.json", "1_Pooling/config.json"). Throws Error(kIo | kInvalidInput).
   Settings read(const std::string& file) const;
   /// Without keys where there is no such file.
   Settings read_if_there(const std::string& file) const;
+  /// As read(), of a file below root().
+  Settings read_at_root(const std::string& file) const;
+  /// A file below root() that holds a list instead of an object: the object {`name`: list}.
+  Settings read_list_at_root(const std::string& file, const std::string& name) const;
 
   /// To be called by whoever reads a file as a whole, when everything has been read: judges what is left over (judge_leftovers) and
   /// keeps the report.

@@ -11,6 +11,7 @@
 #include "quell/job/engine.h"
 #include "quell/job/random_model.h"
 #include "quell/job/report.h"
+#include "quell/model/text_encoder.h"
 #include "quell/runtime/generate.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
@@ -173,7 +174,7 @@ class Bench {
     for (std::string line; std::getline(in, line);)
       if (!line.empty()) lines_.push_back(line);
     require(!lines_.empty(), ErrorCode::kInvalidInput, job_.text.string(), ": holds no lines");
-    tokenizer_.emplace(Tokenizer::open(job_.model_dir));
+    tokenizer_.emplace(open_tokenizer(model_));
   }
 
   /// Text to embeddings, in batches without padding.
@@ -183,7 +184,7 @@ class Bench {
     ctx.pool.parallel_for(static_cast<std::int64_t>(lines_.size()), 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
         sequences[static_cast<std::size_t>(i)].ids =
-            tokenizer_->encode(lines_[static_cast<std::size_t>(i)], {.max_length = model_.spec.max_position_embeddings}).ids;
+            tokenizer_->encode(lines_[static_cast<std::size_t>(i)], {.max_length = longest_text(model_)}).ids;
     });
     std::vector<std::size_t> batch;
     std::size_t tokens = 0;

@@ -15,6 +15,7 @@
 #include "quell/job/calibration_check.h"
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
+#include "quell/model/text_encoder.h"
 #include "quell/runtime/lower.h"
 
 namespace quell {
@@ -40,20 +41,23 @@ fs::path check_output(const QuantizeJob& job) {
 }
 
 std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model) {
-  const Dataset data = read_dataset(choice.data.file, choice.data.columns, LabelUse::kIgnore);
+  Dataset data = read_dataset(choice.data.file, choice.data.columns, LabelUse::kIgnore);
   const std::int64_t context = model.spec.max_position_embeddings;
   const std::int64_t length = std::min(choice.max_seq_length > 0  ? choice.max_seq_length
                                        : model.max_seq_length > 0 ? model.max_seq_length
                                                                   : kDefaultLength,
                                        context);
-  const PairMode mode = model.pooling != PoolingKind::kNone ? PairMode::kSeparate : PairMode::kPair;
+  const PairMode mode = model.sentence.defined() ? PairMode::kSeparate : PairMode::kPair;
   std::vector<TokenSequence> all;
   if (!data.stream.empty()) {
     all = cut_stream(data.stream, length);
     require(!all.empty(), ErrorCode::kInvalidInput, data.source, ": ", data.stream.size(), " tokens are fewer than one sample of ",
             length, "; lower --max-seq-length");
   } else {
-    all = tokenize_examples(data, open_tokenizer_for(data, model.dir).get(), mode, length, EmptyRows::kLeaveOut);
+    const auto tokenizer = open_tokenizer_for(data, model);
+    if (mode == PairMode::kSeparate) prepend_default_prompt(model, data);
+    all = tokenize_examples(data, tokenizer.get(), mode, length, EmptyRows::kLeaveOut);
+    if (mode == PairMode::kSeparate) note_default_prompt(model, tokenizer.get(), all);
   }
   require(choice.skip < static_cast<std::int64_t>(all.size()), ErrorCode::kUsage, data.source, ": --calibration-skip ", choice.skip,
           " leaves nothing of ", all.size(), " samples");

@@ -41,8 +41,7 @@ struct Energy {
 /// squared error of the last hidden states.
 class Divergence {
  public:
-  explicit Divergence(const Model& model)
-      : model_(model), output_(model.pooling != PoolingKind::kNone ? "embedding" : "last_hidden_state") {
+  explicit Divergence(const Model& model) : model_(model), output_(model.sentence.defined() ? "embedding" : "last_hidden_state") {
     for (const auto& [name, value] : model.graph.outputs)
       if (name == "logits") output_ = name;
   }

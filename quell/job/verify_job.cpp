@@ -97,7 +97,24 @@ VerifyRow compare(const std::string& name, const Tensor& got, const Tensor& want
   return row;
 }
 
-Tensor output_of(const std::string& name, const ForwardModel& engine, const ForwardOutputs& outputs, const TokenBatch& batch) {
+/// What the modules make of the hidden states, but for normalization at their end: that is a name of its own.
+Tensor recorded_embedding(const SentencePipeline& sentence, bool normalized, const TensorView& hidden, const TokenBatch& batch,
+                          ExecContext& ctx) {
+  std::size_t count = sentence.modules.size();
+  while (count > 0 && std::holds_alternative<NormalizeModule>(sentence.modules[count - 1])) --count;
+
+  Tensor tokens = Tensor::copy_of(hidden), sentences;
+  for (std::size_t i = 0; i < count; ++i) {
+    const SentenceModule& module = sentence.modules[i];
+    Tensor& in = input_of(module) == SentenceValue::kTokens ? tokens : sentences;
+    Tensor made = run_module(module, in, batch, ctx);
+    (output_of(module) == SentenceValue::kTokens ? tokens : sentences) = std::move(made);
+  }
+  return normalized ? run_module(NormalizeModule{}, sentences, batch, ctx) : std::move(sentences);
+}
+
+Tensor output_of(const std::string& name, const ForwardModel& engine, const ForwardOutputs& outputs, const TokenBatch& batch,
+                 ExecContext& ctx) {
   for (const char* prefix : kHiddenStates) {
     if (!name.starts_with(prefix)) continue;
     const std::size_t index = std::strtoul(name.c_str() + std::string(prefix).size(), nullptr, 10),
@@ -107,9 +124,9 @@ Tensor output_of(const std::string& name, const ForwardModel& engine, const Forw
     return outputs.hidden_states[stack][index].clone();
   }
   if (name.starts_with("embedding")) {
-    const PoolingKind kind = engine.model().pooling;
-    require(kind != PoolingKind::kNone, ErrorCode::kInvalidInput, "tensor \"", name, "\": this model has no pooling");
-    return pool(kind, name == "embedding_normalized", outputs.values.at("last_hidden_state"), batch);
+    require(engine.model().sentence.defined(), ErrorCode::kInvalidInput, "tensor \"", name, "\": this model has no pooling");
+    return recorded_embedding(engine.model().sentence, name == "embedding_normalized", outputs.values.at("last_hidden_state"),
+                              batch, ctx);
   }
   const auto it = outputs.values.find(name);
   require(it != outputs.values.end(), ErrorCode::kInvalidInput, "tensor \"", name, "\": this model does not compute it");
@@ -148,7 +165,7 @@ VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
       const Tensor want = to_f32(file.at(prefix + name), prefix + name);
       const bool of_decoder = batch.decoder_length > 0 && !name.starts_with("encoder");
       const std::vector<std::int32_t> mask = of_decoder ? decoder_batch(model.spec, batch).mask : batch.mask;
-      result.rows.push_back(compare(prefix + name, output_of(name, *engine, outputs, batch), want, mask, job.tolerance));
+      result.rows.push_back(compare(prefix + name, output_of(name, *engine, outputs, batch, ctx), want, mask, job.tolerance));
       require(result.rows.back().compared > 0, ErrorCode::kInvalidInput, file.source(), ": \"", prefix, name,
               "\": nothing to compare; the attention mask is 0 everywhere, or the tensor is empty");
       result.passed &= result.rows.back().passed();

@@ -44,6 +44,8 @@ constexpr KeyRule kRules[] = {
     {"id2label"},
     {"problem_type"},
     {"bos_token_id"},
+    {"sentence_transformers"},
+    {"sbert_ce_default_activation_function"},
 
     // Sections with readers of their own.
     {"quantization_config"},

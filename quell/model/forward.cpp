@@ -67,6 +67,12 @@ class TransientLinear final : public LinearOp {
   Isa isa_;
 };
 
+int producer_of_output(const Graph& graph, const std::string& name) {
+  for (const auto& [output, value] : graph.outputs)
+    if (output == name) return graph.producer[static_cast<std::size_t>(value)];
+  throw Error(ErrorCode::kUsage, "this model gives no \"" + name + "\"");
+}
+
 std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
   const Param& p = model.param_of(node);
   return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
@@ -80,16 +86,21 @@ void run_forward(const Model& model, const OpTable& ops, const FusionTable& fuse
   const Graph& graph = model.graph;
   outputs.hidden_states.clear();
   outputs.values.clear();
+  const int last =
+      outputs.embedding_only ? producer_of_output(graph, "last_hidden_state") : static_cast<int>(graph.nodes.size()) - 1;
+  const auto wanted = [&](const auto& output) { return !outputs.embedding_only || output.first == "last_hidden_state"; };
+
   std::map<ValueId, Tensor> kept;
   const auto keep = [&](int node) {
     const ValueId v = graph.nodes[static_cast<std::size_t>(node)].out;
     const bool hidden =
         outputs.want_hidden_states && std::any_of(graph.hidden_states.begin(), graph.hidden_states.end(),
                                                   [&](const auto& s) { return std::count(s.begin(), s.end(), v) > 0; });
-    const bool output = std::any_of(graph.outputs.begin(), graph.outputs.end(), [&](const auto& o) { return o.second == v; });
+    const bool output =
+        std::any_of(graph.outputs.begin(), graph.outputs.end(), [&](const auto& o) { return o.second == v && wanted(o); });
     if (hidden || output) kept.emplace(v, executor.restored(v));
   };
-  for (int n = 0; n < static_cast<int>(graph.nodes.size()); ++n) {
+  for (int n = 0; n <= last; ++n) {
     executor.run({n, n + 1});
     keep(n);
     if (outputs.last_tokens_only && n + 1 == graph.blocks.back().end)
@@ -103,35 +114,22 @@ void run_forward(const Model& model, const OpTable& ops, const FusionTable& fuse
       auto& stack = outputs.hidden_states.emplace_back();
       for (const ValueId v : states) stack.push_back(kept.at(v).clone());
     }
-  for (const auto& [name, v] : graph.outputs) outputs.values[name] = kept.at(v).clone();
-  if (model.pooling != PoolingKind::kNone)
-    outputs.values["embedding"] = pool(model.pooling, model.normalize_embedding, outputs.values.at("last_hidden_state"), batch);
+  for (const auto& output : graph.outputs)
+    if (wanted(output)) outputs.values[output.first] = kept.at(output.second).clone();
+  if (model.sentence.defined())
+    outputs.values["embedding"] = embed(model.sentence, outputs.values.at("last_hidden_state"), batch, ctx);
   for (const auto& [name, tensor] : outputs.values)
     require(finite(tensor.f32()), ErrorCode::kNumeric, model.dir.path().string(), ": ", name,
             " holds NaN or infinity; the weights are damaged or overflow f32");
 }
 
-Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch) {
-  Tensor out = Tensor::f32({batch.batch, hidden.cols()});
-  for (std::int64_t b = 0; b < batch.batch; ++b) {
-    std::vector<double> sum(static_cast<std::size_t>(hidden.cols()), kind == PoolingKind::kMax ? -INFINITY : 0.0);
-    double count = 0;
-    for (std::int64_t i = batch.row_begin(b); i < batch.row_begin(b) + batch.row_count(b); ++i) {
-      if (!batch.mask[static_cast<std::size_t>(i)] || (kind == PoolingKind::kCls && count > 0)) continue;
-      ++count;
-      const float* row = hidden.row(i);
-      for (std::size_t j = 0; j < sum.size(); ++j)
-        sum[j] = kind == PoolingKind::kMax ? std::max(sum[j], static_cast<double>(row[j])) : sum[j] + static_cast<double>(row[j]);
-    }
-    double norm = 0;
-    for (double& v : sum) {
-      if (kind == PoolingKind::kMean) v /= std::max(count, 1e-9);
-      norm += v * v;
-    }
-    const double divisor = normalize ? std::max(std::sqrt(norm), 1e-12) : 1.0;
-    for (std::size_t j = 0; j < sum.size(); ++j) out.row(b)[j] = static_cast<float>(sum[j] / divisor);
-  }
-  return out;
+bool takes_packed_batches(const ModelSpec& spec) {
+  if (spec.stacks.size() != 1 || spec.patch_size > 0) return false;
+
+  const Stack& stack = spec.stacks.front();
+  const bool by_distance = std::any_of(stack.layers.begin(), stack.layers.end(),
+                                       [](const LayerRef& layer) { return layer.attention.disentangled.span > 0; });
+  return !by_distance && stack.relative_bias.buckets == 0;
 }
 
 bool reads_constant(const Model& model, int node) {

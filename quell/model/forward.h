@@ -21,11 +21,13 @@ std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& 
 TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch);
 
 /// What a forward pass leaves behind. `values` holds the model's outputs by name: "logits", "last_hidden_state" [B*N, H],
-/// "pooler_output" [B, H], and "embedding" [B, H] for models with pooling.
+/// "pooler_output" [B, H], and "embedding" [B, D] for sentence models.
 struct ForwardOutputs {
   bool want_hidden_states = false;
   /// What follows the last block runs on the last token of each sequence only: [B, vocabulary] logits for generation.
   bool last_tokens_only = false;
+  /// Nothing but the sentence embeddings: what follows the last hidden states, heads included, is left out.
+  bool embedding_only = false;
   /// Appends the batch's tokens to a cache and, where `TokenBatch::past` is not 0, continues from it. All sequences of a batch are
   /// new, or none is. May be null.
   const CachedPass* cached = nullptr;
@@ -167,7 +169,8 @@ std::unique_ptr<NodeOp> make_integer_attention(const Model& model, int node, boo
 /// first.
 bool reads_codes_directly(const Model& model, int node, int operand);
 
-/// Pooled sentence embeddings [B, H] from last hidden states [B*N, H]; L2-normalised on request.
-Tensor pool(PoolingKind kind, bool normalize, const TensorView& hidden, const TokenBatch& batch);
+/// Whether the model takes batches whose sequences lie one behind the other without padding: its attention does not depend on the
+/// distance of rows.
+bool takes_packed_batches(const ModelSpec& spec);
 
 }  // namespace quell

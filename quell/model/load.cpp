@@ -53,6 +53,24 @@ Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) 
   return out;
 }
 
+/// The name under which the file holds `name`: as it is, without the family's prefix, as older sentence-transformers wrote it, or
+/// with the old norm names.
+std::optional<std::string> locate_tensor(const Checkpoint& checkpoint, const Family& family, const std::string& name) {
+  std::vector<std::string> candidates = {name};
+  if (name.starts_with(family.prefix)) {
+    const std::string bare = name.substr(family.prefix.size());
+    for (const char* prefix : {"", "auto_model.", "0.auto_model."}) candidates.push_back(prefix + bare);
+  }
+  for (std::size_t i = 0, n = candidates.size(); i < n; ++i) {
+    std::string old = candidates[i];
+    if (ends_with_replace(old, "LayerNorm.weight", "LayerNorm.gamma") || ends_with_replace(old, "LayerNorm.bias", "LayerNorm.beta"))
+      candidates.push_back(old);
+  }
+  for (const std::string& candidate : candidates)
+    if (checkpoint.tensors().contains(candidate)) return candidate;
+  return std::nullopt;
+}
+
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, const Family& family, Model& model, bool allow_missing)
@@ -60,6 +78,7 @@ class Loader {
 
   void load() {
     for (const TensorRule& rule : family_.tensors(model_.spec, checkpoint_.config())) {
+      if (rule.slot == Slot::kPooler && model_.spec.head_steps.empty()) continue;  // saved without it
       std::set<int> layers;
       for (const LayerRef& layer : model_.spec.stacks.at(static_cast<std::size_t>(rule.stack)).layers) layers.insert(layer.weights);
       if (!rule.per_layer) layers = {-1};
@@ -72,20 +91,7 @@ class Loader {
   }
 
  private:
-  /// The name under which the file holds `name`: as it is, without the family's prefix, or with the old norm names.
-  std::optional<std::string> locate(const std::string& name) const {
-    std::vector<std::string> candidates = {name};
-    if (name.starts_with(family_.prefix)) candidates.push_back(name.substr(family_.prefix.size()));
-    for (std::size_t i = 0, n = candidates.size(); i < n; ++i) {
-      std::string old = candidates[i];
-      if (ends_with_replace(old, "LayerNorm.weight", "LayerNorm.gamma") ||
-          ends_with_replace(old, "LayerNorm.bias", "LayerNorm.beta"))
-        candidates.push_back(old);
-    }
-    for (const std::string& candidate : candidates)
-      if (checkpoint_.tensors().contains(candidate)) return candidate;
-    return std::nullopt;
-  }
+  std::optional<std::string> locate(const std::string& name) const { return locate_tensor(checkpoint_, family_, name); }
 
   const std::string& find(const std::string& name) {
     const auto found = locate(name);
@@ -205,20 +211,27 @@ class Loader {
   Tensor last_;
 };
 
-void read_sentence_settings(const fs::path& dir, Model& model) {
-  std::error_code ec;
-  if (fs::exists(dir / "sentence_bert_config.json", ec))
-    model.max_seq_length = json_int(read_json_file(dir / "sentence_bert_config.json"), "max_seq_length", 1, 1 << 20, 0);
-  if (!fs::exists(dir / "1_Pooling" / "config.json", ec)) return;
-  const Json pooling = read_json_file(dir / "1_Pooling" / "config.json");
-  if (json_bool(pooling, "pooling_mode_mean_tokens", false)) model.pooling = PoolingKind::kMean;
-  if (json_bool(pooling, "pooling_mode_cls_token", false)) model.pooling = PoolingKind::kCls;
-  if (json_bool(pooling, "pooling_mode_max_tokens", false)) model.pooling = PoolingKind::kMax;
-  require(model.pooling != PoolingKind::kNone, ErrorCode::kUnsupported, (dir / "1_Pooling/config.json").string(),
-          ": only mean, cls and max pooling are supported");
-  if (!fs::exists(dir / "modules.json", ec)) return;
-  for (const Json& module : read_json_file(dir / "modules.json"))
-    if (json_string(module, "type", "").ends_with("Normalize")) model.normalize_embedding = true;
+void read_sentence_settings(const ModelDirectory& directory, Model& model) {
+  SentenceFiles files = read_sentence_files(directory, model.spec);
+  model.sentence = std::move(files.pipeline);
+  model.text = files.text;
+  const std::int64_t positions = model.spec.max_position_embeddings;
+  const bool is_sentence_model = files.has_modules || model.sentence.defined();
+  if (is_sentence_model) model.max_seq_length = files.text.max_length > 0 ? std::min(files.text.max_length, positions) : positions;
+}
+
+/// Encoders are often saved without the pooler, which sentence models do not use. Without it the model is the same but for that
+/// output.
+void leave_out_missing_pooler(const Checkpoint& checkpoint, const Family& family, ModelSpec& spec) {
+  const auto pooler =
+      std::find_if(spec.outputs.begin(), spec.outputs.end(), [](const auto& output) { return output.first == "pooler_output"; });
+  if (spec.head != Head::kNone || pooler == spec.outputs.end()) return;
+
+  for (const TensorRule& rule : family.tensors(spec, checkpoint.config()))
+    if (rule.slot == Slot::kPooler && locate_tensor(checkpoint, family, rule.module + ".weight")) return;
+  log_once(LogLevel::kDebug, checkpoint.dir().string() + ": saved without a pooler, so there is no pooler_output");
+  spec.head_steps.clear();
+  spec.outputs.erase(pooler);
 }
 
 }  // namespace
@@ -249,13 +262,14 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
   for (const Stack& stack : model.spec.stacks) layers += stack.layers.size();
   require(layers <= checkpoint.tensors().size(), ErrorCode::kInvalidInput, source, ": ", layers,
           " layers, and the checkpoint holds only ", checkpoint.tensors().size(), " tensors");
+  leave_out_missing_pooler(checkpoint, family, model.spec);
   model.graph = build_graph(model.spec);
   Loader(checkpoint, family, model, allow_missing).load();
   in_config([&] {
     read_quell_section(checkpoint, model);
     return 0;
   });
-  read_sentence_settings(checkpoint.dir(), model);
+  read_sentence_settings(checkpoint.directory(), model);
   checkpoint.directory().finish(config, config_key_rules());
   return model;
 }

@@ -11,6 +11,7 @@
 #include "quell/io/checkpoint.h"
 #include "quell/model/family.h"
 #include "quell/model/graph.h"
+#include "quell/model/sentence_files.h"
 #include "quell/quant/quant_spec.h"
 
 namespace quell {
@@ -41,9 +42,6 @@ struct ChannelAffine {
   Tensor scale, shift;  ///< [C]; shift may be undefined
 };
 
-/// How sentence embeddings come from the last hidden states (1_Pooling/config.json).
-enum class PoolingKind { kNone, kMean, kCls, kMax };
-
 struct Model {
   ModelSpec spec;
   Graph graph;
@@ -53,9 +51,10 @@ struct Model {
   std::vector<int> node_param;  ///< node -> parameter, -1 for steps without weights
   std::vector<std::string> unused_tensors, missing_tensors;
 
-  PoolingKind pooling = PoolingKind::kNone;
-  bool normalize_embedding = false;
-  std::int64_t max_seq_length = 0;  ///< of sentence_bert_config.json, 0 where there is none
+  SentencePipeline sentence;  ///< what follows the last hidden states; not defined(): no sentence embeddings
+  TextSettings text;          ///< how texts become tokens
+  std::int64_t max_seq_length =
+      0;  ///< of a sentence model: tokens of a text, as sentence-transformers takes it; 0: of no such model
 
   /// Where matrices lie while nobody reads them; null: all are in memory.
   std::shared_ptr<ScratchFile> scratch;

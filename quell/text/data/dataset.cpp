@@ -210,10 +210,6 @@ std::vector<Json> read_json_rows(const fs::path& path) {
   return rows;
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDirectory& dir) {
-  return data.holds_ids ? nullptr : std::make_unique<Tokenizer>(Tokenizer::open(dir));
-}
-
 Dataset read_dataset(const fs::path& path, const ColumnChoice& columns, LabelUse labels) {
   Dataset data;
   data.source = path.string();

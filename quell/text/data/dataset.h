@@ -62,7 +62,4 @@ enum class EmptyRows { kRefuse, kLeaveOut };
 std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
                                              std::int64_t max_length, EmptyRows empty = EmptyRows::kRefuse);
 
-/// The tokenizer of `dir`, or null where `data` holds ids.
-std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const ModelDirectory& dir);
-
 }  // namespace quell

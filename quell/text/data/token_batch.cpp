@@ -6,6 +6,14 @@
 #include "quell/base/error.h"
 
 namespace quell {
+namespace {
+
+void note_prompts(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices, TokenBatch& out) {
+  if (std::all_of(indices.begin(), indices.end(), [&](std::size_t i) { return sequences[i].prompt_length == 0; })) return;
+  for (const std::size_t i : indices) out.prompt_lengths.push_back(sequences[i].prompt_length);
+}
+
+}  // namespace
 
 TokenBatch make_batch(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices, std::int32_t pad_id) {
   TokenBatch out;
@@ -28,6 +36,7 @@ TokenBatch make_batch(const std::vector<TokenSequence>& sequences, std::span<con
     std::copy(s.type_ids.begin(), s.type_ids.end(), out.type_ids.begin() + at);
     if (labelled) std::copy(s.labels.begin(), s.labels.end(), out.labels.begin() + at);
   }
+  note_prompts(sequences, indices, out);
   return out;
 }
 
@@ -47,6 +56,7 @@ TokenBatch make_concatenated_batch(const std::vector<TokenSequence>& sequences, 
       out.type_ids.insert(out.type_ids.end(), s.type_ids.begin(), s.type_ids.end());
     out.starts.push_back(out.starts.back() + count);
   }
+  note_prompts(sequences, indices, out);
   return out;
 }
 
@@ -83,7 +93,9 @@ TokenBatch first_sequences(TokenBatch batch, std::int64_t count) {
   const auto cut = [&](auto& values) {
     values.resize(values.size() / static_cast<std::size_t>(batch.batch) * static_cast<std::size_t>(count));
   };
-  for (auto* v : {&batch.ids, &batch.mask, &batch.type_ids, &batch.labels, &batch.decoder_ids, &batch.decoder_mask}) cut(*v);
+  for (auto* v :
+       {&batch.ids, &batch.mask, &batch.type_ids, &batch.labels, &batch.decoder_ids, &batch.decoder_mask, &batch.prompt_lengths})
+    cut(*v);
   cut(batch.pixels);
   batch.batch = count;
   return batch;

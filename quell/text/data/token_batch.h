@@ -11,6 +11,7 @@ struct TokenSequence {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> type_ids;  ///< empty: all 0
   std::vector<std::int32_t> labels;    ///< per token, -100 where there is none; empty: no labels
+  std::int32_t prompt_length = 0;      ///< tokens at the beginning that pooling may leave out
 };
 
 /// `batch` sequences: of `length` tokens each, `mask` being 1 on tokens and 0 on padding; or, where `starts` is not empty, one
@@ -26,7 +27,8 @@ struct TokenBatch {
   /// Images instead of ids: [batch, channels, height, width]; `length` counts the tokens that the model makes of one.
   std::vector<float> pixels;
 
-  std::vector<std::int64_t> starts;  ///< [batch + 1], or empty
+  std::vector<std::int64_t> starts;          ///< [batch + 1], or empty
+  std::vector<std::int32_t> prompt_lengths;  ///< [batch], or empty: none
   /// Tokens of each sequence that a KV cache already holds, [batch]; empty: none.
   std::vector<std::int32_t> past;
 

@@ -147,8 +147,9 @@ Encoding Tokenizer::assemble(Sequence a, Sequence b, bool pair, const EncodeOpti
     require(limit > special, ErrorCode::kUsage, "max_seq_length ", options.max_length, " leaves no room for text beside ", special,
             " special tokens");
     const Lengths kept = truncate({a.ids.size(), b.ids.size()}, pair, limit - special, options.truncation);
-    a.keep(kept.a, options.truncate_left);
-    b.keep(kept.b, options.truncate_left);
+    const bool from_left = options.truncate_left || truncate_left_;
+    a.keep(kept.a, from_left);
+    b.keep(kept.b, from_left);
   }
   Encoding out;
   for (const auto& piece : pieces) {
@@ -249,6 +250,29 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_speci
   if (clean_up_spaces_) out = without_spaces_before_punctuation(out);
   return out;
 }
+
+bool Tokenizer::is_special(std::int32_t id) const {
+  const AddedToken* added = added_.by_id(id);
+  return added && added->special;
+}
+
+namespace {
+
+class LowerCaseFirst final : public Normalizer {
+ public:
+  explicit LowerCaseFirst(std::unique_ptr<Normalizer> rest) : rest_(std::move(rest)) {}
+  void apply(AlignedText& text) const override {
+    lower_case_->apply(text);
+    if (rest_) rest_->apply(text);
+  }
+
+ private:
+  std::unique_ptr<Normalizer> lower_case_ = make_normalizer({{"type", "Lowercase"}}), rest_;
+};
+
+}  // namespace
+
+void Tokenizer::lower_case_first() { normalizer_ = std::make_unique<LowerCaseFirst>(std::move(normalizer_)); }
 
 std::int32_t Tokenizer::vocab_size() const {
   std::int32_t size = model_->vocab_size();

@@ -78,6 +78,12 @@ class Tokenizer {
   const std::string& token_of(std::int32_t id) const;
   std::optional<std::int32_t> id_of(const std::string& token) const;
   std::int32_t vocab_size() const;
+  /// Whether `id` is an added token that is marked as special.
+  bool is_special(std::int32_t id) const;
+  /// Text is lower-cased in front of everything else (do_lower_case of sentence-transformers).
+  void lower_case_first();
+  /// Where nothing else is said, texts that are too long lose their beginning.
+  void truncate_left_by_default() { truncate_left_ = true; }
   const TokenizerDefaults& defaults() const { return defaults_; }
 
  private:
@@ -107,6 +113,7 @@ class Tokenizer {
   TokenizerDefaults defaults_;
   bool clean_up_spaces_ = false;  ///< English punctuation of decoded text loses the space in front of it
   std::string word_end_;          ///< becomes a space in decoded text, which is then stripped
+  bool truncate_left_ = false;
 };
 
 }  // namespace quell
