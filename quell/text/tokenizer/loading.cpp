@@ -1,6 +1,7 @@
 // Tokenizers from files. Whatever lies in the directory becomes the tokenizer.json object it stands for, which is read in one
 // place.
 #include "quell/base/error.h"
+#include "quell/base/log.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "quell/text/tokenizer/tokenizer_keys.h"
 #include "quell/text/tokenizer/tokenizer_source.h"
@@ -84,6 +85,7 @@ Tokenizer Tokenizer::open(const ModelDirectory& directory) {
   const Settings config = directory.read_if_there("tokenizer_config.json");
   const TokenizerSource source = read_tokenizer_source(directory, config);
   Tokenizer t = from_settings(source.json);
+  for (const std::string& warning : source.warnings) log_once(LogLevel::kWarning, warning);
   if (source.is_file) directory.finish(source.json, tokenizer_key_rules());
 
   // Settings of tokenizer_config.json that no stage holds.

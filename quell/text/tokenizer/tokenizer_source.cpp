@@ -44,6 +44,7 @@ class Opener {
     source.json = read();
     source.rule = used_rule_;
     source.is_file = is_file_;
+    source.warnings = warnings_;
     return source;
   }
 
@@ -146,7 +147,7 @@ class Opener {
   }
 
   /// Whether the class makes a tokenizer of its own from the vocabulary in the file. Two classes inherit theirs and do not.
-  bool builds_anew(const Json& json) const {
+  bool builds_anew(const Json& json) {
     if (class_.name == "ConvBertTokenizer" || class_.name == "FNetTokenizer") return false;
     if (class_.name == "BertJapaneseTokenizer") return false;  // its vocabulary is not there
 
@@ -158,8 +159,8 @@ class Opener {
     const char* wanted = kTypes[static_cast<std::size_t>(rule_->kind)];
     if (type == wanted) return true;
 
-    log_once(LogLevel::kWarning, (dir_ / "tokenizer.json").string() + ": holds a " + type + " model, where " + class_.source +
-                                     " means " + wanted + "; the file is followed");
+    warnings_.push_back((dir_ / "tokenizer.json").string() + ": holds a " + type + " model, where " + class_.source + " means " +
+                        wanted + "; the file is followed");
     return false;
   }
 
@@ -273,6 +274,7 @@ class Opener {
   const ClassRule* rule_;
   const ClassRule* used_rule_ = nullptr;
   bool is_file_ = false;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace
