@@ -272,7 +272,9 @@ TEST_F(TextCommands, RerankComparesEmbeddings) {
     ASSERT_EQ(ranked.size(), 3U);
     for (std::size_t i = 0; i < ranked.size(); ++i) {
       EXPECT_NEAR(static_cast<double>(ranked[i].score), score(name, ranked[i].index), 1e-3) << name;
-      if (i > 0) EXPECT_LE(ranked[i].score, ranked[i - 1].score);
+      if (i > 0) {
+        EXPECT_LE(ranked[i].score, ranked[i - 1].score);
+      }
     }
   }
   job.top_k = 1;
@@ -317,75 +319,101 @@ TEST_F(TextCommands, RerankScoresPairsWithACrossEncoder) {
             std::string::npos);
 }
 
-/// The promise of the README: integer engine, attention on codes, no float linear.
-class SameVectorEverywhere : public ::testing::TestWithParam<const char*> {
- protected:
-  static std::vector<std::string> texts() {
-    return {"the wine was perfect but the view seemed not boring .",
-            "the",
-            "",
-            "although the actor remained bright , the case seemed very superb while the battery seemed messy and the plot seemed "
-            "neat .",
-            "we think nobody said the wine was not boring .",
-            "the view",
-            "honestly the plot felt neat today"};
+/// A quantized sentence model, and its texts as tokens.
+class Vectors {
+ public:
+  explicit Vectors(const std::string& recipe) {
+    SentenceModel made(scratch_ / "model");
+    made.mean().dense(kHidden, 32, "torch.nn.modules.activation.Tanh").normalize();
+    QuantizeJob job;
+    job.model_dir = made.path();
+    job.output = scratch_ / "out";
+    job.recipe = load_recipe(recipe);
+    job.calibration.data.file = quell::testing::kReviews / "calibration.tsv";
+    job.calibration.num_samples = 64;
+    run_quantize_job(job, ctx);
+    model = load_model(Checkpoint::open(job.output));
+
+    const TextEncoder encoder(model);
+    for (const char* text : {"the wine was perfect but the view seemed not boring .", "the", "",
+                             "although the actor remained bright , the case seemed very superb while the battery seemed messy .",
+                             "we think nobody said the wine was not boring .", "the view", "honestly the plot felt neat today"})
+      sequences.push_back(encoder.encode(text).tokens);
   }
-};
 
-TEST_P(SameVectorEverywhere, InAnyBatchPaddedOrPackedOnAnyThreadsAndProcessor) {
-  const quell::testing::ScratchDir scratch;
-  SentenceModel made(scratch / "model");
-  made.mean().dense(kHidden, 32, "torch.nn.modules.activation.Tanh").normalize();
-  QuantizeJob job;
-  job.model_dir = made.path();
-  job.output = scratch / "out";
-  job.recipe = load_recipe(GetParam());
-  job.calibration.data.file = quell::testing::kReviews / "calibration.tsv";
-  job.calibration.num_samples = 64;
-  ExecContext ctx(2);
-  run_quantize_job(job, ctx);
-  const Model model = load_model(Checkpoint::open(job.output));
-  ASSERT_FALSE(model.attention_quant.empty()) << "this recipe leaves attention in float";
-
-  const TextEncoder encoder(model);
-  std::vector<TokenSequence> sequences;
-  for (const std::string& text : texts()) sequences.push_back(encoder.encode(text).tokens);
-  const auto run = [&](const TokenBatch& batch, ExecContext& context) {
+  Tensor run(const TokenBatch& batch, const std::string& engine, ExecContext& context) const {
     ForwardOutputs outputs;
     outputs.embedding_only = true;
-    make_engine("integer", model, context)->forward(batch, outputs, context);
+    make_engine(engine, model, context)->forward(batch, outputs, context);
     return std::move(outputs.values.at("embedding"));
-  };
-  const auto alone = [&](std::size_t i, ExecContext& context) {
-    return run(make_concatenated_batch(sequences, std::array{i}), context);
-  };
-  const auto expect_same = [&](const Tensor& got, std::int64_t row, std::size_t text, const std::string& where) {
-    const Tensor want = alone(text, ctx);
-    ASSERT_EQ(got.cols(), want.cols());
-    EXPECT_EQ(std::memcmp(got.row(row), want.row(0), static_cast<std::size_t>(want.cols()) * sizeof(float)), 0)
-        << where << ", text " << text;
+  }
+  Tensor packed(const std::vector<std::size_t>& texts, const std::string& engine, ExecContext& context) const {
+    return run(make_concatenated_batch(sequences, texts), engine, context);
+  }
+  Tensor padded(const std::vector<std::size_t>& texts, const std::string& engine, ExecContext& context) const {
+    return run(make_batch(sequences, texts, model.spec.pad_token_id), engine, context);
+  }
+
+  Model model;
+  std::vector<TokenSequence> sequences;
+  ExecContext ctx{2};
+
+ private:
+  quell::testing::ScratchDir scratch_;
+};
+
+/// The promise of the README: integer engine, attention on codes, no float linear.
+class SameVectorEverywhere : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SameVectorEverywhere, InAnyBatchPaddedOrPackedOnAnyThreadsAndProcessor) {
+  Vectors vectors(GetParam());
+  ASSERT_FALSE(vectors.model.attention_quant.empty()) << "this recipe leaves attention in float";
+  std::vector<Tensor> alone;
+  for (std::size_t i = 0; i < vectors.sequences.size(); ++i) alone.push_back(vectors.packed({i}, "integer", vectors.ctx));
+  const auto expect_same = [&](const Tensor& got, const std::vector<std::size_t>& texts, const std::string& where) {
+    for (std::size_t b = 0; b < texts.size(); ++b) {
+      const Tensor& want = alone[texts[b]];
+      const auto bytes = static_cast<std::size_t>(want.cols()) * sizeof(float);
+      EXPECT_EQ(std::memcmp(got.row(static_cast<std::int64_t>(b)), want.row(0), bytes), 0) << where << ", text " << texts[b];
+    }
   };
 
   const std::vector<std::vector<std::size_t>> batches = {{0, 1, 2, 3, 4, 5, 6}, {6, 5, 4, 3, 2, 1, 0}, {1, 3}, {2, 2, 0}, {5}};
   for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmx}) {
     if (!cpu_supports(isa)) continue;
-    for (const int threads : {1, 2, 3}) {
+    for (const int threads : {1, 3}) {
       ExecContext other(threads);
       other.isa = isa;
       const std::string where = std::string(isa_name(isa)) + ", " + std::to_string(threads) + " threads";
-      for (const std::vector<std::size_t>& batch : batches) {
-        const Tensor packed = run(make_concatenated_batch(sequences, batch), other);
-        const Tensor padded = run(make_batch(sequences, batch, model.spec.pad_token_id), other);
-        for (std::size_t b = 0; b < batch.size(); ++b) {
-          expect_same(packed, static_cast<std::int64_t>(b), batch[b], where + ", packed");
-          expect_same(padded, static_cast<std::int64_t>(b), batch[b], where + ", padded");
-        }
+      for (const std::vector<std::size_t>& texts : batches) {
+        expect_same(vectors.packed(texts, "integer", other), texts, where + ", packed");
+        expect_same(vectors.padded(texts, "integer", other), texts, where + ", padded");
       }
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes, SameVectorEverywhere, ::testing::Values("os_plus_standard", "outlier_suppression"));
+
+/// Elsewhere a batch's shape shows in the last bits of f32 products, and now and then moves a code by one.
+TEST(SameVectorElsewhere, DiffersByLittle) {
+  Vectors vectors("os_plus");
+  ASSERT_TRUE(vectors.model.attention_quant.empty());
+  const std::vector<std::size_t> texts = {0, 1, 2, 3, 4, 5, 6};
+  for (const auto& [engine, bound] : {std::pair("float", 1e-6), {"integer", 2e-2}, {"simulated", 2e-2}}) {
+    const Tensor packed = vectors.packed(texts, engine, vectors.ctx), padded = vectors.padded(texts, engine, vectors.ctx);
+    double largest = 0;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const Tensor alone = vectors.packed({i}, engine, vectors.ctx);
+      for (std::int64_t j = 0; j < alone.cols(); ++j)
+        for (const Tensor* in_batch : {&packed, &padded})
+          largest = std::max(largest, std::fabs(static_cast<double>(in_batch->row(static_cast<std::int64_t>(i))[j]) -
+                                                static_cast<double>(alone.row(0)[j])));
+    }
+    EXPECT_LE(largest, bound) << engine;
+    RecordProperty(std::string("largest_difference_") + engine, std::to_string(largest));
+  }
+}
 
 }  // namespace
 }  // namespace quell

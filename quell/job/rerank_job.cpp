@@ -35,15 +35,17 @@ std::string prompt_for(const Model& model, const std::optional<std::string>& cho
   return default_prompt(model);
 }
 
+/// Whether the model reads query and text together: it has a classifier, and no modules that make embeddings.
+bool is_cross_encoder(const Model& model) { return model.spec.head == Head::kSequenceClassification && !model.sentence.defined(); }
+
 class Ranker {
  public:
-  Ranker(const RerankJob& job, Model& model, ExecContext& ctx)
-      : job_(job), model_(model), ctx_(ctx), engine_(make_engine(engine_name(job.text, model), model, ctx)) {}
+  Ranker(const RerankJob& job, const Model& model, bool cross, ExecContext& ctx)
+      : job_(job), model_(model), cross_(cross), ctx_(ctx), engine_(make_engine(engine_name(job.text, model), model, ctx)) {}
 
   std::vector<RankedText> run(std::istream& in) {
-    const bool cross = model_.spec.head == Head::kSequenceClassification;
     TextRows rows(job_.text.input, in);
-    std::vector<RankedText> out = cross ? score_pairs(rows) : score_embeddings(rows);
+    std::vector<RankedText> out = cross_ ? score_pairs(rows) : score_embeddings(rows);
     std::stable_sort(out.begin(), out.end(), [](const RankedText& a, const RankedText& b) { return a.score > b.score; });
     if (job_.top_k > 0 && std::ssize(out) > job_.top_k) out.resize(static_cast<std::size_t>(job_.top_k));
     return out;
@@ -118,7 +120,8 @@ class Ranker {
   }
 
   const RerankJob& job_;
-  Model& model_;
+  const Model& model_;
+  bool cross_;
   ExecContext& ctx_;
   std::unique_ptr<ForwardModel> engine_;
 };
@@ -127,11 +130,12 @@ class Ranker {
 
 std::vector<RankedText> rerank(const RerankJob& job, std::istream& in, ExecContext& ctx) {
   Model model = load_model(Checkpoint::open(job.text.model_dir));
-  if (model.spec.head == Head::kSequenceClassification)
+  const bool cross = is_cross_encoder(model);
+  if (cross)
     require(!job.document_prompt, ErrorCode::kUsage, "--document-prompt: this model reads query and text together");
   else
     require_sentence_pipeline(model);
-  return Ranker(job, model, ctx).run(in);
+  return Ranker(job, model, cross, ctx).run(in);
 }
 
 void run_rerank_job(const RerankJob& job, std::istream& in, std::ostream& out, ExecContext& ctx) {

@@ -227,8 +227,11 @@ void leave_out_missing_pooler(const Checkpoint& checkpoint, const Family& family
       std::find_if(spec.outputs.begin(), spec.outputs.end(), [](const auto& output) { return output.first == "pooler_output"; });
   if (spec.head != Head::kNone || pooler == spec.outputs.end()) return;
 
-  for (const TensorRule& rule : family.tensors(spec, checkpoint.config()))
-    if (rule.slot == Slot::kPooler && locate_tensor(checkpoint, family, rule.module + ".weight")) return;
+  for (const TensorRule& rule : family.tensors(spec, checkpoint.config())) {
+    if (rule.slot != Slot::kPooler) continue;
+    for (const char* tensor : {".weight", ".bias", ".weight_packed"})  // a part of it is a damaged one, not none
+      if (locate_tensor(checkpoint, family, rule.module + tensor)) return;
+  }
   log_once(LogLevel::kDebug, checkpoint.dir().string() + ": saved without a pooler, so there is no pooler_output");
   spec.head_steps.clear();
   spec.outputs.erase(pooler);

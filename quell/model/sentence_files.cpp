@@ -127,7 +127,8 @@ SafetensorsFile open_weights(const fs::path& folder, const std::vector<std::stri
 
 class PipelineReader {
  public:
-  PipelineReader(const ModelDirectory& directory, const ModelSpec& spec) : directory_(directory), spec_(spec), token_size_(spec.hidden_size) {}
+  PipelineReader(const ModelDirectory& directory, const ModelSpec& spec)
+      : directory_(directory), spec_(spec), token_size_(spec.hidden_size) {}
 
   SentencePipeline read() {
     const Settings file = directory_.read_list_at_root("modules.json", "modules");

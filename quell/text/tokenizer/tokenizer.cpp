@@ -267,7 +267,7 @@ class LowerCaseFirst final : public Normalizer {
   }
 
  private:
-  std::unique_ptr<Normalizer> lower_case_ = make_normalizer({{"type", "Lowercase"}}), rest_;
+  std::unique_ptr<Normalizer> lower_case_ = make_normalizer(Settings(Json{{"type", "Lowercase"}})), rest_;
 };
 
 }  // namespace
