@@ -14,6 +14,7 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
+#include "quell/model/quantized_checkpoint.h"
 #include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
 
@@ -143,6 +144,7 @@ class Pipeline {
       if (model_.graph.nodes[n].kind == StepKind::kEmbedding) {
         Param& p = model_.param_of(static_cast<int>(n));
         p.dequantized = dequantize(quantize_weight(p.weight, spec));
+        record_table(spec, p.module, model_.config);
       }
   }
 

@@ -4,12 +4,17 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/exporting/module_names.h"
+#include "quell/exporting/own_features.h"
 #include "quell/exporting/sentence_modules.h"
-#include "quell/exporting/stored_tensors.h"
+#include "quell/exporting/side_files.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
 #include "quell/model/forward.h"
 #include "quell/model/quantized_checkpoint.h"
+#include "quell/model/stored_codes.h"
+#include "quell/quant/packed_codes.h"
+#include "quell/quant/quantize.h"
 
 namespace quell {
 namespace fs = std::filesystem;
@@ -25,27 +30,54 @@ Json quantizer_args(const QuantSpec& spec, bool weights) {
   return args;
 }
 
-/// `by_row`: a step for the whole tensor is written once a row, which means the same (tensors that hold several matrices need it).
-void add_quantized(const Parts& parts, const ActivationQuant& input, bool by_row, TensorSet& out) {
+/// Codes of one stored matrix.
+struct CodeLayout {
+  std::string weight_name, module;  ///< as the library's class calls them
+  bool packed = false;              ///< several codes a word
+  bool by_row =
+      false;  ///< a step for the whole tensor is written once a row, which means the same (of several matrices in one tensor)
+};
+
+/// Signed codes of `parts` as they lie in the file, one a byte.
+Tensor stored_codes(const Parts& parts) {
+  const Param& first = *parts.front();
+  return pack<std::int8_t>(DType::kI8, parts, first.quantized->codes.cols(), first.packing.transposed, [](const Param& p) {
+    const QuantSpec& spec = p.quantized->spec;
+    const int offset = spec.symmetric ? 0 : 1 << (spec.num_bits - 1);  // the format stores signed codes
+    std::vector<int> codes;
+    for (const std::int16_t c : p.quantized->codes.as<std::int16_t>()) codes.push_back(c - offset);
+    p.quantized->codes.drop_pages();
+    return codes;
+  });
+}
+
+void add_codes(const Parts& parts, const CodeLayout& layout, StoredKind kind, TensorSet& out) {
   const Param& first = *parts.front();
   const QTensor& q = *first.quantized;
-  const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);  // the format stores signed codes
-  const std::int64_t rows = q.codes.rows(), cols = q.codes.cols();
-  const bool transposed = first.packing.transposed;
-  out.add(first.weight_name, DType::kI8, packed_shape(static_cast<std::int64_t>(parts.size()), rows, cols, transposed), [=] {
-    return pack<std::int8_t>(DType::kI8, parts, cols, transposed, [&](const Param& p) {
-      std::vector<int> codes;
-      for (const std::int16_t c : p.quantized->codes.as<std::int16_t>()) codes.push_back(c - offset);
-      p.quantized->codes.drop_pages();
-      return codes;
-    });
-  });
-  const std::int64_t steps = q.qparams.scale.numel();
-  const bool whole = steps == 1 && !by_row;
+  const Shape shape =
+      packed_shape(static_cast<std::int64_t>(parts.size()), q.codes.rows(), q.codes.cols(), first.packing.transposed);
+  const int bits = q.spec.num_bits;
+  if (!layout.packed) {
+    out.add(
+        layout.weight_name, DType::kI8, shape, [parts] { return stored_codes(parts); }, kind);
+    return;
+  }
+  const Shape words = {shape[0], packed_words(shape[1], bits)};
+  out.add(
+      layout.weight_name + kPackedSuffix, DType::kI32, words, [=] { return pack_stored_codes(stored_codes(parts), bits); }, kind);
+  const std::array<std::int64_t, 2> sizes = {shape[0], shape[1]};
+  out.add(layout.weight_name + kShapeSuffix, Tensor::from<std::int64_t>(sizes, {2}), StoredKind::kSteps);
+}
+
+void add_steps(const Parts& parts, const CodeLayout& layout, TensorSet& out) {
+  const QTensor& q = *parts.front()->quantized;
+  const int bits = q.spec.num_bits, offset = q.spec.symmetric ? 0 : 1 << (bits - 1);
+  const std::int64_t rows = q.codes.rows(), steps = q.qparams.scale.numel();
+  const bool whole = steps == 1 && !layout.by_row;
   const std::int64_t per_row = steps == 1 ? 1 : steps / rows;
   const auto spread = [&](auto values) {
     using T = typename decltype(values)::value_type;
-    return steps == 1 && by_row ? std::vector<T>(static_cast<std::size_t>(rows), values[0]) : values;
+    return steps == 1 && layout.by_row ? std::vector<T>(static_cast<std::size_t>(rows), values[0]) : values;
   };
   Tensor scale = pack<float>(DType::kF32, parts, per_row, false, [&](const Param& p) {
     const auto s = p.quantized->qparams.scale.f32();
@@ -53,34 +85,44 @@ void add_quantized(const Parts& parts, const ActivationQuant& input, bool by_row
   });
   if (whole) scale.reshape({1});
   const Shape scale_shape = scale.shape();
-  out.add(first.module + ".weight_scale", std::move(scale));
-  if (!q.spec.symmetric) {
-    Tensor zero = pack<std::int8_t>(DType::kI8, parts, per_row, false, [&](const Param& p) {
-      std::vector<int> zeros;
-      for (const std::int32_t z : p.quantized->qparams.zero_point.as<std::int32_t>()) zeros.push_back(z - offset);
-      return spread(zeros);
-    });
-    zero.reshape(scale_shape);
-    out.add(first.module + ".weight_zero_point", std::move(zero));
-  }
+  out.add(layout.module + ".weight_scale", std::move(scale), StoredKind::kSteps);
+  if (q.spec.symmetric) return;
+
+  Tensor zero = pack<std::int8_t>(DType::kI8, parts, per_row, false, [&](const Param& p) {
+    std::vector<int> zeros;
+    for (const std::int32_t z : p.quantized->qparams.zero_point.as<std::int32_t>()) zeros.push_back(z - offset);
+    return spread(zeros);
+  });
+  zero.reshape(scale_shape);
+  out.add(layout.module + ".weight_zero_point", layout.packed && !whole ? pack_stored_zero_points(zero, bits) : std::move(zero),
+          StoredKind::kSteps);
+}
+
+void add_input_steps(const ActivationQuant& input, const CodeLayout& layout, TensorSet& out) {
   if (input.spec.dynamic) return;
   Tensor input_scale = Tensor::f32({1});
   input_scale.f32()[0] = input.qparams.scale;
-  out.add(first.module + ".input_scale", std::move(input_scale));
+  out.add(layout.module + ".input_scale", std::move(input_scale), StoredKind::kSteps);
   if (input.spec.symmetric) return;
   Tensor input_zero(DType::kI8, {1});
   input_zero.as<std::int8_t>()[0] = static_cast<std::int8_t>(input.qparams.zero_point - (1 << (input.spec.num_bits - 1)));
-  out.add(first.module + ".input_zero_point", std::move(input_zero));
+  out.add(layout.module + ".input_zero_point", std::move(input_zero), StoredKind::kSteps);
 }
 
 class Exporter {
  public:
-  explicit Exporter(const Model& model) : model_(model) {
+  explicit Exporter(const Model& model)
+      : model_(model),
+        source_(Checkpoint::open(model.dir)),
+        names_(model),
+        own_features_(quell::own_features(model)),
+        narrow_(float_type_of(source_)) {
     for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
       if (model.node_param[n] >= 0 && !reads_constant_input(static_cast<int>(n)))
         node_of_[model.node_param[n]] = static_cast<int>(n);
     for (const Param& p : model.params) by_row_ |= p.packing.parts > 1;
     for (std::size_t i = 0; i < model.params.size(); ++i) add_param(static_cast<int>(i));
+    add_second_head();
     for (const auto& [prefix, affines] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
       for (const auto& [value, affine] : *affines) {
         const std::string name = prefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]);
@@ -93,45 +135,43 @@ class Exporter {
   }
 
   const TensorSet& tensors() const { return tensors_; }
+  const std::vector<std::string>& own_features() const { return own_features_; }
 
   Json config() const {
     Json config = model_.config;
     const Param* first = nullptr;
     const ActivationQuant* input = nullptr;
-    std::vector<std::string> ignore;
-    for (std::size_t i = 0; i < model_.params.size(); ++i) {
-      const Param& p = model_.params[i];
-      if (p.quantized) {
-        first = &p;
+    for (std::size_t i = 0; i < model_.params.size(); ++i)
+      if (model_.params[i].quantized) {
+        first = &model_.params[i];
         input = &input_of(static_cast<int>(i));
-      } else if (p.weight.shape().rank() == 2 && is_linear(static_cast<int>(i))) {
-        ignore.push_back(p.module);
-      } else if (p.tied_to >= 0) {
-        ignore.push_back(p.module);
       }
-    }
-    ignore.erase(std::unique(ignore.begin(), ignore.end()), ignore.end());
     require(first, ErrorCode::kUsage, "nothing is quantized, so there is nothing to export");
+    const QuantSpec weights = weight_spec(first->quantized->spec);
+    const std::string format = format_name(weights);
+    // Readers of compressed-tensors look at the group's own format, older ones at the one above.
     config["quantization_config"] = {{"quant_method", "compressed-tensors"},
-                                     {"format", "int-quantized"},
+                                     {"format", format},
                                      {"quantization_status", "compressed"},
                                      {"global_compression_ratio", nullptr},
                                      {"kv_cache_scheme", nullptr},
-                                     {"ignore", ignore},
+                                     {"ignore", ignored_modules(model_)},
                                      {"config_groups",
                                       {{"group_0",
                                         {{"targets", {"Linear"}},
-                                         {"weights", quantizer_args(weight_spec(first->quantized->spec), true)},
+                                         {"format", format},
+                                         {"weights", quantizer_args(weights, true)},
                                          {"input_activations", quantizer_args(input->spec, false)},
                                          {"output_activations", nullptr}}}}}};
-    config[kQuellKey] = own_section(*input);
+    config[kQuellKey].update(own_section(*input));
     return config;
   }
 
  private:
-  bool is_linear(int param) const {
-    const auto it = node_of_.find(param);
-    return it != node_of_.end() && model_.graph.nodes[static_cast<std::size_t>(it->second)].kind == StepKind::kLinear;
+  std::string format_name(const QuantSpec& weights) const {
+    const bool packed = weights.num_bits <= kMaxPackedBits;
+    if (own_features_.empty()) return packed ? "pack-quantized" : "int-quantized";
+    return packed ? kOwnPackedFormat : kOwnIntFormat;
   }
 
   const ActivationQuant& input_of(int param) const {
@@ -147,6 +187,11 @@ class Exporter {
     return spec;
   }
 
+  CodeLayout layout_of(const Param& p, int num_bits) const {
+    const std::string weight = names_.of_class(p.weight_name);
+    return {weight, weight.substr(0, weight.size() - std::string_view(".weight").size()), num_bits <= kMaxPackedBits, by_row_};
+  }
+
   void add_param(int index) {
     const Param& p = model_.params[static_cast<std::size_t>(index)];
     if (p.bias.defined() && p.added_bias) tensors_.add(added_tensor_name(p, ".bias"), p.bias);
@@ -156,16 +201,51 @@ class Exporter {
       for (const Param* part : parts)
         require(part->quantized.has_value(), ErrorCode::kUsage, p.weight_name,
                 ": holds several matrices, of which only some are quantized; quantize or ignore all of them");
-      add_quantized(parts, input_of(index), by_row_, tensors_);
+      const CodeLayout layout = layout_of(p, p.quantized->spec.num_bits);
+      add_codes(parts, layout, StoredKind::kCodes, tensors_);
+      add_steps(parts, layout, tensors_);
+      add_input_steps(input_of(index), layout, tensors_);
     } else if (p.dequantized.numel()) {
-      tensors_.add(p.weight_name, p.dequantized);
+      add_table(p);
     } else if (p.tied_to < 0 && p.weight.defined() && p.added_weight) {
       tensors_.add(added_tensor_name(p, ".weight"), p.weight);
     } else if (p.tied_to < 0 && p.weight.defined()) {
-      add_weight(parts, tensors_);
+      add_weight(parts, names_.of_class(p.weight_name), kind_of(model_, p), narrow_, tensors_);
     }
     if (!p.bias.defined() || p.added_bias) return;
-    tensors_.add(p.bias_name, stored_bias(parts));
+    tensors_.add(names_.of_class(p.bias_name), as_stored(stored_bias(parts, source_), narrow_));
+
+    // Classes tie the bias of a language model's head to its second name only together with the weight.
+    const std::string own_bias = p.module + ".bias";
+    if (p.slot == Slot::kLmHead && p.tied_to < 0 && p.bias_name != own_bias)
+      tensors_.add(names_.of_class(own_bias), as_stored(stored_bias(parts, source_), narrow_));
+  }
+
+  /// A head that the library's class has and Quell does not compute.
+  void add_second_head() {
+    if (!architecture_of(Settings(model_.config)).ends_with("ForPreTraining")) return;
+    for (const std::string& module : linears_of_other_classes(model_.spec.model_type))
+      for (const char* suffix : {".weight", ".bias"})
+        if (const auto it = source_.tensors().find(module + suffix); it != source_.tensors().end())
+          tensors_.add(module + suffix, Tensor::copy_of(it->second), StoredKind::kFloatLinears);
+  }
+
+  /// A quantized table: its codes; or, where a head multiplies with the float table, that one, from which a reader makes the codes.
+  void add_table(const Param& p) {
+    const int index = static_cast<int>(&p - model_.params.data());
+    const bool head_reads_it =
+        std::any_of(model_.params.begin(), model_.params.end(), [&](const Param& other) { return other.tied_to == index; });
+    if (head_reads_it) {
+      add_weight({&p}, names_.of_class(p.weight_name), StoredKind::kEmbeddings, narrow_, tensors_);
+      return;
+    }
+    const QuantSpec spec = table_spec(model_.config, p.module).value();
+    coded_tables_.push_back(std::make_unique<Param>());
+    Param& coded = *coded_tables_.back();
+    coded.quantized = quantize_weight(p.weight, spec);
+    const CodeLayout layout = layout_of(p, spec.num_bits);
+    add_codes({&coded}, layout, StoredKind::kEmbeddings, tensors_);
+    add_steps({&coded}, layout, tensors_);
   }
 
   void add_groups(const ChannelGroups& groups, const std::string& name) {
@@ -183,7 +263,7 @@ class Exporter {
   }
 
   Json own_section(const ActivationQuant& input) const {
-    Json own = {{"version", 1},
+    Json own = {{"version", 2},
                 {"input_codes", input.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
                 {"input_step", input.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
                 {"residual_after_quant", model_.residual_after_quant}};
@@ -200,21 +280,28 @@ class Exporter {
   }
 
   const Model& model_;
+  const Checkpoint source_;  ///< what the model was read from
+  const ModuleNames names_;
+  const std::vector<std::string> own_features_;
+  const DType narrow_;  ///< of float tensors, where it loses nothing
   std::map<int, int> node_of_;
+  std::vector<std::unique_ptr<Param>> coded_tables_;  ///< codes of quantized tables
   TensorSet tensors_;
   bool by_row_ = false;  ///< some tensor holds several matrices
 };
 
 }  // namespace
 
-void export_compressed_tensors(const Model& model, const fs::path& out, bool replace) {
+ExportSummary export_compressed_tensors(const Model& model, const fs::path& out, bool replace) {
   const Exporter exporter(model);
   OutputDirectory directory(out, replace);
-  copy_side_files(model.dir.path(), directory.staging());
+  ExportSummary summary{exporter.tensors().bytes(), exporter.own_features(),
+                        copy_side_files(model.dir.path(), directory.staging())};
   copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", exporter.config().dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().sources(), {{"format", "pt"}});
   directory.commit();
+  return summary;
 }
 
 }  // namespace quell

@@ -1,14 +1,15 @@
 #include "quell/exporting/float_checkpoint.h"
 
 #include "quell/base/error.h"
+#include "quell/exporting/module_names.h"
 #include "quell/exporting/sentence_modules.h"
-#include "quell/exporting/stored_tensors.h"
+#include "quell/exporting/side_files.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
 
 namespace quell {
 
-void export_float_checkpoint(const Model& model, const std::filesystem::path& out, bool replace) {
+ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out, bool replace) {
   for (const auto& [values, what] : {std::pair(&model.restore, "a residual branch that would have to undo the migration"),
                                      {&model.explicit_affine, "a scale and shift that no weight can hold"}})
     require(values->empty(), ErrorCode::kUnsupported, "a plain ", model.spec.model_type, " checkpoint cannot hold ", what, " (",
@@ -17,6 +18,8 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
   require(!model.bias_corrected, ErrorCode::kUnsupported,
           "a float checkpoint with corrected biases would not compute what the "
           "original does; leave bias_correction out, or write --format compressed-tensors");
+  const ModuleNames names(model);
+  const Checkpoint source = Checkpoint::open(model.dir);
   TensorSet tensors;
   for (const Param& p : model.params) {
     require(p.added_rows + p.added_columns == 0, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
@@ -27,18 +30,20 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
             "; use shift: never, or write --format compressed-tensors");
     if (p.packing.part > 0) continue;
     const Parts parts = parts_of(model, p);
-    if (p.tied_to < 0 && p.weight.defined()) add_weight(parts, tensors);
-    if (p.bias.defined()) tensors.add(p.bias_name, stored_bias(parts));
+    if (p.tied_to < 0 && p.weight.defined())
+      add_weight(parts, names.of_class(p.weight_name), kind_of(model, p), DType::kF32, tensors);
+    if (p.bias.defined()) tensors.add(names.of_class(p.bias_name), stored_bias(parts, source));
   }
   Json config = model.config;
   for (const char* key : {"torch_dtype", "dtype"})
     if (config.contains(key)) config[key] = "float32";
   OutputDirectory directory(out, replace);
-  copy_side_files(model.dir.path(), directory.staging());
+  const ExportSummary summary{tensors.bytes(), {}, copy_side_files(model.dir.path(), directory.staging())};
   copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", tensors.sources(), {{"format", "pt"}});
   directory.commit();
+  return summary;
 }
 
 }  // namespace quell

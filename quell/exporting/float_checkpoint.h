@@ -3,12 +3,12 @@
 
 #include <filesystem>
 
-#include "quell/model/model.h"
+#include "quell/exporting/stored_tensors.h"
 
 namespace quell {
 
 /// Float weights of `model` (quantized or not) in f32, config.json and side files. Throws Error(kUnsupported) naming what the
 /// family has no place for: biases that a shift added, norms whose residual branch must undo the migration.
-void export_float_checkpoint(const Model& model, const std::filesystem::path& out, bool replace);
+ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out, bool replace);
 
 }  // namespace quell

@@ -1,9 +1,11 @@
 #include "quell/exporting/stored_tensors.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "quell/base/error.h"
 
 namespace quell {
-namespace fs = std::filesystem;
 
 Parts parts_of(const Model& model, const Param& p) {
   Parts parts;
@@ -30,44 +32,71 @@ Tensor stored_weight(const Parts& parts, const Shape& shape) {
 
 }  // namespace
 
-void add_weight(const Parts& parts, TensorSet& out) {
+std::uint64_t ExportSummary::total() const { return std::accumulate(bytes.begin(), bytes.end(), std::uint64_t{0}); }
+
+StoredKind kind_of(const Model& model, const Param& p) {
+  StoredKind kind = StoredKind::kOther;
+  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
+    if (model.node_param[n] < 0 || &model.params[static_cast<std::size_t>(model.node_param[n])] != &p) continue;
+    const StepKind step = model.graph.nodes[n].kind;
+    if (step == StepKind::kEmbedding || step == StepKind::kTable) return StoredKind::kEmbeddings;
+    if (step == StepKind::kLinear) kind = StoredKind::kFloatLinears;
+  }
+  return kind;
+}
+
+DType float_type_of(const Checkpoint& checkpoint) {
+  std::map<DType, std::size_t> bytes;
+  for (const auto& [name, view] : checkpoint.tensors())
+    if (view.dtype() == DType::kF16 || view.dtype() == DType::kBF16) bytes[view.dtype()] += view.num_bytes();
+  if (bytes.empty()) return DType::kF32;
+  return bytes[DType::kF16] > bytes[DType::kBF16] ? DType::kF16 : DType::kBF16;
+}
+
+namespace {
+
+bool fits(std::span<const float> values, DType narrow, float less = 0.0F) {
+  return std::all_of(values.begin(), values.end(), [&](float v) { return round_to(narrow, v - less) == v - less; });
+}
+
+Tensor narrowed(const Tensor& values, DType narrow) {
+  std::vector<std::uint16_t> bits;
+  for (const float v : values.f32()) bits.push_back(narrow == DType::kF16 ? f32_to_f16(v) : f32_to_bf16(v));
+  return Tensor::copy_of(TensorView(bits.data(), narrow, values.shape()));
+}
+
+}  // namespace
+
+Tensor as_stored(Tensor values, DType narrow) {
+  return narrow == DType::kF32 || !fits(values.f32(), narrow) ? std::move(values) : narrowed(values, narrow);
+}
+
+void add_weight(const Parts& parts, const std::string& name, StoredKind kind, DType narrow, TensorSet& out) {
   const Param& first = *parts.front();
   const Shape& own = first.weight.shape();
   const Shape shape = first.stored_shape.rank() > 0 ? first.stored_shape
                       : own.rank() == 1
                           ? own
                           : packed_shape(static_cast<std::int64_t>(parts.size()), own[0], own[1], first.packing.transposed);
-  out.add(first.weight_name, DType::kF32, shape, [parts, shape] { return stored_weight(parts, shape); });
+  const bool narrows = narrow != DType::kF32 && std::all_of(parts.begin(), parts.end(), [&](const Param* p) {
+                         const bool exact = fits(p->weight.f32(), narrow, p->packing.plus_one ? 1.0F : 0.0F);
+                         p->weight.drop_pages();
+                         return exact;
+                       });
+  const auto make = [parts, shape, narrow, narrows] {
+    Tensor weight = stored_weight(parts, shape);
+    return narrows ? narrowed(weight, narrow) : std::move(weight);
+  };
+  out.add(name, narrows ? narrow : DType::kF32, shape, make, kind);
 }
 
-Tensor stored_bias(const Parts& parts) {
+Tensor stored_bias(const Parts& parts, const Checkpoint& checkpoint) {
   Tensor bias = pack<float>(DType::kF32, parts, 1, false,
                             [](const Param& p) { return std::vector<float>(p.bias.f32().begin(), p.bias.f32().end()); });
-  bias.reshape({bias.numel()});
+  const auto found = checkpoint.tensors().find(parts.front()->bias_name);  // [1, N] of BART's final_logits_bias
+  const bool same_size = found != checkpoint.tensors().end() && found->second.numel() == bias.numel();
+  bias.reshape(same_size ? found->second.shape() : Shape{bias.numel()});
   return bias;
-}
-
-namespace {
-
-constexpr std::uintmax_t kMaxCopiedFile = 64U << 20;
-
-}  // namespace
-
-void copy_side_files(const fs::path& from, const fs::path& to) {
-  std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(from, ec)) {
-    const std::string name = entry.path().filename().string(), extension = entry.path().extension().string();
-    if (name.starts_with(".") || name == "config.json") continue;
-    if (entry.is_directory(ec)) {
-      if (!fs::exists(entry.path() / "config.json", ec)) continue;
-      fs::create_directory(to / name, ec);
-      fs::copy_file(entry.path() / "config.json", to / name / "config.json", ec);
-    } else if ((extension == ".json" || extension == ".txt" || extension == ".model") && entry.file_size(ec) <= kMaxCopiedFile &&
-               name.find(".safetensors") == std::string::npos && name != "config.v4.json") {
-      fs::copy_file(entry.path(), to / name, ec);
-    }
-    require(!ec, ErrorCode::kIo, entry.path().string(), ": cannot copy to ", to.string(), ": ", ec.message());
-  }
 }
 
 }  // namespace quell

@@ -1,7 +1,7 @@
-// What every writer of checkpoints needs: weights as the family stores them, and the files that travel with a model.
+// What every writer of checkpoints needs: weights as the family stores them, and what they take.
 #pragma once
 
-#include <filesystem>
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,22 +13,44 @@
 
 namespace quell {
 
+/// What a tensor of a written file is there for.
+enum class StoredKind { kCodes, kSteps, kFloatLinears, kEmbeddings, kOther };
+inline constexpr std::size_t kNumStoredKinds = 5;
+inline constexpr std::array<const char*, kNumStoredKinds> kStoredKindNames = {"codes", "steps", "float linears", "embeddings",
+                                                                              "other"};
+
 /// Collects tensors; owns those it is given. Large ones are made when they are written, one at a time.
 class TensorSet {
  public:
-  void add(const std::string& name, const Tensor& t) { sources_[name] = {t.view()}; }
-  void add(const std::string& name, Tensor&& t) {
+  void add(const std::string& name, const Tensor& t, StoredKind kind = StoredKind::kOther) { insert(name, {t.view()}, kind); }
+  void add(const std::string& name, Tensor&& t, StoredKind kind = StoredKind::kOther) {
     owned_.push_back(std::make_unique<Tensor>(std::move(t)));
-    sources_[name] = {owned_.back()->view()};
+    insert(name, {owned_.back()->view()}, kind);
   }
-  void add(const std::string& name, DType dtype, Shape shape, std::function<Tensor()> make) {
-    sources_[name] = {TensorView(nullptr, dtype, std::move(shape)), std::move(make)};
+  void add(const std::string& name, DType dtype, Shape shape, std::function<Tensor()> make, StoredKind kind = StoredKind::kOther) {
+    insert(name, {TensorView(nullptr, dtype, std::move(shape)), std::move(make)}, kind);
   }
   const std::map<std::string, TensorSource>& sources() const { return sources_; }
+  /// Bytes by StoredKind.
+  const std::array<std::uint64_t, kNumStoredKinds>& bytes() const { return bytes_; }
 
  private:
+  void insert(const std::string& name, TensorSource source, StoredKind kind) {
+    bytes_[static_cast<std::size_t>(kind)] += source.view.num_bytes();
+    sources_[name] = std::move(source);
+  }
+
   std::vector<std::unique_ptr<Tensor>> owned_;
   std::map<std::string, TensorSource> sources_;
+  std::array<std::uint64_t, kNumStoredKinds> bytes_ = {};
+};
+
+/// What was written.
+struct ExportSummary {
+  std::array<std::uint64_t, kNumStoredKinds> bytes = {};  ///< of tensors, by StoredKind
+  std::vector<std::string> own_features;                  ///< why only Quell reads the file; empty: others do
+  std::vector<std::string> left_behind;                   ///< files of the source directory that a user may miss, with reasons
+  std::uint64_t total() const;
 };
 
 /// Our matrices of one stored tensor: usually one; several where the family fuses q, k and v.
@@ -61,10 +83,17 @@ Tensor pack(DType dtype, const Parts& parts, std::int64_t cols, bool transposed,
 
 /// `p` and the parameters that share its stored tensor.
 Parts parts_of(const Model& model, const Param& p);
-/// Adds the float weight of `parts` as the family stores it.
-void add_weight(const Parts& parts, TensorSet& out);
-Tensor stored_bias(const Parts& parts);
-/// Tokenizer, pooling and other settings travel with the model; weights, old configs and hidden files do not. Throws Error(kIo).
-void copy_side_files(const std::filesystem::path& from, const std::filesystem::path& to);
+/// What `p` is by the steps that read it: a linear, an embedding table (also where a head is tied to it), or other.
+StoredKind kind_of(const Model& model, const Param& p);
+
+/// F16 or BF16 where `checkpoint` holds such tensors, else F32.
+DType float_type_of(const Checkpoint& checkpoint);
+/// `values` [..] as `narrow` where all are exactly values of that type, else as they are (F32).
+Tensor as_stored(Tensor values, DType narrow);
+
+/// Adds the float weight of `parts` as the family stores it, under `name`: as `narrow` where that loses nothing, else as F32.
+void add_weight(const Parts& parts, const std::string& name, StoredKind kind, DType narrow, TensorSet& out);
+/// The bias of `parts`, in the shape in which `checkpoint`, from which they were read, holds it.
+Tensor stored_bias(const Parts& parts, const Checkpoint& checkpoint);
 
 }  // namespace quell

@@ -11,7 +11,10 @@
 #include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
 #include "quell/compress/site_objective.h"
+#include "quell/exporting/stored_tensors.h"
 #include "quell/io/output_file.h"
+#include "quell/job/export_message.h"
+#include "quell/model/stored_codes.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
@@ -57,6 +60,15 @@ struct Sizes {
   std::uint64_t matrices() const { return sizeof(float) * floats + sizeof(std::int16_t) * quantized; }
 };
 
+/// Bytes of the codes and steps of a matrix of `rows` rows.
+std::uint64_t coded_bytes(const QuantSpec& spec, std::uint64_t elements, std::uint64_t rows) {
+  std::uint64_t steps = 1;
+  if (spec.granularity == Granularity::kPerChannel) steps = rows;
+  if (spec.granularity == Granularity::kPerGroup) steps = elements / static_cast<std::uint64_t>(spec.group_size);
+  const std::uint64_t codes = spec.num_bits <= kMaxPackedBits ? elements * static_cast<std::uint64_t>(spec.num_bits) / 8 : elements;
+  return codes + steps * (sizeof(float) + (spec.symmetric ? 0 : 1));
+}
+
 Sizes sizes_of(const Model& model, const Recipe& recipe) {
   Sizes s;
   std::vector<const Param*> seen;
@@ -65,16 +77,30 @@ Sizes sizes_of(const Model& model, const Recipe& recipe) {
       if (const Param& p = model.param_of(n); !is_ignored(recipe, p.module)) seen.push_back(&p);
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+  const std::uint64_t float_size = dtype_size(float_type_of(Checkpoint::open(model.dir)));
+  QuantSpec table_spec = recipe.weights;
+  table_spec.granularity = Granularity::kPerChannel;
   for (const Param& p : model.params) {
-    const auto weight = static_cast<std::uint64_t>(p.tied_to < 0 && p.weight.defined() ? p.weight.numel() : 0);
-    const auto bias = static_cast<std::uint64_t>(p.bias.defined() ? p.bias.numel() : 0);
-    s.floats += weight + bias;
-    s.largest = std::max(s.largest, weight);
     const bool codes = std::binary_search(seen.begin(), seen.end(), &p);
-    if (codes) s.quantized += weight;
-    s.output += (codes ? 1 : sizeof(float)) * weight + sizeof(float) * bias;
-    if (codes) s.output += sizeof(float) * static_cast<std::uint64_t>(p.weight.rows());
-    if (codes) s.journal += sizeof(std::int16_t) * weight;
+    const Tensor& matrix = model.weight_of(p);
+    // A tied head that gets codes gets a matrix of its own.
+    const bool counts = matrix.defined() && (p.tied_to < 0 || codes);
+    const auto weight = static_cast<std::uint64_t>(counts ? matrix.numel() : 0);
+    const auto rows = static_cast<std::uint64_t>(counts ? matrix.rows() : 0);
+    const auto bias = static_cast<std::uint64_t>(p.bias.defined() ? p.bias.numel() : 0);
+    const bool table = recipe.quantize_embeddings && kind_of(model, p) == StoredKind::kEmbeddings;
+    s.floats += (p.tied_to < 0 ? weight : 0) + bias;
+    s.largest = std::max(s.largest, weight);
+    s.output += sizeof(float) * bias;
+    if (codes) {
+      s.quantized += weight;
+      s.journal += sizeof(std::int16_t) * weight;
+      s.output += coded_bytes(recipe.weights, weight, rows);
+    } else if (table) {
+      s.output += coded_bytes(table_spec, weight, rows);
+    } else {
+      s.output += float_size * weight;
+    }
   }
   return s;
 }
@@ -157,11 +183,6 @@ Speed measure_speed(ExecContext& ctx) {
   const double operations = 2.0 * kRows * kSide * kSide;
   return {operations_per_second(operations, [&] { matmul_nt(x, w, TensorView(), y.span(), ctx); }),
           operations_per_second(operations, [&] { linear.forward(x, y.span(), ctx); })};
-}
-
-std::string bytes_text(std::uint64_t bytes) {
-  const bool large = bytes >= std::uint64_t{1} << 30;
-  return format_text("%.1f %s", static_cast<double>(bytes) / (large ? 1 << 30 : 1 << 20), large ? "GiB" : "MiB");
 }
 
 }  // namespace

@@ -13,6 +13,8 @@
 #include "quell/io/output_file.h"
 #include "quell/io/output_path.h"
 #include "quell/job/calibration_check.h"
+#include "quell/job/divergence.h"
+#include "quell/job/export_message.h"
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
 #include "quell/model/text_encoder.h"
@@ -72,6 +74,33 @@ std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const M
   return all;
 }
 
+namespace {
+
+/// The integer engine on what was written; says why where there is none for the scheme.
+std::unique_ptr<ForwardModel> integer_engine(const Model& exported, ExecContext& ctx) {
+  try {
+    return lower(exported, ctx);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kUnsupported) throw;
+    log(LogLevel::kWarning, std::string("no integer engine for this scheme: ") + e.what());
+    return nullptr;
+  }
+}
+
+/// A few sequences on which the written model is compared with the float one, whatever the recipe does.
+std::vector<TokenBatch> compared_samples(const std::vector<TokenBatch>& samples) {
+  const std::int64_t sequences = std::max<std::int64_t>(1, kComparedTokens / samples.front().length);
+  std::vector<TokenBatch> out;
+  out.push_back(first_sequences(samples.front(), sequences));
+  return out;
+}
+
+void say_if(const std::string& message, LogLevel level = LogLevel::kInfo) {
+  if (!message.empty()) log(level, message);
+}
+
+}  // namespace
+
 Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   QuantizeJob job = asked;
   job.output = check_output(asked);
@@ -103,6 +132,11 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
       report.add(engine, job.eval->task, evaluate(forward, engine == "float" ? nullptr : &compared, *job.eval, set, ctx));
   };
   measure("float", *make_float_model(model));
+  const bool as_float = job.format == "float";
+  const Divergence divergence(model);
+  const std::vector<TokenBatch> compared_batches = compared_samples(samples);
+  const std::vector<Tensor> before =
+      as_float ? std::vector<Tensor>() : divergence.outputs(*make_float_model(model), compared_batches, ctx);
   const fs::path kept = journal_beside(job.output);
   const Journal journal(kept, journal_key(model, samples, job.recipe, ctx.isa));
   if (journal.found() > 0)
@@ -111,24 +145,25 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
     log(LogLevel::kInfo, "every step is kept in " + kept.string() + "; should this run be stopped, run the same command to go on");
   compress(model, samples, job.recipe, ctx, &journal);
   measure("simulated", *make_simulated_model(model, false, ctx.isa));
-  const bool as_float = job.format == "float";
-  (as_float ? export_float_checkpoint : export_compressed_tensors)(model, job.output, job.replace_output);
+  const ExportSummary summary =
+      (as_float ? export_float_checkpoint : export_compressed_tensors)(model, job.output, job.replace_output);
   const std::string what = as_float ? "migrated float" : scheme_of(job.recipe);
   journal.finish();
   log(LogLevel::kInfo, "wrote " + asked.output.string() + " (" + what + ", recipe " + job.recipe.name + ")");
+  say_if(reader_message(model, summary));
+  say_if(left_behind_message(summary), LogLevel::kWarning);
   model = Model();
   const Model exported = load_model(Checkpoint::open(job.output), false, scratch);  // read back what users will read
   if (as_float) measure("migrated", *make_float_model(exported));
-  if (!job.eval || as_float) return report;
-  std::unique_ptr<ForwardModel> integer;
-  try {
-    integer = lower(exported, ctx);
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::kUnsupported) throw;
-    log(LogLevel::kWarning, std::string("no integer engine for this scheme: ") + e.what());
-    return report;
+  if (job.eval && !as_float)
+    if (const auto integer = integer_engine(exported, ctx)) measure("integer", *integer);
+  std::optional<MeasuredDivergence> measured;
+  if (!as_float) {
+    const auto after = divergence.outputs(*make_simulated_model(exported, false, ctx.isa), compared_batches, ctx);
+    measured = {divergence.words(), divergence.between(before, after, compared_batches).mean(), compared_batches.front().rows()};
   }
-  measure("integer", *integer);
+  log(LogLevel::kInfo, size_message(checkpoint.num_bytes(), summary, measured));
+  report.written = export_json(checkpoint.num_bytes(), summary, measured);
   return report;
 }
 

@@ -22,6 +22,7 @@ Json Report::to_json() const {
                        {"samples", row.result.samples}});
   Json report = {{"results", results}};
   if (tokens.count() > 0) report["token_statistics"] = tokens.to_json();
+  if (!written.is_null()) report["written"] = written;
   return report;
 }
 

@@ -37,66 +37,6 @@ struct Energy {
   double sqnr() const { return decibel(signal, noise); }
 };
 
-/// How far a model's outputs are from those of another: KL divergence of logits, 1 - cosine of sentence embeddings, or the relative
-/// squared error of the last hidden states.
-class Divergence {
- public:
-  explicit Divergence(const Model& model) : model_(model), output_(model.sentence.defined() ? "embedding" : "last_hidden_state") {
-    for (const auto& [name, value] : model.graph.outputs)
-      if (name == "logits") output_ = name;
-  }
-
-  std::string words() const {
-    return output_ == "embedding" ? "1 - cosine of the sentence embeddings"
-           : output_ == "logits"  ? "KL divergence of the logits, in nats"
-                                  : "relative squared error of the last hidden states";
-  }
-
-  std::vector<Tensor> outputs(const Model& model, const OpTable& ops, bool quantized, const std::vector<TokenBatch>& samples,
-                              ExecContext& ctx) const {
-    std::vector<Tensor> out;
-    for (const TokenBatch& batch : samples) {
-      ForwardOutputs result;
-      run_forward(model, ops, {}, quantized, batch, result, ctx);
-      out.push_back(std::move(result.values.at(output_)));
-    }
-    return out;
-  }
-
-  Divergences between(const std::vector<Tensor>& want, const std::vector<Tensor>& got,
-                      const std::vector<TokenBatch>& samples) const {
-    Divergences out;
-    for (std::size_t b = 0; b < want.size(); ++b) {
-      const TokenBatch batch = model_.spec.stacks.size() > 1 ? decoder_batch(model_.spec, samples[b]) : samples[b];
-      const std::int64_t rows_a_sequence = want[b].rows() / batch.batch;
-
-      for (std::int64_t sequence = 0; sequence < batch.batch; ++sequence) {
-        double sum = 0;
-        Energy energy;
-        for (std::int64_t i = sequence * rows_a_sequence; i < (sequence + 1) * rows_a_sequence; ++i) {
-          if (!row_counts(want[b], batch, i)) continue;
-          const std::span<const float> w = row_of(want[b], i);
-          const std::span<const float> g = row_of(got[b], i);
-
-          if (output_ == "logits") sum += kl_divergence(w, g);
-          if (output_ == "embedding") sum += 1 - cosine(w, g);
-          if (output_ == "last_hidden_state")
-            energy.add(w, g);
-          else
-            ++out.count;
-        }
-        out.sums.push_back(sum + energy.noise);
-        out.count += energy.signal;
-      }
-    }
-    return out;
-  }
-
- private:
-  const Model& model_;
-  std::string output_;
-};
-
 /// By channel, what rounds to a code of a static quantizer without being clipped.
 std::vector<Range> representable(const ActivationQuant& quant, std::int64_t channels) {
   const auto bounds = [&](const StepAndZero& q) {
@@ -124,8 +64,7 @@ class Measurer {
     for (const Site& site : sites_) report.sites.push_back(describe(site));
     measure_ranges(original_, report, false);
     measure_ranges(model_, report, true);
-    const OpTable exact = make_float_ops(model_);
-    want_ = divergence_.outputs(model_, exact, false, samples_, ctx_);
+    want_ = divergence_.outputs(*make_step_model(model_, make_float_ops(model_), {}, false), samples_, ctx_);
     report.divergence = divergence_.words();
     all_ = quantized_except({});
     report.all = all_.mean();
@@ -133,7 +72,7 @@ class Measurer {
     for (std::size_t s = 0; s < sites_.size(); ++s) {
       OpTable ops = make_float_ops(model_);
       quantize(sites_[s], ops);
-      report.sites[s].alone = divergence_.between(want_, divergence_.outputs(model_, ops, false, samples_, ctx_), samples_).mean();
+      report.sites[s].alone = between(std::move(ops), false).mean();
       spared_.push_back(quantized_except(sites_[s].linears));
       report.sites[s].spared = spared_.back().mean();
       ctx_.progress("measure sites", static_cast<std::int64_t>(2 * s + 2), total);
@@ -141,9 +80,7 @@ class Measurer {
   }
 
   /// The whole quantized model but for some linears.
-  Divergences quantized_except(const std::vector<int>& linears) const {
-    return divergence_.between(want_, divergence_.outputs(model_, ops_except(linears), true, samples_, ctx_), samples_);
-  }
+  Divergences quantized_except(const std::vector<int>& linears) const { return between(ops_except(linears), true); }
 
   OpTable ops_except(const std::vector<int>& linears) const {
     OpTable ops = make_simulated_ops(model_, false, ctx_.isa);
@@ -157,6 +94,11 @@ class Measurer {
   const Divergences& spared(std::size_t site) const { return spared_[site]; }
 
  private:
+  Divergences between(OpTable ops, bool quantized) const {
+    const auto engine = make_step_model(model_, std::move(ops), {}, quantized);
+    return divergence_.between(want_, divergence_.outputs(*engine, samples_, ctx_), samples_);
+  }
+
   void quantize(const Site& site, OpTable& ops) const {
     for (const int n : site.linears) ops[static_cast<std::size_t>(n)] = make_simulated_op(model_, n, false, ctx_.isa);
   }
@@ -403,20 +345,6 @@ class Advisor {
 };
 
 }  // namespace
-
-double Divergences::mean() const { return std::accumulate(sums.begin(), sums.end(), 0.0) / count; }
-
-bool clearly_smaller(const Divergences& better, const Divergences& worse) {
-  const auto n = static_cast<double>(worse.sums.size());
-  double mean = 0;
-  for (std::size_t i = 0; i < worse.sums.size(); ++i) mean += (worse.sums[i] - better.sums[i]) / n;
-  double variance = 0;
-  for (std::size_t i = 0; i < worse.sums.size(); ++i) {
-    const double off = worse.sums[i] - better.sums[i] - mean;
-    variance += off * off / std::max(1.0, n - 1);
-  }
-  return mean > 2 * std::sqrt(variance / n);
-}
 
 std::optional<double> noise_of_metric(const std::string& metric, double value, std::int64_t samples) {
   if (samples < 2) return std::nullopt;

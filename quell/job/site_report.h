@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "quell/job/divergence.h"
 #include "quell/job/quantize_job.h"
 
 namespace quell {
@@ -22,16 +23,6 @@ struct SiteReportJob {
   std::string quantize_command;
   std::string recipe_argument;  ///< name or file of the recipe, which that command does not name
 };
-
-/// A sum over the rows of each held-out sequence, and what it is divided by: a divergence whose noise can be told.
-struct Divergences {
-  std::vector<double> sums;  ///< one a sequence
-  double count = 0;
-  double mean() const;
-};
-
-/// Whether `better` is smaller than `worse` by more than two standard errors of the difference, sequence by sequence.
-bool clearly_smaller(const Divergences& better, const Divergences& worse);
 
 /// Points below which a difference of `metric` (0 to 100) on `samples` rows says nothing: two standard errors. Nothing for metrics
 /// without a formula for it.

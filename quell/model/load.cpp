@@ -6,6 +6,8 @@
 #include "quell/model/config_keys.h"
 #include "quell/model/model.h"
 #include "quell/model/quantized_checkpoint.h"
+#include "quell/model/stored_codes.h"
+#include "quell/quant/quantize.h"
 
 namespace quell {
 namespace fs = std::filesystem;
@@ -93,6 +95,14 @@ class Loader {
  private:
   std::optional<std::string> locate(const std::string& name) const { return locate_tensor(checkpoint_, family_, name); }
 
+  /// The same of a weight, whose packed codes may be all that the file holds: then the name that the weight would have.
+  std::optional<std::string> locate_weight(const std::string& name) const {
+    if (auto found = locate(name)) return found;
+    auto packed = locate(name + kPackedSuffix);
+    if (packed) packed->resize(packed->size() - std::string_view(kPackedSuffix).size());
+    return packed;
+  }
+
   const std::string& find(const std::string& name) {
     const auto found = locate(name);
     require(found.has_value(), ErrorCode::kInvalidInput, checkpoint_.dir().string(), ": tensor \"", name,
@@ -143,13 +153,18 @@ class Loader {
     p.bias_name = rule.bias_name.empty() ? p.module + ".bias" : fill_layer(rule.bias_name, layer);
     rule.shape = with_added_channels(model_.config, rule.shape, p);
     if (rule.has_weight && rule.tied_to == Slot::kNone) {
-      const auto found = locate(p.weight_name);
-      if (rule.shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found)) {
+      const auto found = locate_weight(p.weight_name);
+      const auto table = table_spec(model_.config, p.module);
+      const bool codes = rule.shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found);
+      if (codes && table) {
+        p.weight = dequantize(read_qtensor(checkpoint_, *found, *table, p.packing, rule.shape, used_));
+      } else if (codes) {
         read_quantized_module(checkpoint_, model_.config, *found, rule.shape, p, used_);
         inputs_[static_cast<int>(model_.params.size())] = read_input_quant(checkpoint_, model_.config, *found, used_);
       } else {
         p.weight = read_weight(rule, p.weight_name);
         if (rule.any_rank && locate(p.weight_name)) p.stored_shape = checkpoint_.tensors().at(find(p.weight_name)).shape();
+        if (table) p.dequantized = dequantize(quantize_weight(p.weight, *table));
       }
     }
     if (rule.tied_to != Slot::kNone) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/model/stored_codes.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -15,10 +16,10 @@ const Json& config_group(const Json& config) {
   require(it != config.end() && it->is_object(), ErrorCode::kInvalidInput,
           "integer weights without \"quantization_config\" in config.json");
   const std::string format = json_string(*it, "format", "");
-  require(
-      json_string(*it, "quant_method", "") == "compressed-tensors" && (format == "int-quantized" || format == "naive-quantized"),
-      ErrorCode::kUnsupported, "quantization format \"", format,
-      "\" is not supported; Quell reads compressed-tensors int-quantized");
+  const bool known = format == "int-quantized" || format == "naive-quantized" || format == "pack-quantized" ||
+                     format == kOwnIntFormat || format == kOwnPackedFormat;
+  require(json_string(*it, "quant_method", "") == "compressed-tensors" && known, ErrorCode::kUnsupported, "quantization format \"",
+          format, "\" is not supported; Quell reads compressed-tensors int-quantized and pack-quantized");
   const auto groups = it->find("config_groups");
   require(groups != it->end() && groups->is_object() && groups->size() == 1, ErrorCode::kUnsupported,
           "quantization_config needs exactly one config group");
@@ -111,62 +112,89 @@ bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight
   return checkpoint.tensors().contains(module_of(weight_name) + ".weight_scale");
 }
 
-void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
-                           Param& p, std::set<std::string>& used) {
+std::optional<QuantSpec> table_spec(const Json& config, const std::string& module) {
+  const Json& embeddings = member(member(config, kQuellKey), "embeddings");
+  const Json& tables = member(embeddings, "tables");
+  if (!tables.is_array() || std::find(tables.begin(), tables.end(), Json(module)) == tables.end()) return std::nullopt;
+  QuantSpec spec = read_args(embeddings, "embeddings");
+  if (json_string(embeddings, "codes", "full") == "restricted") spec.codes = CodeRange::kRestricted;
+  if (json_string(embeddings, "step", "half_range") == "max_code") spec.step_rule = StepRule::kMaxCode;
+  require(spec.granularity == Granularity::kPerChannel && !spec.dynamic, ErrorCode::kInvalidInput,
+          "section \"quell\": embeddings need one step a row");
+  return spec;
+}
+
+void record_table(const QuantSpec& spec, const std::string& module, Json& config) {
+  Json& embeddings = config[kQuellKey]["embeddings"];
+  if (embeddings.is_null())
+    embeddings = {{"num_bits", spec.num_bits},
+                  {"symmetric", spec.symmetric},
+                  {"strategy", granularity_name(spec.granularity)},
+                  {"codes", spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
+                  {"step", spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
+                  {"tables", Json::array()}};
+  Json& tables = embeddings["tables"];
+  if (std::find(tables.begin(), tables.end(), Json(module)) == tables.end()) tables.push_back(module);
+}
+
+QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_name, const QuantSpec& spec, const Packing& packing,
+                     const Shape& shape, std::set<std::string>& used) {
   const std::string module = module_of(weight_name);
-  const Packing& packing = p.packing;
   const std::int64_t rows = shape[0], cols = shape[1], stored_rows = rows * packing.parts;
   const Shape stored = packing.transposed ? Shape{cols, stored_rows} : Shape{stored_rows, cols};
-  const TensorView& codes = need(checkpoint, weight_name, used);
-  require(codes.shape() == stored && codes.dtype() == DType::kI8, ErrorCode::kInvalidInput, checkpoint.source_of(weight_name),
-          ": tensor \"", weight_name, "\": expected I8 codes of shape ", stored.to_string(), ", found ", dtype_name(codes.dtype()),
-          " ", codes.shape().to_string());
-  QTensor q;
-  q.spec = read_args(member(config_group(config), "weights"), "weights");
-  if (q.spec.granularity == Granularity::kPerGroup) validate(q.spec, cols, "tensor \"" + weight_name + "\"");
-  require(packing.parts == 1 || q.spec.granularity != Granularity::kPerTensor, ErrorCode::kUnsupported, "tensor \"", weight_name,
+  if (spec.granularity == Granularity::kPerGroup) validate(spec, cols, "tensor \"" + weight_name + "\"");
+  require(packing.parts == 1 || spec.granularity != Granularity::kPerTensor, ErrorCode::kUnsupported, "tensor \"", weight_name,
           "\": one step for a tensor that holds several matrices is not supported");
+  const std::vector<std::int32_t> all = read_stored_codes(checkpoint, weight_name, stored, spec.num_bits, used);
+  QTensor q;
+  q.spec = spec;
   q.codes = Tensor(DType::kI16, shape);
-  const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);  // the format stores signed codes
-  const std::vector<std::int32_t> all = to_i32(codes, weight_name);
-  const std::string source = checkpoint.source_of(weight_name);  // not in the loop: it looks the name up
-  const int min_code = q.spec.min_code(), max_code = q.spec.max_code();
+  const int offset = spec.symmetric ? 0 : 1 << (spec.num_bits - 1);  // the format stores signed codes
+  const std::string source = checkpoint.source_of(module + ".weight_scale");
+  const int min_code = spec.min_code(), max_code = spec.max_code();
   const std::span<std::int16_t> to = q.codes.as<std::int16_t>();
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t from = packed_row(packing, r, rows);
     for (std::int64_t c = 0; c < cols; ++c) {
       const std::int32_t found = all[static_cast<std::size_t>(packing.transposed ? c * stored_rows + from : from * cols + c)];
       require(found + offset >= min_code && found + offset <= max_code, ErrorCode::kInvalidInput, source, ": tensor \"",
-              weight_name, "\": code ", found, " does not fit ", q.spec.num_bits, " bits");
+              weight_name, "\": code ", found, " does not fit ", spec.num_bits, " bits");
       to[static_cast<std::size_t>(r * cols + c)] = static_cast<std::int16_t>(found + offset);
     }
   }
   // Steps and zero points lie row by row of the stored matrix, one or a group's worth each.
-  const std::int64_t groups = num_groups(q.codes, q.spec), per_row = groups / rows;
-  const auto rows_of = [&](const auto& from, auto to) {
+  const std::int64_t groups = num_groups(q.codes, spec), per_row = groups / rows;
+  const auto rows_of = [&](const auto& from, auto target) {
     if (packing.parts == 1) {
-      std::copy(from.begin(), from.end(), to.begin());
+      std::copy(from.begin(), from.end(), target.begin());
       return;
     }
     for (std::int64_t r = 0; r < rows; ++r)
-      std::copy_n(from.begin() + packed_row(packing, r, rows) * per_row, per_row, to.begin() + r * per_row);
+      std::copy_n(from.begin() + packed_row(packing, r, rows) * per_row, per_row, target.begin() + r * per_row);
   };
   const std::string scale_name = module + ".weight_scale", zero_name = module + ".weight_zero_point";
   const Tensor scales = read_scales(need(checkpoint, scale_name, used), scale_name, groups * packing.parts);
   q.qparams.scale = Tensor::f32({groups});
   rows_of(scales.f32(), q.qparams.scale.f32());
   q.qparams.zero_point = Tensor(DType::kI32, {groups});
-  if (!q.spec.symmetric) {
-    std::vector<std::int32_t> zeros = to_i32(need(checkpoint, zero_name, used), zero_name);
-    require(static_cast<std::int64_t>(zeros.size()) == groups * packing.parts, ErrorCode::kInvalidInput, "tensor \"", zero_name,
-            "\": ", zeros.size(), " zero points, expected ", groups * packing.parts);
-    for (std::int32_t& z : zeros) {
-      z += offset;
-      require(z >= 0 && z <= q.spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero_name, "\": zero point ", z - offset,
-              " does not fit ", q.spec.num_bits, " bits");
-    }
-    rows_of(zeros, q.qparams.zero_point.as<std::int32_t>());
+  if (spec.symmetric) return q;
+
+  const bool whole = spec.granularity == Granularity::kPerTensor;
+  std::vector<std::int32_t> zeros =
+      read_stored_zero_points(checkpoint, weight_name, whole ? 1 : stored_rows, whole ? 1 : per_row, spec.num_bits, used);
+  for (std::int32_t& z : zeros) {
+    z += offset;
+    require(z >= 0 && z <= spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero_name, "\": zero point ", z - offset,
+            " does not fit ", spec.num_bits, " bits");
   }
+  rows_of(zeros, q.qparams.zero_point.as<std::int32_t>());
+  return q;
+}
+
+void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
+                           Param& p, std::set<std::string>& used) {
+  const QuantSpec spec = read_args(member(config_group(config), "weights"), "weights");
+  QTensor q = read_qtensor(checkpoint, weight_name, spec, p.packing, shape, used);
   p.weight = dequantize(q);
   p.quantized = std::move(q);
 }

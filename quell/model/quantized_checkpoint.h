@@ -2,6 +2,7 @@
 // section beside it: config.json key "quell", tensors "quell.*". docs/format.md describes both.
 #pragma once
 
+#include <optional>
 #include <set>
 
 #include "quell/model/model.h"
@@ -14,10 +15,21 @@ inline constexpr const char* kRestorePrefix = "quell.restore.";    ///< + node +
 inline constexpr const char* kExplicitPrefix = "quell.explicit.";  ///< likewise
 inline constexpr const char* kGroupsPrefix = "quell.groups.";      ///< + node + ".channels", ".scale" or ".zero_point"
 
+/// Formats of files that hold what no other reader of compressed-tensors knows; those refuse the names.
+inline constexpr const char* kOwnIntFormat = "quell-int-quantized";
+inline constexpr const char* kOwnPackedFormat = "quell-pack-quantized";
+
 /// Whether `weight_name` ("...weight") holds integer codes with scales beside it.
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name);
 void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
                            Param& p, std::set<std::string>& used);
+/// Codes and steps of one matrix [rows, columns] as `packing` stores it.
+QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_name, const QuantSpec& spec, const Packing& packing,
+                     const Shape& shape, std::set<std::string>& used);
+/// How the table of `module` is quantized (section "quell", key "embeddings"); nothing where it is not.
+std::optional<QuantSpec> table_spec(const Json& config, const std::string& module);
+/// Writes that down in `config`. All tables have one spec, of steps by row.
+void record_table(const QuantSpec& spec, const std::string& module, Json& config);
 ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name,
                                  std::set<std::string>& used);
 /// `shape` [rows, columns] of a linear or [rows] of its bias with the channels that quantization added (key "added_channels").

@@ -1,0 +1,97 @@
+#include "quell/job/divergence.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "quell/compress/channel_stats.h"
+#include "quell/eval/metrics.h"
+#include "quell/eval/scoring.h"
+
+namespace quell {
+namespace {
+
+struct Energy {
+  double signal = 0;
+  double noise = 0;
+};
+
+Energy energy_of(std::span<const float> exact, std::span<const float> got) {
+  Energy out;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    const double x = static_cast<double>(exact[i]);
+    const double d = x - static_cast<double>(got[i]);
+    out.signal += x * x;
+    out.noise += d * d;
+  }
+  return out;
+}
+
+}  // namespace
+
+Divergence::Divergence(const Model& model)
+    : spec_(model.spec), output_(model.sentence.defined() ? "embedding" : "last_hidden_state") {
+  for (const auto& [name, value] : model.graph.outputs)
+    if (name == "logits") output_ = name;
+}
+
+std::string Divergence::words() const {
+  if (output_ == "embedding") return "1 - cosine of the sentence embeddings";
+  if (output_ == "logits") return "KL divergence of the logits, in nats";
+  return "relative squared error of the last hidden states";
+}
+
+std::vector<Tensor> Divergence::outputs(const ForwardModel& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const {
+  std::vector<Tensor> out;
+  for (const TokenBatch& batch : samples) {
+    ForwardOutputs result;
+    model.forward(batch, result, ctx);
+    out.push_back(std::move(result.values.at(output_)));
+  }
+  return out;
+}
+
+Divergences Divergence::between(const std::vector<Tensor>& want, const std::vector<Tensor>& got,
+                                const std::vector<TokenBatch>& samples) const {
+  Divergences out;
+  for (std::size_t b = 0; b < want.size(); ++b) {
+    const TokenBatch batch = spec_.stacks.size() > 1 ? decoder_batch(spec_, samples[b]) : samples[b];
+    const std::int64_t rows_a_sequence = want[b].rows() / batch.batch;
+
+    for (std::int64_t sequence = 0; sequence < batch.batch; ++sequence) {
+      double sum = 0;
+      for (std::int64_t i = sequence * rows_a_sequence; i < (sequence + 1) * rows_a_sequence; ++i) {
+        if (!row_counts(want[b], batch, i)) continue;
+        const std::span<const float> w = row_of(want[b], i);
+        const std::span<const float> g = row_of(got[b], i);
+
+        if (output_ == "last_hidden_state") {
+          const Energy energy = energy_of(w, g);
+          sum += energy.noise;
+          out.count += energy.signal;
+          continue;
+        }
+        sum += output_ == "logits" ? kl_divergence(w, g) : 1 - cosine(w, g);
+        ++out.count;
+      }
+      out.sums.push_back(sum);
+    }
+  }
+  return out;
+}
+
+double Divergences::mean() const { return std::accumulate(sums.begin(), sums.end(), 0.0) / count; }
+
+bool clearly_smaller(const Divergences& better, const Divergences& worse) {
+  const auto n = static_cast<double>(worse.sums.size());
+  double mean = 0;
+  for (std::size_t i = 0; i < worse.sums.size(); ++i) mean += (worse.sums[i] - better.sums[i]) / n;
+  double variance = 0;
+  for (std::size_t i = 0; i < worse.sums.size(); ++i) {
+    const double off = worse.sums[i] - better.sums[i] - mean;
+    variance += off * off / std::max(1.0, n - 1);
+  }
+  return mean > 2 * std::sqrt(variance / n);
+}
+
+}  // namespace quell
