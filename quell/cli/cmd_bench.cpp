@@ -22,7 +22,7 @@ Command add_bench(CLI::App& app) {
   const auto job = std::make_shared<BenchJob>();
   const auto shapes = std::make_shared<std::vector<std::string>>();
   const auto format = std::make_shared<std::string>("md");
-  sub->add_option("model", job->model_dir, "Model directory");
+  add_model_option(*sub, job->model_dir, "Model directory", false);
   sub->add_option("--random", job->random, "Random weights in a well-known shape instead")
       ->check(CLI::IsMember(random_model_names()));
   sub->add_option("--shape", *shapes, "Batches of BATCHxLENGTH tokens, separated by commas")->delimiter(',');

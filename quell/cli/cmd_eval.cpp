@@ -8,7 +8,7 @@ Command add_eval(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("eval", "Measure a model on a task");
   const auto job = std::make_shared<EvalJob>();
   const auto kl_base = std::make_shared<std::string>();
-  sub->add_option("model", job->model_dir, "Model directory")->required();
+  add_model_option(*sub, job->model_dir);
   std::vector<std::string> tasks = task_names();
   tasks.emplace_back(kSummarization);
   sub->add_option("--task", job->options.task, "What to measure (docs/evaluation.md); perplexity where --kl-base is given")

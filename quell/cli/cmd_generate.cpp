@@ -8,11 +8,11 @@ namespace quell::cli {
 Command add_generate(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("generate", "Continue prompts (decoders), or answer them (encoder-decoder models)");
   const auto job = std::make_shared<GenerateJob>();
-  sub->add_option("model", job->model_dir, "Model directory")->required();
+  add_model_option(*sub, job->model_dir);
   sub->add_option("--prompt", job->prompt, "Prompt; lines of standard input where left out");
-  sub->add_option("--max-new-tokens", job->options.max_new_tokens, "Tokens at most")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  const CLI::Option* length = sub->add_option("--max-new-tokens", job->options.max_new_tokens,
+                                              "Tokens at most; default: what the model's settings say, else 64")
+                                  ->check(CLI::PositiveNumber);
   sub->add_option("--temperature", job->options.sampling.temperature, "0: the most likely token (greedy)")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
@@ -29,7 +29,8 @@ Command add_generate(CLI::App& app) {
   sub->add_option("--engine", job->engine,
                   "float, bf16, simulated, simulated-exact or integer; default integer where the model is quantized")
       ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
-  return {sub, [job](const GlobalOptions&, ExecContext& ctx) {
+  return {sub, [job, length](const GlobalOptions&, ExecContext& ctx) {
+            job->length_by_model = length->count() == 0;
             run_generate_job(*job, std::cin, std::cout, ctx);
             return 0;
           }};

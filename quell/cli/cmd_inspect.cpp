@@ -7,7 +7,7 @@ Command add_inspect(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("inspect", "Show architecture, kernels and, with calibration data, activation ranges");
   const auto job = std::make_shared<InspectJob>();
   const auto calibration = std::make_shared<CalibrationChoice>();
-  sub->add_option("model", job->model_dir, "Model directory")->required();
+  add_model_option(*sub, job->model_dir);
   sub->add_flag("--kernels", job->kernels, "Also list norms and attention that read or write codes");
   sub->add_option("--calibration", calibration->data.file, "Data to measure activation ranges on");
   sub->add_option("--num-samples", calibration->num_samples, "Samples at most")

@@ -11,7 +11,7 @@ Command add_quantize(CLI::App& app) {
   };
   CLI::App* sub = app.add_subcommand("quantize", "Quantize a model: calibrate, suppress outliers, write integers");
   const auto o = std::make_shared<Options>();
-  sub->add_option("model", o->job.model_dir, "Model directory (Hugging Face layout)")->required();
+  add_model_option(*sub, o->job.model_dir, "Model directory (Hugging Face layout)");
   sub->add_option("output", o->job.output, "Directory to write")->required();
   add_compression_options(*sub, o->compression, "Measure float, simulated and integer model on this task");
   sub->add_option("--format", o->job.format, "compressed-tensors, or float: the migrated model without quantization")

@@ -10,7 +10,7 @@ Command add_report(CLI::App& app) {
   };
   CLI::App* sub = app.add_subcommand("report", "Quantize in memory and write a page on which layer hurts and what would help");
   const auto o = std::make_shared<Options>();
-  sub->add_option("model", o->job.model_dir, "Float model directory")->required();
+  add_model_option(*sub, o->job.model_dir, "Float model directory");
   sub->add_option("output", o->job.page, "HTML file to write")->required();
   add_compression_options(*sub, o->compression, "Advice in points of this task too");
   sub->add_option("--report-samples", o->job.num_samples, "Samples to measure on, behind those of the calibration")

@@ -9,11 +9,12 @@ namespace quell::cli {
 namespace {
 
 struct Files {
-  std::string model, file;
+  ModelDirectory model;
+  std::string file;
 };
 
 void add_files(CLI::App* sub, const std::shared_ptr<Files>& files, const char* what) {
-  sub->add_option("model", files->model, "Model directory")->required();
+  add_model_option(*sub, files->model);
   sub->add_option("file", files->file, std::string(what) + "; standard input where left out");
 }
 

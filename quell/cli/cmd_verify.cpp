@@ -6,7 +6,7 @@ namespace quell::cli {
 Command add_verify(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("verify", "Compare a model with recorded outputs of a reference implementation");
   const auto job = std::make_shared<VerifyJob>();
-  sub->add_option("model", job->model_dir, "Model directory")->required();
+  add_model_option(*sub, job->model_dir);
   sub->add_option("reference", job->reference, "File with recorded inputs and outputs (.safetensors)")->required();
   sub->add_option("--engine", job->engine, "float, bf16, simulated, simulated-exact or integer")->capture_default_str();
   sub->add_option("--tolerance", job->tolerance, "Absolute and relative")->capture_default_str();

@@ -9,6 +9,20 @@
 
 namespace quell::cli {
 
+void add_model_option(CLI::App& app, ModelDirectory& model, const std::string& help, bool required) {
+  struct Parsed {
+    std::string path;
+    std::vector<std::string> accepted;
+  };
+  const auto parsed = std::make_shared<Parsed>();
+
+  app.add_option("model", parsed->path, help)->required(required);
+  app.add_option("--accept", parsed->accepted,
+                 "Go on although this key of a file of the model asks for something that Quell does not do; may be repeated")
+      ->allow_extra_args(false);
+  app.parse_complete_callback([parsed, &model] { model = ModelDirectory(parsed->path, parsed->accepted); });
+}
+
 void add_column_options(CLI::App& app, ColumnChoice& columns) {
   app.add_option("--text-column", columns.text, "Text column, or two, by header name or by number from 1")
       ->delimiter(',')

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "quell/base/exec_context.h"
+#include "quell/io/model_directory.h"
 #include "quell/job/eval_job.h"
 #include "quell/job/quantize_job.h"
 #include "quell/job/report.h"
@@ -37,6 +38,9 @@ Command add_models(CLI::App& app);
 Command add_recipes(CLI::App& app);
 Command add_report(CLI::App& app);
 
+/// The model's directory as the positional option "model", and --accept, which may come several times. `model` is set when the
+/// command line has been parsed and must live until then.
+void add_model_option(CLI::App& app, ModelDirectory& model, const std::string& help = "Model directory", bool required = true);
 /// Column flags that quantize and eval share.
 void add_column_options(CLI::App& app, ColumnChoice& columns);
 /// Options of the perplexity protocols and row limits.

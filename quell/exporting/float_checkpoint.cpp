@@ -32,6 +32,8 @@ void export_float_checkpoint(const Model& model, const std::filesystem::path& ou
   Json config = model.config;
   for (const char* key : {"torch_dtype", "dtype"})
     if (config.contains(key)) config[key] = "float32";
+  if (const std::vector<std::string> accepted = model.dir.accepted().met(); !accepted.empty())
+    config["quell"]["accepted"] = accepted;
   OutputDirectory directory(out, replace);
   copy_side_files(model.dir.path(), directory.staging());
   write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");

@@ -21,8 +21,12 @@ class ModelDirectory {
   ModelDirectory(const std::string& path) : ModelDirectory(std::filesystem::path(path)) {}  // NOLINT
 
   const std::filesystem::path& path() const;
-  /// Keys that are accepted here, those of config.json included.
-  const std::vector<std::string>& accepted() const;
+  /// Keys that are accepted here, those that config.json records included.
+  const AcceptedKeys& accepted() const;
+  /// To be called when everything has been opened: throws Error(kUsage) naming a key that the user accepted and that met nothing.
+  void check_accepted() const;
+  bool empty() const { return path().empty(); }
+  std::string string() const { return path().string(); }
 
   bool has(const std::string& file) const;
   /// The settings in `file` ("tokenizer_config.json", "1_Pooling/config.json"). Throws Error(kIo | kInvalidInput).

@@ -13,10 +13,11 @@
 namespace quell {
 
 struct GenerateJob {
-  std::filesystem::path model_dir;
+  ModelDirectory model_dir;
   std::string engine;  ///< empty: integer for quantized models, float otherwise
   std::string prompt;  ///< empty: lines of `in`
   GenerateOptions options;
+  bool length_by_model = false;  ///< as many new tokens as the model's settings say, where they do
 };
 
 /// Writes what follows each prompt, a line each, with line breaks as \n.

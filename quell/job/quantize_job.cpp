@@ -69,6 +69,7 @@ Report run_quantize_job(const QuantizeJob& job, ExecContext& ctx) {
   check_quantize_job(job, model, samples);
   EvalSet set;
   if (job.eval) set = load_eval_set(*job.eval, job.eval_data, model);
+  job.model_dir.check_accepted();
   const std::optional<Model> original = job.eval ? std::optional(load_model(checkpoint, false, scratch)) : std::nullopt;
   const auto reference = original ? make_float_model(*original) : nullptr;
   Reference compared{.model = reference.get()};

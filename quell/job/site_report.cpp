@@ -334,6 +334,7 @@ SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
   CalibrationChoice both = job.calibration;
   both.num_samples += job.num_samples;
   std::vector<TokenSequence> all = load_samples(both, original);
+  job.model_dir.check_accepted();
   // Where there are few rows, a third of them is kept for measuring.
   const std::size_t measured = std::min(static_cast<std::size_t>(job.num_samples), all.size() / 3);
   require(measured > 0, ErrorCode::kInvalidInput, job.calibration.data.file.string(), ": ", all.size(),
@@ -347,7 +348,8 @@ SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
   compress(model, calibration, job.recipe, ctx);
 
   SiteReport report;
-  report.model = job.model_dir.has_filename() ? job.model_dir.filename().string() : job.model_dir.parent_path().filename().string();
+  const std::filesystem::path& dir = job.model_dir.path();
+  report.model = (dir.has_filename() ? dir : dir.parent_path()).filename().string();
   report.recipe = job.recipe.name;
   report.scheme = scheme_of(job.recipe);
   report.isa = isa_name(ctx.isa);

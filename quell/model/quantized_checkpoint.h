@@ -14,6 +14,8 @@ inline constexpr const char* kRestorePrefix = "quell.restore.";    ///< + node +
 inline constexpr const char* kExplicitPrefix = "quell.explicit.";  ///< likewise
 inline constexpr const char* kGroupsPrefix = "quell.groups.";      ///< + node + ".channels", ".scale" or ".zero_point"
 
+/// Throws Error(kUnsupported) where config.json's section is of a later version. Its keys count as read.
+void check_quell_section(const Settings& config);
 /// Whether `weight_name` ("...weight") holds integer codes with scales beside it.
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name);
 void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
