@@ -1,12 +1,15 @@
 // Any bytes as config.json: a description that can be unrolled, or quell::Error.
 #include "quell/base/error.h"
 #include "quell/io/checkpoint.h"
+#include "quell/io/quantization_config.h"
 #include "quell/model/family.h"
 #include "quell/model/graph.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    const quell::Settings config(quell::normalize_config(quell::parse_json({reinterpret_cast<const char*>(data), size}, "fuzz")));
+    const quell::Settings config(quell::parse_json({reinterpret_cast<const char*>(data), size}, "fuzz"));
+    (void)quell::normalize_config(config.json());
+    quell::check_quantization_config(config);
     const quell::Family& family = quell::find_family(quell::json_string(config, "model_type", ""));
     const quell::ModelSpec spec = family.read_spec(config);
     (void)family.tensors(spec, config);

@@ -72,7 +72,7 @@ TEST(BadInput, Checkpoints) {
   broken("duplicate key", [](const fs::path& d) { std::ofstream(d / "config.json") << R"({"a":1,"a":2})"; });
   broken("\"nonsense\" is not supported", [](const fs::path& d) { edit_config(d, "model_type", "nonsense"); });
   broken("BertForNonsense", [](const fs::path& d) { edit_config(d, "architectures", {"BertForNonsense"}); });
-  broken("is missing", [](const fs::path& d) { edit_config(d, "hidden_size", nullptr); });
+  broken("config.json says", [](const fs::path& d) { edit_config(d, "hidden_size", nullptr); });  // the default is another size
   broken("config.json says", [](const fs::path& d) { edit_config(d, "intermediate_size", 100); });
   broken("\"bert.encoder.layer.4", [](const fs::path& d) { edit_config(d, "num_hidden_layers", 5); });
   broken("hidden_act", [](const fs::path& d) { edit_config(d, "hidden_act", "snake"); });

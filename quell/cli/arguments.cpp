@@ -77,6 +77,21 @@ CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesyste
   return path_option(app, name, target, help, kModelType);
 }
 
+CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory& target, const std::string& help) {
+  struct Parsed {
+    std::filesystem::path path;
+    std::vector<std::string> accepted;
+  };
+  const auto parsed = std::make_shared<Parsed>();
+
+  CLI::Option* option = model_option(app, name, parsed->path, help);
+  app.add_option("--accept", parsed->accepted,
+                 "Go on although this key of a file of the model asks for something that Quell does not do; may be repeated")
+      ->allow_extra_args(false);
+  app.parse_complete_callback([parsed, &target] { target = ModelDirectory(parsed->path, parsed->accepted); });
+  return option;
+}
+
 CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
   return path_option(app, name, target, help, kFileType);
 }

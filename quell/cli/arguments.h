@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "quell/io/model_directory.h"
+
 namespace quell::cli {
 
 /// Decimal digits from `low` to `high`, for Option::transform: no fraction, no overflow, and no octal numbers.
@@ -27,6 +29,9 @@ inline constexpr std::int64_t kMostSamples = 1 << 20;
 
 /// The path of a folder with a model, of a file to read, of something to write. None may be empty.
 CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
+/// The same of the model a command works on, with --accept, which may come several times. `target` is set when the command line has
+/// been parsed and must live until then.
+CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory& target, const std::string& help);
 CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
 CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
 

@@ -11,9 +11,9 @@ Command add_generate(CLI::App& app) {
   model_option(*sub, "model", job->model_dir, "Model directory")->required();
   sub->add_option("--prompt", job->prompt, "Prompt, empty for none; lines of standard input where left out");
   sub->add_flag("--escape", job->escape, "Write line breaks inside a text as \\n and backslashes as \\\\");
-  sub->add_option("--max-new-tokens", job->options.max_new_tokens, "Tokens at most")
-      ->transform(whole_number(1, kMostSamples))
-      ->capture_default_str();
+  const CLI::Option* length = sub->add_option("--max-new-tokens", job->options.max_new_tokens,
+                                              "Tokens at most; default: what the model's settings say, else 64")
+                                  ->transform(whole_number(1, kMostSamples));
   sub->add_option("--temperature", job->options.sampling.temperature, "0: the most likely token (greedy)")
       ->transform(real_number(0, 100))
       ->capture_default_str();
@@ -33,7 +33,8 @@ Command add_generate(CLI::App& app) {
                   "float, bf16, simulated, simulated-exact or integer; default integer where the model is quantized")
       ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
   return {sub,
-          [job](const GlobalOptions&, ExecContext& ctx) {
+          [job, length](const GlobalOptions&, ExecContext& ctx) {
+            job->length_by_model = length->count() == 0;
             run_generate_job(*job, std::cin, std::cout, ctx);
             return 0;
           },

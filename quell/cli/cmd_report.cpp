@@ -25,8 +25,8 @@ std::string quantize_command(const CLI::App& report, const std::string& model) {
 
     std::string values;
     for (const std::string& value : option->results()) values += (values.empty() ? "" : ",") + value;
-    if (option->get_name() == "--ignore") {
-      for (const std::string& value : option->results()) command += " --ignore " + shell_word(value);
+    if (option->get_name() == "--ignore" || option->get_name() == "--accept") {
+      for (const std::string& value : option->results()) command += " " + option->get_name() + " " + shell_word(value);
       continue;
     }
     command += " " + option->get_name() + " " + shell_word(values);

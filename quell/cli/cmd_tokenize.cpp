@@ -9,7 +9,8 @@ namespace quell::cli {
 namespace {
 
 struct Files {
-  std::filesystem::path model, file;
+  ModelDirectory model;
+  std::filesystem::path file;
 };
 
 void add_files(CLI::App* sub, const std::shared_ptr<Files>& files, const char* what) {

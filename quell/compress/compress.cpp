@@ -115,7 +115,8 @@ class Pipeline {
       if (p.slot != Slot::kLmHead || p.tied_to < 0 || is_ignored(recipe_, p.module)) continue;
       p.weight = Tensor::copy_of(model_.weight_of(p));
       p.tied_to = -1;
-      model_.config["tie_word_embeddings"] = false;
+      // Of an encoder-decoder model the key says more: where the tables of both sides are, and T5's scale.
+      if (model_.spec.stacks.size() == 1) model_.config["tie_word_embeddings"] = false;
     }
     model_.spill();
   }

@@ -267,6 +267,7 @@ class Exporter {
                 {"input_codes", input.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
                 {"input_step", input.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
                 {"residual_after_quant", model_.residual_after_quant}};
+    if (const std::vector<std::string> accepted = model_.dir.accepted().met(); !accepted.empty()) own["accepted"] = accepted;
     for (const Param& p : model_.params)
       if (p.added_rows + p.added_columns > 0)
         own["added_channels"][p.module] = {{"rows", p.added_rows}, {"columns", p.added_columns}};

@@ -37,6 +37,8 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
   Json config = model.config;
   for (const char* key : {"torch_dtype", "dtype"})
     if (config.contains(key)) config[key] = "float32";
+  if (const std::vector<std::string> accepted = model.dir.accepted().met(); !accepted.empty())
+    config["quell"]["accepted"] = accepted;
   OutputDirectory directory(out, replace);
   const ExportSummary summary{tensors.bytes(), {}, copy_side_files(model.dir.path(), directory.staging())};
   copy_sentence_modules(model, directory.staging());

@@ -3,6 +3,8 @@
 #include <set>
 
 #include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/io/quantization_config.h"
 
 namespace quell {
 namespace fs = std::filesystem;
@@ -18,6 +20,35 @@ std::string checked_shard_name(const Json& value, const fs::path& index) {
   const bool plain = !name.empty() && name.front() != '.' && name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
   require(plain, ErrorCode::kInvalidInput, index.string(), ": shard name \"", name, "\" is not a plain file name");
   return name;
+}
+
+/// transformers loads the adapter that lies in a directory; the weights beside it are not the model that was trained.
+void refuse_adapter(const ModelDirectory& directory) {
+  constexpr const char* kAdapter = "adapter_config.json";
+  if (!directory.has(kAdapter) || directory.accepted().accepts(kAdapter)) return;
+
+  throw Error(ErrorCode::kUnsupported, (directory.path() / kAdapter).string() +
+                                           ": adapters are not applied; merge it into the model first (peft: merge_and_unload), or "
+                                           "--accept adapter_config.json to go on without it");
+}
+
+/// Copies of the weights are common, and so are mistakes about which of them counts. Variants ("model.fp16.safetensors") are asked
+/// for by name in transformers, so they do no harm.
+void report_other_weights(const fs::path& dir, const std::set<std::string>& read) {
+  std::error_code ec;
+  std::set<std::string> others;
+  for (const auto& entry : fs::directory_iterator(dir, ec)) {
+    const std::string name = entry.path().filename().string();
+    const bool shard = name.starts_with("model-") || name.starts_with("consolidated") || name.starts_with("pytorch_model");
+    if (shard && name.ends_with(".safetensors") && !read.contains(name)) others.insert(name);
+    if (name == kIndex && read.contains(kSingle)) others.insert(name);
+  }
+  if (others.empty()) return;
+
+  std::string names;
+  for (const std::string& name : others) names += (names.empty() ? "" : ", ") + name;
+  log_once(LogLevel::kWarning, dir.string() + ": " + names + ": not read; the weights are in " + *read.begin() +
+                                   (read.size() > 1 ? " and the other files of its index" : ""));
 }
 
 }  // namespace
@@ -40,10 +71,15 @@ Checkpoint Checkpoint::open(const ModelDirectory& directory) {
   require(fs::is_directory(dir, ec), ErrorCode::kIo, dir.string(), ": not a directory; expected a Hugging Face model directory");
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
+  refuse_adapter(directory);
   require(fs::exists(dir / "config.json", ec), ErrorCode::kIo, (dir / "config.json").string(),
           ": missing; expected a Hugging Face model directory");
-  const Settings config = directory.read("config.json");
-  checkpoint.config_ = Settings(normalize_config(config.json()), config.file(), directory.accepted());
+  checkpoint.config_ = directory.read("config.json");
+  try {
+    check_quantization_config(checkpoint.config_);
+  } catch (const Error& e) {
+    throw Error(e.code(), checkpoint.config_.file() + ": " + e.what());
+  }
 
   std::map<std::string, std::set<std::string>> shards;  // file -> tensors expected in it
   if (fs::exists(dir / kSingle, ec)) {
@@ -73,6 +109,10 @@ Checkpoint Checkpoint::open(const ModelDirectory& directory) {
               "\" that the index promises is missing");
     checkpoint.shards_.push_back(std::move(shard));
   }
+
+  std::set<std::string> read;
+  for (const auto& [file, expected] : shards) read.insert(file);
+  report_other_weights(dir, read);
   return checkpoint;
 }
 

@@ -42,8 +42,8 @@ class Checkpoint {
   std::map<std::string, std::string> sources_;
 };
 
-/// Brings a transformers-5 config (`rope_parameters`, `dtype`) into the transformers-4 keys (`rope_theta`, `rope_scaling`,
-/// `torch_dtype`, `partial_rotary_factor`) that the families read. Keys already there win.
+/// With a transformers-5 config (`rope_parameters`, `dtype`) also in the transformers-4 keys (`rope_theta`, `rope_scaling`,
+/// `torch_dtype`, `partial_rotary_factor`), for tools that know only these. Keys already there win.
 Json normalize_config(Json config);
 
 }  // namespace quell

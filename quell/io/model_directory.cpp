@@ -1,5 +1,6 @@
 #include "quell/io/model_directory.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 
@@ -33,8 +34,9 @@ fs::path model_folder(const fs::path& root) {
 
 struct ModelDirectory::State {
   fs::path root, path;
-  std::vector<std::string> accepted;
-  bool knows_own_accepted = false;  ///< those of config.json are among `accepted`
+  AcceptedKeys accepted;
+  std::vector<std::string> asked_for;  ///< those of `accepted` that the user named now
+  bool knows_own_accepted = false;     ///< those of config.json are among `accepted`
   std::map<std::string, FileReport> reports;
   std::mutex mutex;
 };
@@ -42,7 +44,8 @@ struct ModelDirectory::State {
 ModelDirectory::ModelDirectory(fs::path path, std::vector<std::string> accepted) : state_(std::make_shared<State>()) {
   state_->root = std::move(path);
   state_->path = model_folder(state_->root);
-  state_->accepted = std::move(accepted);
+  state_->asked_for = accepted;
+  state_->accepted = AcceptedKeys(std::move(accepted));
 }
 
 const fs::path& ModelDirectory::path() const { return state_->path; }
@@ -58,7 +61,7 @@ bool ModelDirectory::has_modules() const {
   return fs::exists(state_->root / "modules.json", ec);
 }
 
-const std::vector<std::string>& ModelDirectory::accepted() const {
+const AcceptedKeys& ModelDirectory::accepted() const {
   const std::lock_guard lock(state_->mutex);
   if (state_->knows_own_accepted) return state_->accepted;
 
@@ -69,8 +72,17 @@ const std::vector<std::string>& ModelDirectory::accepted() const {
   const Json config = read_json_file(state_->path / "config.json");
   const Json recorded = config.is_object() ? config.value("/quell/accepted"_json_pointer, Json::array()) : Json::array();
   for (const Json& key : recorded)
-    if (key.is_string()) state_->accepted.push_back(key.get<std::string>());
+    if (key.is_string()) state_->accepted.add(key.get<std::string>());
   return state_->accepted;
+}
+
+void ModelDirectory::check_accepted() const {
+  if (state_->asked_for.empty()) return;
+
+  const std::vector<std::string> met = accepted().met();
+  for (const std::string& key : state_->asked_for)
+    require(std::find(met.begin(), met.end(), key) != met.end(), ErrorCode::kUsage, "--accept ", key, ": nothing in ",
+            state_->path.string(), " asks for that");
 }
 
 Settings ModelDirectory::read(const std::string& file) const {

@@ -25,8 +25,12 @@ class ModelDirectory {
   const std::filesystem::path& path() const;
   /// Where modules.json and the folders of modules lie; elsewhere the same as path().
   const std::filesystem::path& root() const;
-  /// Keys that are accepted here, those of config.json included.
-  const std::vector<std::string>& accepted() const;
+  /// Keys that are accepted here, those that config.json records included.
+  const AcceptedKeys& accepted() const;
+  /// To be called when everything has been opened: throws Error(kUsage) naming a key that the user accepted and that met nothing.
+  void check_accepted() const;
+  bool empty() const { return path().empty(); }
+  std::string string() const { return path().string(); }
 
   bool has(const std::string& file) const;
   /// Whether it is a directory of sentence-transformers.

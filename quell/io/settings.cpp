@@ -34,10 +34,34 @@ bool matches(std::string_view pattern, std::string_view text) {
 
 }  // namespace
 
+struct AcceptedKeys::State {
+  std::vector<std::string> keys;
+  std::set<std::string> met;
+};
+
+AcceptedKeys::AcceptedKeys(std::vector<std::string> keys) : state_(std::make_shared<State>()) { state_->keys = std::move(keys); }
+
+void AcceptedKeys::add(const std::string& key) { state_->keys.push_back(key); }
+
+bool AcceptedKeys::accepts(const std::string& key) const {
+  const bool found = std::find(state_->keys.begin(), state_->keys.end(), key) != state_->keys.end();
+  if (found) state_->met.insert(key);
+  return found;
+}
+
+const std::vector<std::string>& AcceptedKeys::keys() const { return state_->keys; }
+
+std::vector<std::string> AcceptedKeys::met() const {
+  std::vector<std::string> out;
+  for (const std::string& key : state_->keys)
+    if (state_->met.contains(key) && std::find(out.begin(), out.end(), key) == out.end()) out.push_back(key);
+  return out;
+}
+
 struct Settings::Record {
   Json root = Json::object();
   std::string file;
-  std::vector<std::string> accepted;
+  AcceptedKeys accepted;
 
   std::set<std::string> read;    ///< values read as a whole
   std::set<std::string> opened;  ///< objects whose keys are read one by one
@@ -45,7 +69,7 @@ struct Settings::Record {
 
 Settings::Settings() : Settings(Json::object()) {}
 
-Settings::Settings(Json root, std::string file, std::vector<std::string> accepted) : record_(std::make_shared<Record>()) {
+Settings::Settings(Json root, std::string file, AcceptedKeys accepted) : record_(std::make_shared<Record>()) {
   require(root.is_object(), ErrorCode::kInvalidInput, file, file.empty() ? "" : ": ", "not a JSON object");
 
   record_->root = std::move(root);
@@ -66,7 +90,7 @@ Settings Settings::with_aliases(std::map<std::string, std::string> aliases) cons
 }
 
 const std::string& Settings::stored_key(const std::string& key) const {
-  if (!aliases_) return key;
+  if (!aliases_ || object_->contains(key)) return key;
 
   const auto alias = aliases_->find(key);
   return alias != aliases_->end() && object_->contains(alias->second) ? alias->second : key;
@@ -84,6 +108,9 @@ const Json& Settings::value(const std::string& key) const {
   if (found == object_->end()) return kNull;
 
   record_->read.insert(full_key(found.key()));
+  if (aliases_)
+    if (const auto alias = aliases_->find(key); alias != aliases_->end() && object_->contains(alias->second))
+      record_->read.insert(full_key(alias->second));
   return *found;
 }
 
@@ -123,10 +150,7 @@ std::vector<Settings> Settings::sections(const std::string& key) const {
   return entries;
 }
 
-bool Settings::accepts(const std::string& full_key) const {
-  return std::any_of(record_->accepted.begin(), record_->accepted.end(),
-                     [&](const std::string& accepted) { return accepted == full_key; });
-}
+bool Settings::accepts(const std::string& full_key) const { return record_->accepted.accepts(full_key); }
 
 void Settings::refuse(const std::string& key, const std::string& reason) const {
   const Json& found = value(key);
@@ -196,6 +220,10 @@ FileReport judge_leftovers(const Settings& settings, std::span<const KeyRule> ru
   for (const Settings::Leftover& left : settings.leftovers()) {
     const auto rule = std::find_if(rules.begin(), rules.end(), [&](const KeyRule& r) { return matches(r.key, left.key); });
 
+    if (rule == rules.end() && settings.accepts(left.key)) {
+      report.left.push_back({left.key, left.value, FileReport::Fate::kAccepted});
+      continue;
+    }
     if (rule == rules.end()) {
       log_once(LogLevel::kWarning,
                settings.file() + ": key \"" + left.key + "\" (" + shortened(left.value) + ") is not known and was not used");

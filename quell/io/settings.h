@@ -12,18 +12,36 @@
 
 namespace quell {
 
+/// Keys that the user takes responsibility for ("key" or "section.key"), and which of them were asked for. Copies share both.
+class AcceptedKeys {
+ public:
+  AcceptedKeys() : AcceptedKeys(std::vector<std::string>()) {}
+  AcceptedKeys(std::vector<std::string> keys);  // NOLINT: a list of keys is one
+
+  void add(const std::string& key);
+  /// Whether `key` is among them; if so, it has met something.
+  bool accepts(const std::string& key) const;
+  const std::vector<std::string>& keys() const;
+  /// Those with which something was let through, in their order.
+  std::vector<std::string> met() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
 /// One JSON object of a file, with a record of the keys that were read. Copies, and the sections inside it, share the file's
 /// record. Cheap to copy; not for use from several threads.
 class Settings {
  public:
   /// No file: every key is missing.
   Settings();
-  /// The object `root`, which `file` names in messages; keys in `accepted` ("key" or "section.key") are not refused. Throws
-  /// Error(kInvalidInput) when `root` is not an object.
-  explicit Settings(Json root, std::string file = "", std::vector<std::string> accepted = {});
+  /// The object `root`, which `file` names in messages; keys in `accepted` are not refused. Throws Error(kInvalidInput) when
+  /// `root` is not an object.
+  explicit Settings(Json root, std::string file = "", AcceptedKeys accepted = {});
 
-  /// The same object with other names for some keys: `aliases[key]` is the name under which the file may hold it, which then wins
-  /// over `key` itself (transformers' attribute_map: "n_embd" for "hidden_size").
+  /// The same object with other names for some keys: `aliases[key]` is another name under which the file may hold it ("n_embd" for
+  /// "hidden_size"). `key` itself wins where both are there, as the general name does in transformers' attribute_map.
   Settings with_aliases(std::map<std::string, std::string> aliases) const;
   /// The name under which the file holds `key`.
   const std::string& stored_key(const std::string& key) const;
@@ -58,6 +76,7 @@ class Settings {
   std::vector<Leftover> leftovers() const;
   /// Keys read so far, of the whole file.
   std::vector<std::string> read_keys() const;
+  /// Whether the user accepted the key with the sections around it.
   bool accepts(const std::string& full_key) const;
 
  private:

@@ -67,6 +67,7 @@ class Bench {
     require(job.model_dir.empty() != job.random.empty(), ErrorCode::kUsage, "name a model directory or --random, one of both");
     ExecContext ctx;
     model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir)) : make_random_model(job.random);
+    job.model_dir.check_accepted();
     const bool quantize = !job.scheme.empty() || !job.recipe.empty() || job.quantize_attention || job.quantize_lm_head;
     require(!quantize || !model_.is_quantized(), ErrorCode::kUsage, job.model_dir.string(),
             ": is quantized already; leave --scheme and --recipe out");

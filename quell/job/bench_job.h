@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quell/io/json.h"
+#include "quell/io/model_directory.h"
 
 namespace quell {
 
@@ -14,8 +15,8 @@ struct BenchShape {
 };
 
 struct BenchJob {
-  std::filesystem::path model_dir;  ///< or
-  std::string random;               ///< a shape with random weights
+  ModelDirectory model_dir;  ///< or
+  std::string random;        ///< a shape with random weights
   /// Quantize a float model first, on random tokens: the numbers then say how fast such a model runs, not how good it is.
   std::string recipe, scheme;
   bool quantize_attention = false, quantize_lm_head = false;

@@ -167,7 +167,9 @@ void run_classify_job(const ClassifyJob& job, std::istream& in, std::ostream& ou
   require(head == Head::kSequenceClassification || head == Head::kTokenClassification, ErrorCode::kUnsupported,
           model.dir.path().string(),
           ": classify needs a model for sequence or token classification; the head of this one is: ", head_name(head));
-  Classifier(job, model, ctx).run(in, out);
+  Classifier classifier(job, model, ctx);
+  job.text.model_dir.check_accepted();
+  classifier.run(in, out);
 }
 
 }  // namespace quell

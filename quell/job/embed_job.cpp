@@ -64,6 +64,7 @@ void run_embed_job(const EmbedJob& job, std::istream& in, std::ostream& out, Exe
   require_sentence_pipeline(model);
   set_dimensions(job, model);
   const TextEncoder encoder(model, job.text.max_seq_length, chosen_prompt(job, model));
+  job.text.model_dir.check_accepted();
   TextRows rows(job.text.input, in);
   const auto writer = make_embedding_writer(job.format, model.sentence.dimension(model.spec.hidden_size), job.output, out);
   const auto engine = make_engine(engine_name(job.text, model), model, ctx);

@@ -21,6 +21,8 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
       std::min<std::int64_t>(job.options.max_seq_length > 0 ? job.options.max_seq_length : 1024, spec.max_position_embeddings);
   GenerateOptions options;
   options.max_new_tokens = job.max_new_tokens;
+  options.settings = read_generation_settings(job.model_dir);
+  job.model_dir.check_accepted();
   RougeScores sum;
   const auto begin = static_cast<std::size_t>(job.options.skip);
   const std::size_t end =
@@ -54,11 +56,12 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
     return report;
   }
   const EvalSet set = load_eval_set(job.options, job.data, model);
+  job.model_dir.check_accepted();
   const auto engine = make_engine(engine_name, model, ctx);
   std::optional<Model> reference;
   std::unique_ptr<ForwardModel> reference_engine;
   if (!job.reference_dir.empty()) {
-    reference = load_model(Checkpoint::open(job.reference_dir));
+    reference = load_model(Checkpoint::open(ModelDirectory(job.reference_dir, job.model_dir.accepted().keys())));
     reference_engine = make_float_model(*reference);
   }
   Reference compared{.model = reference_engine.get()};

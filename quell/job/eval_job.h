@@ -5,12 +5,13 @@
 #include <memory>
 #include <optional>
 
+#include "quell/io/model_directory.h"
 #include "quell/job/report.h"
 
 namespace quell {
 
 struct EvalJob {
-  std::filesystem::path model_dir;
+  ModelDirectory model_dir;
   std::string engine;                   ///< empty: integer for quantized models, float otherwise
   std::filesystem::path reference_dir;  ///< empty: none
   DataChoice data;

@@ -1,5 +1,7 @@
 #include "quell/job/generate_job.h"
 
+#include <algorithm>
+
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/job/engine.h"
@@ -20,9 +22,34 @@ std::vector<std::int32_t> begin_of_text(const Model& model, const std::string& w
 
 }  // namespace
 
+namespace {
+
+constexpr std::int64_t kDefaultLength = 64;
+
+void say_how_tokens_are_drawn(const GenerationSettings& settings) {
+  if (settings.drawing.empty()) return;
+  std::string list;
+  for (const std::string& setting : settings.drawing) list += (list.empty() ? "" : ", ") + setting;
+  log_once(LogLevel::kWarning,
+           "the model asks for sampling or beams (" + list + "); each token is the most likely one here, see --temperature");
+}
+
+/// New tokens, where the command line does not say how many.
+std::int64_t length_limit(const GenerationSettings& settings, const Model& model, std::size_t prompt_length) {
+  if (settings.max_new_tokens) return *settings.max_new_tokens;
+  if (!settings.max_length) return kDefaultLength;
+  const std::int64_t begin = model.spec.head == Head::kSeq2SeqLm ? 1 : static_cast<std::int64_t>(prompt_length);
+  return std::max<std::int64_t>(1, *settings.max_length - begin);
+}
+
+}  // namespace
+
 void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& out, ExecContext& ctx) {
   const Model model = load_model(Checkpoint::open(job.model_dir));
   const Tokenizer tokenizer = Tokenizer::open(job.model_dir);
+  const GenerationSettings settings = read_generation_settings(job.model_dir);
+  job.model_dir.check_accepted();
+  if (job.options.sampling.temperature <= 0) say_how_tokens_are_drawn(settings);
   const auto engine = make_engine(!job.engine.empty() ? job.engine : model.is_quantized() ? "integer" : "float", model, ctx);
   const auto answer = [&](const std::string& prompt, const std::string& where) {
     std::vector<std::int32_t> ids = tokenizer.encode(prompt).ids;
@@ -40,6 +67,8 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
       written = text;
     };
     GenerateOptions options = job.options;
+    options.settings = settings;
+    if (job.length_by_model) options.max_new_tokens = length_limit(settings, model, sequence.front().ids.size());
     options.on_token = [&](std::size_t, std::int32_t token) {
       tokens.push_back(token);
       if (const std::string text = tokenizer.decode(tokens); !text.ends_with("\uFFFD")) write(text);

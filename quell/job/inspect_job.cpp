@@ -7,7 +7,9 @@
 #include "quell/base/cpu_budget.h"
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
+#include "quell/model/generation_settings.h"
 #include "quell/runtime/lower.h"
+#include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
 namespace {
@@ -113,6 +115,49 @@ Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecCo
   return rows;
 }
 
+/// What was read from which file, and what became of the rest.
+Json describe_files(const ModelDirectory& directory) {
+  using Fate = FileReport::Fate;
+  Json files = Json::array();
+  for (const FileReport& report : directory.reports()) {
+    Json file = {{"file", std::filesystem::path(report.file).lexically_relative(directory.path()).string()}, {"read", report.read}};
+    for (const auto& [name, fate] :
+         {std::pair("without_effect", Fate::kNoEffect), {"not_known", Fate::kWarned}, {"accepted", Fate::kAccepted}}) {
+      file[name] = Json::array();
+      for (const FileReport::Left& left : report.left)
+        if (left.fate == fate) file[name].push_back(left.key);
+    }
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+/// What other commands would refuse is a line of the report here.
+template <typename Read>
+void try_to_read(const char* what, Json& refused, Read read) {
+  try {
+    read();
+  } catch (const Error& e) {
+    refused[what] = e.what();
+  }
+}
+
+bool has_tokenizer(const ModelDirectory& directory) {
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spm.model",
+                           "spiece.model", "sentencepiece.bpe.model"})
+    if (directory.has(file)) return true;
+  return false;
+}
+
+/// Opens what other commands open beside the model, so that the report says what they would read.
+Json open_other_files(const Model& model, const ModelDirectory& directory) {
+  Json refused = Json::object();
+  const bool generates = model.spec.head == Head::kCausalLm || model.spec.head == Head::kSeq2SeqLm;
+  if (generates) try_to_read("generation", refused, [&] { read_generation_settings(directory); });
+  if (has_tokenizer(directory)) try_to_read("tokenizer", refused, [&] { Tokenizer::open(directory); });
+  return refused;
+}
+
 }  // namespace
 
 Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
@@ -136,6 +181,9 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
   require(!job.calibration || model.missing_tensors.empty(), ErrorCode::kInvalidInput, job.model_dir.string(), ": tensor \"",
           model.missing_tensors.empty() ? "" : model.missing_tensors.front(), "\" is missing, so there are no ranges to measure");
   if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
+  report["refused"] = open_other_files(model, job.model_dir);
+  report["files"] = describe_files(job.model_dir);
+  job.model_dir.check_accepted();
   return report;
 }
 
@@ -149,6 +197,18 @@ std::string inspect_text(const Json& report) {
     const Json& value = report.at(key);
     if (value.empty() || value == "") continue;
     out += std::string(key) + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  }
+  for (const auto& [what, line] : report.at("refused").items()) out += "refused, " + what + ": " + line.get<std::string>() + "\n";
+  for (const Json& file : report.at("files")) {
+    out += "\nfile " + file.at("file").get<std::string>() + "\n";
+    for (const auto& [key, title] : {std::pair("read", "read"),
+                                     {"without_effect", "without effect"},
+                                     {"not_known", "not known, not used"},
+                                     {"accepted", "accepted"}}) {
+      std::string names;
+      for (const Json& name : file.at(key)) names += (names.empty() ? "" : ", ") + name.get<std::string>();
+      if (!names.empty()) out += "  " + std::string(title) + ": " + names + "\n";
+    }
   }
   const auto print_steps = [&](const std::string& title, const Json& steps) {
     if (steps.empty()) return;

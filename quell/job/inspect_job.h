@@ -1,7 +1,6 @@
 // `quell inspect`: what a checkpoint is, and where its outliers are.
 #pragma once
 
-#include <filesystem>
 #include <string>
 
 #include "quell/io/json.h"
@@ -10,7 +9,7 @@
 namespace quell {
 
 struct InspectJob {
-  std::filesystem::path model_dir;
+  ModelDirectory model_dir;
   std::optional<CalibrationChoice> calibration;  ///< adds activation ranges per site
   bool kernels = false;                          ///< adds fused operators other than linears
   bool threads_asked = false;                    ///< the number of threads was named, not chosen

@@ -2,6 +2,7 @@
 
 #include "quell/eval/evaluate.h"
 #include "quell/job/eval_job.h"
+#include "quell/job/models_page.h"
 #include "quell/model/family.h"
 #include "quell/text/tokenizer/class_rules.h"
 #include "quell/text/tokenizer/components.h"
@@ -52,8 +53,9 @@ std::string models_markdown() {
       "\nEvery family is compared with transformers on models with random weights (logits, every hidden state, padding, greedy "
       "generation), and "
       "every pass and the\nexport run on it in a test. Weights: `safetensors`, one file or shards, F32, F16 or BF16, old tensor "
-      "names too.\n\n"
-      "## Tokenizer components\n\n| stage of tokenizer.json | types |\n|---|---|\n";
+      "names too.\n\n";
+  out += what_is_read_markdown();
+  out += "## Tokenizer components\n\n| stage of tokenizer.json | types |\n|---|---|\n";
   for (const auto& [stage, types] : tokenizer_components()) out += "| `" + stage + "` | " + join(Json(types)) + " |\n";
   out +=
       "\nBPE with dropout is refused.\n\nWithout `tokenizer.json` the class that `tokenizer_config.json` or `config.json` names "

@@ -31,6 +31,8 @@ std::vector<fs::path> places_of(const fs::path& input) {
 }  // namespace
 
 void check_input_file(const fs::path& file, const std::string& argument) {
+  if (file == "-") return;  // the standard input, for commands that read texts
+
   std::error_code ec;
   const fs::file_status status = fs::status(file, ec);
   require(fs::exists(status), ErrorCode::kIo, file.string(), ": cannot open (", argument,

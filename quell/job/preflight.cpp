@@ -256,6 +256,7 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   resolve_ignored(model, job.recipe);
   const double load = std::chrono::duration<double>(Clock::now() - start).count();
   const auto sequences = load_samples(job.calibration, model);
+  job.model_dir.check_accepted();
   const std::vector<TokenBatch> samples =
       make_batches(sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
   fit_memory(job, model, samples);

@@ -38,7 +38,7 @@ std::vector<TokenSequence> cut_stream(const std::vector<std::int32_t>& ids, std:
 
 fs::path check_output(const QuantizeJob& job) {
   const fs::path output = resolve_output(job.output);
-  keep_input_folders(job.output, {job.model_dir, job.calibration.data.file, job.eval_data.file});
+  keep_input_folders(job.output, {job.model_dir.path(), job.calibration.data.file, job.eval_data.file});
   return output;
 }
 
@@ -123,6 +123,7 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
     set = load_eval_set(*job.eval, job.eval_data, model);
     check_calibration_against(job.calibration, sequences, *job.eval, job.eval_data, set);
   }
+  job.model_dir.check_accepted();
   const std::optional<Model> original = job.eval ? std::optional(load_model(checkpoint, false, scratch)) : std::nullopt;
   const auto reference = original ? make_float_model(*original) : nullptr;
   Reference compared{.model = reference.get()};

@@ -22,7 +22,8 @@ struct CalibrationChoice {
 };
 
 struct QuantizeJob {
-  std::filesystem::path model_dir, output;
+  ModelDirectory model_dir;
+  std::filesystem::path output;
   Recipe recipe;
   CalibrationChoice calibration;
   bool replace_output = false;

@@ -135,7 +135,9 @@ std::vector<RankedText> rerank(const RerankJob& job, std::istream& in, ExecConte
     require(!job.document_prompt, ErrorCode::kUsage, "--document-prompt: this model reads query and text together");
   else
     require_sentence_pipeline(model);
-  return Ranker(job, model, cross, ctx).run(in);
+  Ranker ranker(job, model, cross, ctx);
+  job.text.model_dir.check_accepted();
+  return ranker.run(in);
 }
 
 void run_rerank_job(const RerankJob& job, std::istream& in, std::ostream& out, ExecContext& ctx) {

@@ -359,12 +359,13 @@ std::optional<double> noise_of_metric(const std::string& metric, double value, s
 }
 
 SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
-  keep_inputs(job.page, {job.model_dir, job.calibration.data.file, job.eval_data.file});
+  keep_inputs(job.page, {job.model_dir.path(), job.calibration.data.file, job.eval_data.file});
   OutputFile page(job.page);  // an unwritable one must not cost a calibration
   const Model original = load_model(Checkpoint::open(job.model_dir));
   CalibrationChoice both = job.calibration;
   both.num_samples += job.num_samples;
   std::vector<TokenSequence> all = load_samples(both, original);
+  job.model_dir.check_accepted();
   // Where there are few rows, a third of them is kept for measuring.
   const std::size_t measured = std::min(static_cast<std::size_t>(job.num_samples), all.size() / 3);
   require(measured > 0, ErrorCode::kInvalidInput, job.calibration.data.file.string(), ": ", all.size(),
@@ -378,7 +379,8 @@ SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
   compress(model, calibration, job.recipe, ctx);
 
   SiteReport report;
-  report.model = job.model_dir.has_filename() ? job.model_dir.filename().string() : job.model_dir.parent_path().filename().string();
+  const std::filesystem::path& dir = job.model_dir.path();
+  report.model = (dir.has_filename() ? dir : dir.parent_path()).filename().string();
   report.recipe = job.recipe.name;
   report.scheme = scheme_of(job.recipe);
   report.isa = isa_name(ctx.isa);

@@ -12,7 +12,8 @@
 namespace quell {
 
 struct SiteReportJob {
-  std::filesystem::path model_dir, page;  ///< the page is written when all is measured
+  ModelDirectory model_dir;
+  std::filesystem::path page;  ///< the page is written when all is measured
   Recipe recipe;
   CalibrationChoice calibration;
   std::int64_t num_samples = 64;    ///< to measure on, behind those of the calibration

@@ -17,7 +17,7 @@
 namespace quell {
 
 struct TextJob {
-  std::filesystem::path model_dir;
+  ModelDirectory model_dir;
   std::string engine;  ///< empty: integer for quantized models, float otherwise
   TextInput input;
   std::int64_t max_seq_length = 0;  ///< 0: the model's own

@@ -51,8 +51,9 @@ std::string escape_line(const std::string& text) {
   return out;
 }
 
-void run_tokenize_job(const std::filesystem::path& model_dir, const TokenizeOptions& options, std::istream& in, std::ostream& out) {
+void run_tokenize_job(const ModelDirectory& model_dir, const TokenizeOptions& options, std::istream& in, std::ostream& out) {
   const Tokenizer tokenizer = Tokenizer::open(model_dir);
+  model_dir.check_accepted();
   const EncodeOptions encode{
       .max_length = options.max_length, .add_special_tokens = options.add_special_tokens, .details = options.details};
   std::string written;
@@ -70,9 +71,10 @@ void run_tokenize_job(const std::filesystem::path& model_dir, const TokenizeOpti
   }
 }
 
-void run_detokenize_job(const std::filesystem::path& model_dir, bool skip_special_tokens, bool escape, std::istream& in,
+void run_detokenize_job(const ModelDirectory& model_dir, bool skip_special_tokens, bool escape, std::istream& in,
                         std::ostream& out) {
   const Tokenizer tokenizer = Tokenizer::open(model_dir);
+  model_dir.check_accepted();
   std::vector<std::int32_t> ids;
   std::int64_t number = 0;
   LineReader lines(in);

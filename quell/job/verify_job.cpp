@@ -142,6 +142,7 @@ TokenBatch read_recorded_inputs(const SafetensorsFile& file, const ModelSpec& sp
 VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
   require(job.tolerance > 0, ErrorCode::kUsage, "--tolerance must be positive");
   const Model model = load_model(Checkpoint::open(job.model_dir));
+  job.model_dir.check_accepted();
   const auto engine = make_engine(job.engine, model, ctx);
   const SafetensorsFile file(job.reference);
   std::map<std::string, std::vector<std::string>> groups;  // prefix -> outputs

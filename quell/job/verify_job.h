@@ -10,7 +10,8 @@
 namespace quell {
 
 struct VerifyJob {
-  std::filesystem::path model_dir, reference;
+  ModelDirectory model_dir;
+  std::filesystem::path reference;
   std::string engine = "float";
   double tolerance = 1e-4;
 };

@@ -4,19 +4,15 @@
 
 namespace quell {
 
-ModelSpec bert_like_spec(const Settings& config) {
+ModelSpec bert_like_spec(const Settings& config, const EncoderDefaults& defaults) {
   ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim);
-  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, kMaxDim, 512);
-  s.norm_eps = json_number(config, "layer_norm_eps", 1e-12);
-  read_special_ids(config, s);
-  const std::string positions = json_string(config, "position_embedding_type", "absolute");
-  require(positions == "absolute", ErrorCode::kUnsupported, "key \"position_embedding_type\": \"", positions,
-          "\" is not supported");
-  require(!json_bool(config, "is_decoder", false), ErrorCode::kUnsupported,
-          "key \"is_decoder\": an encoder used as a decoder is not supported");
+  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, defaults.vocab_size);
+  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, defaults.hidden_size);
+  s.intermediate_size = read_int(config, "intermediate_size", 1, kMaxDim, defaults.intermediate_size);
+  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, kMaxDim, defaults.max_position_embeddings);
+  s.norm_eps = defaults.norm_eps;
+  if (defaults.norm_eps_key != nullptr) s.norm_eps = read_number(config, defaults.norm_eps_key, defaults.norm_eps);
+  read_special_ids(config, s, defaults.pad_token_id, defaults.eos_token_id);
 
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),
@@ -25,19 +21,22 @@ ModelSpec bert_like_spec(const Settings& config) {
                     embedding(Slot::kPositionEmbedding, Value::kEmbedded),
                     add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
                     norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
-  stack.block = post_norm_block(mlp_steps(read_activation(config, "hidden_act", "gelu"), Value::kHidden));
-  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), read_attention(config, s.hidden_size));
+  stack.block = post_norm_block(mlp_steps(read_activation(config, "hidden_act", defaults.activation), Value::kHidden));
+  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, defaults.num_hidden_layers),
+                              read_attention(config, s.hidden_size, defaults.num_attention_heads));
   s.stacks.push_back(std::move(stack));
   return s;
 }
 
-std::vector<TensorRule> bert_like_tensors(const ModelSpec& s, const Settings& config, const std::string& prefix) {
+std::vector<TensorRule> bert_like_tensors(const ModelSpec& s, const Settings& config, const std::string& prefix,
+                                          const EncoderDefaults& defaults) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size;
   const std::string e = prefix + "embeddings.", l = prefix + "encoder.layer.{}.";
-  const std::int64_t positions = json_int(config, "max_position_embeddings", 1, kMaxDim, 512);
+  const std::int64_t positions = read_int(config, "max_position_embeddings", 1, kMaxDim, defaults.max_position_embeddings);
+  const std::int64_t types = read_int(config, "type_vocab_size", 0, kMaxDim, defaults.type_vocab_size);
   return {{Slot::kWordEmbedding, false, e + "word_embeddings", {s.vocab_size, h}},
           {Slot::kPositionEmbedding, false, e + "position_embeddings", {positions, h}},
-          {Slot::kTokenTypeEmbedding, false, e + "token_type_embeddings", {json_int(config, "type_vocab_size", 0, kMaxDim, 2), h}},
+          {Slot::kTokenTypeEmbedding, false, e + "token_type_embeddings", {types, h}},
           {Slot::kEmbeddingNorm, false, e + "LayerNorm", {h}, true, true},
           {Slot::kQProj, true, l + "attention.self.query", {h, h}, true, true},
           {Slot::kKProj, true, l + "attention.self.key", {h, h}, true, true},
@@ -59,9 +58,9 @@ std::vector<Step> bert_masked_lm(ActivationKind act) {
           norm(Slot::kHeadNorm, Value::kBranch, Value::kBranch), linear(Slot::kLmHead, Value::kBranch, Value::kLogits)};
 }
 
-ModelSpec roberta_spec(const Settings& config, const std::string& name) {
-  ModelSpec s = bert_like_spec(config);
-  read_special_ids(config, s, 1);
+ModelSpec roberta_spec(const Settings& config, const std::string& name, std::int64_t default_vocab_size) {
+  ModelSpec s = bert_like_spec(config, {.vocab_size = default_vocab_size, .pad_token_id = 1, .eos_token_id = 2});
+  require(s.has_pad_token, ErrorCode::kInvalidInput, "key \"pad_token_id\": positions of this family need a padding token");
   // Positions start behind the padding token's row.
   s.position_rule = PositionRule::kNonPadCount;
   s.position_offset = s.pad_token_id + 1;
@@ -78,7 +77,7 @@ std::vector<TensorRule> roberta_tensors(const ModelSpec& s, const Settings& conf
   if (s.head == Head::kSequenceClassification) rules.push_back({Slot::kPooler, false, "classifier.dense", {h, h}, true, true});
   add_encoder_head(rules, s, config, s.head == Head::kSequenceClassification ? "classifier.out_proj" : "classifier");
   if (s.head == Head::kMaskedLm) {
-    const Slot tied = json_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
+    const Slot tied = read_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
     rules.push_back({Slot::kHeadDense, false, "lm_head.dense", {h, h}, true, true});
     rules.push_back({Slot::kHeadNorm, false, "lm_head.layer_norm", {h}, true, true});
     rules.push_back({Slot::kLmHead, false, "lm_head.decoder", {s.vocab_size, h}, true, true, tied, "lm_head.bias"});

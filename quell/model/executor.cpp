@@ -202,6 +202,19 @@ void Executor::embed(int node, Tensor& out) const {
     gather_rows(table, batch.ids, "token id", out.span());
 }
 
+/// Of the input, of which the decoder's tokens are a copy shifted right.
+bool Executor::is_end(std::size_t at) const {
+  const auto& eos = model_.spec.eos_token_ids;
+  return std::find(eos.begin(), eos.end(), batch_.ids[at]) != eos.end();
+}
+
+/// Padding is known by its token, also where the text itself ends with that token, as the reference does; by the mask where the
+/// model has none.
+bool Executor::is_last_candidate(const TokenBatch& batch, std::size_t at) const {
+  const bool is_pad = model_.spec.has_pad_token && batch.ids[at] == model_.spec.pad_token_id;
+  return batch.mask[at] != 0 && !is_pad;
+}
+
 void Executor::run_selection(int node, Tensor& out) const {
   const Node& n = node_at(node);
   const TokenBatch& batch = batch_at(node);
@@ -212,11 +225,7 @@ void Executor::run_selection(int node, Tensor& out) const {
     std::int64_t chosen = n.kind == StepKind::kSelectEos ? -1 : 0;
     for (std::int64_t i = 0; i < batch.row_count(b) && n.kind != StepKind::kSelectFirst; ++i) {
       const auto at = static_cast<std::size_t>(batch.row_begin(b) + i);
-      const auto& eos = model_.spec.eos_token_ids;
-      // The end of the input, of which the decoder's tokens are a copy shifted right.
-      const bool counts =
-          n.kind == StepKind::kSelectLast ? batch.mask[at] != 0 : std::find(eos.begin(), eos.end(), batch_.ids[at]) != eos.end();
-      if (counts) chosen = i;
+      if (n.kind == StepKind::kSelectLast ? is_last_candidate(batch, at) : is_end(at)) chosen = i;
     }
     require(chosen >= 0, ErrorCode::kInvalidInput, "sequence ", b,
             " of the batch holds no end-of-sequence token, which this head reads");

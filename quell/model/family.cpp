@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "quell/base/error.h"
 
@@ -17,73 +16,92 @@ const Family& find_family(const std::string& model_type) {
   throw Error(ErrorCode::kUnsupported, "model_type \"" + model_type + "\" is not supported; supported are " + known);
 }
 
+namespace {
+
+/// Whether `key` has a value; null counts as an error of the file.
+bool has_value(const Settings& config, const std::string& key) {
+  require(!config.contains(key) || config.has(key), ErrorCode::kInvalidInput, "key \"", config.stored_key(key),
+          "\": is null, which says nothing; leave it out for the default");
+  return config.contains(key);
+}
+
+}  // namespace
+
+std::int64_t read_int(const Settings& config, const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) {
+  return has_value(config, key) ? json_int(config, key, low, high) : fallback;
+}
+
+double read_number(const Settings& config, const std::string& key, double fallback) {
+  return has_value(config, key) ? json_number(config, key, fallback) : fallback;
+}
+
+bool read_bool(const Settings& config, const std::string& key, bool fallback) {
+  return has_value(config, key) ? json_bool(config, key, fallback) : fallback;
+}
+
+std::string read_string(const Settings& config, const std::string& key, const std::string& fallback) {
+  return has_value(config, key) ? json_string(config, key, fallback) : fallback;
+}
+
+std::optional<std::int64_t> read_optional_int(const Settings& config, const std::string& key, std::int64_t low, std::int64_t high,
+                                              std::optional<std::int64_t> fallback) {
+  if (!config.contains(key)) return fallback;
+  if (config.value(key).is_null()) return std::nullopt;
+  return json_int(config, key, low, high);
+}
+
+std::optional<double> read_optional_number(const Settings& config, const std::string& key, std::optional<double> fallback) {
+  if (!config.contains(key)) return fallback;
+  if (config.value(key).is_null()) return std::nullopt;
+  return json_number(config, key, 0);
+}
+
 std::string architecture_of(const Settings& config) {
   const Json& names = config.value("architectures");
   return names.is_array() && !names.empty() && names.front().is_string() ? names.front().get<std::string>() : "";
 }
 
 ActivationKind read_activation(const Settings& config, const std::string& key, const std::string& fallback) {
-  const std::string name = json_string(config, key, fallback);
+  const std::string name = read_string(config, key, fallback);
   const auto kind = activation_from_name(name);
-  require(kind.has_value(), ErrorCode::kUnsupported, "key \"", key, "\": activation \"", name, "\" is not supported");
+  require(kind.has_value(), ErrorCode::kUnsupported, "key \"", config.stored_key(key), "\": activation \"", name,
+          "\" is not supported");
   return *kind;
 }
 
 namespace {
 
-/// Llama 3.1: long wavelengths are divided by `factor`, short ones kept, those between interpolated.
-void scale_llama3(const Settings& scaling, std::vector<float>& inv_freq) {
-  const double factor = json_number(scaling, "factor", 8), low = json_number(scaling, "low_freq_factor", 1),
-               high = json_number(scaling, "high_freq_factor", 4),
-               context = json_number(scaling, "original_max_position_embeddings", 8192);
-  require(factor > 0 && high > low && low > 0 && context > 0, ErrorCode::kInvalidInput,
-          "key \"rope_scaling\": llama3 factors are out of order");
-  for (float& f : inv_freq) {
-    const double wavelength = 2 * std::numbers::pi / static_cast<double>(f);
-    if (wavelength < context / high) continue;
-    if (wavelength > context / low) {
-      f = static_cast<float>(static_cast<double>(f) / factor);
-      continue;
-    }
-    const double smooth = (context / wavelength - low) / (high - low);
-    f = static_cast<float>((1 - smooth) * static_cast<double>(f) / factor + smooth * static_cast<double>(f));
-  }
+AttentionSpec make_attention(std::int64_t num_heads, std::int64_t head_dim) {
+  require(head_dim <= kMaxHeadDim, ErrorCode::kInvalidInput, "key \"num_attention_heads\": heads of ", head_dim,
+          " dimensions are more than ", kMaxHeadDim);
+
+  AttentionSpec attention;
+  attention.num_heads = attention.num_kv_heads = num_heads;
+  attention.head_dim = head_dim;
+  attention.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  return attention;
+}
+
+std::int64_t divided_among_heads(std::int64_t hidden_size, std::int64_t heads) {
+  require(hidden_size % heads == 0, ErrorCode::kInvalidInput, "key \"num_attention_heads\": ", heads,
+          " does not divide hidden_size ", hidden_size);
+  return hidden_size / heads;
 }
 
 }  // namespace
 
-void read_rotary(const Settings& config, AttentionSpec& attention, double default_part) {
-  const auto theta = static_cast<float>(json_number(config, "rope_theta", json_number(config, "rotary_emb_base", 10000.0)));
-  require(theta > 0, ErrorCode::kInvalidInput, "key \"rope_theta\": must be positive");
-  const double part = json_number(config, "partial_rotary_factor", json_number(config, "rotary_pct", default_part));
-  require(part > 0 && part <= 1, ErrorCode::kInvalidInput, "key \"partial_rotary_factor\": must be in (0, 1]");
-  const auto dim = static_cast<std::int64_t>(static_cast<double>(attention.head_dim) * part);
-  require(dim % 2 == 0, ErrorCode::kInvalidInput, "rotary size ", dim, " of a head is odd; rotary embeddings need pairs");
-  for (std::int64_t i = 0; i < dim; i += 2)
-    attention.rotary_inv_freq.push_back(1.0F / std::pow(theta, static_cast<float>(i) / static_cast<float>(dim)));
-  const Settings scaling = config.section("rope_scaling");
-  const std::string type = json_string(scaling, "rope_type", json_string(scaling, "type", "default"));
-  if (type == "linear") {
-    const auto factor = static_cast<float>(json_number(scaling, "factor", 1.0));
-    require(factor > 0, ErrorCode::kInvalidInput, "key \"rope_scaling\": factor must be positive");
-    for (float& f : attention.rotary_inv_freq) f /= factor;
-  } else if (type == "llama3") {
-    scale_llama3(scaling, attention.rotary_inv_freq);
-  } else {
-    require(type == "default", ErrorCode::kUnsupported, "key \"rope_scaling\": type \"", type, "\" is not supported");
-  }
+AttentionSpec read_attention(const Settings& config, std::int64_t hidden_size, std::int64_t default_heads,
+                             const std::string& heads_key) {
+  const std::int64_t heads = read_int(config, heads_key, 1, kMaxHeads, default_heads);
+  return make_attention(heads, divided_among_heads(hidden_size, heads));
 }
 
-AttentionSpec read_attention(const Settings& config, std::int64_t hidden_size) {
-  AttentionSpec attention;
-  attention.num_heads = attention.num_kv_heads = json_int(config, "num_attention_heads", 1, std::min(hidden_size, kMaxHeads));
-  require(hidden_size % attention.num_heads == 0 || config.contains("head_dim"), ErrorCode::kInvalidInput,
-          "key \"num_attention_heads\": ", attention.num_heads, " does not divide hidden_size ", hidden_size);
-  attention.head_dim = json_int(config, "head_dim", 1, kMaxHeadDim, hidden_size / attention.num_heads);
-  require(attention.head_dim <= kMaxHeadDim, ErrorCode::kInvalidInput, "key \"num_attention_heads\": heads of ", attention.head_dim,
-          " dimensions are more than ", kMaxHeadDim);
-  attention.scale = 1.0F / std::sqrt(static_cast<float>(attention.head_dim));
-  return attention;
+AttentionSpec read_attention_with_head_dim(const Settings& config, std::int64_t hidden_size, std::int64_t default_heads,
+                                           std::optional<std::int64_t> default_head_dim) {
+  const std::int64_t heads = read_int(config, "num_attention_heads", 1, kMaxHeads, default_heads);
+  const auto head_dim = default_head_dim ? read_int(config, "head_dim", 1, kMaxHeadDim, *default_head_dim)
+                                         : read_optional_int(config, "head_dim", 1, kMaxHeadDim);
+  return make_attention(heads, head_dim ? *head_dim : divided_among_heads(hidden_size, heads));
 }
 
 std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention, int first_weights) {
@@ -92,31 +110,59 @@ std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& atte
   return layers;
 }
 
-std::vector<LayerRef> windowed_layers(const Settings& config, std::int64_t count, AttentionSpec attention, std::int64_t window) {
-  std::vector<LayerRef> layers = plain_layers(count, attention);
+std::optional<std::vector<bool>> read_layer_types(const Settings& config, std::size_t count) {
   const Json& types = config.value("layer_types");
-  const bool listed = types.is_array();
-  require(!listed || types.size() == layers.size(), ErrorCode::kInvalidInput, "key \"layer_types\": needs one entry a layer");
-  for (std::size_t i = 0; i < layers.size(); ++i)
-    if (!listed || types[i] == "sliding_attention") layers[i].attention.sliding_window = window;
-  return layers;
+  if (types.is_null()) return std::nullopt;
+
+  require(types.is_array() && types.size() == count, ErrorCode::kInvalidInput, "key \"layer_types\": needs one entry a layer");
+  std::vector<bool> windowed;
+  for (const Json& type : types) {
+    const bool full = type == "full_attention" || type == "attention";
+    require(full || type == "sliding_attention", ErrorCode::kUnsupported, "key \"layer_types\": ", type.dump(),
+            " is not supported");
+    windowed.push_back(!full);
+  }
+  return windowed;
 }
 
-void read_special_ids(const Settings& config, ModelSpec& spec, std::int32_t default_pad) {
-  spec.pad_token_id = static_cast<std::int32_t>(json_int(config, "pad_token_id", -1, kMaxDim, default_pad));
-  if (spec.pad_token_id < 0) spec.pad_token_id = 0;
-  const Json& eos = config.value("eos_token_id");
-  if (eos.is_null()) return;
-  for (const Json& id : eos.is_array() ? eos : Json::array({eos})) {
-    require(id.is_number_integer(), ErrorCode::kInvalidInput, "key \"eos_token_id\": must be an integer or a list of integers");
-    spec.eos_token_ids.push_back(id.get<std::int32_t>());
+void set_windows(std::vector<LayerRef>& layers, const std::vector<bool>& windowed, std::optional<std::int64_t> window) {
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (!windowed[i]) continue;
+    require(window.has_value(), ErrorCode::kInvalidInput, "key \"sliding_window\": layer ", i, " has a window, and none is set");
+    layers[i].attention.sliding_window = *window;
   }
 }
 
-std::int64_t num_labels(const Settings& config) {
+void read_special_ids(const Settings& config, ModelSpec& spec, std::optional<std::int64_t> default_pad,
+                      std::optional<std::int64_t> default_eos) {
+  const std::int64_t pad = read_optional_int(config, "pad_token_id", -1, kMaxDim, default_pad).value_or(-1);
+  spec.has_pad_token = pad >= 0;
+  spec.pad_token_id = static_cast<std::int32_t>(std::max<std::int64_t>(pad, 0));
+
+  if (!config.contains("eos_token_id")) {
+    if (default_eos) spec.eos_token_ids.push_back(static_cast<std::int32_t>(*default_eos));
+    return;
+  }
+  spec.eos_token_ids = read_token_ids(config, "eos_token_id");
+}
+
+std::vector<std::int32_t> read_token_ids(const Settings& config, const std::string& key) {
+  const Json& found = config.value(key);
+  if (found.is_null()) return {};
+
+  std::vector<std::int32_t> ids;
+  for (const Json& id : found.is_array() ? found : Json::array({found})) {
+    require(id.is_number_integer() && id >= -1 && id <= kMaxDim, ErrorCode::kInvalidInput, "key \"", key,
+            "\": must be a token id or a list of token ids");
+    ids.push_back(id.get<std::int32_t>());
+  }
+  return ids;
+}
+
+std::int64_t num_labels(const Settings& config, std::int64_t fallback) {
   const Json& labels = config.value("id2label");
-  const std::int64_t count = labels.is_object() ? static_cast<std::int64_t>(labels.size()) : 2;
-  return json_int(config, "num_labels", 1, kMaxDim, count);
+  const std::int64_t count = labels.is_object() ? static_cast<std::int64_t>(labels.size()) : fallback;
+  return read_optional_int(config, "num_labels", 1, kMaxDim, count).value_or(count);
 }
 
 namespace {
@@ -151,7 +197,7 @@ void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, con
     rules.push_back({Slot::kClassifier, false, "score", {num_labels(config), spec.hidden_size}});
     return;
   }
-  const Slot tied = json_bool(config, "tie_word_embeddings", tied_default) ? Slot::kWordEmbedding : Slot::kNone;
+  const Slot tied = read_bool(config, "tie_word_embeddings", tied_default) ? Slot::kWordEmbedding : Slot::kNone;
   rules.push_back({Slot::kLmHead, false, module, {spec.vocab_size, spec.hidden_size}, true, bias, tied});
 }
 

@@ -117,6 +117,8 @@ class Executor {
   void run_node(int node);
   void run_attention(int node, Tensor& out);
   void run_selection(int node, Tensor& out) const;
+  bool is_end(std::size_t at) const;
+  bool is_last_candidate(const TokenBatch& batch, std::size_t at) const;
   void run_simple(int node, const TensorView& x, Tensor& out) const;
   void embed(int node, Tensor& out) const;
   bool in_decoder(int node) const { return model_.spec.stacks[static_cast<std::size_t>(node_at(node).stack)].decoder; }

@@ -4,41 +4,54 @@
 
 namespace quell {
 
-ModelSpec rotary_decoder_sizes(const Settings& config) {
+ModelSpec rotary_decoder_sizes(const Settings& config, const DecoderDefaults& defaults) {
   ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim);
-  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31, 2048);
+  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, defaults.vocab_size);
+  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, defaults.hidden_size);
+  s.intermediate_size = read_int(config, "intermediate_size", 1, kMaxDim, defaults.intermediate_size);
+  s.max_position_embeddings =
+      read_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31, defaults.max_position_embeddings);
   s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s);
+  read_special_ids(config, s, defaults.pad_token_id, defaults.eos_token_id);
   return s;
 }
 
-AttentionSpec read_grouped_attention(const Settings& config, std::int64_t hidden_size) {
-  AttentionSpec attention = read_attention(config, hidden_size);
-  attention.num_kv_heads = json_int(config, "num_key_value_heads", 1, attention.num_heads, attention.num_heads);
+AttentionSpec read_grouped_attention(const Settings& config, std::int64_t hidden_size, const DecoderDefaults& defaults) {
+  AttentionSpec attention = read_attention_with_head_dim(config, hidden_size, defaults.num_attention_heads, defaults.head_dim);
+  attention.num_kv_heads =
+      read_optional_int(config, "num_key_value_heads", 1, kMaxHeads, defaults.num_key_value_heads).value_or(attention.num_heads);
   require(attention.num_heads % attention.num_kv_heads == 0, ErrorCode::kInvalidInput,
           "key \"num_key_value_heads\": ", attention.num_kv_heads, " does not divide num_attention_heads ", attention.num_heads);
   attention.causal = true;
   return attention;
 }
 
-ModelSpec llama_like_spec(const Settings& config) {
-  ModelSpec s = rotary_decoder_sizes(config);
+ModelSpec llama_like_spec(const Settings& config, const DecoderDefaults& defaults) {
+  ModelSpec s = rotary_decoder_sizes(config, defaults);
   s.norm_kind = NormKind::kRmsNorm;
-  s.norm_eps = json_number(config, "rms_norm_eps", 1e-6);
-  AttentionSpec attention = read_grouped_attention(config, s.hidden_size);
-  read_rotary(config, attention);
+  s.norm_eps = read_number(config, "rms_norm_eps", 1e-6);
+  AttentionSpec attention = read_grouped_attention(config, s.hidden_size, defaults);
+  read_rotary(config, attention, s.max_position_embeddings);
 
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
-  const char* key = config.has("hidden_activation") ? "hidden_activation" : "hidden_act";
-  stack.block = pre_norm_block(gated_mlp_steps(read_activation(config, key, "silu"), Value::kNormed));
+  const ActivationKind act = read_activation(config, defaults.activation_key, defaults.activation);
+  stack.block = pre_norm_block(gated_mlp_steps(act, Value::kNormed));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
+  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, defaults.num_hidden_layers), attention);
   s.stacks.push_back(std::move(stack));
   return s;
+}
+
+void set_qwen_windows(const Settings& config, ModelSpec& s) {
+  std::vector<LayerRef>& layers = s.stacks[0].layers;
+  auto window = read_optional_int(config, "sliding_window", 1, std::int64_t{1} << 31, 4096);
+  const auto first = static_cast<std::size_t>(read_int(config, "max_window_layers", 0, kMaxDim, 28));
+  if (!read_bool(config, "use_sliding_window", false)) window = std::nullopt;
+
+  std::vector<bool> windowed(layers.size(), false);
+  for (std::size_t i = first; i < layers.size() && window; ++i) windowed[i] = true;
+  set_windows(layers, read_layer_types(config, layers.size()).value_or(windowed), window);
 }
 
 std::vector<TensorRule> llama_like_tensors(const ModelSpec& s, bool qkv_bias, bool out_bias, bool mlp_bias) {

@@ -7,6 +7,7 @@
 #include "quell/model/model.h"
 #include "quell/model/quantized_checkpoint.h"
 #include "quell/model/stored_codes.h"
+#include "quell/model/tensor_names.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -26,12 +27,6 @@ std::string fill_layer(const std::string& pattern, int layer) {
     at = close + 1;
   }
   return out;
-}
-
-bool ends_with_replace(std::string& name, std::string_view from, std::string_view to) {
-  if (!name.ends_with(from)) return false;
-  name.replace(name.size() - from.size(), from.size(), to);
-  return true;
 }
 
 /// Matrices and their codes alone: what else a module has is small.
@@ -55,32 +50,13 @@ Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) 
   return out;
 }
 
-/// The name under which the file holds `name`: as it is, without the family's prefix, as older sentence-transformers wrote it, or
-/// with the old norm names.
-std::optional<std::string> locate_tensor(const Checkpoint& checkpoint, const Family& family, const std::string& name) {
-  std::vector<std::string> candidates = {name};
-  if (name.starts_with(family.prefix)) {
-    const std::string bare = name.substr(family.prefix.size());
-    for (const char* prefix : {"", "auto_model.", "0.auto_model."}) candidates.push_back(prefix + bare);
-  }
-  for (std::size_t i = 0, n = candidates.size(); i < n; ++i) {
-    std::string old = candidates[i];
-    if (ends_with_replace(old, "LayerNorm.weight", "LayerNorm.gamma") || ends_with_replace(old, "LayerNorm.bias", "LayerNorm.beta"))
-      candidates.push_back(old);
-  }
-  for (const std::string& candidate : candidates)
-    if (checkpoint.tensors().contains(candidate)) return candidate;
-  return std::nullopt;
-}
-
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const Family& family, Model& model, bool allow_missing)
-      : checkpoint_(checkpoint), family_(family), model_(model), allow_missing_(allow_missing) {}
+  Loader(const Checkpoint& checkpoint, const Family& family, std::vector<TensorRule> rules, Model& model, bool allow_missing)
+      : checkpoint_(checkpoint), family_(family), rules_(std::move(rules)), model_(model), allow_missing_(allow_missing) {}
 
   void load() {
-    for (const TensorRule& rule : family_.tensors(model_.spec, checkpoint_.config())) {
-      if (rule.slot == Slot::kPooler && model_.spec.head_steps.empty()) continue;  // saved without it
+    for (const TensorRule& rule : rules_) {
       std::set<int> layers;
       for (const LayerRef& layer : model_.spec.stacks.at(static_cast<std::size_t>(rule.stack)).layers) layers.insert(layer.weights);
       if (!rule.per_layer) layers = {-1};
@@ -93,7 +69,7 @@ class Loader {
   }
 
  private:
-  std::optional<std::string> locate(const std::string& name) const { return locate_tensor(checkpoint_, family_, name); }
+  std::optional<std::string> locate(const std::string& name) const { return locate_tensor(checkpoint_, family_.prefix, name); }
 
   /// The same of a weight, whose packed codes may be all that the file holds: then the name that the weight would have.
   std::optional<std::string> locate_weight(const std::string& name) const {
@@ -105,9 +81,40 @@ class Loader {
 
   const std::string& find(const std::string& name) {
     const auto found = locate(name);
-    require(found.has_value(), ErrorCode::kInvalidInput, checkpoint_.dir().string(), ": tensor \"", name,
-            "\" is missing; is config.json of another model?");
+    if (!found) tensor_is_missing(checkpoint_, name);
     return *used_.insert(*found).first;
+  }
+
+  static std::string weight_name_of(const TensorRule& rule) {
+    return rule.weight_name.empty() ? rule.module + ".weight" : rule.weight_name;
+  }
+
+  /// The name under which the table is stored that others are tied to: its own, or else the first of theirs.
+  std::optional<std::string> locate_table(const TensorRule& rule) const {
+    if (const auto own = locate_weight(weight_name_of(rule))) return own;
+    for (const TensorRule& other : rules_)
+      if (other.tied_to == rule.slot)
+        if (const auto found = locate_weight(weight_name_of(other))) return found;
+    return std::nullopt;
+  }
+
+  /// Whether a weight that config.json ties is one of its own: its tensor is there, and is not the table's. transformers then does
+  /// not tie it either.
+  bool is_different(const TensorRule& rule) {
+    const auto own = locate_weight(weight_name_of(rule));
+    if (!own) return false;
+
+    const auto table_rule = std::find_if(rules_.begin(), rules_.end(),
+                                         [&](const TensorRule& r) { return r.slot == rule.tied_to && r.tied_to == Slot::kNone; });
+    const auto table = table_rule == rules_.end() ? std::nullopt : locate_table(*table_rule);
+    if (!table || *table == *own) return false;
+    if (is_quantized_module(checkpoint_, *own)) return true;
+    if (is_quantized_module(checkpoint_, *table)) return false;
+    if (same_values(checkpoint_.tensors().at(*own), checkpoint_.tensors().at(*table))) return false;
+
+    log_once(LogLevel::kWarning, str(checkpoint_.source_of(*own), ": tensor \"", *own, "\" differs from \"", *table,
+                                     "\", to which config.json ties it; it is used as it is (tie_word_embeddings: false says so)"));
+    return true;
   }
 
   Tensor read(const std::string& name, const Shape& shape, bool any_rank) {
@@ -121,6 +128,7 @@ class Loader {
     require(view.shape() == shape || (any_rank && view.numel() == shape.numel()), ErrorCode::kInvalidInput,
             checkpoint_.source_of(found), ": tensor \"", found, "\" has shape ", view.shape().to_string(), ", config.json says ",
             shape.to_string());
+    require_float(checkpoint_, found, view);
     Tensor t = to_f32(view, found);
     t.reshape(shape);
     return t;
@@ -143,6 +151,13 @@ class Loader {
   }
 
   void add_param(TensorRule rule, int layer) {
+    if (rule.tied_to != Slot::kNone && is_different(rule)) {
+      rule.tied_to = Slot::kNone;
+    } else if (rule.only_if_different) {
+      if (const auto copy = locate(weight_name_of(rule))) used_.insert(*copy);
+      return;
+    }
+
     Param p;
     p.slot = rule.slot;
     p.stack = rule.stack;
@@ -153,7 +168,7 @@ class Loader {
     p.bias_name = rule.bias_name.empty() ? p.module + ".bias" : fill_layer(rule.bias_name, layer);
     rule.shape = with_added_channels(model_.config, rule.shape, p);
     if (rule.has_weight && rule.tied_to == Slot::kNone) {
-      const auto found = locate_weight(p.weight_name);
+      const auto found = layer < 0 ? locate_table(rule) : locate_weight(p.weight_name);
       const auto table = table_spec(model_.config, p.module);
       const bool codes = rule.shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found);
       if (codes && table) {
@@ -162,7 +177,7 @@ class Loader {
         read_quantized_module(checkpoint_, model_.config, *found, rule.shape, p, used_);
         inputs_[static_cast<int>(model_.params.size())] = read_input_quant(checkpoint_, model_.config, *found, used_);
       } else {
-        p.weight = read_weight(rule, p.weight_name);
+        p.weight = read_weight(rule, found.value_or(p.weight_name));
         if (rule.any_rank && locate(p.weight_name)) p.stored_shape = checkpoint_.tensors().at(find(p.weight_name)).shape();
         if (table) p.dequantized = dequantize(quantize_weight(p.weight, *table));
       }
@@ -171,14 +186,7 @@ class Loader {
       ties_.emplace_back(static_cast<int>(model_.params.size()), rule.tied_to);
       if (const auto copy = locate(p.weight_name)) used_.insert(*copy);  // an explicit copy of the tied matrix
     }
-    if (rule.has_bias) {
-      std::string name = p.bias_name;
-      if (!locate(name) && locate(p.module + ".bias")) name = p.module + ".bias";
-      const std::int64_t rows = rule.shape[0], stored = rows * rule.packing.parts;
-      p.bias = unpack(read(name, {stored}, true),
-                      {.part = rule.packing.part, .parts = rule.packing.parts, .interleaved_heads = rule.packing.interleaved_heads},
-                      {rows});
-    }
+    if (rule.has_bias) p.bias = read_bias(rule, p);
     read_added_tensors(checkpoint_, rule.shape, p, used_);
     if (model_.scratch) {
       spill_param(p, model_.scratch);
@@ -187,27 +195,45 @@ class Loader {
     model_.params.push_back(std::move(p));
   }
 
+  Tensor read_bias(const TensorRule& rule, const Param& p) {
+    const std::int64_t rows = rule.shape[0], stored = rows * rule.packing.parts;
+    if (rule.zero_bias_if_missing && !locate(p.bias_name)) return Tensor::f32({rows});
+
+    // A bias under two names is the linear's own, where the file holds both.
+    std::string name = p.bias_name;
+    if (const auto own = locate(p.module + ".bias"); own && name != p.module + ".bias" && !rule.zero_bias_if_missing) {
+      if (const auto other = locate(name)) used_.insert(*other);
+      name = p.module + ".bias";
+    }
+    const Packing rows_alone = {
+        .part = rule.packing.part, .parts = rule.packing.parts, .interleaved_heads = rule.packing.interleaved_heads};
+    return unpack(read(name, {stored}, true), rows_alone, {rows});
+  }
+
   void tie() {
-    for (const auto& [index, slot] : ties_)
-      for (std::size_t i = 0; i < model_.params.size(); ++i)
-        if (model_.params[i].slot == slot) model_.params[static_cast<std::size_t>(index)].tied_to = static_cast<int>(i);
+    for (const auto& [index, slot] : ties_) {
+      const auto table = std::find_if(model_.params.begin(), model_.params.end(), [&](const Param& p) { return p.slot == slot; });
+      if (table != model_.params.end())
+        model_.params[static_cast<std::size_t>(index)].tied_to = static_cast<int>(table - model_.params.begin());
+    }
   }
 
   void connect() {
-    std::map<std::tuple<int, int, Slot>, int> index;
+    std::map<std::tuple<int, int, Slot>, int> own, shared;
     for (std::size_t i = 0; i < model_.params.size(); ++i) {
       const Param& p = model_.params[i];
-      index[{p.stack, p.weights, p.slot}] = static_cast<int>(i);
+      own[{p.stack, p.weights, p.slot}] = static_cast<int>(i);  // a table of the stack's own comes behind the shared one
+      shared.emplace(std::tuple(p.stack, p.weights, p.slot), static_cast<int>(i));
     }
     for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n) {
       const Node& node = model_.graph.nodes[n];
       int param = -1;
       if (node.slot != Slot::kNone) {
-        auto it = index.find({node.stack, node.weights, node.slot});
-        if (it == index.end()) it = index.find({0, node.weights, node.slot});  // a decoder may use the encoder's embedding
-        require(it != index.end(), ErrorCode::kUnsupported, "family ", family_.model_type, " has no tensor rule for ",
-                slot_name(node.slot));
-        param = it->second;
+        const std::tuple here(node.stack, node.weights, node.slot);
+        const std::tuple of_first_stack(0, node.weights, node.slot);  // a decoder may use the encoder's embedding
+        require(own.contains(here) || shared.contains(of_first_stack), ErrorCode::kUnsupported, "family ", family_.model_type,
+                " has no tensor rule for ", slot_name(node.slot));
+        param = own.contains(here) ? own.at(here) : shared.at(of_first_stack);
       }
       model_.node_param.push_back(param);
       const bool constant = node.in[0] != kNoValue && model_.graph.constant[static_cast<std::size_t>(node.in[0])];
@@ -217,6 +243,7 @@ class Loader {
 
   const Checkpoint& checkpoint_;
   const Family& family_;
+  std::vector<TensorRule> rules_;
   Model& model_;
   bool allow_missing_;
   std::set<std::string> used_;
@@ -235,21 +262,36 @@ void read_sentence_settings(const ModelDirectory& directory, Model& model) {
   if (is_sentence_model) model.max_seq_length = files.text.max_length > 0 ? std::min(files.text.max_length, positions) : positions;
 }
 
-/// Encoders are often saved without the pooler, which sentence models do not use. Without it the model is the same but for that
-/// output.
+/// Encoders are often saved without their pooler, which sentence vectors do not need; its output is not offered then.
 void leave_out_missing_pooler(const Checkpoint& checkpoint, const Family& family, ModelSpec& spec) {
-  const auto pooler =
-      std::find_if(spec.outputs.begin(), spec.outputs.end(), [](const auto& output) { return output.first == "pooler_output"; });
-  if (spec.head != Head::kNone || pooler == spec.outputs.end()) return;
+  const auto pooled = [](const auto& output) { return output.second == Value::kPooled; };
+  if (spec.head != Head::kNone || std::none_of(spec.outputs.begin(), spec.outputs.end(), pooled)) return;
 
+  bool has_table = false;  // a checkpoint without any tensor is not one without pooler
   for (const TensorRule& rule : family.tensors(spec, checkpoint.config())) {
-    if (rule.slot != Slot::kPooler) continue;
-    for (const char* tensor : {".weight", ".bias", ".weight_packed"})  // a part of it is a damaged one, not none
-      if (locate_tensor(checkpoint, family, rule.module + tensor)) return;
+    bool there = false;
+    for (const char* tensor : {".weight", ".bias", ".weight_packed"})  // a part of a pooler is a damaged one, not none
+      there |= locate_tensor(checkpoint, family.prefix, rule.module + tensor).has_value();
+    if (rule.slot == Slot::kPooler && there) return;
+    has_table |= rule.slot == Slot::kWordEmbedding && there;
   }
-  log_once(LogLevel::kDebug, checkpoint.dir().string() + ": saved without a pooler, so there is no pooler_output");
+  if (!has_table) return;
+
   spec.head_steps.clear();
-  spec.outputs.erase(pooler);
+  std::erase_if(spec.outputs, pooled);
+  log_once(LogLevel::kInfo, checkpoint.dir().string() + ": saved without pooler; pooler_output is left out");
+}
+
+/// Before tensors are read, which takes a while: what config.json says and nobody asked for.
+void judge_config(const Checkpoint& checkpoint, const Family& family) {
+  std::vector<KeyRule> rules(family.keys.begin(), family.keys.end());
+  const std::span<const KeyRule> general = config_key_rules();
+  rules.insert(rules.end(), general.begin(), general.end());
+  checkpoint.directory().finish(checkpoint.config(), rules);
+
+  const Json& names = checkpoint.config().json().value("architectures", Json());
+  if (names.is_array() && names.size() > 1)
+    log_once(LogLevel::kWarning, checkpoint.config().file() + ": key \"architectures\": of " + names.dump() + " the first is used");
 }
 
 }  // namespace
@@ -258,7 +300,7 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
   const std::string source = (checkpoint.dir() / "config.json").string();
   Model model;
   const Settings& config = checkpoint.config();
-  model.config = config.json();
+  model.config = normalize_config(config.json());
   model.dir = checkpoint.directory();
   model.scratch = std::move(scratch);
   const auto in_config = [&](auto f) {
@@ -275,20 +317,31 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
   const Family& family = in_config([&]() -> const Family& { return find_family(type); });
   model.spec = in_config([&] { return family.read_spec(config); });
   model.spec.model_type = type;
+  in_config([&] {
+    leave_out_missing_pooler(checkpoint, family, model.spec);
+    return 0;
+  });
   // A hostile layer count must not cost memory before the tensors are seen to be missing.
   std::size_t layers = 0;
   for (const Stack& stack : model.spec.stacks) layers += stack.layers.size();
   require(layers <= checkpoint.tensors().size(), ErrorCode::kInvalidInput, source, ": ", layers,
           " layers, and the checkpoint holds only ", checkpoint.tensors().size(), " tensors");
-  leave_out_missing_pooler(checkpoint, family, model.spec);
+  std::vector<TensorRule> rules = in_config([&] {
+    check_quell_section(config);
+    return family.tensors(model.spec, config);
+  });
+  if (model.spec.head == Head::kNone && model.spec.head_steps.empty())
+    std::erase_if(rules, [](const TensorRule& rule) { return rule.slot == Slot::kPooler; });
+  judge_config(checkpoint, family);
+
   model.graph = build_graph(model.spec);
-  Loader(checkpoint, family, model, allow_missing).load();
+  Loader(checkpoint, family, std::move(rules), model, allow_missing).load();
   in_config([&] {
     read_quell_section(checkpoint, model);
     return 0;
   });
   read_sentence_settings(checkpoint.directory(), model);
-  checkpoint.directory().finish(config, config_key_rules());
+  if (!allow_missing) warn_about_tensors(checkpoint, suspicious_tensors(checkpoint, model.unused_tensors));
   return model;
 }
 

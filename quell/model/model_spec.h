@@ -70,7 +70,7 @@ enum class StepKind {
   kAttention,     ///< q, k, v, and where the family has them: a bias table (T5), or projected relative embeddings (DeBERTa)
   kRelativeBias,  ///< [heads * N, N] from a table [buckets, heads] (T5)
   kSelectFirst,   ///< the first token of each sequence
-  kSelectLast,    ///< the last token whose mask is 1
+  kSelectLast,    ///< the last token whose mask is 1 and that is not the padding token
   kSelectEos,     ///< the last end-of-sequence token of the input
   kSelectColumn,  ///< column `number` of [T, C] as [T, 1]
   kPatches,       ///< pixels to flattened patches [B * P, channels * height * width]
@@ -114,6 +114,7 @@ struct Step {
   ActivationKind activation = ActivationKind::kRelu;
   float number = 0.0F;
   bool cross = false;  ///< attention whose keys and values come from the encoder
+  bool operator==(const Step&) const = default;
 };
 
 /// DeBERTa's disentangled attention (He et al. 2021): content-to-position and position-to-content terms.
@@ -121,6 +122,7 @@ struct DisentangledSpec {
   std::int64_t span = 0;  ///< the table has 2 * span rows; 0: ordinary attention
   std::int64_t buckets = 0, max_distance = 0;
   bool content_to_position = false, position_to_content = false;
+  bool operator==(const DisentangledSpec&) const = default;
 };
 
 /// "normed = norm attention_norm(hidden)": for people.
@@ -138,18 +140,21 @@ struct AttentionSpec {
   bool quantize_scaled_query = false;
   std::vector<float> rotary_inv_freq;  ///< empty: no rotary embedding
   float rotary_amplitude = 1.0F;
+  bool operator==(const AttentionSpec&) const = default;
 };
 
 /// One layer: which weights it uses (an index, so that layers may share them) and its attention.
 struct LayerRef {
   int weights = 0;
   AttentionSpec attention;
+  bool operator==(const LayerRef&) const = default;
 };
 
 /// T5's bias by the distance of key and query, in buckets (Raffel et al. 2020).
 struct RelativeBiasSpec {
   std::int64_t buckets = 0, max_distance = 0;
   bool bidirectional = false;
+  bool operator==(const RelativeBiasSpec&) const = default;
 };
 
 struct Stack {
@@ -159,6 +164,7 @@ struct Stack {
   bool last_hidden_before_epilogue = false;  ///< what is reported as the last hidden state
   Value result = Value::kHidden;             ///< the name under which later stacks and the head find the last hidden state
   RelativeBiasSpec relative_bias;
+  bool operator==(const Stack&) const = default;
 };
 
 enum class Head {
@@ -180,7 +186,8 @@ enum class PositionRule { kIndex, kMaskCount, kNonPadCount };
 struct ModelSpec {
   std::string model_type;
   std::int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, max_position_embeddings = 0;
-  std::int32_t pad_token_id = 0;
+  std::int32_t pad_token_id = 0;  ///< fills batches; 0 where the model has none
+  bool has_pad_token = false;     ///< classifiers of decoders read the last token that is another one
   std::vector<std::int32_t> eos_token_ids;
   std::int32_t decoder_start_token_id = 0;  ///< encoder-decoder models
   NormKind norm_kind = NormKind::kLayerNorm;
@@ -193,6 +200,7 @@ struct ModelSpec {
   Head head = Head::kNone;
   /// Which values of head_steps (or the last hidden state) a caller sees: "logits", "last_hidden_state", "pooler_output".
   std::vector<std::pair<std::string, Value>> outputs;
+  bool operator==(const ModelSpec&) const = default;
 };
 
 // Ready-made step lists keep family files short.

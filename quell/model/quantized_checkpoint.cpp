@@ -108,6 +108,17 @@ ChannelGroups read_channel_groups(const Checkpoint& checkpoint, const std::strin
 
 }  // namespace
 
+void check_quell_section(const Settings& config) {
+  constexpr std::int64_t kVersion = 1;
+
+  const Settings ours = config.section(kQuellKey);
+  const std::int64_t version = json_int(ours, "version", 1, std::int64_t{1} << 31, kVersion);
+  require(version <= kVersion, ErrorCode::kUnsupported, "section \"quell\": version ", version,
+          " was written by a later Quell; this one reads ", kVersion);
+  for (const char* key : {"input_codes", "input_step", "residual_after_quant", "added_channels", "attention", "accepted"})
+    ours.value(key);
+}
+
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name) {
   return checkpoint.tensors().contains(module_of(weight_name) + ".weight_scale");
 }

@@ -19,6 +19,8 @@ inline constexpr const char* kGroupsPrefix = "quell.groups.";      ///< + node +
 inline constexpr const char* kOwnIntFormat = "quell-int-quantized";
 inline constexpr const char* kOwnPackedFormat = "quell-pack-quantized";
 
+/// Throws Error(kUnsupported) where config.json's section is of a later version. Its keys count as read.
+void check_quell_section(const Settings& config);
 /// Whether `weight_name` ("...weight") holds integer codes with scales beside it.
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name);
 void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,

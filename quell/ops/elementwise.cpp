@@ -14,10 +14,18 @@ struct Named {
   std::string_view name;
   ActivationKind kind;
 };
-constexpr Named kActivations[] = {
-    {"relu", ActivationKind::kRelu},          {"gelu", ActivationKind::kGelu}, {"gelu_tanh", ActivationKind::kGeluTanh},
-    {"gelu_new", ActivationKind::kGeluTanh},  {"silu", ActivationKind::kSilu}, {"gelu_pytorch_tanh", ActivationKind::kGeluTanh},
-    {"gelu_fast", ActivationKind::kGeluTanh}, {"tanh", ActivationKind::kTanh}, {"swish", ActivationKind::kSilu}};
+/// The names that transformers has for them; several implementations of one function are one here.
+constexpr Named kActivations[] = {{"relu", ActivationKind::kRelu},
+                                  {"gelu", ActivationKind::kGelu},
+                                  {"gelu_python", ActivationKind::kGelu},
+                                  {"gelu_new", ActivationKind::kGeluTanh},
+                                  {"gelu_fast", ActivationKind::kGeluTanh},
+                                  {"gelu_accurate", ActivationKind::kGeluTanh},
+                                  {"gelu_pytorch_tanh", ActivationKind::kGeluTanh},
+                                  {"gelu_python_tanh", ActivationKind::kGeluTanh},
+                                  {"silu", ActivationKind::kSilu},
+                                  {"swish", ActivationKind::kSilu},
+                                  {"tanh", ActivationKind::kTanh}};
 
 constexpr std::int64_t kElementChunk = 1 << 14;
 
@@ -37,8 +45,13 @@ std::optional<ActivationKind> activation_from_name(std::string_view name) {
 }
 
 std::string_view activation_name(ActivationKind kind) {
-  for (const Named& row : kActivations)
-    if (row.kind == kind) return row.name;
+  switch (kind) {
+    case ActivationKind::kRelu: return "relu";
+    case ActivationKind::kGelu: return "gelu";
+    case ActivationKind::kGeluTanh: return "gelu_tanh";
+    case ActivationKind::kSilu: return "silu";
+    case ActivationKind::kTanh: return "tanh";
+  }
   return "?";
 }
 

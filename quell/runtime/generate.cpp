@@ -32,7 +32,25 @@ void check_head(const ForwardModel& model) {
 }
 
 bool is_end(const ModelSpec& spec, const GenerateOptions& options, std::int32_t token) {
-  return options.stop_at_eos && std::find(spec.eos_token_ids.begin(), spec.eos_token_ids.end(), token) != spec.eos_token_ids.end();
+  const std::vector<std::int32_t>& ends = options.settings ? options.settings->eos_token_ids : spec.eos_token_ids;
+  return options.stop_at_eos && std::find(ends.begin(), ends.end(), token) != ends.end();
+}
+
+/// Nothing where no score would change.
+std::optional<TokenRules> rules_for(const GenerateOptions& options, std::size_t prompt_length) {
+  if (!options.settings) return std::nullopt;
+  TokenRules rules(*options.settings, static_cast<std::int64_t>(prompt_length), options.max_new_tokens);
+  if (!rules.active()) return std::nullopt;
+  return rules;
+}
+
+std::int32_t choose_token(std::span<const float> logits, const std::optional<TokenRules>& rules,
+                          std::span<const std::int32_t> history, const SamplingOptions& sampling, Random& random) {
+  if (!rules) return sample_token(logits, sampling, random);
+
+  std::vector<float> scores(logits.begin(), logits.end());
+  rules->apply(history, scores);
+  return sample_token(scores, sampling, random);
 }
 
 /// Runs everything again for every token: encoder-decoder models, and attention that no cache can continue.
@@ -42,11 +60,12 @@ class Generator {
       : model_(model), spec_(model.model().spec), prompt_(prompt), options_(options), encoder_decoder_(spec_.stacks.size() > 1) {
     for (std::int64_t b = 0; b < prompt.batch; ++b) {
       auto& s = sequences_.emplace_back();
-      if (encoder_decoder_) s.push_back(spec_.decoder_start_token_id);
+      if (encoder_decoder_) s.push_back(decoder_start());
       for (std::int64_t i = 0; i < prompt.row_count(b) && !encoder_decoder_; ++i)
         if (const auto at = static_cast<std::size_t>(prompt.row_begin(b) + i); prompt.mask[at]) s.push_back(prompt.ids[at]);
       require(!s.empty(), ErrorCode::kInvalidInput, "prompt ", b, " is empty");
       randoms_.emplace_back(options.sampling.seed + static_cast<std::uint64_t>(b));
+      rules_.push_back(rules_for(options, s.size()));
     }
   }
 
@@ -71,6 +90,11 @@ class Generator {
   }
 
  private:
+  std::int32_t decoder_start() const {
+    const auto& settings = options_.settings;
+    return settings && settings->decoder_start_token_id ? *settings->decoder_start_token_id : spec_.decoder_start_token_id;
+  }
+
   std::vector<std::int32_t> next_tokens(ExecContext& ctx) {
     TokenBatch batch = make_left_padded(sequences_, spec_.pad_token_id);
     const std::int64_t length = batch.length;
@@ -85,9 +109,11 @@ class Generator {
     model_.forward(batch, outputs, ctx);
     const Tensor& logits = outputs.values.at("logits");
     std::vector<std::int32_t> next;
-    for (std::int64_t b = 0; b < batch.batch; ++b)
-      next.push_back(sample_token({logits.row((b + 1) * length - 1), static_cast<std::size_t>(logits.cols())}, options_.sampling,
-                                  randoms_[static_cast<std::size_t>(b)]));
+    for (std::int64_t b = 0; b < batch.batch; ++b) {
+      const std::span<const float> row(logits.row((b + 1) * length - 1), static_cast<std::size_t>(logits.cols()));
+      const auto i = static_cast<std::size_t>(b);
+      next.push_back(choose_token(row, rules_[i], sequences_[i], options_.sampling, randoms_[i]));
+    }
     return next;
   }
 
@@ -98,6 +124,7 @@ class Generator {
   bool encoder_decoder_;
   std::vector<std::vector<std::int32_t>> sequences_;
   std::vector<Random> randoms_;
+  std::vector<std::optional<TokenRules>> rules_;
 };
 
 }  // namespace
@@ -133,7 +160,7 @@ BatchDecoder::BatchDecoder(const ForwardModel& model, std::int64_t max_sequences
   for (std::int64_t s = max_sequences; s > 0; --s) free_slots_.push_back(s - 1);
 }
 
-int BatchDecoder::add(std::vector<std::int32_t> prompt, const SamplingOptions& sampling) {
+int BatchDecoder::add(std::vector<std::int32_t> prompt, const SamplingOptions& sampling, std::optional<TokenRules> rules) {
   require(has_room(), ErrorCode::kInvalidInput, "all ", max_sequences_, " places for sequences are taken");
   require(!prompt.empty(), ErrorCode::kInvalidInput, "the prompt is empty");
   require(static_cast<std::int64_t>(prompt.size()) <= cache_.capacity(), ErrorCode::kInvalidInput, "a prompt of ", prompt.size(),
@@ -141,7 +168,9 @@ int BatchDecoder::add(std::vector<std::int32_t> prompt, const SamplingOptions& s
   const std::int64_t slot = free_slots_.back();
   free_slots_.pop_back();
   cache_.clear(slot);
-  running_.emplace(next_id_, Running{std::move(prompt), slot, sampling, Random(sampling.seed)});
+  std::vector<std::int32_t> history = rules ? prompt : std::vector<std::int32_t>();
+  running_.emplace(next_id_,
+                   Running{std::move(prompt), slot, sampling, Random(sampling.seed), std::move(rules), std::move(history)});
   return next_id_++;
 }
 
@@ -177,7 +206,8 @@ void BatchDecoder::forward(const std::vector<int>& ids, std::map<int, std::int32
   for (std::size_t i = 0; i < ids.size(); ++i) {
     Running& r = running_.at(ids[i]);
     const std::span<const float> row(logits.row(static_cast<std::int64_t>(i)), static_cast<std::size_t>(logits.cols()));
-    const std::int32_t token = sample_token(row, r.sampling, r.random);
+    const std::int32_t token = choose_token(row, r.rules, r.history, r.sampling, r.random);
+    if (r.rules) r.history.push_back(token);
     tokens[ids[i]] = token;
     r.pending = {token};
   }
@@ -215,7 +245,7 @@ std::vector<std::vector<std::int32_t>> generate(const ForwardModel& model, const
   for (std::size_t b = 0; b < prompts.size(); ++b) {
     SamplingOptions sampling = options.sampling;
     sampling.seed += b;
-    sequence[decoder.add(prompts[b], sampling)] = b;
+    sequence[decoder.add(prompts[b], sampling, rules_for(options, prompts[b].size()))] = b;
   }
   while (decoder.size() > 0 && options.max_new_tokens > 0)
     for (const BatchDecoder::NewToken& t : decoder.step(ctx)) {

@@ -7,6 +7,7 @@
 
 #include "quell/base/random.h"
 #include "quell/model/forward.h"
+#include "quell/runtime/token_rules.h"
 
 namespace quell {
 
@@ -30,7 +31,8 @@ class BatchDecoder {
   BatchDecoder(const ForwardModel& model, std::int64_t max_sequences, std::int64_t capacity, KvFormat format = KvFormat::kF32);
 
   /// Adds a sequence; its first token comes with the next step. Throws Error(kInvalidInput) when there is no room.
-  int add(std::vector<std::int32_t> prompt, const SamplingOptions& sampling = {});
+  /// `rules` change the scores of its tokens, where there are any.
+  int add(std::vector<std::int32_t> prompt, const SamplingOptions& sampling = {}, std::optional<TokenRules> rules = std::nullopt);
   void remove(int id);
   std::size_t size() const { return running_.size(); }
   bool has_room() const { return running_.size() < static_cast<std::size_t>(max_sequences_); }
@@ -51,6 +53,8 @@ class BatchDecoder {
     std::int64_t slot = 0;
     SamplingOptions sampling;
     Random random;
+    std::optional<TokenRules> rules;
+    std::vector<std::int32_t> history;  ///< all tokens, where there are rules
   };
   void forward(const std::vector<int>& ids, std::map<int, std::int32_t>& tokens, ExecContext& ctx);
 
@@ -64,7 +68,9 @@ class BatchDecoder {
 
 struct GenerateOptions {
   std::int64_t max_new_tokens = 64;
-  bool stop_at_eos = true;  ///< of config.json; the end token itself is not returned
+  bool stop_at_eos = true;  ///< the end token itself is not returned
+  /// Of the model directory; without them only the end tokens of config.json count.
+  std::optional<GenerationSettings> settings = {};
   SamplingOptions sampling = {};
   KvFormat kv_format = KvFormat::kF32;
   /// Sees every token as it comes, by sequence of the prompt.

@@ -4,6 +4,9 @@
 namespace quell {
 namespace {
 
+// Of the pooler of the first multilingual checkpoints; nobody reads them.
+constexpr KeyRule kKeys[] = {{"directionality"}, {"pooler_fc_size"}, {"pooler_num_*"}, {"pooler_size_per_head"}, {"pooler_type"}};
+
 ModelSpec read_spec(const Settings& config) {
   ModelSpec s = bert_like_spec(config);
   set_encoder_head(s, config, "Bert", bert_pooler(), bert_masked_lm(read_activation(config, "hidden_act", "gelu")));
@@ -17,7 +20,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
     rules.push_back({Slot::kPooler, false, "bert.pooler.dense", {h, h}, true, true});
   add_encoder_head(rules, s, config);
   if (s.head == Head::kMaskedLm) {
-    const Slot tied = json_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
+    const Slot tied = read_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
     const std::string p = "cls.predictions.";
     rules.push_back({Slot::kHeadDense, false, p + "transform.dense", {h, h}, true, true});
     rules.push_back({Slot::kHeadNorm, false, p + "transform.LayerNorm", {h}, true, true});
@@ -35,6 +38,7 @@ const Family k_bert = {"bert",
                        tensors,
                        "BERT, sentence-transformers, MiniLM",
                        "BertModel BertForMaskedLM BertForPreTraining BertForSequenceClassification BertForTokenClassification "
-                       "BertForQuestionAnswering"};
+                       "BertForQuestionAnswering",
+                       kKeys};
 
 }  // namespace quell

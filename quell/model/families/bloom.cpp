@@ -1,27 +1,37 @@
 // BLOOM (BigScience 2022): pre-norm decoder with ALiBi instead of positions, a norm behind the embedding, and q, k and v of each
 // head side by side in one matrix.
-#include "quell/base/error.h"
 #include "quell/model/family.h"
 #include "quell/model/relative_positions.h"
 
 namespace quell {
 namespace {
 
+constexpr KeyRule kKeys[] = {
+    // ALiBi knows no limit; the rest are ways to compute the same.
+    {"seq_length"},
+    {"slow_but_exact"},
+    {"offset_alibi"},
+    {"skip_bias_add"},
+    {"skip_bias_add_qkv"},
+    {"attention_softmax_in_fp32"},
+    {"masked_softmax_fusion"},
+    {"bias_dropout_fusion"},
+    {"apply_residual_connection_post_layernorm", KeyRule::Effect::kChangesResults, "[false]", "residuals behind the norm"},
+};
+
 ModelSpec read_spec(const Settings& file) {
-  const Settings config =
-      file.with_aliases({{"hidden_size", "n_embed"}, {"num_attention_heads", "n_head"}, {"num_hidden_layers", "n_layer"}});
+  const Settings config = file.with_aliases({{"num_attention_heads", "n_head"}, {"num_hidden_layers", "n_layer"}});
   ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
+  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 250880);
+  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 64);
+  s.hidden_size = read_optional_int(config, "n_embed", 1, kMaxDim).value_or(s.hidden_size);
   s.intermediate_size = 4 * s.hidden_size;
   s.max_position_embeddings = std::int64_t{1} << 31;  // ALiBi knows no limit
-  s.norm_eps = json_number(config, "layer_norm_epsilon", 1e-5);
+  s.norm_eps = read_number(config, "layer_norm_epsilon", 1e-5);
   s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s, 3);
-  require(!json_bool(config, "apply_residual_connection_post_layernorm", false), ErrorCode::kUnsupported,
-          "key \"apply_residual_connection_post_layernorm\": not supported for bloom");
+  read_special_ids(config, s, std::nullopt, 2);
 
-  AttentionSpec attention = read_attention(config, s.hidden_size);
+  AttentionSpec attention = read_attention(config, s.hidden_size, 8);
   attention.causal = true;
   attention.alibi_slopes = alibi_slopes(attention.num_heads);
 
@@ -29,7 +39,7 @@ ModelSpec read_spec(const Settings& file) {
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden), norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
   stack.block = pre_norm_block(mlp_steps(ActivationKind::kGeluTanh, Value::kNormed));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
+  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, 2), attention);
   s.stacks.push_back(std::move(stack));
   set_decoder_head(s, config, "Bloom");
   return s;
@@ -62,6 +72,7 @@ const Family k_bloom = {"bloom",
                         read_spec,
                         tensors,
                         "BLOOM: ALiBi, fused and interleaved q/k/v",
-                        "BloomModel BloomForCausalLM BloomForSequenceClassification"};
+                        "BloomModel BloomForCausalLM BloomForSequenceClassification",
+                        kKeys};
 
 }  // namespace quell

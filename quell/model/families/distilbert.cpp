@@ -4,13 +4,16 @@
 namespace quell {
 namespace {
 
+// Sinusoids are how a model starts, its file holds what became of them.
+constexpr KeyRule kKeys[] = {{"sinusoidal_pos_embds"}, {"tie_weights_"}};
+
 ModelSpec read_spec(const Settings& config) {
   const Settings usual = config.with_aliases({{"hidden_size", "dim"},
                                               {"intermediate_size", "hidden_dim"},
                                               {"num_attention_heads", "n_heads"},
                                               {"num_hidden_layers", "n_layers"},
                                               {"hidden_act", "activation"}});
-  ModelSpec s = bert_like_spec(usual);
+  ModelSpec s = bert_like_spec(usual, {.num_hidden_layers = 6, .norm_eps_key = nullptr});
   s.stacks[0].prologue = {embedding(Slot::kWordEmbedding, Value::kHidden), embedding(Slot::kPositionEmbedding, Value::kEmbedded),
                           add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
                           norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
@@ -41,7 +44,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   if (s.head == Head::kSequenceClassification) rules.push_back({Slot::kPooler, false, "pre_classifier", {h, h}, true, true});
   add_encoder_head(rules, s, config);
   if (s.head == Head::kMaskedLm) {
-    const Slot tied = json_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
+    const Slot tied = read_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
     rules.push_back({Slot::kHeadDense, false, "vocab_transform", {h, h}, true, true});
     rules.push_back({Slot::kHeadNorm, false, "vocab_layer_norm", {h}, true, true});
     rules.push_back({Slot::kLmHead, false, "vocab_projector", {s.vocab_size, h}, true, true, tied});
@@ -58,6 +61,7 @@ const Family k_distilbert = {"distilbert",
                              tensors,
                              "DistilBERT",
                              "DistilBertModel DistilBertForMaskedLM DistilBertForSequenceClassification "
-                             "DistilBertForTokenClassification DistilBertForQuestionAnswering"};
+                             "DistilBertForTokenClassification DistilBertForQuestionAnswering",
+                             kKeys};
 
 }  // namespace quell

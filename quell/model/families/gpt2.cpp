@@ -1,32 +1,40 @@
 // GPT-2 (Radford et al. 2019): pre-norm decoder with learned positions; linears are stored transposed (Conv1D), q, k and v in one.
-#include "quell/base/error.h"
 #include "quell/model/family.h"
 
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "n_embd", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "n_inner", 1, kMaxDim, 4 * s.hidden_size);
-  s.max_position_embeddings = json_int(config, "n_positions", 1, kMaxDim, 1024);
-  s.norm_eps = json_number(config, "layer_norm_epsilon", 1e-5);
-  s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s);
-  for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
-    require(!json_bool(config, key, false), ErrorCode::kUnsupported, "key \"", key, "\": not supported for gpt2");
+constexpr KeyRule kKeys[] = {
+    {"n_ctx"},                    // n_positions is what counts
+    {"reorder_and_upcast_attn"},  // the same function in f32
+};
 
-  AttentionSpec attention = read_attention(config.with_aliases({{"num_attention_heads", "n_head"}}), s.hidden_size);
+ModelSpec read_spec(const Settings& file) {
+  const Settings config = file.with_aliases({{"hidden_size", "n_embd"},
+                                             {"max_position_embeddings", "n_positions"},
+                                             {"num_attention_heads", "n_head"},
+                                             {"num_hidden_layers", "n_layer"}});
+  ModelSpec s;
+  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 50257);
+  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 768);
+  s.intermediate_size = read_optional_int(config, "n_inner", 1, kMaxDim).value_or(4 * s.hidden_size);
+  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, kMaxDim, 1024);
+  s.norm_eps = read_number(config, "layer_norm_epsilon", 1e-5);
+  s.position_rule = PositionRule::kMaskCount;
+  read_special_ids(config, s, std::nullopt, 50256);
+
+  AttentionSpec attention = read_attention(config, s.hidden_size, 12);
   attention.causal = true;
-  if (!json_bool(config, "scale_attn_weights", true)) attention.scale = 1.0F;
+  if (!read_bool(config, "scale_attn_weights", true)) attention.scale = 1.0F;
 
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden), embedding(Slot::kPositionEmbedding, Value::kEmbedded),
                     add_values(Value::kHidden, Value::kEmbedded, Value::kHidden)};
   stack.block = pre_norm_block(mlp_steps(read_activation(config, "activation_function", "gelu_new"), Value::kNormed));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(json_int(config, "n_layer", 1, kMaxLayers), attention);
+  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, 12), attention);
+  if (read_bool(config, "scale_attn_by_inverse_layer_idx", false))
+    for (std::size_t i = 0; i < stack.layers.size(); ++i) stack.layers[i].attention.scale /= static_cast<float>(i + 1);
   s.stacks.push_back(std::move(stack));
   set_decoder_head(s, config, "GPT2", "GPT2LMHeadModel");
   return s;
@@ -60,6 +68,7 @@ const Family k_gpt2 = {"gpt2",
                        read_spec,
                        tensors,
                        "GPT-2: transposed linears, fused q/k/v",
-                       "GPT2Model GPT2LMHeadModel GPT2ForSequenceClassification"};
+                       "GPT2Model GPT2LMHeadModel GPT2ForSequenceClassification",
+                       kKeys};
 
 }  // namespace quell

@@ -8,30 +8,38 @@ namespace {
 /// "attention_layers", or its short form "attention_types": [[["global", "local"], repeats], ...].
 std::vector<std::string> attention_layers(const Settings& config, std::size_t count) {
   std::vector<std::string> names;
-  if (const Json& layers = config.value("attention_layers"); layers.is_array()) {
+  const Json& layers = config.value("attention_layers");
+  const Json& types = config.value("attention_types");
+  if (layers.is_array()) {
     names = layers.get<std::vector<std::string>>();
-  } else if (const Json& types = config.value("attention_types"); types.is_array()) {
-    for (const Json& entry : types)
-      for (std::int64_t i = 0; i < entry.at(1).get<std::int64_t>() && names.size() < count; ++i)
-        for (const Json& name : entry.at(0)) names.push_back(name.get<std::string>());
   } else {
-    for (std::size_t i = 0; i < count; ++i) names.emplace_back(i % 2 == 0 ? "global" : "local");
+    static const Json kDefault = Json::parse(R"([[["global", "local"], 12]])");
+    for (const Json& entry : types.is_array() ? types : kDefault) {
+      require(!entry.at(0).empty(), ErrorCode::kInvalidInput, "key \"attention_types\": an empty list");
+      for (std::int64_t i = 0; i < entry.at(1).get<std::int64_t>() && names.size() <= count; ++i)
+        for (const Json& name : entry.at(0)) names.push_back(name.get<std::string>());
+    }
   }
-  require(names.size() == count, ErrorCode::kInvalidInput, "key \"attention_layers\": needs one entry a layer");
+
+  require(names.size() == count, ErrorCode::kInvalidInput, "key \"attention_types\": does not say one kind of attention a layer");
+  for (const std::string& name : names)
+    require(name == "global" || name == "local", ErrorCode::kUnsupported, "key \"attention_types\": \"", name,
+            "\" is not supported");
   return names;
 }
 
-ModelSpec read_spec(const Settings& config) {
+ModelSpec read_spec(const Settings& file) {
+  const Settings config = file.with_aliases({{"num_attention_heads", "num_heads"}, {"num_hidden_layers", "num_layers"}});
   ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "intermediate_size", 1, kMaxDim, 4 * s.hidden_size);
-  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, kMaxDim, 2048);
-  s.norm_eps = json_number(config, "layer_norm_epsilon", 1e-5);
+  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 50257);
+  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 2048);
+  s.intermediate_size = read_optional_int(config, "intermediate_size", 1, kMaxDim).value_or(4 * s.hidden_size);
+  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, kMaxDim, 2048);
+  s.norm_eps = read_number(config, "layer_norm_epsilon", 1e-5);
   s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s);
+  read_special_ids(config, s, std::nullopt, 50256);
 
-  AttentionSpec attention = read_attention(config.with_aliases({{"num_attention_heads", "num_heads"}}), s.hidden_size);
+  AttentionSpec attention = read_attention(config, s.hidden_size, 16);
   attention.causal = true;
   attention.scale = 1.0F;
 
@@ -40,9 +48,9 @@ ModelSpec read_spec(const Settings& config) {
                     add_values(Value::kHidden, Value::kEmbedded, Value::kHidden)};
   stack.block = pre_norm_block(mlp_steps(read_activation(config, "activation_function", "gelu_new"), Value::kNormed));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(json_int(config, "num_layers", 1, kMaxLayers), attention);
+  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, 24), attention);
   const std::vector<std::string> kinds = attention_layers(config, stack.layers.size());
-  const std::int64_t window = json_int(config, "window_size", 1, kMaxDim, 256);
+  const std::int64_t window = read_int(config, "window_size", 1, kMaxDim, 256);
   for (std::size_t i = 0; i < kinds.size(); ++i) stack.layers[i].attention.sliding_window = kinds[i] == "local" ? window : 0;
   s.stacks.push_back(std::move(stack));
   set_decoder_head(s, config, "GPTNeo");

@@ -5,13 +5,13 @@ namespace quell {
 namespace {
 
 ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config);
+  ModelSpec s = llama_like_spec(config, {.eos_token_id = 2});
   set_decoder_head(s, config, "Llama");
   return s;
 }
 
 std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const bool attention_bias = json_bool(config, "attention_bias", false), mlp_bias = json_bool(config, "mlp_bias", false);
+  const bool attention_bias = read_bool(config, "attention_bias", false), mlp_bias = read_bool(config, "mlp_bias", false);
   std::vector<TensorRule> rules = llama_like_tensors(s, attention_bias, attention_bias, mlp_bias);
   add_decoder_head(rules, s, config, false);
   return rules;

@@ -5,10 +5,15 @@ namespace quell {
 namespace {
 
 ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config);
-  Stack& stack = s.stacks[0];
-  const std::int64_t window = json_int(config, "sliding_window", 0, std::int64_t{1} << 31, 0);
-  stack.layers = windowed_layers(config, static_cast<std::int64_t>(stack.layers.size()), stack.layers[0].attention, window);
+  ModelSpec s = llama_like_spec(
+      config, {.intermediate_size = 14336, .num_key_value_heads = 8, .max_position_embeddings = 131072, .eos_token_id = 2});
+  std::vector<LayerRef>& layers = s.stacks[0].layers;
+  const std::vector<bool> all(layers.size(), true);
+  const bool some_without = read_layer_types(config, layers.size()).value_or(all) != all;
+  if (const auto window = read_optional_int(config, "sliding_window", 1, std::int64_t{1} << 31, 4096)) {
+    if (some_without) config.refuse("layer_types", "the reference gives every layer of mistral the window");
+    set_windows(layers, all, window);
+  }
   set_decoder_head(s, config, "Mistral");
   return s;
 }

@@ -1,6 +1,5 @@
 // OPT (Zhang et al. 2022): pre-norm decoder with learned positions; OPT-350m is post-norm with projections around a narrower
 // embedding.
-#include "quell/base/error.h"
 #include "quell/model/family.h"
 
 namespace quell {
@@ -8,23 +7,26 @@ namespace {
 
 constexpr std::int32_t kPositionOffset = 2;  // rows 0 and 1 of the position table are not used
 
-bool pre_norm(const Settings& config) { return json_bool(config, "do_layer_norm_before", true); }
-bool final_norm(const Settings& config) { return pre_norm(config) && !json_bool(config, "_remove_final_layer_norm", false); }
+bool pre_norm(const Settings& config) { return read_bool(config, "do_layer_norm_before", true); }
+bool final_norm(const Settings& config) {
+  const bool removed = read_bool(config, "_remove_final_layer_norm", false);
+  return pre_norm(config) && !removed;
+}
 std::int64_t embedding_size(const ModelSpec& s, const Settings& config) {
-  return json_int(config, "word_embed_proj_dim", 1, kMaxDim, s.hidden_size);
+  return read_optional_int(config, "word_embed_proj_dim", 1, kMaxDim).value_or(s.hidden_size);
 }
 
 ModelSpec read_spec(const Settings& config) {
   ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "hidden_size", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "ffn_dim", 1, kMaxDim);
-  s.max_position_embeddings = json_int(config, "max_position_embeddings", 1, kMaxDim, 2048);
-  read_special_ids(config, s, 1);
+  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 50272);
+  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 768);
+  s.intermediate_size = read_int(config, "ffn_dim", 1, kMaxDim, 3072);
+  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, kMaxDim, 2048);
+  read_special_ids(config, s, 1, 2);
   s.position_rule = PositionRule::kMaskCount;
   s.position_offset = kPositionOffset;
 
-  AttentionSpec attention = read_attention(config, s.hidden_size);
+  AttentionSpec attention = read_attention(config, s.hidden_size, 12);
   attention.causal = true;
   attention.quantize_scaled_query = true;
 
@@ -38,7 +40,7 @@ ModelSpec read_spec(const Settings& config) {
   stack.block = pre_norm(config) ? pre_norm_block(mlp_steps(act, Value::kNormed)) : post_norm_block(mlp_steps(act, Value::kHidden));
   if (final_norm(config)) stack.epilogue.push_back(norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden));
   if (projected) stack.epilogue.push_back(linear(Slot::kProjectOut, Value::kHidden, Value::kHidden));
-  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
+  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, 12), attention);
   s.stacks.push_back(std::move(stack));
 
   set_decoder_head(s, config, "OPT");
@@ -47,7 +49,7 @@ ModelSpec read_spec(const Settings& config) {
 
 std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, e = embedding_size(s, config);
-  const bool bias = json_bool(config, "enable_bias", true), affine = json_bool(config, "layer_norm_elementwise_affine", true);
+  const bool bias = read_bool(config, "enable_bias", true), affine = read_bool(config, "layer_norm_elementwise_affine", true);
   const std::string d = "model.decoder.", l = d + "layers.{}.";
   std::vector<TensorRule> rules = {
       {Slot::kWordEmbedding, false, d + "embed_tokens", {s.vocab_size, e}},

@@ -1,27 +1,35 @@
 // Phi-1, 1.5 and 2 (Li et al. 2023): attention and MLP in parallel behind one norm, partly rotated heads, biases everywhere.
-#include "quell/base/error.h"
 #include "quell/model/llama_like.h"
 
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = rotary_decoder_sizes(config);
-  s.norm_eps = json_number(config, "layer_norm_eps", 1e-5);
-  require(!json_bool(config, "qk_layernorm", false), ErrorCode::kUnsupported, "key \"qk_layernorm\": not supported for phi");
+constexpr DecoderDefaults kDefaults = {.vocab_size = 51200,
+                                       .hidden_size = 2048,
+                                       .intermediate_size = 8192,
+                                       .num_hidden_layers = 24,
+                                       .max_position_embeddings = 2048,
+                                       .eos_token_id = 2,
+                                       .activation = "gelu_new"};
 
-  AttentionSpec attention = read_grouped_attention(config, s.hidden_size);
-  read_rotary(config, attention, 0.5);
+ModelSpec read_spec(const Settings& config) {
+  ModelSpec s = rotary_decoder_sizes(config, kDefaults);
+  s.norm_eps = read_number(config, "layer_norm_eps", 1e-5);
+  if (read_bool(config, "qk_layernorm", false)) config.refuse("qk_layernorm", "norms over q and k are not supported for phi");
+
+  AttentionSpec attention = read_grouped_attention(config, s.hidden_size, kDefaults);
+  read_rotary(config, attention, s.max_position_embeddings, {.part = "partial_rotary_factor", .default_part = 0.5});
 
   Stack stack;
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
   stack.block = {norm(Slot::kAttentionNorm, Value::kHidden, Value::kNormed)};
   append(stack.block, attention_steps(Value::kNormed));
-  append(stack.block, mlp_steps(read_activation(config, "hidden_act", "gelu_new"), Value::kNormed, Value::kBranch2));
+  append(stack.block,
+         mlp_steps(read_activation(config, kDefaults.activation_key, kDefaults.activation), Value::kNormed, Value::kBranch2));
   append(stack.block,
          {add_values(Value::kBranch, Value::kBranch2, Value::kBranch), add_values(Value::kBranch, Value::kHidden, Value::kHidden)});
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(json_int(config, "num_hidden_layers", 1, kMaxLayers), attention);
+  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, kDefaults.num_hidden_layers), attention);
   s.stacks.push_back(std::move(stack));
   set_decoder_head(s, config, "Phi");
   return s;

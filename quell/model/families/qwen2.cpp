@@ -5,13 +5,9 @@ namespace quell {
 namespace {
 
 ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config);
-  if (json_bool(config, "use_sliding_window", false)) {
-    const std::int64_t window = json_int(config, "sliding_window", 0, std::int64_t{1} << 31, 0);
-    const auto first = static_cast<std::size_t>(json_int(config, "max_window_layers", 0, kMaxLayers, 0));
-    std::vector<LayerRef>& layers = s.stacks[0].layers;
-    for (std::size_t i = first; i < layers.size(); ++i) layers[i].attention.sliding_window = window;
-  }
+  ModelSpec s = llama_like_spec(
+      config, {.vocab_size = 151936, .intermediate_size = 22016, .num_key_value_heads = 32, .max_position_embeddings = 32768});
+  set_qwen_windows(config, s);
   set_decoder_head(s, config, "Qwen2");
   return s;
 }

@@ -1,14 +1,16 @@
 // Qwen3 (Yang et al. 2025): LLaMA with an RMSNorm over each head of q and k in front of the rotation.
-#include "quell/base/error.h"
 #include "quell/model/llama_like.h"
 
 namespace quell {
 namespace {
 
 ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config);
-  require(!json_bool(config, "use_sliding_window", false), ErrorCode::kUnsupported,
-          "key \"use_sliding_window\": windows are not supported for qwen3");
+  ModelSpec s = llama_like_spec(config, {.vocab_size = 151936,
+                                         .intermediate_size = 22016,
+                                         .num_key_value_heads = 32,
+                                         .head_dim = 128,
+                                         .max_position_embeddings = 32768});
+  set_qwen_windows(config, s);
   std::vector<Step> attention = attention_steps(Value::kNormed);
   const Step q_norm = {.kind = StepKind::kHeadNorm, .slot = Slot::kQNorm, .in = {Value::kQuery}, .out = Value::kQuery};
   const Step k_norm = {.kind = StepKind::kHeadNorm, .slot = Slot::kKNorm, .in = {Value::kKey}, .out = Value::kKey};
@@ -19,7 +21,7 @@ ModelSpec read_spec(const Settings& config) {
 }
 
 std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const bool bias = json_bool(config, "attention_bias", false);
+  const bool bias = read_bool(config, "attention_bias", false);
   std::vector<TensorRule> rules = llama_like_tensors(s, bias, bias, false);
   const std::int64_t head_dim = s.stacks[0].layers[0].attention.head_dim;
   rules.push_back({Slot::kQNorm, true, "model.layers.{}.self_attn.q_norm", {head_dim}});

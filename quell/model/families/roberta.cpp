@@ -4,7 +4,7 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) { return roberta_spec(config, "Roberta"); }
+ModelSpec read_spec(const Settings& config) { return roberta_spec(config, "Roberta", 50265); }
 
 }  // namespace
 

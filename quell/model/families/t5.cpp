@@ -8,25 +8,33 @@
 namespace quell {
 namespace {
 
+constexpr KeyRule kKeys[] = {
+    {"is_encoder_decoder", KeyRule::Effect::kChangesResults, "[null, true]", "one half of the model alone"},
+    {"n_positions"},  // relative positions know no limit
+};
+
 struct FeedForward {
   bool gated = false;
   ActivationKind activation = ActivationKind::kRelu;
 };
 FeedForward read_feed_forward(const Settings& config) {
-  std::string name = json_string(config, "feed_forward_proj", "relu");
+  std::string name = read_string(config, "feed_forward_proj", "relu");
   FeedForward f;
   f.gated = name.starts_with("gated-");
   if (f.gated) name = name.substr(6);
   if (f.gated && name == "gelu") name = "gelu_new";  // as transformers reads it
-  f.activation = read_activation(Settings(Json{{"feed_forward_proj", name}}), "feed_forward_proj", "relu");
+
+  // Where the file holds what follows from it, that counts.
+  f.gated = read_bool(config, "is_gated_act", f.gated);
+  f.activation = read_activation(config, "dense_act_fn", name);
   return f;
 }
 
 Stack make_stack(const Settings& config, const ModelSpec& s, bool decoder, int first_weights) {
   Stack stack;
   stack.decoder = decoder;
-  stack.relative_bias = {json_int(config, "relative_attention_num_buckets", 2, kMaxDim, 32),
-                         json_int(config, "relative_attention_max_distance", 2, kMaxDim, 128), !decoder};
+  stack.relative_bias = {read_int(config, "relative_attention_num_buckets", 2, kMaxDim, 32),
+                         read_int(config, "relative_attention_max_distance", 2, kMaxDim, 128), !decoder};
   stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),
                     {.kind = StepKind::kRelativeBias, .slot = Slot::kRelativeBias, .out = Value::kPositionBias}};
   std::vector<Step> attention = attention_steps(Value::kNormed);
@@ -38,35 +46,40 @@ Stack make_stack(const Settings& config, const ModelSpec& s, bool decoder, int f
   append(stack.block, pre_norm_branch(Slot::kFfnNorm, f.gated ? gated_mlp_steps(f.activation, Value::kNormed)
                                                               : mlp_steps(f.activation, Value::kNormed)));
   stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  const Settings named = config.with_aliases({{"num_attention_heads", "num_heads"}, {"head_dim", "d_kv"}});
-  AttentionSpec attention_spec = read_attention(named, s.hidden_size);
+  AttentionSpec attention_spec = read_attention_with_head_dim(config, s.hidden_size, 8, 64);
   attention_spec.scale = 1.0F;
   attention_spec.causal = decoder;
-  const std::int64_t layers = json_int(config, "num_layers", 1, kMaxLayers);
-  stack.layers =
-      plain_layers(decoder ? json_int(config, "num_decoder_layers", 1, kMaxLayers, layers) : layers, attention_spec, first_weights);
+  std::int64_t layers = read_int(config, "num_hidden_layers", 1, kMaxLayers, 6);
+  if (decoder) layers = read_optional_int(config, "num_decoder_layers", 1, kMaxLayers).value_or(layers);
+  stack.layers = plain_layers(layers, attention_spec, first_weights);
   if (!decoder) stack.result = Value::kMemory;
   return stack;
 }
 
-ModelSpec read_spec(const Settings& config) {
+ModelSpec read_spec(const Settings& file) {
+  const Settings config = file.with_aliases({{"hidden_size", "d_model"},
+                                             {"num_attention_heads", "num_heads"},
+                                             {"num_hidden_layers", "num_layers"},
+                                             {"head_dim", "d_kv"}});
   const std::string name = architecture_of(config);
   require(name.empty() || name == "T5ForConditionalGeneration" || name == "T5Model", ErrorCode::kUnsupported, "architecture \"",
           name, "\" is not supported for t5");
   ModelSpec s;
-  s.vocab_size = json_int(config, "vocab_size", 1, kMaxDim);
-  s.hidden_size = json_int(config, "d_model", 1, kMaxDim);
-  s.intermediate_size = json_int(config, "d_ff", 1, kMaxDim);
+  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 32128);
+  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 512);
+  s.intermediate_size = read_int(config, "d_ff", 1, kMaxDim, 2048);
   s.max_position_embeddings = std::int64_t{1} << 31;  // buckets know no limit
   s.norm_kind = NormKind::kRmsNorm;
-  s.norm_eps = json_number(config, "layer_norm_epsilon", 1e-6);
-  read_special_ids(config, s);
-  s.decoder_start_token_id = static_cast<std::int32_t>(json_int(config, "decoder_start_token_id", 0, kMaxDim, s.pad_token_id));
+  s.norm_eps = read_number(config, "layer_norm_epsilon", 1e-6);
+  read_special_ids(config, s, 0, 1);
+  s.decoder_start_token_id = static_cast<std::int32_t>(
+      read_optional_int(config, "decoder_start_token_id", 0, kMaxDim, s.pad_token_id).value_or(s.pad_token_id));
   s.stacks.push_back(make_stack(config, s, false, 0));
   s.stacks.push_back(make_stack(config, s, true, static_cast<int>(s.stacks[0].layers.size())));
   s.head = Head::kSeq2SeqLm;
-  const bool tied = json_bool(config, "tie_word_embeddings", true);
-  if (json_bool(config, "scale_decoder_outputs", tied))
+  // The key says whether the decoder's output is scaled; the tables are tied wherever the file does not hold two.
+  const bool scaled_by_default = read_bool(config, "tie_word_embeddings", true);
+  if (read_bool(config, "scale_decoder_outputs", scaled_by_default))
     s.head_steps.push_back(scaled(std::pow(static_cast<float>(s.hidden_size), -0.5F), Value::kHidden, Value::kBranch));
   s.head_steps.push_back(linear(Slot::kLmHead, s.head_steps.empty() ? Value::kHidden : Value::kBranch, Value::kLogits));
   s.outputs = {{"last_hidden_state", Value::kHidden}, {"logits", Value::kLogits}};
@@ -76,7 +89,7 @@ ModelSpec read_spec(const Settings& config) {
 std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const AttentionSpec& a = s.stacks[0].layers[0].attention;
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, q = a.num_heads * a.head_dim;
-  const bool gated = read_feed_forward(config).gated, tied = json_bool(config, "tie_word_embeddings", true);
+  const bool gated = read_feed_forward(config).gated;
   std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, "shared", {s.vocab_size, h}}};
   for (int stack = 0; stack < 2; ++stack) {
     const std::string first = std::to_string(s.stacks[static_cast<std::size_t>(stack)].layers[0].weights);
@@ -105,7 +118,12 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
     add(gated ? Slot::kDownProj : Slot::kFc2, true, mlp + "DenseReluDense.wo", {h, f});
     add(Slot::kFinalNorm, false, side + "final_layer_norm", {h});
   }
-  rules.push_back({Slot::kLmHead, false, "lm_head", {s.vocab_size, h}, true, false, tied ? Slot::kWordEmbedding : Slot::kNone});
+  for (int stack = 0; stack < 2; ++stack) {
+    const char* name = stack == 0 ? "encoder.embed_tokens" : "decoder.embed_tokens";
+    TensorRule rule = {Slot::kWordEmbedding, false, name, {s.vocab_size, h}};
+    rules.push_back(std::move(rule).in_stack(stack).another_name_of(Slot::kWordEmbedding));
+  }
+  rules.push_back({Slot::kLmHead, false, "lm_head", {s.vocab_size, h}, true, false, Slot::kWordEmbedding});
   return rules;
 }
 
@@ -113,6 +131,6 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 
 extern const Family k_t5;
 const Family k_t5 = {
-    "t5", "", read_spec, tensors, "T5 v1.0 and v1.1: encoder-decoder, relative bias", "T5Model T5ForConditionalGeneration"};
+    "t5", "", read_spec, tensors, "T5 v1.0 and v1.1: encoder-decoder, relative bias", "T5Model T5ForConditionalGeneration", kKeys};
 
 }  // namespace quell

@@ -5,7 +5,7 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) { return roberta_spec(config, "XLMRoberta"); }
+ModelSpec read_spec(const Settings& config) { return roberta_spec(config, "XLMRoberta", 30522); }
 
 }  // namespace
 

@@ -1,0 +1,77 @@
+#include "quell/io/quantization_config.h"
+
+#include <algorithm>
+
+#include "quell/base/error.h"
+
+namespace quell {
+namespace {
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw Error(ErrorCode::kUnsupported,
+              "key \"quantization_config\": " + what +
+                  " is not supported; Quell reads float checkpoints, and quantized ones of compressed-tensors as int-quantized");
+}
+
+bool says_nothing(const Json& value) { return value.is_null() || value == false || value.empty(); }
+
+/// Quantizer of weights or inputs.
+void check_args(const Settings& args, const std::string& name) {
+  const std::string type = json_string(args, "type", "int");
+  if (type != "int") refuse(name + " of type \"" + type + "\"");
+  if (!says_nothing(args.value("block_structure"))) refuse(name + " in blocks");
+  if (const Json& dynamic = args.value("dynamic"); !dynamic.is_null() && !dynamic.is_boolean())
+    refuse(name + " with dynamic " + dynamic.dump());
+
+  const Json& order = args.value("actorder");
+  if (!says_nothing(order) && order != "static" && order != "weight")
+    refuse(name + " in an order of their own (actorder " + order.dump() + ", g_idx)");
+  for (const char* key : {"num_bits", "symmetric", "strategy", "group_size"}) args.value(key);
+}
+
+void check_group(const Settings& group, const std::string& format) {
+  const std::string own_format = json_string(group, "format", format);
+  if (own_format != format) refuse("format \"" + own_format + "\" of one group");
+  if (!says_nothing(group.value("output_activations"))) refuse("quantization of outputs (output_activations)");
+
+  const Json& targets = group.value("targets");
+  for (const Json& target : targets.is_array() ? targets : Json::array())
+    if (target != "Linear" && target != "Conv1D") refuse("target " + target.dump());
+
+  check_args(group.section("weights"), "weights");
+  if (!group.has("input_activations")) refuse("quantization of the weights alone (input_activations null)");
+  check_args(group.section("input_activations"), "input_activations");
+}
+
+/// Older files of bitsandbytes do not name their method.
+std::string method_of(const Settings& section) {
+  std::string method = json_string(section, "quant_method", "");
+  const bool bits = section.has("load_in_8bit") || section.has("load_in_4bit");
+  if (method.empty() && bits) method = "bitsandbytes";
+  return method;
+}
+
+}  // namespace
+
+void check_quantization_config(const Settings& config) {
+  if (!config.has("quantization_config")) return;
+
+  const Settings section = config.section("quantization_config");
+  const std::string method = method_of(section);
+  if (method != "compressed-tensors")
+    refuse(method.empty() ? "a quantization without quant_method" : "quant_method \"" + method + "\"");
+  const std::string format = json_string(section, "format", "");
+  if (format != "int-quantized" && format != "naive-quantized") refuse("compressed-tensors format \"" + format + "\"");
+
+  if (!says_nothing(section.value("kv_cache_scheme"))) refuse("quantization of keys and values (kv_cache_scheme)");
+  if (!says_nothing(section.value("transform_config"))) refuse("a rotation at run time (transform_config)");
+  const Settings sparsity = section.section("sparsity_config");
+  const std::string sparse_format = json_string(sparsity, "format", "dense");
+  if (sparse_format != "dense") refuse("sparsity_config of format \"" + sparse_format + "\"");
+
+  const Settings groups = section.section("config_groups");
+  if (groups.json().size() != 1) refuse(groups.json().empty() ? "a quantization without config_groups" : "several config_groups");
+  check_group(groups.section(groups.json().begin().key()), format);
+}
+
+}  // namespace quell

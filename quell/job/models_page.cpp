@@ -1,0 +1,55 @@
+#include "quell/job/models_page.h"
+
+namespace quell {
+
+const char* what_is_read_markdown() {
+  return R"(## What of a model directory counts
+
+The rule: what changes the result in transformers is applied, or refused with one line that names the file, the key, its value and what to do. What is known to change
+nothing (training, bookkeeping, dropout) is passed over. A key that Quell does not know is warned about once. `quell inspect MODEL` lists all of this, file by file.
+`--accept KEY` (may be repeated; `section.key` inside a section) goes on in spite of a refusal, with other results than transformers'; `quantize` records it in
+`config.json`, so that nobody is asked again. A key that met nothing is a usage error.
+
+### config.json
+
+- A missing key has the default that its class has in transformers 5, sizes included. `null` is not a missing key: it means "none" where the class allows that
+  (`sliding_window`, the soft caps of Gemma 2, `pad_token_id`, ...), and is refused elsewhere.
+- General names (`hidden_size` for `n_embd`, ...) are read wherever the class has them, and win over the own ones.
+- Rotary positions: types `default`, `linear`, `dynamic`, `llama3`, `yarn`, `proportional`, and `longrope` where one table serves the whole context; `rope_parameters`
+  of transformers 5, `rope_scaling` with `type` or `rope_type` of transformers 4, and the keys beside them. `dynamic` scales beyond `max_position_embeddings` only, where
+  Quell does not go. Refused: `longrope` with two tables in use, rotary positions by type of layer, other types.
+- Windows: `sliding_window`, `layer_types`, `use_sliding_window`, `max_window_layers`, `attention_types` as each family reads them. A type of layer other than
+  `full_attention` and `sliding_attention` is refused.
+- Activations: `relu`, `gelu` and `gelu_python`, `gelu_new`, `gelu_fast`, `gelu_accurate`, `gelu_pytorch_tanh` and `gelu_python_tanh`, `silu` and `swish`, `tanh`. All others are refused by name.
+- Refused where the value is not the harmless one: `is_decoder` and `add_cross_attention` of encoders, `position_embedding_type`, `pruned_heads`, `per_layer_config`, `tie_encoder_decoder`,
+  `compression_config`; `use_bidirectional_attention` (Gemma 2), `apply_residual_connection_post_layernorm` (BLOOM), `qk_layernorm` (Phi), `conv_kernel_size`, `share_att_key: false`,
+  `embedding_size` and `attention_head_size` other than usual (DeBERTa), `normalize_before` and its kin (BART).
+- Of several `architectures` the first is used, with a warning; one that the family does not have is refused.
+
+### Tensors
+
+- Names with or without the family's prefix (`bert.`, `model.`, `transformer.`), old names of norms. Names inside a wrapper (`module.`, `_orig_mod.`) are refused.
+- Tied tables may be stored under any of their names. Where the file holds two that differ, they are not tied, as in transformers 5, and a warning says so. A bias under two names is the linear's own.
+- An encoder without pooler offers no `pooler_output`. A classifier of a decoder reads the last token that is not `pad_token_id`, on whichever side the padding is.
+- Left over without a word: position ids, rotary frequencies, causal masks, poolers and heads of pretraining. Others are counted and named in one warning.
+- Integers without scales that Quell knows are refused. Weights in other files beside those that count (`consolidated.safetensors`, shards beside `model.safetensors`) are named in a warning; variants
+  (`model.fp16.safetensors`) are not read. `adapter_config.json` is refused: merge the adapter first.
+
+### Quantized checkpoints
+
+`quantization_config` of compressed-tensors with format `int-quantized` or `naive-quantized`: one group of linears, integer weights, quantized inputs, static or dynamic. Refused by name before tensors are read:
+every other `quant_method` (GPTQ, AWQ, bitsandbytes, HQQ, EETQ, FP8, ...) and format (`pack-quantized`, `float-quantized`, ...), several groups, other targets, weights alone, quantized outputs, `kv_cache_scheme`,
+`sparsity_config`, `transform_config`, an `actorder` with `g_idx`.
+
+### generation_config.json
+
+Read by `generate` and the summarization task. Where it is there, it counts alone, as in transformers: without `eos_token_id` in it nothing ends the text. Without the file, the same keys of `config.json` count.
+Applied: `eos_token_id` (one or several), `decoder_start_token_id`, `forced_bos_token_id`, `forced_eos_token_id`, `min_length`, `min_new_tokens`, `max_length` and `max_new_tokens` (where `--max-new-tokens` is not given),
+`repetition_penalty`, `no_repeat_ngram_size`, `bad_words_ids`, `suppress_tokens`, `begin_suppress_tokens`. Sampling and beams (`do_sample`, `num_beams`, `temperature`, ...) are Quell's own options; that a model asks for them is said once.
+Refused: `guidance_scale`, `sequence_bias`, `encoder_repetition_penalty`, `encoder_no_repeat_ngram_size`, `exponential_decay_length_penalty`, `forced_decoder_ids`, `stop_strings`, `watermarking_config`,
+`token_healing`, `penalty_alpha`, `dola_layers`, `constraints`, `force_words_ids`.
+
+)";
+}
+
+}  // namespace quell
