@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/job/inspect_job.h"
 
 namespace quell::cli {
 namespace {

@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "quell/io/model_directory.h"
+namespace quell {
+class ModelDirectory;
+}
 
 namespace quell::cli {
 

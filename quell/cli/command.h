@@ -8,7 +8,6 @@
 
 #include "quell/base/exec_context.h"
 #include "quell/cli/arguments.h"
-#include "quell/io/model_directory.h"
 #include "quell/job/eval_job.h"
 #include "quell/job/outputs.h"
 #include "quell/job/quantize_job.h"
