@@ -284,7 +284,7 @@ TEST(ConfigKeys, AcceptedKeysGoOn) {
   read(settings);
   const FileReport report = judge(settings);
   EXPECT_EQ(accepted.met(), std::vector<std::string>{"is_decoder"});
-  ASSERT_EQ(report.left.size(), 1U);
+  ASSERT_EQ(report.left.size(), 1U) << report.left[0].key << ' ' << report.left[1].key;
   EXPECT_EQ(report.left[0].fate, FileReport::Fate::kAccepted);
 }
 

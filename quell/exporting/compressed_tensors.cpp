@@ -113,7 +113,7 @@ class Exporter {
  public:
   explicit Exporter(const Model& model)
       : model_(model),
-        source_(Checkpoint::open(model.dir)),
+        source_(original_of(model)),
         names_(model),
         own_features_(quell::own_features(model)),
         narrow_(float_type_of(source_)) {

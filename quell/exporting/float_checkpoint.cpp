@@ -19,7 +19,7 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
           "a float checkpoint with corrected biases would not compute what the "
           "original does; leave bias_correction out, or write --format compressed-tensors");
   const ModuleNames names(model);
-  const Checkpoint source = Checkpoint::open(model.dir);
+  const Checkpoint source = original_of(model);
   TensorSet tensors;
   for (const Param& p : model.params) {
     require(p.added_rows + p.added_columns == 0, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,

@@ -236,6 +236,11 @@ class SideFiles {
 
 }  // namespace
 
-std::vector<std::string> copy_side_files(const fs::path& from, const fs::path& to) { return SideFiles(from, to).copy(); }
+std::vector<std::string> copy_side_files(const fs::path& from, const fs::path& to) {
+  std::error_code ec;
+  if (!fs::exists(from, ec)) return {};  // a model that was made in memory
+
+  return SideFiles(from, to).copy();
+}
 
 }  // namespace quell

@@ -7,6 +7,8 @@
 
 namespace quell {
 
+Checkpoint original_of(const Model& model) { return model.dir.has("config.json") ? Checkpoint::open(model.dir) : Checkpoint(); }
+
 Parts parts_of(const Model& model, const Param& p) {
   Parts parts;
   for (const Param& other : model.params)

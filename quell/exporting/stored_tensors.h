@@ -81,6 +81,8 @@ Tensor pack(DType dtype, const Parts& parts, std::int64_t cols, bool transposed,
   return out;
 }
 
+/// What `model` was read from; no tensors where it was made in memory.
+Checkpoint original_of(const Model& model);
 /// `p` and the parameters that share its stored tensor.
 Parts parts_of(const Model& model, const Param& p);
 /// What `p` is by the steps that read it: a linear, an embedding table (also where a head is tied to it), or other.

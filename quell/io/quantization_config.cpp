@@ -8,9 +8,9 @@ namespace quell {
 namespace {
 
 [[noreturn]] void refuse(const std::string& what) {
-  throw Error(ErrorCode::kUnsupported,
-              "key \"quantization_config\": " + what +
-                  " is not supported; Quell reads float checkpoints, and quantized ones of compressed-tensors as int-quantized");
+  throw Error(ErrorCode::kUnsupported, "key \"quantization_config\": " + what +
+                                           " is not supported; Quell reads float checkpoints, and quantized ones of "
+                                           "compressed-tensors as int-quantized or pack-quantized");
 }
 
 bool says_nothing(const Json& value) { return value.is_null() || value == false || value.empty(); }
@@ -39,7 +39,8 @@ void check_group(const Settings& group, const std::string& format) {
     if (target != "Linear" && target != "Conv1D") refuse("target " + target.dump());
 
   check_args(group.section("weights"), "weights");
-  if (!group.has("input_activations")) refuse("quantization of the weights alone (input_activations null)");
+  if (!group.has("input_activations"))
+    refuse("quantization of the weights alone (compressed-tensors format \"" + format + "\", input_activations null)");
   check_args(group.section("input_activations"), "input_activations");
 }
 
@@ -53,6 +54,12 @@ std::string method_of(const Settings& section) {
 
 }  // namespace
 
+bool is_known_format(const std::string& format) {
+  for (const char* known : {"int-quantized", "naive-quantized", "pack-quantized", kOwnIntFormat, kOwnPackedFormat})
+    if (format == known) return true;
+  return false;
+}
+
 void check_quantization_config(const Settings& config) {
   if (!config.has("quantization_config")) return;
 
@@ -61,7 +68,7 @@ void check_quantization_config(const Settings& config) {
   if (method != "compressed-tensors")
     refuse(method.empty() ? "a quantization without quant_method" : "quant_method \"" + method + "\"");
   const std::string format = json_string(section, "format", "");
-  if (format != "int-quantized" && format != "naive-quantized") refuse("compressed-tensors format \"" + format + "\"");
+  if (!is_known_format(format)) refuse("compressed-tensors format \"" + format + "\"");
 
   if (!says_nothing(section.value("kv_cache_scheme"))) refuse("quantization of keys and values (kv_cache_scheme)");
   if (!says_nothing(section.value("transform_config"))) refuse("a rotation at run time (transform_config)");

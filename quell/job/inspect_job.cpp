@@ -120,6 +120,7 @@ Json describe_files(const ModelDirectory& directory) {
   using Fate = FileReport::Fate;
   Json files = Json::array();
   for (const FileReport& report : directory.reports()) {
+    if (report.read.empty() && report.left.empty()) continue;  // there is no such file
     Json file = {{"file", std::filesystem::path(report.file).lexically_relative(directory.path()).string()}, {"read", report.read}};
     for (const auto& [name, fate] :
          {std::pair("without_effect", Fate::kNoEffect), {"not_known", Fate::kWarned}, {"accepted", Fate::kAccepted}}) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 
+#include "quell/io/quantization_config.h"
 #include "quell/model/model.h"
 
 namespace quell {
@@ -14,10 +15,6 @@ inline constexpr const char* kAddedPrefix = "quell.added.";        ///< + module
 inline constexpr const char* kRestorePrefix = "quell.restore.";    ///< + node + ".scale" or ".shift"
 inline constexpr const char* kExplicitPrefix = "quell.explicit.";  ///< likewise
 inline constexpr const char* kGroupsPrefix = "quell.groups.";      ///< + node + ".channels", ".scale" or ".zero_point"
-
-/// Formats of files that hold what no other reader of compressed-tensors knows; those refuse the names.
-inline constexpr const char* kOwnIntFormat = "quell-int-quantized";
-inline constexpr const char* kOwnPackedFormat = "quell-pack-quantized";
 
 /// Throws Error(kUnsupported) where config.json's section is of a later version. Its keys count as read.
 void check_quell_section(const Settings& config);
