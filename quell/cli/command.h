@@ -7,7 +7,6 @@
 #include <string>
 
 #include "quell/base/exec_context.h"
-#include "quell/io/model_directory.h"
 #include "quell/job/eval_job.h"
 #include "quell/job/quantize_job.h"
 #include "quell/job/report.h"

@@ -191,8 +191,9 @@ void apply_item(const SetNormEpsilon& item, Model& model) {
   const bool other = model.config.contains(kKeys[1]);
   model.config[kKeys[other ? 1 : 0]] = item.epsilon;
   model.spec.norm_eps = item.epsilon;
-  require(find_family(model.spec.model_type).read_spec(Settings(model.config, "config.json", model.dir.accepted())).norm_eps == item.epsilon, ErrorCode::kUnsupported,
-          "config.json of ", model.spec.model_type, " holds no epsilon of norms that could be changed");
+  require(find_family(model.spec.model_type).read_spec(Settings(model.config, "config.json", model.dir.accepted())).norm_eps ==
+              item.epsilon,
+          ErrorCode::kUnsupported, "config.json of ", model.spec.model_type, " holds no epsilon of norms that could be changed");
 }
 
 }  // namespace
