@@ -233,6 +233,18 @@ TEST(Quantized, IntegersWithoutScalesAreRefused) {
   }
 }
 
+TEST(Quantized, OtherFormatsAreNamedWithoutAQuantizationConfig) {
+  for (const auto& [ending, words] :
+       {std::pair(".qweight", "GPTQ"), {".weight_packed", "pack-quantized"}, {".base_layer.weight", "peft"}}) {
+    SmallCheckpoint checkpoint(kLlama);
+    const std::string module = "model.layers.0.self_attn.q_proj";
+    checkpoint.tensors[module + ending] = checkpoint.tensors.at(module + ".weight").clone();
+    checkpoint.tensors.erase(module + ".weight");
+    checkpoint.write();
+    EXPECT_NE(message_of(checkpoint.path()).find(words), std::string::npos) << message_of(checkpoint.path());
+  }
+}
+
 TEST(Quantized, OtherMethodsAreNamedBeforeTensorsAreRead) {
   const char* ours = R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"group_0": {
       "targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "symmetric": true, "strategy": "channel", "dynamic": false},
