@@ -209,6 +209,20 @@ TEST(Tensors, EncodersMayComeWithoutPooler) {
   EXPECT_EQ(model.spec.outputs[0].first, "last_hidden_state");
 }
 
+TEST(Tensors, BareDecodersMayComeWithoutHead) {
+  Json config = Json::parse(kLlama);
+  config.update({{"architectures", {"LlamaModel"}}, {"tie_word_embeddings", false}});
+  SmallCheckpoint checkpoint(config.dump().c_str());
+  EXPECT_EQ(checkpoint.tensors.erase("lm_head.weight"), 1U);
+  checkpoint.write();
+  const Model model = load_model(Checkpoint::open(checkpoint.path()));
+  ASSERT_EQ(model.spec.outputs.size(), 1U);
+  EXPECT_EQ(model.spec.outputs[0].first, "last_hidden_state");
+  checkpoint.config["architectures"] = {"LlamaForCausalLM"};
+  checkpoint.write();
+  EXPECT_NE(message_of(checkpoint.path()).find("lm_head.weight\" is missing"), std::string::npos);
+}
+
 TEST(Quantized, IntegersWithoutScalesAreRefused) {
   SmallCheckpoint checkpoint(kLlama);
   for (const DType type : {DType::kI8, DType::kU8, DType::kI32}) {
@@ -216,6 +230,18 @@ TEST(Quantized, IntegersWithoutScalesAreRefused) {
     checkpoint.write();
     const std::string message = message_of(checkpoint.path());
     EXPECT_NE(message.find("q_proj.weight\" holds " + std::string(dtype_name(type))), std::string::npos) << message;
+  }
+}
+
+TEST(Quantized, OtherFormatsAreNamedWithoutAQuantizationConfig) {
+  for (const auto& [ending, words] :
+       {std::pair(".qweight", "GPTQ"), {".weight_packed", "pack-quantized"}, {".base_layer.weight", "peft"}}) {
+    SmallCheckpoint checkpoint(kLlama);
+    const std::string module = "model.layers.0.self_attn.q_proj";
+    checkpoint.tensors[module + ending] = checkpoint.tensors.at(module + ".weight").clone();
+    checkpoint.tensors.erase(module + ".weight");
+    checkpoint.write();
+    EXPECT_NE(message_of(checkpoint.path()).find(words), std::string::npos) << message_of(checkpoint.path());
   }
 }
 
@@ -374,7 +400,9 @@ TEST(Inspect, SaysWhatWasReadFromWhichFile) {
 
 /// Every model that is there loads, and says what it said before.
 TEST(SharedModels, LoadWithoutNewWarnings) {
-  const std::map<std::string, std::string> known = {};
+  // What cannot be read: embeddings that were never there, another architecture.
+  const std::map<std::string, std::string> refused = {{"bert-tiny-sst2-encoder", "word_embeddings.weight\" is missing"},
+                                                      {"gpt-nano-sort", "model_type \"gpt-nano\" is not supported"}};
   int found = 0;
   for (const char* parent : {"models", "golden/models"}) {
     const fs::path all = quell::testing::find_data(parent);
@@ -385,13 +413,13 @@ TEST(SharedModels, LoadWithoutNewWarnings) {
       if (!config.contains("model_type")) continue;
       const std::string name = entry.path().filename().string();
       const auto warnings = warnings_of([&] {
-        EXPECT_EQ(message_of(entry.path()), "") << name;
+        const std::string message = message_of(entry.path());
+        EXPECT_EQ(message.empty(), !refused.contains(name)) << message;
+        EXPECT_TRUE(message.empty() || message.find(refused.at(name)) != std::string::npos) << message;
         if (!fs::exists(entry.path() / "generation_config.json")) return;
         EXPECT_NO_THROW(read_generation_settings(entry.path())) << name;
       });
-      std::string joined;
-      for (const std::string& warning : warnings) joined += warning.substr(warning.find(name)) + "\n";
-      EXPECT_EQ(joined, known.contains(name) ? known.at(name) : "") << name;
+      EXPECT_TRUE(warnings.empty()) << warnings.front();
       ++found;
     }
   }

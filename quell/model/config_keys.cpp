@@ -7,9 +7,7 @@ using Effect = KeyRule::Effect;
 
 constexpr KeyRule kRules[] = {
     // Where the file comes from, and what other readers make of it.
-    {"_name_or_path"},
     {"name_or_path"},
-    {"_commit_hash"},
     {"transformers_version"},
     {"torch_dtype"},
     {"dtype"},
@@ -20,6 +18,7 @@ constexpr KeyRule kRules[] = {
     {"tokenizer_class"},
     {"tokenizer_file"},
     {"adapters"},
+    {"_*"},  // notes; a family that reads such a key has read it
 
     // Training alone.
     {"*dropout*"},
@@ -40,10 +39,7 @@ constexpr KeyRule kRules[] = {
     {"tie_last_hidden_states"},
     {"torchscript"},
     {"chunk_size_feed_forward"},
-    {"_attn_implementation*"},
-    {"_experts_implementation*"},
     {"attn_implementation"},
-    {"_flash_attn*"},
     {"use_flash_attention*"},
     {"pretraining_tp"},
     {"use_bfloat16"},
@@ -55,11 +51,11 @@ constexpr KeyRule kRules[] = {
     {"label2id"},
     {"id2label"},
     {"num_labels"},
-    {"_num_labels"},
     {"problem_type"},
     {"bos_token_id"},
     {"sentence_transformers"},
     {"sbert_ce_default_activation_function"},
+    {"eos_token_ids"},
     {"sep_token_id"},
     {"cls_token_id"},
     {"mask_token_id"},

@@ -262,24 +262,28 @@ void read_sentence_settings(const ModelDirectory& directory, Model& model) {
   if (is_sentence_model) model.max_seq_length = files.text.max_length > 0 ? std::min(files.text.max_length, positions) : positions;
 }
 
-/// Encoders are often saved without their pooler, which sentence vectors do not need; its output is not offered then.
-void leave_out_missing_pooler(const Checkpoint& checkpoint, const Family& family, ModelSpec& spec) {
-  const auto pooled = [](const auto& output) { return output.second == Value::kPooled; };
-  if (spec.head != Head::kNone || std::none_of(spec.outputs.begin(), spec.outputs.end(), pooled)) return;
+/// Models that make vectors are often saved without what would stand on them: encoders without pooler, decoders without the head of
+/// a language model. Its output is not offered then.
+void leave_out_missing_head(const Checkpoint& checkpoint, const Family& family, ModelSpec& spec) {
+  const std::string architecture = architecture_of(checkpoint.config());
+  const bool bare = architecture.empty() || (architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel"));
+  if (!bare || spec.head_steps.empty()) return;
 
-  bool has_table = false;  // a checkpoint without any tensor is not one without pooler
+  bool has_table = false;  // a checkpoint without any tensor is not one without a head
   for (const TensorRule& rule : family.tensors(spec, checkpoint.config())) {
     bool there = false;
-    for (const char* tensor : {".weight", ".bias", ".weight_packed"})  // a part of a pooler is a damaged one, not none
+    for (const char* tensor : {".weight", ".bias", ".weight_packed"})  // a part of a head is a damaged one, not none
       there |= locate_tensor(checkpoint, family.prefix, rule.module + tensor).has_value();
-    if (rule.slot == Slot::kPooler && there) return;
+    const bool is_head = rule.slot == Slot::kPooler || rule.slot == Slot::kLmHead;
+    if (is_head && (there || rule.tied_to != Slot::kNone)) return;
     has_table |= rule.slot == Slot::kWordEmbedding && there;
   }
   if (!has_table) return;
 
+  log_once(LogLevel::kInfo, checkpoint.dir().string() + ": saved without " + spec.outputs.back().first + ", which is left out");
+  spec.head = Head::kNone;
   spec.head_steps.clear();
-  std::erase_if(spec.outputs, pooled);
-  log_once(LogLevel::kInfo, checkpoint.dir().string() + ": saved without pooler; pooler_output is left out");
+  std::erase_if(spec.outputs, [](const auto& output) { return output.second != Value::kHidden; });
 }
 
 /// Before tensors are read, which takes a while: what config.json says and nobody asked for.
@@ -318,7 +322,7 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
   model.spec = in_config([&] { return family.read_spec(config); });
   model.spec.model_type = type;
   in_config([&] {
-    leave_out_missing_pooler(checkpoint, family, model.spec);
+    leave_out_missing_head(checkpoint, family, model.spec);
     return 0;
   });
   // A hostile layer count must not cost memory before the tensors are seen to be missing.
@@ -331,7 +335,7 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
     return family.tensors(model.spec, config);
   });
   if (model.spec.head == Head::kNone && model.spec.head_steps.empty())
-    std::erase_if(rules, [](const TensorRule& rule) { return rule.slot == Slot::kPooler; });
+    std::erase_if(rules, [](const TensorRule& rule) { return rule.slot == Slot::kPooler || rule.slot == Slot::kLmHead; });
   judge_config(checkpoint, family);
 
   model.graph = build_graph(model.spec);

@@ -9,6 +9,17 @@
 namespace quell {
 namespace {
 
+/// How tensors of other formats are called, where config.json does not name the format.
+constexpr std::pair<std::string_view, const char*> kOtherFormats[] = {
+    {".qweight", "GPTQ or AWQ"},
+    {".weight_packed", "compressed-tensors pack-quantized"},
+    {".weight.absmax", "bitsandbytes with 4 bits"},
+    {".W_q", "HQQ"},
+    {".lora_A.weight", "an adapter (peft: merge_and_unload)"},
+    {".lora_A.default.weight", "an adapter (peft: merge_and_unload)"},
+    {".base_layer.weight", "a model inside an adapter (peft: merge_and_unload)"},
+};
+
 /// With its ending `from` replaced, or nothing.
 std::optional<std::string> with_ending(std::string name, std::string_view from, std::string_view to) {
   if (!name.ends_with(from)) return std::nullopt;
@@ -57,6 +68,12 @@ void tensor_is_missing(const Checkpoint& checkpoint, const std::string& name) {
     if (const auto at = checkpoint.tensors().lower_bound(wrapper);
         at != checkpoint.tensors().end() && at->first.starts_with(wrapper))
       reason = str("names begin with \"", wrapper, "\", as of a model that was saved inside its wrapper; save the model itself");
+  for (const auto& [ending, method] : kOtherFormats)
+    for (const auto& [tensor, view] : checkpoint.tensors())
+      if (tensor.ends_with(ending))
+        throw Error(ErrorCode::kUnsupported, checkpoint.source_of(tensor) + ": tensor \"" + tensor + "\" is of " + method +
+                                                 ", which is not supported; Quell reads float checkpoints and compressed-tensors "
+                                                 "int-quantized");
   throw Error(ErrorCode::kInvalidInput, checkpoint.dir().string() + ": tensor \"" + name + "\" is missing; " + reason);
 }
 

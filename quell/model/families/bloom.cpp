@@ -31,6 +31,10 @@ ModelSpec read_spec(const Settings& file) {
   s.position_rule = PositionRule::kMaskCount;
   read_special_ids(config, s, std::nullopt, 2);
 
+  // With both, the reference adds up parts of the products and leaves their biases out.
+  if (config.json().value("slow_but_exact", Json()) == true && read_int(config, "pretraining_tp", 1, kMaxDim, 1) > 1)
+    config.refuse("slow_but_exact", "products in parts, without their biases, are not supported");
+
   AttentionSpec attention = read_attention(config, s.hidden_size, 8);
   attention.causal = true;
   attention.alibi_slopes = alibi_slopes(attention.num_heads);
