@@ -201,8 +201,7 @@ TEST(Tensors, EncodersMayComeWithoutPooler) {
   Json config = Json::parse(kBert);
   config["architectures"] = {"BertModel"};
   SmallCheckpoint checkpoint(config.dump().c_str());
-  for (const char* name : {"bert.pooler.dense.weight", "bert.pooler.dense.bias"})
-    EXPECT_EQ(checkpoint.tensors.erase(name), 1U) << name;
+  for (const char* name : {"pooler.dense.weight", "pooler.dense.bias"}) EXPECT_EQ(checkpoint.tensors.erase(name), 1U) << name;
   checkpoint.write();
   const Model model = load_model(Checkpoint::open(checkpoint.path()));
   ASSERT_EQ(model.spec.outputs.size(), 1U);
@@ -262,12 +261,13 @@ TEST(Quantized, OtherMethodsAreNamedBeforeTensorsAreRead) {
   };
   for (const char* method : {"gptq", "awq", "bitsandbytes", "hqq", "eetq", "fp8", "torchao"})
     expect({{"quant_method", method}}, method);
-  for (const char* format : {"pack-quantized", "float-quantized", "marlin-24", "dense"}) expect({{"format", format}}, format);
+  for (const char* format : {"float-quantized", "marlin-24", "nvfp4-pack-quantized", "dense"}) expect({{"format", format}}, format);
   expect({{"quant_method", nullptr}, {"load_in_8bit", true}}, "bitsandbytes");
   expect({{"kv_cache_scheme", {{"num_bits", 8}}}}, "kv_cache_scheme");
   expect({{"sparsity_config", {{"format", "sparse-24-bitmask"}}}}, "sparse-24-bitmask");
   expect({{"transform_config", {{"config_groups", {{"R1", 1}}}}}}, "transform_config");
   const auto group = [](const Json& change) { return Json{{"config_groups", {{"group_0", change}}}}; };
+  expect({{"format", "pack-quantized"}, {"config_groups", {{"group_0", {{"input_activations", nullptr}}}}}}, "pack-quantized");
   expect({{"config_groups", {{"group_1", {{"targets", {"Linear"}}}}}}}, "several config_groups");
   expect(group({{"targets", {"re:.*q_proj"}}}), "re:.*q_proj");
   expect(group({{"output_activations", {{"num_bits", 8}}}}), "output_activations");
