@@ -232,7 +232,8 @@ TEST(Export, FloatTensorsKeepTheirTypeWhereThatLosesNothing) {
   std::map<std::string, TensorView> tensors;
   for (const auto& [name, view] : original.tensors()) {
     std::vector<std::uint16_t>& values = bits.emplace_back();
-    for (const float v : to_f32(view, name).f32()) values.push_back(f32_to_bf16(v));
+    const Tensor exact = to_f32(view, name);
+    for (const float v : exact.f32()) values.push_back(f32_to_bf16(v));
     tensors[name] = TensorView(values.data(), DType::kBF16, view.shape());
   }
   write_safetensors(dir / "half" / "model.safetensors", tensors);
