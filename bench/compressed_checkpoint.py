@@ -172,6 +172,8 @@ def check(quell, directory, recipe, scheme, rows, length, near, group, scratch):
     if not verify.stdout.startswith("{"):
         return "verify: " + verify.stderr.strip(), False
     result = json.loads(verify.stdout)["tensors"]
+    if all(row["passed"] for row in result):  # then nothing moved, however near to a tie
+        clean = set(range(rows))
     worst = {True: 0.0, False: 0.0}
     failed = 0
     for row in result:
