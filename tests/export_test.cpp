@@ -179,6 +179,35 @@ TEST(Export, TheFormatSaysWhoCanReadIt) {
             "quell-int-quantized");
 }
 
+/// What the library's classes do differently from what the layout means: found by bench/compressed_checkpoint.py.
+TEST(Export, ClassesThatWouldComputeSomethingElseAreKnown) {
+  const auto format = [](const char* family, const char* recipe) -> std::string {
+    const fs::path data = quell::testing::find_data(std::string("golden/models/") + family);
+    if (data.empty()) return "";
+    const quell::testing::ScratchDir dir;
+    ExecContext ctx(2);
+    Model model = load_model(Checkpoint::open(data));
+    std::vector<TokenBatch> samples(1);
+    samples[0].batch = 2, samples[0].length = 4;
+    samples[0].ids = {5, 6, 7, 8, 9, 10, 11, 2};
+    samples[0].mask.assign(8, 1);
+    samples[0].type_ids.assign(8, 0);
+    compress(model, samples, parse_recipe(recipe, "test"), ctx);
+    export_compressed_tensors(model, dir / "out", false);
+    return group_format(dir / "out");
+  };
+  if (quell::testing::find_data("golden/models/gpt2").empty()) GTEST_SKIP() << "golden/models is not there; set QUELL_DATA";
+  const char *eight = "{scheme: W8A8, passes: [rtn]}", *four = "{scheme: W4A4, passes: [rtn]}",
+             *by_token = "{scheme: W8A8, activations: {symmetric: false, granularity: token, dynamic: true}, passes: [rtn]}";
+  EXPECT_EQ(format("gpt2", eight), "quell-int-quantized");    // Conv1D
+  EXPECT_EQ(format("opt", by_token), "quell-int-quantized");  // no axis of tokens in front of fc1
+  EXPECT_EQ(format("opt", eight), "int-quantized");
+  EXPECT_EQ(format("t5", four), "quell-pack-quantized");  // looks for weights
+  EXPECT_EQ(format("t5", eight), "int-quantized");
+  EXPECT_EQ(format("deberta-v2-cls", eight), "quell-int-quantized");  // relative embeddings stay float
+  EXPECT_EQ(format("llama", by_token), "int-quantized");
+}
+
 TEST(Export, QuantizedEmbeddingsAreStoredAsCodes) {
   const quell::testing::ScratchDir dir;
   const auto embeddings = static_cast<std::size_t>(StoredKind::kEmbeddings);

@@ -46,6 +46,26 @@ TEST(Preflight, EstimatesFollowTheRecipe) {
   EXPECT_NE(best.to_text().find("memory at its peak"), std::string::npos);
 }
 
+/// Bytes that are written, for codes a byte each, packed codes, groups and quantized tables.
+TEST(Preflight, SaysTheSizeOfWhatIsWritten) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  for (const char* recipe :
+       {"{scheme: W8A8, passes: [rtn]}", "{scheme: W4A4, passes: [rtn]}",
+        "{scheme: W4A8, weights: {granularity: group, group_size: 32}, activations: {granularity: token, dynamic: true}}",
+        "{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}"}) {
+    QuantizeJob job = make_job("minmax", dir / "out");
+    job.recipe = parse_recipe(recipe, "test");
+    job.calibration.num_samples = 16;
+    job.replace_output = true;
+    const auto said = static_cast<double>(run_preflight(job, ctx).output_bytes);
+    run_quantize_job(job, ctx);
+    const auto written = static_cast<double>(fs::file_size(dir / "out" / "model.safetensors"));
+    EXPECT_LT(written, 1.2 * said) << recipe;
+    EXPECT_GT(written, said / 1.2) << recipe;
+  }
+}
+
 TEST(Preflight, MatricesOnTheDiskTakeNoMemory) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(1);

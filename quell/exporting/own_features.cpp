@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/model/forward.h"
+#include "quell/model/stored_codes.h"
 
 namespace quell {
 namespace {
@@ -15,6 +16,9 @@ bool any(const Range& range, Predicate predicate) {
 
 /// Whether the library's class makes one matrix of all texts' tokens in front of fc1 (OPT).
 bool flattens_tokens(const Model& model) { return model.spec.model_type == "opt"; }
+
+/// Whether the library's class looks for the weight of a linear before it has made one of packed codes (T5).
+bool needs_plain_codes(const Model& model) { return model.spec.model_type == "t5"; }
 
 /// Whether the value is one row a sequence, not one a token.
 bool is_one_row_a_text(const Model& model, ValueId value) {
@@ -66,6 +70,7 @@ std::string recipes_for_others(const Model& model) {
   const bool transposed = any(model.params, [](const Param& p) { return p.packing.transposed && p.weight.shape().rank() == 2; });
   if (transposed || any(model.graph.constant, [](bool c) { return c; })) return "";
   if (flattens_tokens(model)) return "minmax";
+  if (needs_plain_codes(model)) return "minmax or minmax_dynamic with more than 4 bits";
   // A head that is tied to the embeddings of two stacks cannot be quantized apart.
   return model.spec.stacks.size() > 1 ? "minmax or minmax_dynamic" : "minmax, minmax_dynamic or rtn_group32";
 }
@@ -90,6 +95,9 @@ std::vector<std::string> own_features(const Model& model) {
   if (any(model.params, [](const Param& p) { return p.added_bias || p.added_weight; }))
     out.emplace_back("modules without a bias or weight got one");
   if (any(model.params, [](const Param& p) { return p.dequantized.numel() > 0; })) out.emplace_back("embeddings are quantized");
+  if (needs_plain_codes(model) &&
+      any(model.params, [](const Param& p) { return p.quantized && p.quantized->spec.num_bits <= kMaxPackedBits; }))
+    out.emplace_back("codes are packed, and transformers' T5 looks for weights before they are unpacked");
   if (reads_float_constants(model)) out.emplace_back("quantized linears also read relative embeddings, which stay float");
   return out;
 }

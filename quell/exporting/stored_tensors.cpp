@@ -85,6 +85,10 @@ void add_weight(const Parts& parts, const std::string& name, StoredKind kind, DT
                          p->weight.drop_pages();
                          return exact;
                        });
+  if (first.packing.plain() && !narrows && !first.weight.in_scratch()) {  // it lies there as it is written
+    out.add_view(name, TensorView(first.weight.view().raw(), DType::kF32, shape), kind);
+    return;
+  }
   const auto make = [parts, shape, narrow, narrows] {
     Tensor weight = stored_weight(parts, shape);
     return narrows ? narrowed(weight, narrow) : std::move(weight);

@@ -23,6 +23,8 @@ inline constexpr std::array<const char*, kNumStoredKinds> kStoredKindNames = {"c
 class TensorSet {
  public:
   void add(const std::string& name, const Tensor& t, StoredKind kind = StoredKind::kOther) { insert(name, {t.view()}, kind); }
+  /// Of what the caller keeps alive.
+  void add_view(const std::string& name, const TensorView& view, StoredKind kind) { insert(name, {view}, kind); }
   void add(const std::string& name, Tensor&& t, StoredKind kind = StoredKind::kOther) {
     owned_.push_back(std::make_unique<Tensor>(std::move(t)));
     insert(name, {owned_.back()->view()}, kind);

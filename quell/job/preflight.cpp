@@ -6,7 +6,6 @@
 #include <fstream>
 
 #include "quell/base/error.h"
-#include "quell/base/random.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
@@ -14,10 +13,8 @@
 #include "quell/exporting/stored_tensors.h"
 #include "quell/io/output_file.h"
 #include "quell/job/export_message.h"
+#include "quell/job/time_estimate.h"
 #include "quell/model/stored_codes.h"
-#include "quell/ops/linear.h"
-#include "quell/quant/quantize.h"
-#include "quell/quant/quantized_linear.h"
 
 namespace quell {
 namespace {
@@ -152,37 +149,17 @@ Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<Token
   return peak;
 }
 
-/// Multiplications a second, each counted with its addition as two operations.
-struct Speed {
-  double f32 = 0, integer = 0;
-};
+}  // namespace
 
-template <typename Work>
-double operations_per_second(double operations, const Work& work) {
-  using Clock = std::chrono::steady_clock;
-  double best = 0;
-  work();  // caches and threads warm
-  for (int i = 0; i < 3; ++i) {
-    const auto start = Clock::now();
-    work();
-    best = std::max(best, operations / std::chrono::duration<double>(Clock::now() - start).count());
-  }
-  return best;
-}
+namespace {
 
-Speed measure_speed(ExecContext& ctx) {
-  constexpr std::int64_t kRows = 256, kSide = 1024;
-  Random random(1);
-  Tensor x = Tensor::f32({kRows, kSide}), w = Tensor::f32({kSide, kSide}), y = Tensor::f32({kRows, kSide});
-  for (Tensor* t : {&x, &w})
-    for (float& v : t->f32()) v = static_cast<float>(random.uniform() - 0.5);
-  const QuantSpec weights{.granularity = Granularity::kPerChannel};
-  const QuantSpec inputs{.symmetric = false};
-  const IntegerLinear linear(quantize_weight(w, weights), TensorView(), {inputs, calculate_qparams({-0.5F, 0.5F}, inputs)},
-                             {.isa = ctx.isa});
-  const double operations = 2.0 * kRows * kSide * kSide;
-  return {operations_per_second(operations, [&] { matmul_nt(x, w, TensorView(), y.span(), ctx); }),
-          operations_per_second(operations, [&] { linear.forward(x, y.span(), ctx); })};
+constexpr std::uint64_t kProgram = std::uint64_t{16} << 20;  ///< bytes of the program itself, its libraries and threads
+
+/// While the checkpoint is read, its file lies in memory beside the matrices; while the written one is read again, its file lies
+/// beside the matrices made of it and the codes. With matrices on the disk neither does.
+std::uint64_t holding_files(const Checkpoint& checkpoint, const Model& model, const Sizes& sizes, std::uint64_t output_bytes) {
+  if (model.scratch) return 0;
+  return std::max(checkpoint.num_bytes() + sizeof(float) * sizes.floats, output_bytes + sizes.matrices());
 }
 
 }  // namespace
@@ -254,47 +231,35 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
           bytes_text(out.available_memory), " are available; --max-memory leaves them on the disk");
   Model model = load_model(checkpoint, false, scratch);
   resolve_ignored(model, job.recipe);
-  const double load = std::chrono::duration<double>(Clock::now() - start).count();
+  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  const double load = seconds();
   const auto sequences = load_samples(job.calibration, model);
   job.model_dir.check_accepted();
   const std::vector<TokenBatch> samples =
       make_batches(sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  const double read = seconds();
   fit_memory(job, model, samples);
   check_quantize_job(job, model, samples);
   out.samples = static_cast<std::int64_t>(sequences.size());
   for (const TokenBatch& b : samples) out.tokens += b.rows();
 
   const Sizes sizes = sizes_of(model, job.recipe);
-  const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
-  out.sites = static_cast<std::int64_t>(sites.size());
-  const auto passes = make_passes(job.recipe);
-  const Speed speed = measure_speed(ctx);
-  const auto tokens = static_cast<double>(out.tokens);
-  double forward = 0, search = 0, ranges = 0;  // operations: float, integer, float
-  for (const Site& site : sites) {
-    double product = 0;
-    for (const int n : site.linears) product += 2 * tokens * static_cast<double>(model.weight_of(model.param_of(n)).numel());
-    forward += product;
-    for (const auto& pass : passes) {
-      if (pass->stage() == PassStage::kEquivalence && !pass->may_change(site)) continue;
-      const PassEffort effort = pass->effort(site);
-      search += effort.integer_products * product / speed.integer + effort.float_products * product / speed.f32;
-      ranges += effort.forwards * product / speed.f32;
-    }
-  }
-  constexpr double kWrittenPerSecond = 5e8;  // bytes; not measured, a disk of today
-  out.stages = {{"read the checkpoint", load},
-                {"calibrate (two passes over the samples)", 2 * forward / speed.f32},
-                {"search", search},
-                {"choose ranges", ranges},
-                {"write", static_cast<double>(sizes.output) / kWrittenPerSecond}};
+  out.sites = static_cast<std::int64_t>(derive_sites(model, scope_of(job.recipe)).size());
   const Peak peak = peak_of(job, model, samples);
-  out.peak_memory = peak.memory;
+  out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
+  out.peak_memory = std::max(peak.memory, holding_files(checkpoint, model, sizes, out.output_bytes)) + kProgram;
   out.values_in_scratch = model.values_in_scratch;
   if (model.scratch) out.scratch_bytes = sizes.matrices() + (model.values_in_scratch ? peak.values : 0);
-  out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
   out.journal_bytes = sizes.journal;
   out.free_disk = free_disk(job.output);
+
+  const TimeEstimate time = estimate_time(model, job.recipe, samples, ctx);
+  constexpr double kWrittenPerSecond = 5e8;  // bytes; not measured, a disk of today
+  out.stages = {{"read the model and the samples", read},
+                {"calibrate and round", time.calibrate},
+                {"search", time.search},
+                {"choose ranges", time.ranges},
+                {"write, and read again", load + static_cast<double>(out.output_bytes) / kWrittenPerSecond}};
   return out;
 }
 

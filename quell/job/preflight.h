@@ -16,7 +16,7 @@ struct Preflight {
   };
   std::vector<Stage> stages;  ///< evaluation left out
   std::int64_t samples = 0, tokens = 0, sites = 0;
-  std::uint64_t peak_memory = 0, available_memory = 0;  ///< bytes; peak without what the file cache holds
+  std::uint64_t peak_memory = 0, available_memory = 0;  ///< bytes
   /// Journal and scratch (matrices that nobody reads) go away with the last step.
   std::uint64_t output_bytes = 0, journal_bytes = 0, scratch_bytes = 0, free_disk = 0;
   bool values_in_scratch = false;  ///< what calibration carries along too
@@ -36,7 +36,7 @@ void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBat
 /// cannot hold what its passes do, no room on the disk, and Error(kUsage) where its `max_memory` is too little.
 void check_quantize_job(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples);
 
-/// Estimates from the sizes of model and samples and from the speed of products on this machine, measured for a moment.
+/// Estimates from the sizes of model and samples, and from trying the recipe on a layer or two (time_estimate.h).
 Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx);
 
 }  // namespace quell

@@ -14,7 +14,7 @@ class TokenWiseClipping final : public Pass {
  public:
   explicit TokenWiseClipping(const TokenClippingOptions& options) : options_(options) {}
   PassEffort effort(const Site&) const override {
-    return {.forwards = 20 + 3 * static_cast<double>(options_.epochs)};  // most candidates are out before their last batch
+    return {.forwards = 4 + 3 * static_cast<double>(options_.epochs)};  // most candidates are out before their last batch
   }
   PassStage stage() const override { return PassStage::kRanges; }
 
