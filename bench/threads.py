@@ -50,6 +50,8 @@ def main():
                     if busy:
                         busy.kill()
                         busy.wait()
+                told = ", ".join(f"{t} threads {r[0]:.1f} ({r[1]:.1f})" for t, r in rates.items())
+                print(f"{binary}, {'disturbed' if disturbed else 'alone'}: {told}", file=sys.stderr, flush=True)
                 for threads, rate in rates.items():
                     results.setdefault((binary, disturbed, threads), []).append(rate)
 

@@ -59,32 +59,36 @@ Duration cpu_time(clockid_t clock) {
   return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
 }
 
-/// Tells how long the calling thread was off its core during a loop. Asking for its time costs a system call, so that the time is
-/// taken once for all loops that start within kAge.
+/// Tells how long the calling thread was off its core in the loops of a while. Asking a thread for its time costs a system call, so
+/// it is asked only now and then; what it runs between loops counts as if it ran in them.
 class CallerTime {
  public:
   void start_loop(Clock::time_point now) {
-    if (now - wall_ > kAge) take(now);
+    if (now - since_ > 2 * kWhile) restart(now);  // idle meanwhile, or waiting for other things
+    loop_start_ = now;
   }
-  void slept(Duration time) { slept_ += time; }
-  Duration lost(Clock::time_point now) {
-    const auto wall = wall_;
-    const Duration cpu = cpu_, slept = slept_;
-    take(now);
-    return now - wall - (cpu_ - cpu) - slept - kAge;  // between loops the thread may have slept that long
+  /// `slept` of the loop's time it waited for workers.
+  void end_loop(Clock::time_point now, Duration slept) { in_loops_ += now - loop_start_ - slept; }
+
+  bool is_due(Clock::time_point now) const { return now - since_ > kWhile; }
+  /// Of the loops since the last time; at most what was lost.
+  Duration take_lost(Clock::time_point now) {
+    const Duration wanted = in_loops_, before = cpu_;
+    restart(now);
+    return std::max(Duration{}, wanted - (cpu_ - before));
   }
 
  private:
-  static constexpr Duration kAge = std::chrono::milliseconds(1);
+  static constexpr Duration kWhile = std::chrono::milliseconds(2);
 
-  void take(Clock::time_point now) {
-    wall_ = now;
+  void restart(Clock::time_point now) {
+    since_ = now;
     cpu_ = cpu_time(CLOCK_THREAD_CPUTIME_ID);
-    slept_ = {};
+    in_loops_ = {};
   }
 
-  Clock::time_point wall_{};
-  Duration cpu_{}, slept_{};
+  Clock::time_point since_{}, loop_start_{};
+  Duration cpu_{}, in_loops_{};
 };
 
 thread_local CallerTime caller_time;
@@ -191,8 +195,12 @@ struct ThreadPool::State {
     w.wake.notify_one();
   }
 
-  /// Until all who hold a piece are done; the longest time that one of them was off its core meanwhile.
-  Duration wait_for_workers() {
+  struct Wait {
+    Duration slept{}, lost{};  ///< lost: the longest time that one of those waited for was off its core
+  };
+
+  /// Until all who hold a piece are done.
+  Wait wait_for_workers() {
     const auto finished = [&] { return (gate.load() & kInside) == 0; };
     if (spin && spin_until(finished)) return {};
     std::vector<std::pair<const Worker*, Duration>> late;
@@ -204,12 +212,9 @@ struct ThreadPool::State {
       std::unique_lock lock(mutex);
       done.wait(lock, finished);
     }
-    const Duration waited = Clock::now() - start;
-    caller_time.slept(waited);
-
-    Duration lost{};
-    for (const auto& [w, before] : late) lost = std::max(lost, waited - (cpu_time(w->clock) - before));
-    return lost;
+    Wait wait{Clock::now() - start, {}};
+    for (const auto& [w, before] : late) wait.lost = std::max(wait.lost, wait.slept - (cpu_time(w->clock) - before));
+    return wait;
   }
 
   void run_together() {
@@ -223,11 +228,13 @@ struct ThreadPool::State {
 
     run_pieces();
     gate.fetch_and(~kOpen);
-    const Duration lost_by_worker = wait_for_workers();
+    const Wait wait = wait_for_workers();
 
     const auto end = Clock::now();
-    if (end - start > Crew::kStall) {
-      crew.end_loop(end, end - start, std::max(lost_by_worker, caller_time.lost(end)));
+    caller_time.end_loop(end, wait.slept);
+    const Duration lost = wait.lost + (caller_time.is_due(end) ? caller_time.take_lost(end) : Duration{});
+    if (lost > Duration{}) {
+      crew.stalled(end, lost);
       crew_size = crew.size();
     }
     if (error) std::rethrow_exception(std::exchange(error, nullptr));

@@ -21,80 +21,85 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 constexpr auto kQuick = microseconds(100);
-constexpr auto kStalled = milliseconds(4);
+constexpr auto kSlice = milliseconds(4);
 
 /// A crew and a clock that a test moves.
 struct CrewAtWork {
   explicit CrewAtWork(int workers) : crew(workers) {}
 
-  void run_loop(Crew::Duration duration, Crew::Duration lost) {
+  void run_quick_loops(Crew::Duration time) {
+    for (const auto end = now + time; now < end; now += kQuick) crew.start_loop(now);
+  }
+  void run_stalled_loop() {
     crew.start_loop(now);
-    now += duration;
-    crew.end_loop(now, duration, lost);
+    now += kQuick + kSlice;
+    crew.stalled(now, kSlice);
   }
 
   Crew crew;
   Crew::Time now{std::chrono::hours(1)};
 };
 
-TEST(Crew, StallRestsOneWorkerAndShortLoopsWithoutStallNone) {
-  CrewAtWork w(3);
-  for (int i = 0; i < 1000; ++i) w.run_loop(kQuick, microseconds(50));
-  EXPECT_EQ(w.crew.size(), 3);
-  w.run_loop(kStalled, milliseconds(3));
-  EXPECT_EQ(w.crew.size(), 2);
-  w.run_loop(kStalled, milliseconds(3));
-  w.run_loop(kStalled, milliseconds(3));
+TEST(Crew, RareStallsRestNobody) {
+  CrewAtWork w(1);
+  for (int i = 0; i < 100; ++i) {
+    w.run_quick_loops(milliseconds(40));
+    w.run_stalled_loop();
+    ASSERT_EQ(w.crew.size(), 1) << "a slice in eleven is less than a thread of two brings";
+  }
+}
+
+TEST(Crew, ManyThreadsRestOneForFewerStallsThanTwoThreadsDo) {
+  for (const int workers : {1, 15}) {
+    CrewAtWork w(workers);
+    for (int i = 0; i < 20 && w.crew.is_complete(); ++i) {
+      w.run_quick_loops(milliseconds(40));
+      w.run_stalled_loop();
+    }
+    EXPECT_EQ(w.crew.size(), workers == 1 ? 1 : 14);
+  }
+}
+
+TEST(Crew, FrequentStallsRestOneAfterTheOther) {
+  CrewAtWork w(2);
+  for (int i = 0; i < 100 && w.crew.size() > 0; ++i) w.run_stalled_loop();
   EXPECT_EQ(w.crew.size(), 0);
-  w.run_loop(kStalled, milliseconds(3));
+  w.crew.stalled(w.now, kSlice);
   EXPECT_EQ(w.crew.size(), 0) << "the caller alone goes on";
 }
 
-TEST(Crew, StallsThatAreSmallInTheirLoopCount) {
+TEST(Crew, RestsGrowWhileDisturbedAndShrinkAfterQuiet) {
   CrewAtWork w(1);
-  w.run_loop(milliseconds(50), milliseconds(4));
-  EXPECT_EQ(w.crew.size(), 1) << "a slice lost in a long loop costs less than the worker brings";
-  w.run_loop(milliseconds(8), milliseconds(4));
-  EXPECT_EQ(w.crew.size(), 0);
-}
-
-TEST(Crew, ComesBackWhenTheRestIsOver) {
-  CrewAtWork w(2);
-  w.run_loop(kStalled, milliseconds(3));
-  ASSERT_EQ(w.crew.size(), 1);
-  const auto end = w.now + Crew::kShortestRest;
-  while (w.now < end) {
-    EXPECT_EQ(w.crew.size(), 1);
-    w.run_loop(kQuick, {});
-  }
-  w.run_loop(kQuick, {});
-  EXPECT_EQ(w.crew.size(), 2);
-}
-
-TEST(Crew, RestsGrowWhileDisturbedAndAreShortAgainAfterQuiet) {
-  CrewAtWork w(1);
-  Crew::Duration alone{}, together{};
-  // Two seconds beside a busy process: a slice is lost soon after every return.
-  const auto end = w.now + std::chrono::seconds(2);
+  // Ten seconds beside a busy process: slices are lost soon after every return.
+  Crew::Duration together{};
+  const auto end = w.now + std::chrono::seconds(10);
   while (w.now < end) {
     const auto before = w.now;
-    const bool is_alone = w.crew.size() == 0;
-    w.run_loop(is_alone ? kQuick : kStalled, is_alone ? Crew::Duration{} : milliseconds(3));
-    (is_alone ? alone : together) += w.now - before;
+    if (w.crew.size() == 0) {
+      w.run_quick_loops(kQuick);
+      continue;
+    }
+    w.run_quick_loops(milliseconds(3));
+    w.run_stalled_loop();
+    together += w.now - before;
   }
-  EXPECT_LT(together * 25, alone);
+  EXPECT_LT(together, milliseconds(300));
 
   // The other process has gone: the worker is back within the longest rest, and stays.
-  const auto quiet = w.now + Crew::kLongestRest + 2 * kQuick;
-  while (w.now < quiet) w.run_loop(kQuick, {});
+  w.run_quick_loops(Crew::kLongestRest + 2 * kQuick);
   EXPECT_EQ(w.crew.size(), 1);
-  const auto later = w.now + Crew::kQuietRests * Crew::kLongestRest;
-  while (w.now < later) w.run_loop(kQuick, {});
-  w.run_loop(kStalled, milliseconds(3));
-  EXPECT_EQ(w.crew.size(), 0);
-  w.now += Crew::kShortestRest;
-  w.run_loop(kQuick, {});
+  w.run_quick_loops(std::chrono::seconds(1));
   EXPECT_EQ(w.crew.size(), 1);
+
+  // Every rest after quiet is shorter than the last, down to the shortest.
+  for (auto rest = Crew::kLongestRest / Crew::kStep; rest > Crew::kShortestRest / Crew::kStep; rest /= Crew::kStep) {
+    while (w.crew.size() == 1) w.run_stalled_loop();
+    w.run_quick_loops(std::max<Crew::Duration>(rest, Crew::kShortestRest) - kQuick);
+    EXPECT_EQ(w.crew.size(), 0);
+    w.run_quick_loops(3 * kQuick);
+    EXPECT_EQ(w.crew.size(), 1);
+    w.run_quick_loops(std::chrono::seconds(1));
+  }
 }
 
 TEST(ThreadPool, ManyTinyLoopsOfEverySize) {
