@@ -13,7 +13,21 @@ for group in "$@"; do
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing Debian packages: ${missing[*]}"
-sudo=""
-[ "$(id -u)" -eq 0 ] || sudo=sudo
-$sudo apt-get update -qq
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+export DEBIAN_FRONTEND=noninteractive
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo --preserve-env=DEBIAN_FRONTEND "$@"; fi; }
+
+# An installation that was stopped half way (a closed terminal, a machine switched off) leaves dpkg refusing everything that follows. What
+# was unpacked is configured, and what was broken off while unpacking is fetched again.
+mend_interrupted_installation() {
+  if [ -z "$(ls /var/lib/dpkg/updates)" ] && [ -z "$(dpkg --audit)" ]; then return; fi
+  echo "mending an installation of packages that was interrupted"
+
+  as_root dpkg --configure -a >/dev/null 2>&1 || true
+  mapfile -t broken < <(dpkg-query -W -f='${db:Status-Eflag} ${Package}\n' | sed -n 's/^reinstreq //p')
+  [ ${#broken[@]} -eq 0 ] || as_root apt-get install -y -qq --reinstall "${broken[@]}" >/dev/null
+  as_root apt-get install -y -qq --fix-broken >/dev/null
+}
+
+as_root apt-get update -qq
+mend_interrupted_installation
+as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
