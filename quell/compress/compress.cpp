@@ -377,11 +377,12 @@ SiteScope scope_of(const Recipe& recipe) {
 namespace {
 
 /// "layers.3.fc1" as "layers.*.fc1".
-std::string in_every_layer(std::string name) {
+std::string in_every_layer(const std::string& name) {
   const std::size_t begin = name.find("layers.");
   if (begin == std::string::npos) return name;
   const std::size_t number = begin + std::strlen("layers.");
-  return name.replace(number, name.find('.', number) - number, "*");
+  const std::size_t end = name.find('.', number);
+  return name.substr(0, number) + "*" + (end == std::string::npos ? "" : name.substr(end));
 }
 
 /// Groups of weights and inputs at once: every linear that they do not fit, so that one command leaves all of them out.

@@ -171,6 +171,7 @@ class SideFiles {
   std::set<std::string> module_folders() {
     std::set<std::string> out;
     const Json modules = read("modules.json");
+    if (modules.is_null() && !read("1_Pooling/config.json").is_null()) out.insert("1_Pooling");  // read alone, as a mean
     if (!modules.is_array()) return out;
     for (const Json& module : modules) {
       if (!module.is_object()) continue;

@@ -109,6 +109,12 @@ TEST_F(SideFiles, FoldersOfModulesTravelWholeWithoutPickles) {
   EXPECT_FALSE(mentions(left, "2_Dense"));  // the same weights are there without a pickle
 }
 
+TEST_F(SideFiles, PoolingAloneTravels) {
+  put("1_Pooling/config.json");
+  EXPECT_TRUE(copy_side_files(from(), to()).empty());
+  EXPECT_TRUE(arrived("1_Pooling/config.json"));
+}
+
 TEST_F(SideFiles, CodeTravelsWhereAnAutoMapNamesIt) {
   put("config.json", R"({"auto_map": {"AutoModel": "modeling_x.Model", "AutoConfig": "owner/elsewhere--configuration_y.Config"}})");
   put("tokenizer_config.json", R"({"auto_map": {"AutoTokenizer": ["tokenization_x.Slow", null]}})");

@@ -68,6 +68,7 @@ void check_quantization_config(const Settings& config) {
   if (method != "compressed-tensors")
     refuse(method.empty() ? "a quantization without quant_method" : "quant_method \"" + method + "\"");
   const std::string format = json_string(section, "format", "");
+  if (format.empty()) refuse("compressed-tensors without a format");
   if (!is_known_format(format)) refuse("compressed-tensors format \"" + format + "\"");
 
   if (!says_nothing(section.value("kv_cache_scheme"))) refuse("quantization of keys and values (kv_cache_scheme)");
@@ -77,7 +78,9 @@ void check_quantization_config(const Settings& config) {
   if (sparse_format != "dense") refuse("sparsity_config of format \"" + sparse_format + "\"");
 
   const Settings groups = section.section("config_groups");
-  if (groups.json().size() != 1) refuse(groups.json().empty() ? "a quantization without config_groups" : "several config_groups");
+  if (groups.json().size() != 1)
+    refuse("compressed-tensors format \"" + format + "\" with " +
+           (groups.json().empty() ? "no config_groups" : "several config_groups"));
   check_group(groups.section(groups.json().begin().key()), format);
 }
 

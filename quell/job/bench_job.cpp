@@ -13,6 +13,7 @@
 #include "quell/job/report.h"
 #include "quell/model/text_encoder.h"
 #include "quell/runtime/generate.h"
+#include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
@@ -170,10 +171,8 @@ class Bench {
   KvFormat format() const { return job_.kv_int8 ? KvFormat::kInt8 : KvFormat::kF32; }
 
   void read_text() {
-    std::ifstream in(job_.text);
-    require(in.good(), ErrorCode::kIo, job_.text.string(), ": cannot be read");
-    for (std::string line; std::getline(in, line);)
-      if (!line.empty()) lines_.push_back(line);
+    lines_ = split_lines(read_data_text(job_.text));
+    std::erase(lines_, "");
     require(!lines_.empty(), ErrorCode::kInvalidInput, job_.text.string(), ": holds no lines");
     tokenizer_.emplace(open_tokenizer(model_));
   }

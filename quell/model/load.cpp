@@ -286,6 +286,21 @@ void leave_out_missing_head(const Checkpoint& checkpoint, const Family& family, 
   std::erase_if(spec.outputs, [](const auto& output) { return output.second != Value::kHidden; });
 }
 
+/// "is_causal": false turns a decoder into an encoder, as transformers does.
+void read_is_causal(const Settings& config, ModelSpec& spec) {
+  if (read_bool(config, "is_causal", true)) return;
+
+  for (Stack& stack : spec.stacks)
+    for (LayerRef& layer : stack.layers) {
+      if (!layer.attention.causal) continue;
+      require(spec.stacks.size() == 1, ErrorCode::kUnsupported, "key \"is_causal\": false is not supported for ", spec.model_type,
+              ", whose decoder follows an encoder");
+      require(layer.attention.sliding_window == 0, ErrorCode::kUnsupported,
+              "key \"is_causal\": false is not supported in layers with a sliding window");
+      layer.attention.causal = false;
+    }
+}
+
 /// Before tensors are read, which takes a while: what config.json says and nobody asked for.
 void judge_config(const Checkpoint& checkpoint, const Family& family) {
   std::vector<KeyRule> rules(family.keys.begin(), family.keys.end());
@@ -322,6 +337,7 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
   model.spec = in_config([&] { return family.read_spec(config); });
   model.spec.model_type = type;
   in_config([&] {
+    read_is_causal(config, model.spec);
     leave_out_missing_head(checkpoint, family, model.spec);
     return 0;
   });

@@ -11,10 +11,11 @@ namespace quell {
 namespace {
 
 /// The group of quantization_config that describes the linears; Quell reads checkpoints with one.
-const Json& config_group(const Json& config) {
+const Json& config_group(const Json& config, const std::string& weight_name) {
   const auto it = config.find("quantization_config");
   require(it != config.end() && it->is_object(), ErrorCode::kInvalidInput,
-          "integer weights without \"quantization_config\" in config.json");
+          "config.json: key \"quantization_config\" is missing, and \"", weight_name,
+          "\" lies there as integers; restore the section that the tool which wrote them put there");
   return *it->at("config_groups").begin();  // one, as check_quantization_config saw to
 }
 
@@ -197,7 +198,7 @@ QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_nam
 
 void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
                            Param& p, std::set<std::string>& used) {
-  const QuantSpec spec = read_args(member(config_group(config), "weights"), "weights");
+  const QuantSpec spec = read_args(member(config_group(config, weight_name), "weights"), "weights");
   QTensor q = read_qtensor(checkpoint, weight_name, spec, p.packing, shape, used);
   p.weight = dequantize(q);
   p.quantized = std::move(q);
@@ -205,7 +206,7 @@ void read_quantized_module(const Checkpoint& checkpoint, const Json& config, con
 
 ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name,
                                  std::set<std::string>& used) {
-  const Json& group = config_group(config);
+  const Json& group = config_group(config, weight_name);
   ActivationQuant quant;
   quant.spec = read_args(member(group, "input_activations"), "input_activations");
   const Json& ours = member(config, kQuellKey);

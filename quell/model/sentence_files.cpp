@@ -451,7 +451,7 @@ SentencePipeline default_pipeline(const Json& config) {
   const Json architectures = config.value("architectures", Json::array());
   const std::string architecture =
       architectures.is_array() && !architectures.empty() && architectures[0].is_string() ? architectures[0].get<std::string>() : "";
-  const bool causal = architecture.ends_with("ForCausalLM") && config.value("is_causal", true);
+  const bool causal = architecture.ends_with("ForCausalLM") && json_bool(config, "is_causal", true);
   SentencePipeline out;
   out.modules.push_back(PoolingModule{{causal ? PoolingMode::kLastToken : PoolingMode::kMean}});
   return out;

@@ -29,6 +29,12 @@ void check_head(const ForwardModel& model) {
   const Head head = model.model().spec.head;
   require(head == Head::kCausalLm || head == Head::kSeq2SeqLm, ErrorCode::kUsage, model.model().dir.path().string(), ": a ",
           head_name(head), " model cannot generate text");
+
+  for (const LayerRef& layer : model.model().spec.stacks.back().layers)
+    require(
+        layer.attention.causal, ErrorCode::kUnsupported, model.model().dir.path().string(),
+        ": nothing can be generated with \"is_causal\": false, for every token would change those before it; remove the key from "
+        "config.json, or use quell embed");
 }
 
 bool is_end(const ModelSpec& spec, const GenerateOptions& options, std::int32_t token) {

@@ -84,10 +84,13 @@ std::vector<std::string> split_lines(std::string_view text) {
 bool LineReader::next(std::string& line) {
   if (waiting_.empty()) {
     std::string read;
-    if (!std::getline(in_, read)) return false;
+    if (!std::getline(in_, read)) {
+      require(in_.eof(), ErrorCode::kIo, source_, ": cannot be read");
+      return false;
+    }
 
     if (first_) {
-      refuse_foreign(read, "input");
+      refuse_foreign(read, source_);
       if (read.starts_with(kUtf8Mark)) read.erase(0, kUtf8Mark.size());
       first_ = false;
     }

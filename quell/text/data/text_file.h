@@ -19,15 +19,16 @@ std::string read_data_text(const std::filesystem::path& path, std::size_t limit 
 /// The lines of such a text; a line end at its end opens no further line.
 std::vector<std::string> split_lines(std::string_view text);
 
-/// The lines of a stream, by the same rules but that bytes which are not UTF-8 stay what they are.
+/// The lines of a stream, by the same rules but that bytes which are not UTF-8 stay what they are. `source` names it in messages.
 class LineReader {
  public:
-  explicit LineReader(std::istream& in) : in_(in) {}
-  /// False at the end. Throws Error(kInvalidInput) for UTF-16 and UTF-32.
+  explicit LineReader(std::istream& in, std::string source = "input") : in_(in), source_(std::move(source)) {}
+  /// False at the end. Throws Error(kInvalidInput) for UTF-16 and UTF-32, Error(kIo) where reading fails before the end.
   bool next(std::string& line);
 
  private:
   std::istream& in_;
+  std::string source_;
   std::vector<std::string> waiting_;  ///< lines that ended in a lone CR, the last one first
   bool first_ = true;
 };

@@ -43,26 +43,19 @@ TextRows::TextRows(TextInput input, std::istream& standard_input)
     return;
   }
   if (is_standard_input(input_.file)) {
-    in_ = &standard_input;
+    lines_.emplace(standard_input, source_);
     return;
   }
   std::error_code ec;
   require(!fs::is_directory(input_.file, ec), ErrorCode::kIo, source_, ": a directory; expected a file of texts");
   file_.open(input_.file, std::ios::binary);
   require(file_.good(), ErrorCode::kIo, source_, ": cannot open");
-  in_ = &file_;
+  lines_.emplace(file_, source_);
 }
 
 bool TextRows::next_line(std::string& line) {
-  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-  if (!std::getline(*in_, line)) {
-    require(in_->eof(), ErrorCode::kIo, source_, ": cannot be read");
-    return false;
-  }
+  if (!lines_->next(line)) return false;
   ++number_;
-  if (number_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
-  if (!line.empty() && line.back() == '\r') line.pop_back();
   require(unicode::is_valid_utf8(line), ErrorCode::kInvalidInput, here(),
           ": not UTF-8; convert the text, as with iconv -f WINDOWS-1252 -t UTF-8, if that is what wrote it");
   return true;

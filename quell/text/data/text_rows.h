@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "quell/text/data/dataset.h"
+#include "quell/text/data/text_file.h"
 
 namespace quell {
 
@@ -26,7 +27,7 @@ struct TextInput {
 /// is lines.
 RowFormat format_of(const TextInput& input);
 
-/// The rows of a file or of standard input, in order. Empty lines are texts too; line ends may be LF or CRLF.
+/// The rows of a file or of standard input, in order. Empty lines are texts too.
 class TextRows {
  public:
   /// `standard_input` has to outlive this where the input is no file. Throws Error(kIo).
@@ -52,9 +53,9 @@ class TextRows {
   RowFormat format_;
   std::string source_;
   std::ifstream file_;
-  std::istream* in_ = nullptr;
-  std::vector<Example> whole_;  ///< of a dataset
-  std::size_t number_ = 0;      ///< rows or lines read
+  std::optional<LineReader> lines_;  ///< of the file or of standard input
+  std::vector<Example> whole_;       ///< of a dataset
+  std::size_t number_ = 0;           ///< rows or lines read
 };
 
 }  // namespace quell
