@@ -163,7 +163,7 @@ class DeadLayer : public ::testing::Test {
       for (int i = 0; i < 10; ++i) s.ids.push_back(static_cast<std::int32_t>(random.uniform() * 40));
     const std::vector<TokenBatch> samples = make_batches(sequences, 8, 0);
     ExecContext ctx(1);
-    ASSERT_NO_THROW(compress(model, samples, load_recipe(recipe), ctx)) << recipe << ", " << what;
+    ASSERT_NO_THROW(compress(model, samples, quell::testing::quick_recipe(recipe), ctx)) << recipe << ", " << what;
     ForwardOutputs outputs;
     make_simulated_model(model, false, ctx.isa)->forward(samples.front(), outputs, ctx);
     for (const auto& [name, values] : outputs.values)

@@ -1,7 +1,9 @@
 // Every pass on every family: migration keeps the float function, and what is exported runs in integers as it was simulated.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <set>
 
 #include "quell/base/error.h"
@@ -105,6 +107,50 @@ TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   };
   EXPECT_NE(first(migrated, Slot::kAttentionNorm), first(original, Slot::kAttentionNorm)) << "nothing was migrated";
   EXPECT_NE(first(migrated, Slot::kOutProj), first(original, Slot::kOutProj)) << "nothing went through the attention";
+}
+
+/// Whether the first row of a sequence reads the last one.
+bool looks_ahead(const fs::path& dir, TokenBatch batch, ExecContext& ctx) {
+  const Model model = load_model(Checkpoint::open(dir));
+  const auto first_row = [&] {
+    ForwardOutputs outputs;
+    make_float_model(model)->forward(batch, outputs, ctx);
+    const Tensor& hidden = outputs.values.at("last_hidden_state");
+    return std::vector<float>(hidden.row(0), hidden.row(0) + hidden.cols());
+  };
+
+  const std::vector<float> before = first_row();
+  batch.ids.back() = (batch.ids.back() + 1) % static_cast<std::int32_t>(model.spec.vocab_size);
+  return first_row() != before;
+}
+
+/// A decoder with "is_causal": false attends to both sides; where Quell cannot do that, it says so.
+TEST_P(Families, IsCausalIsRead) {
+  QUELL_NEED_DATA(dir, "golden/models/" + GetParam());
+  const Model model = load_model(Checkpoint::open(dir));
+  const std::vector<LayerRef>& layers = model.spec.stacks.back().layers;
+  const bool decodes = layers.front().attention.causal;
+  const bool windows = std::any_of(layers.begin(), layers.end(), [](const LayerRef& l) { return l.attention.sliding_window > 0; });
+  if (!decodes) GTEST_SKIP() << "an encoder";
+
+  const quell::testing::ScratchDir copy;
+  fs::copy(dir, copy / "model", fs::copy_options::recursive);
+  Json config = read_json_file(dir / "config.json");
+  config["is_causal"] = false;
+  std::ofstream(copy / "model/config.json") << config;
+  if (model.spec.model_type == "gpt_neo") {  // there the reference does not read the key either
+    EXPECT_EQ(load_model(Checkpoint::open(copy / "model")).spec, model.spec);
+    return;
+  }
+  if (windows || model.spec.stacks.size() > 1) {
+    EXPECT_THROW(load_model(Checkpoint::open(copy / "model")), Error);
+    return;
+  }
+
+  ExecContext ctx(1);
+  const TokenBatch batch = make_batches({{{5, 6, 7, 8}, {}, {}}}, 1, model.spec.pad_token_id).front();
+  EXPECT_FALSE(looks_ahead(dir, batch, ctx));
+  EXPECT_TRUE(looks_ahead(copy / "model", batch, ctx));
 }
 
 struct Through {

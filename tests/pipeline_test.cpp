@@ -26,7 +26,7 @@ QuantizeJob make_job(const std::string& recipe, const std::string& scheme, const
   QuantizeJob job;
   job.model_dir = kReviews / "model";
   job.output = out;
-  job.recipe = load_recipe(recipe);
+  job.recipe = quell::testing::quick_recipe(recipe);
   set_scheme(job.recipe, scheme);
   job.calibration.data.file = kReviews / "calibration.tsv";
   job.calibration.num_samples = 64;

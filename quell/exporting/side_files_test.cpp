@@ -110,7 +110,7 @@ TEST_F(SideFiles, FoldersOfModulesTravelWholeWithoutPickles) {
 }
 
 TEST_F(SideFiles, PoolingAloneTravels) {
-  put("1_Pooling/config.json");
+  put("1_Pooling/config.json", "{}");
   EXPECT_TRUE(copy_side_files(from(), to()).empty());
   EXPECT_TRUE(arrived("1_Pooling/config.json"));
 }

@@ -287,7 +287,9 @@ void leave_out_missing_head(const Checkpoint& checkpoint, const Family& family, 
 }
 
 /// "is_causal": false turns a decoder into an encoder, as transformers does.
-void read_is_causal(const Settings& config, ModelSpec& spec) {
+void read_is_causal(const Settings& config, const Family& family, ModelSpec& spec) {
+  for (const KeyRule& rule : family.keys)
+    if (rule.key == "is_causal") return;  // nobody reads it there
   if (read_bool(config, "is_causal", true)) return;
 
   for (Stack& stack : spec.stacks)
@@ -337,7 +339,7 @@ Model load_model(const Checkpoint& checkpoint, bool allow_missing, std::shared_p
   model.spec = in_config([&] { return family.read_spec(config); });
   model.spec.model_type = type;
   in_config([&] {
-    read_is_causal(config, model.spec);
+    read_is_causal(config, family, model.spec);
     leave_out_missing_head(checkpoint, family, model.spec);
     return 0;
   });

@@ -20,7 +20,7 @@ constexpr KeyRule kModelRules[] = {{"__version__"}, {"requirements"}, {"keep_in_
 constexpr KeyRule kTransformerRules[] = {
     {"unpad_inputs"},
     {"*_kwargs.text.padding"},
-    {"*_kwargs.text.truncation"},
+    {"*_kwargs.text.truncation", Effect::kChangesResults, "[null, true, \"longest_first\"]", "texts that are not cut"},
     {"*.padding_side"},
     {"*.torch_dtype"},
     {"*.dtype"},

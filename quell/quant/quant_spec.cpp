@@ -45,6 +45,8 @@ StepAndZero calculate_qparams(Range range, const QuantSpec& spec, DType arithmet
   return {step, static_cast<std::int32_t>(zero)};
 }
 
+bool divides_at_run_time(const QuantSpec& spec) { return spec.dynamic && spec.symmetric && spec.step_rule == StepRule::kHalfRange; }
+
 bool is_static_per_tensor(const ActivationQuant& quant) {
   return !quant.spec.dynamic && quant.spec.granularity == Granularity::kPerTensor && !quant.groups;
 }

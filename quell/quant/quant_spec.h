@@ -36,6 +36,10 @@ struct QuantSpec {
   bool operator==(const QuantSpec&) const = default;
 };
 
+/// Whether the engines divide here too. Steps of half the range, fresh for every row, put the largest negative value of a row on a
+/// tie exactly, where a product with 1/s rounds to another code than the quotient that compressed-tensors takes in every fifth row.
+bool divides_at_run_time(const QuantSpec& spec);
+
 std::string granularity_name(Granularity g);  // "tensor", "channel", "token", "group"
 /// Throws Error(kInvalidInput) unless bits are 2..8 and the group size fits `columns` (ignored when 0).
 void validate(const QuantSpec& spec, std::int64_t columns, const std::string& what);

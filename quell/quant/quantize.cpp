@@ -92,6 +92,7 @@ void fake_quantize_activations(const TensorView& x, const ActivationQuant& quant
   const std::span<float> out = y.f32();
   const std::int64_t size = quant.spec.dynamic ? group_elements(x.numel(), x.cols(), quant.spec) : x.cols();
   if (x.numel() == 0) return;
+  if (divides_at_run_time(quant.spec)) rounding = Rounding::kDivide;
   const std::int64_t chunk = std::max<std::int64_t>(1, (1 << 14) / size);
   ctx.pool.parallel_for(x.numel() / size, chunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = begin; g < end; ++g) {

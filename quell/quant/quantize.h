@@ -1,5 +1,6 @@
 // Quantize, dequantize and fake-quantize. Two forms of the same rule: calibration and search divide, rne(x / s) + z, as the
-// reference does; both execution engines multiply, rne(x * (1/s)) + z. They differ on ties only.
+// reference does; both execution engines multiply, rne(x * (1/s)) + z. They differ on ties only, and
+// where ties are the rule (divides_at_run_time) the engines divide too.
 #pragma once
 
 #include "quell/base/exec_context.h"

@@ -69,17 +69,23 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
     for (std::int64_t i = begin * groups; i < end * groups; ++i) {
       const auto at = static_cast<std::size_t>(i);
       const std::int64_t row = i / groups, column = i % groups * size;
+      const float* values = x.row(row) + column;
       kernels::CodeArgs args = fixed;
+      float step = quant.qparams.scale;
       if (spec.dynamic) {
-        const kernels::RowRange r = k.range(x.row(row) + column, size);
+        const kernels::RowRange r = k.range(values, size);
         require(std::isfinite(r.min) && std::isfinite(r.max), ErrorCode::kNumeric,
                 "activation: NaN or infinity; the model or the data is damaged");
         const StepAndZero qp = calculate_qparams({r.min, r.max}, spec);
         args = code_args(spec, qp);
+        step = qp.scale;
         out.scale[at] = qp.scale;
         out.zero[at] = qp.zero_point + code_shift(spec);
       }
-      const std::int32_t sum = k.quantize(x.row(row) + column, size, args, out.row(row) + column);
+      std::uint8_t* codes = out.row(row) + column;
+      const std::int32_t sum = divides_at_run_time(spec)
+                                   ? k.quantize_scaled(values, nullptr, kernels::Factor::kNone, size, step, args, codes)
+                                   : k.quantize(values, size, args, codes);
       if (with_sums) out.sum[static_cast<std::size_t>(row)] += sum;
     }
   });

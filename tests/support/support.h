@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "quell/compress/recipe.h"
 #include "quell/io/json.h"
 #include "quell/model/forward.h"
 
@@ -34,6 +35,9 @@ class ScratchDir {
  private:
   std::filesystem::path path_;
 };
+
+/// A built-in recipe, but with few rounds of AdaRound, of which the bytes of a result do not need more.
+Recipe quick_recipe(const std::string& name);
 
 struct CommandResult {
   int exit_code;

@@ -187,11 +187,12 @@ inline RowRange range_row(const float* x, std::int64_t n) {
   return range_by_lanes(n, [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); });
 }
 
-/// Calls f(value), value(i, count) being x times or over the factors.
+/// Calls f(value), value(i, count) being x, or x times or over the factors.
 template <typename F>
 QUELL_SIMD auto with_factor(const float* x, const float* factor, Factor kind, F f) {
   const auto get = [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); };
   const auto by = [&](std::int64_t i, std::int64_t count) { return load_lanes(factor + i, count); };
+  if (kind == Factor::kNone) return f(get);
   if (kind == Factor::kMultiply) return f([&](std::int64_t i, std::int64_t count) { return get(i, count) * by(i, count); });
   return f([&](std::int64_t i, std::int64_t count) {  // most factors are 1, and divisions are slow
     const F32 v = get(i, count), divisor = by(i, count);

@@ -21,8 +21,8 @@ struct RowRange {
   float min = 0.0F, max = 0.0F;
 };
 
-/// What a column's factor does to its values.
-enum class Factor { kMultiply, kDivide };
+/// What a column's factor does to its values; with kNone there are no factors, and the pointer may be null.
+enum class Factor { kNone, kMultiply, kDivide };
 
 struct RowKernels {
   /// Layer norm (`centered`) or RMS norm: (x - mean) * inv * weight + bias; statistics in double. weight and bias may be null.

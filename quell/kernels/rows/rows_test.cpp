@@ -147,8 +147,11 @@ TEST_P(Rows, CodesNearTiesAreThoseOfTheQuotient) {
     x.insert(x.end(), {1e30F, -1e30F, 0.0F, 400.4F * step, -400.6F * step});
     const std::vector<float> ones(x.size(), 1.0F);
     for (const CodeArgs& args : {CodeArgs{1, 128, 1, 255}, CodeArgs{1, 0, 0, 255}, CodeArgs{1, 255, 0, 255}}) {
-      std::vector<std::uint8_t> codes(x.size());
-      k().quantize_scaled(x.data(), ones.data(), Factor::kDivide, static_cast<std::int64_t>(x.size()), step, args, codes.data());
+      std::vector<std::uint8_t> codes(x.size()), without_factors(x.size());
+      const auto count = static_cast<std::int64_t>(x.size());
+      k().quantize_scaled(x.data(), ones.data(), Factor::kDivide, count, step, args, codes.data());
+      k().quantize_scaled(x.data(), nullptr, Factor::kNone, count, step, args, without_factors.data());
+      EXPECT_EQ(codes, without_factors);
       for (std::size_t i = 0; i < x.size(); ++i) {
         const double want = std::nearbyint(static_cast<double>(x[i] / step)) + args.zero;
         ASSERT_EQ(codes[i], std::clamp(want, static_cast<double>(args.low), static_cast<double>(args.high)))

@@ -75,6 +75,9 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   return rules;
 }
 
+// Its attention is causal whatever config.json says.
+constexpr KeyRule kKeys[] = {{"is_causal"}};
+
 }  // namespace
 
 extern const Family k_gpt_neo;
@@ -83,6 +86,7 @@ const Family k_gpt_neo = {"gpt_neo",
                           read_spec,
                           tensors,
                           "GPT-Neo: global and local attention",
-                          "GPTNeoModel GPTNeoForCausalLM GPTNeoForSequenceClassification"};
+                          "GPTNeoModel GPTNeoForCausalLM GPTNeoForSequenceClassification",
+                          kKeys};
 
 }  // namespace quell
