@@ -21,6 +21,8 @@ nothing (training, bookkeeping, dropout) is passed over. A key that Quell does n
 - Windows: `sliding_window`, `layer_types`, `use_sliding_window`, `max_window_layers`, `attention_types` as each family reads them. A type of layer other than
   `full_attention` and `sliding_attention` is refused.
 - Activations: `relu`, `gelu` and `gelu_python`, `gelu_new`, `gelu_fast`, `gelu_accurate`, `gelu_pytorch_tanh` and `gelu_python_tanh`, `silu` and `swish`, `tanh`. All others are refused by name.
+- `"is_causal": false` makes a decoder attend to both sides, as in transformers: for `quell embed`, not for `quell generate`. Refused
+  with a sliding window and with an encoder before it; GPT-Neo does not read it.
 - Refused where the value is not the harmless one: `is_decoder` and `add_cross_attention` of encoders, `position_embedding_type`, `pruned_heads`, `per_layer_config`, `tie_encoder_decoder`,
   `compression_config`; `use_bidirectional_attention` (Gemma 2), `apply_residual_connection_post_layernorm` (BLOOM), `qk_layernorm` (Phi), `conv_kernel_size`, `share_att_key: false`,
   `embedding_size` and `attention_head_size` other than usual (DeBERTa), `normalize_before` and its kin (BART).

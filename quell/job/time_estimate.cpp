@@ -114,8 +114,11 @@ class Trials {
   /// All sites, judged by the next layer.
   double run(Recipe recipe, const std::vector<TokenBatch>& batches) {
     const std::size_t layer = next_++ % layers_.modules.size();
-    for (const Param& p : model_.params)
-      if (!layers_.modules[layer].contains(p.module)) recipe.ignore.push_back(p.module);
+    for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n) {
+      if (model_.graph.nodes[n].kind != StepKind::kLinear || model_.node_param[n] < 0) continue;
+      const std::string& module = model_.param_of(static_cast<int>(n)).module;
+      if (!layers_.modules[layer].contains(module)) recipe.ignore.push_back(module);
+    }
     recipe.quantize_lm_head = recipe.quantize_embeddings = false;
     const double taken = seconds_of([&] { compress(model_, batches, recipe, ctx_); });
     for (Param& p : model_.params) p.quantized.reset();  // float again, for the next trial

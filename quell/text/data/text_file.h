@@ -22,7 +22,7 @@ std::vector<std::string> split_lines(std::string_view text);
 /// The lines of a stream, by the same rules but that bytes which are not UTF-8 stay what they are. `source` names it in messages.
 class LineReader {
  public:
-  explicit LineReader(std::istream& in, std::string source = "input") : in_(in), source_(std::move(source)) {}
+  explicit LineReader(std::istream& in, std::string source = "standard input") : in_(in), source_(std::move(source)) {}
   /// False at the end. Throws Error(kInvalidInput) for UTF-16 and UTF-32, Error(kIo) where reading fails before the end.
   bool next(std::string& line);
 
