@@ -5,6 +5,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/io/mapped_file.h"
+#include "quell/text/tokenizer/classes_without_rules.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/tokenizer_class.h"
 #include "quell/text/tokenizer/tokenizer_keys.h"
@@ -142,13 +143,16 @@ class Opener {
     Json json = read_json_file(file);
     return reading(file, [&] {
       require(json.is_object(), ErrorCode::kInvalidInput, "not a JSON object");
-      return rule_ && builds_anew(json) ? rebuild(std::move(json), file) : extend(std::move(json), file);
+      if (rule_ && builds_anew(json)) return rebuild(std::move(json), file);
+
+      if (const auto warning = check_class_without_rules(class_, config_, json)) warnings_.push_back(*warning);
+      return extend(std::move(json), file);
     });
   }
 
-  /// Whether the class makes a tokenizer of its own from the vocabulary in the file. Two classes inherit theirs and do not.
+  /// Whether the class makes a tokenizer of its own from the vocabulary in the file.
   bool builds_anew(const Json& json) {
-    if (class_.name == "ConvBertTokenizer" || class_.name == "FNetTokenizer") return false;
+    if (class_.name == "ConvBertTokenizer" || is_former_class(class_.name)) return false;
     if (class_.name == "BertJapaneseTokenizer") return false;  // its vocabulary is not there
 
     const Json& model = member(json, "model");
