@@ -237,5 +237,31 @@ TEST_F(OpeningTokenizers, NullTokensThatAClassNeedsAreRefusedByFileAndKey) {
   EXPECT_NE(refusal().find("special_tokens_map.json: key \"sep_token\" is null"), std::string::npos) << refusal();
 }
 
+/// A SentencePiece model of one-letter pieces (a protobuf message with fields below 128 bytes).
+std::string sentencepiece_bytes() {
+  const auto field = [](int number, const std::string& bytes) {
+    return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + bytes;
+  };
+  const auto number = [](int field_number, int value) {
+    return std::string{static_cast<char>(field_number << 3), static_cast<char>(value)};
+  };
+  const auto piece = [&](const std::string& text, int type) {
+    return field(1, field(1, text) + std::string("\x15\0\0\x80\xBF", 5) + number(3, type));  // score -1
+  };
+  const std::string trainer = number(3, 1);     // Unigram
+  const std::string normalizer = number(3, 0);  // no space in front
+  return piece("<unk>", 2) + piece("<s>", 3) + piece("</s>", 3) + piece("a", 1) + piece("b", 1) + field(2, trainer) +
+         field(3, normalizer);
+}
+
+TEST_F(OpeningTokenizers, SentencePieceModelsAloneHaveNoBeginToken) {
+  write("tokenizer.model", sentencepiece_bytes());
+  EXPECT_EQ(ids("ab"), (Ids{3, 4}));
+  write_json("config.json", Json::object());
+  EXPECT_EQ(ids("ab"), (Ids{3, 4}));
+  write_json("tokenizer_config.json", {{"add_bos_token", true}});
+  EXPECT_EQ(ids("ab"), (Ids{1, 3, 4}));
+}
+
 }  // namespace
 }  // namespace quell

@@ -7,6 +7,7 @@
 
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/linear_pattern.h"
+#include "quell/text/tokenizer/pattern_rewriter.h"
 #include "quell/text/tokenizer/steps.h"
 
 namespace quell {
@@ -50,7 +51,7 @@ Regex::Regex(std::string_view pattern) : impl_(std::make_unique<Impl>()) {
     OnigEncoding encodings[] = {ONIG_ENCODING_UTF32_LE};
     onig_initialize(encodings, 1);
   });
-  const std::u32string p = unicode::decode(pattern);
+  const std::u32string p = rewrite_pattern(unicode::decode(pattern));
   OnigErrorInfo info;
   const int status = onig_new(&impl_->regex, bytes(p.data()), bytes(p.data() + p.size()), ONIG_OPTION_NONE, ONIG_ENCODING_UTF32_LE,
                               ONIG_SYNTAX_DEFAULT, &info);

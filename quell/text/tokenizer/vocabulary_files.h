@@ -16,8 +16,8 @@ void read_bpe(const std::filesystem::path& vocab, ClassInputs& inputs);
 /// A SentencePiece model for a class with rules of its own.
 void read_sentencepiece_for(const ClassRule& rule, const SentencePieceModel& model, ClassInputs& inputs);
 
-/// The tokenizer.json object of a SentencePiece model without a class: it is taken as SentencePiece itself takes it. `add_bos`: a
-/// begin token stands in front of texts where no file says something else.
-Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, bool add_bos);
+/// The tokenizer.json object of a SentencePiece model without a class: it is taken as SentencePiece itself takes it, without begin
+/// and end tokens where no file asks for them.
+Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs);
 
 }  // namespace quell
