@@ -2,6 +2,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/text/tokenizer/class_rules.h"
+#include "quell/text/tokenizer/python_stages.h"
 
 namespace quell {
 namespace {
@@ -111,12 +112,17 @@ void build_funnel(ClassBuilder& b) {
 
 void build_bert_japanese(ClassBuilder& b) {
   const Settings& config = b.config();
+  const auto need_stage = [&](const char* key) {
+    require(b.flag(key, true), ErrorCode::kUnsupported, config.file(), ": key \"", key,
+            "\" (false): BertJapaneseTokenizer is supported with both its tokenizers only; pass token ids instead of text");
+  };
+  need_stage("do_word_tokenize");
+  need_stage("do_subword_tokenize");
   const std::string words = json_string(config, "word_tokenizer_type", "basic");
   const std::string subwords = json_string(config, "subword_tokenizer_type", "wordpiece");
-  require(words == "basic" && b.flag("do_word_tokenize", true), ErrorCode::kUnsupported,
-          "BertJapaneseTokenizer with word_tokenizer_type \"", words,
+  require(words == "basic", ErrorCode::kUnsupported, "BertJapaneseTokenizer with word_tokenizer_type \"", words,
           "\" is not supported; split the text into words beforehand, or pass token ids");
-  require((subwords == "wordpiece" || subwords == "character") && b.flag("do_subword_tokenize", true), ErrorCode::kUnsupported,
+  require(subwords == "wordpiece" || subwords == "character", ErrorCode::kUnsupported,
           "BertJapaneseTokenizer with subword_tokenizer_type \"", subwords, "\" is not supported; pass token ids instead of text");
   const Json& never_split = config.value("never_split");
   require(never_split.is_null() || never_split.empty(), ErrorCode::kUnsupported,
@@ -124,20 +130,14 @@ void build_bert_japanese(ClassBuilder& b) {
   for (const char* key : {"mecab_kwargs", "sudachi_kwargs", "jumanpp_kwargs"}) config.value(key);
 
   default_bert_tokens(b);
-  const bool lower = b.flag("do_lower_case", false);
-  const Json clean = {{"type", "BertNormalizer"}, {"handle_chinese_chars", false}, {"strip_accents", false}, {"lowercase", false}};
-  const Json fold = {{"type", "BertNormalizer"},
-                     {"clean_text", false},
-                     {"handle_chinese_chars", false},
-                     {"strip_accents", lower},
-                     {"lowercase", lower}};
-  set_stages(b, sequence_of("normalizers", {clean, {{"type", "NFC"}}, fold}), "##");
+  set_stages(b, {{"type", kPythonNormalizer}, {"lowercase", b.flag("do_lower_case", false)}}, "##");
+  b.pre_tokenizer = {{"type", kPythonWords}};
   b.decoder["cleanup"] = false;
   set_cls_and_sep(b, 0);
   if (subwords == "wordpiece") return;
 
-  b.pre_tokenizer = sequence_of(
-      "pretokenizers", {{{"type", "BertPreTokenizer"}}, {{"type", "quell.NFKC"}}, {{"type", "FixedLength"}, {"length", 1}}});
+  b.pre_tokenizer = sequence_of("pretokenizers",
+                                {{{"type", kPythonWords}}, {{"type", kPythonPieceNfkc}}, {{"type", "FixedLength"}, {"length", 1}}});
   b.model = {{"type", "WordLevel"}, {"unk_token", b.needed("unk_token")}};
 }
 

@@ -263,5 +263,48 @@ TEST_F(OpeningTokenizers, SentencePieceModelsAloneHaveNoBeginToken) {
   EXPECT_EQ(ids("ab"), (Ids{1, 3, 4}));
 }
 
+class JapaneseTokenizers : public OpeningTokenizers {
+ protected:
+  /// Ids of `text` with these lines as vocabulary behind [PAD] [UNK] [CLS] [SEP] [MASK], without the tokens around.
+  Ids ids_in(const std::string& lines, const std::string& text, const std::string& settings = "") const {
+    write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" + lines);
+    write("tokenizer_config.json", "{\"tokenizer_class\": \"BertJapaneseTokenizer\"" + settings + "}");
+    const Ids all = ids(text);
+    return Ids(all.begin() + 1, all.end() - 1);
+  }
+};
+
+TEST_F(JapaneseTokenizers, CharactersWithoutMeaningAreDropped) {
+  // Unassigned, a noncharacter, private use, a control character and one that shows nothing; in words and alone.
+  EXPECT_EQ(ids_in("ab\n", "a\u0378b \U0001FBFF \uFDD0 \uE000 \u0085 \u200B a\u200Bb"), (Ids{5, 5}));
+  // U+1FAE0 came with Unicode 14, U+1FAE8 with 15.
+  EXPECT_EQ(ids_in("\U0001FAE0\n", "\U0001FAE0 \U0001FAE8"), (Ids{5}));
+  // White space parts words, punctuation stands alone; U+061D is some since Unicode 14.
+  EXPECT_EQ(ids_in("a\nb\n\u061D\n", "a\u2028b a\u3000b a\u061Db"), (Ids{5, 6, 5, 6, 5, 7, 6}));
+}
+
+TEST_F(JapaneseTokenizers, LowerCaseIsPythons) {
+  const std::string lower = ", \"do_lower_case\": true";
+  EXPECT_EQ(ids_in("\u03b1\u03c2\n\u03b1\u03c3\u03b1\n", "\u0391\u03a3 \u0391\u03a3\u0391 \u0391\u03a3.", lower),
+            (Ids{5, 6, 5, 1}));
+  EXPECT_EQ(ids_in("i\ne\n", "\u0130 \u00c9", lower), (Ids{5, 6}));
+  EXPECT_EQ(ids_in("i\ne\n", "\u0130 \u00c9"), (Ids{1, 1}));
+}
+
+TEST_F(JapaneseTokenizers, CharactersAreTakenApartByNewerTables) {
+  const std::string characters = ", \"subword_tokenizer_type\": \"character\"";
+  EXPECT_EQ(ids_in("\u4ee4\n\u548c\na\n", "a\u32FF", characters), (Ids{7, 5, 6}));
+}
+
+TEST_F(JapaneseTokenizers, LinesOfTheVocabularyArePythons) { EXPECT_EQ(ids_in("a \rb\r\nc\n", "a b c"), (Ids{1, 6, 7})); }
+
+TEST_F(JapaneseTokenizers, StagesThatAreLeftOutAreRefusedByTheirOwnNames) {
+  write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
+  for (const std::string key : {"do_word_tokenize", "do_subword_tokenize"}) {
+    write_json("tokenizer_config.json", {{"tokenizer_class", "BertJapaneseTokenizer"}, {key, false}});
+    EXPECT_NE(refusal().find("tokenizer_config.json: key \"" + key + "\" (false)"), std::string::npos) << refusal();
+  }
+}
+
 }  // namespace
 }  // namespace quell

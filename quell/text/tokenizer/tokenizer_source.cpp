@@ -120,7 +120,9 @@ class Opener {
 
     ClassInputs inputs = inputs_without_json();
     reading(file, [&] {
-      if (rule_->kind == ClassRule::Kind::kWordPiece)
+      if (std::string_view(rule_->name) == "BertJapaneseTokenizer")
+        read_python_lines(file, inputs);
+      else if (rule_->kind == ClassRule::Kind::kWordPiece)
         read_word_piece(file, inputs);
       else if (file.extension() == ".json")
         read_bpe(file, inputs);

@@ -163,6 +163,17 @@ void read_word_piece(const fs::path& path, ClassInputs& inputs) {
   for (const std::string& line : read_lines(path)) inputs.vocab[trimmed(line)] = id++;
 }
 
+void read_python_lines(const fs::path& path, ClassInputs& inputs) {
+  inputs.vocab = Json::object();
+  std::int64_t id = 0;
+  const std::string text = read_text_file(path);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find_first_of("\r\n", at), text.size());
+    inputs.vocab[text.substr(at, end - at)] = id++;
+    at = end + (text.compare(end, 2, "\r\n") == 0 ? 2 : 1);
+  }
+}
+
 void read_bpe(const fs::path& path, ClassInputs& inputs) {
   inputs.vocab = read_json_file(path);
   require(inputs.vocab.is_object(), ErrorCode::kInvalidInput, "not a JSON object");

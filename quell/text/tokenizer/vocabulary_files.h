@@ -11,6 +11,8 @@ namespace quell {
 // All throw Error(kIo | kInvalidInput | kUnsupported). They fill `vocab`, `merges` and what else the file tells.
 /// vocab.txt: one token a line.
 void read_word_piece(const std::filesystem::path& vocab, ClassInputs& inputs);
+/// The same as Python reads text: a line ends at \r, \n or both, and white space at its end belongs to the token.
+void read_python_lines(const std::filesystem::path& path, ClassInputs& inputs);
 /// vocab.json with merges.txt beside it.
 void read_bpe(const std::filesystem::path& vocab, ClassInputs& inputs);
 /// A SentencePiece model for a class with rules of its own.
