@@ -120,13 +120,14 @@ void build_bert_japanese(ClassBuilder& b) {
   need_stage("do_subword_tokenize");
   const std::string words = json_string(config, "word_tokenizer_type", "basic");
   const std::string subwords = json_string(config, "subword_tokenizer_type", "wordpiece");
-  require(words == "basic", ErrorCode::kUnsupported, "BertJapaneseTokenizer with word_tokenizer_type \"", words,
+  require(words == "basic", ErrorCode::kUnsupported, config.file(), ": BertJapaneseTokenizer with word_tokenizer_type \"", words,
           "\" is not supported; split the text into words beforehand, or pass token ids");
-  require(subwords == "wordpiece" || subwords == "character", ErrorCode::kUnsupported,
-          "BertJapaneseTokenizer with subword_tokenizer_type \"", subwords, "\" is not supported; pass token ids instead of text");
+  require(subwords == "wordpiece" || subwords == "character", ErrorCode::kUnsupported, config.file(),
+          ": BertJapaneseTokenizer with subword_tokenizer_type \"", subwords,
+          "\" is not supported; pass token ids instead of text");
   const Json& never_split = config.value("never_split");
-  require(never_split.is_null() || never_split.empty(), ErrorCode::kUnsupported,
-          "BertJapaneseTokenizer with never_split is not supported");
+  require(never_split.is_null() || never_split.empty(), ErrorCode::kUnsupported, config.file(),
+          ": BertJapaneseTokenizer with never_split is not supported");
   for (const char* key : {"mecab_kwargs", "sudachi_kwargs", "jumanpp_kwargs"}) config.value(key);
 
   default_bert_tokens(b);

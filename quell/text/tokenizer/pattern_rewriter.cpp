@@ -8,17 +8,49 @@
 namespace quell {
 namespace {
 
-/// Sets without a negation inside, which Oniguruma 6.9.8 gets wrong where case is ignored.
 struct PosixClass {
-  std::u32string_view name;
-  std::u32string_view set, complement;  ///< between brackets
+  std::u32string_view name, negated_name;
+  std::string_view categories;  ///< their names, with spaces around each
 };
 
 constexpr PosixClass kClasses[] = {
-    {U"[:punct:]", UR"(\p{P}\p{S})", UR"(\p{L}\p{M}\p{N}\p{Z}\p{C})"},
-    {U"[:graph:]", UR"(\p{L}\p{M}\p{N}\p{P}\p{S}\p{Cf}\p{Co})", UR"(\p{Z}\p{Cc}\p{Cn}\p{Cs})"},
-    {U"[:print:]", UR"(\p{L}\p{M}\p{N}\p{P}\p{S}\p{Cf}\p{Co}\p{Zs})", UR"(\p{Zl}\p{Zp}\p{Cc}\p{Cn}\p{Cs})"},
+    {U"[:punct:]", U"[:^punct:]", " Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So "},
+    {U"[:graph:]", U"[:^graph:]", " Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Co "},
+    {U"[:print:]", U"[:^print:]", " Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Co Zs "},
 };
+
+void append_character(std::u32string& out, char32_t c) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::u32string digits;
+  for (char32_t rest = c; rest > 0 || digits.empty(); rest /= 16)
+    digits.insert(digits.begin(), static_cast<char32_t>(kDigits[rest % 16]));
+  out += U"\\x{" + digits + U"}";
+}
+
+/// The characters of a class, or all others, as ranges to stand between brackets. There is no negation among them, which Oniguruma
+/// 6.9.8 gets wrong where case is ignored.
+std::u32string ranges_of(const PosixClass& posix, bool others) {
+  constexpr char32_t kEnd = 0x110000;
+  const auto is_inside = [&](char32_t c) {
+    if (c == kEnd || (c >= 0xD800 && c < 0xE000)) return false;
+    const std::string_view name = unicode::kCategoryNames[static_cast<std::size_t>(unicode::category(c))];
+    return (posix.categories.find(name) != std::string_view::npos) != others;
+  };
+
+  std::u32string out;
+  char32_t begin = kEnd;  // of the range that is open
+  for (char32_t c = 0; c <= kEnd; ++c) {
+    const bool inside = is_inside(c);
+    if (inside && begin == kEnd) begin = c;
+    if (inside || begin == kEnd) continue;
+
+    append_character(out, begin);
+    out += U'-';
+    append_character(out, c - 1);
+    begin = kEnd;
+  }
+  return out;
+}
 
 bool is_octal(char32_t c) { return c >= U'0' && c <= U'7'; }
 bool is_decimal(char32_t c) { return c >= U'0' && c <= U'9'; }
@@ -26,7 +58,7 @@ bool is_hexadecimal(char32_t c) { return is_decimal(c) || (c >= U'a' && c <= U'f
 
 class Rewriter {
  public:
-  explicit Rewriter(std::u32string_view pattern) : p_(pattern) {}
+  Rewriter(std::u32string_view pattern, bool spell_out) : p_(pattern), spell_out_(spell_out) {}
 
   std::u32string rewrite() {
     while (at_ < p_.size()) {
@@ -63,17 +95,17 @@ class Rewriter {
 
   bool posix_class() {
     for (const PosixClass& known : kClasses) {
-      const std::u32string negated = U"[:^" + std::u32string(known.name.substr(2));
       const bool plain = p_.substr(at_).starts_with(known.name);
-      if (!plain && !p_.substr(at_).starts_with(negated)) continue;
+      const bool negated = p_.substr(at_).starts_with(known.negated_name);
+      if (!spell_out_ || (!plain && !negated)) continue;
 
-      out_ += plain ? known.set : known.complement;
-      at_ += plain ? known.name.size() : negated.size();
+      out_ += ranges_of(known, negated);
+      at_ += plain ? known.name.size() : known.negated_name.size();
       return true;
     }
     if (!p_.substr(at_).starts_with(U"[:")) return false;
 
-    // Another class: its brackets open no set.
+    // A class that stays: its brackets open no set.
     const std::size_t end = p_.find(U":]", at_);
     if (end == std::u32string_view::npos) return false;
     copy(end + 2 - at_);
@@ -87,21 +119,13 @@ class Rewriter {
       bytes.push_back(static_cast<char>(byte->value));
       end = byte->end;
       if (unicode::is_valid_utf8(bytes)) {
-        put(unicode::decode(bytes)[0]);
+        append_character(out_, unicode::decode(bytes)[0]);
         at_ = end;
         return;
       }
       if (bytes.size() == 4) break;
     }
     copy(2);  // something else, or bytes that make no character, about which Oniguruma has its say
-  }
-
-  void put(char32_t c) {
-    static constexpr char kDigits[] = "0123456789abcdef";
-    std::u32string digits;
-    for (char32_t rest = c; rest > 0 || digits.empty(); rest /= 16)
-      digits.insert(digits.begin(), static_cast<char32_t>(kDigits[rest % 16]));
-    out_ += U"\\x{" + digits + U"}";
   }
 
   struct Byte {
@@ -144,6 +168,7 @@ class Rewriter {
   }
 
   std::u32string_view p_;
+  bool spell_out_;
   std::u32string out_;
   std::size_t at_ = 0;
   int depth_ = 0;           ///< of brackets
@@ -152,6 +177,6 @@ class Rewriter {
 
 }  // namespace
 
-std::u32string rewrite_pattern(std::u32string_view pattern) { return Rewriter(pattern).rewrite(); }
+std::u32string rewrite_pattern(std::u32string_view pattern, bool spell_out) { return Rewriter(pattern, spell_out).rewrite(); }
 
 }  // namespace quell

@@ -31,10 +31,19 @@ TEST(RewrittenPatterns, SymbolsArePunctuationOnlyInThePosixClass) {
 
 TEST(RewrittenPatterns, VisibleAndPrintedCharacters) {
   const std::string text = "a \t\u00a0\u200b\u2028\x07.";
+  EXPECT_EQ(replaced("[[:graph:]]", text), "# \t\u00a0#\u2028\x07#");
+  EXPECT_EQ(replaced("[[:print:]]", text), "##\t##\u2028\x07#");
   EXPECT_EQ(replaced("(?i)[[:graph:]]", text), "# \t\u00a0#\u2028\x07#");
   EXPECT_EQ(replaced("(?i)[[:^graph:]]", text), "a###\u200b##.");
   EXPECT_EQ(replaced("(?i)[[:print:]]", text), "##\t##\u2028\x07#");
   EXPECT_EQ(replaced("(?i)[[:^print:]]", text), "a #\u00a0\u200b##.");
+}
+
+TEST(RewrittenPatterns, CharactersOfLaterUnicodeBelongToTheirClass) {
+  // U+1FAE0 came with Unicode 14, U+1FAE8 with 15, U+1FAE9 with 16; U+1FAEE is not assigned there.
+  const std::string text = "\U0001FAE0\U0001FAE8\U0001FAE9\U0001FAEE";
+  for (const char* pattern : {"[[:punct:]]+", "(?i)[[:punct:]]+", "(?i)[[:graph:]]+", "[[:print:]]+"})
+    EXPECT_EQ(replaced(pattern, text), "#\U0001FAEE") << pattern;
 }
 
 TEST(RewrittenPatterns, BytesByNumberMakeCharacters) {
