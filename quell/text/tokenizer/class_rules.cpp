@@ -12,6 +12,7 @@ namespace {
 using Kind = ClassRule::Kind;
 
 constexpr ClassRule kRules[] = {{"BertTokenizer", Kind::kWordPiece, "vocab.txt", build_bert},
+                                {"DPRContextEncoderTokenizer", Kind::kWordPiece, "vocab.txt", build_dpr},
                                 {"MPNetTokenizer", Kind::kWordPiece, "vocab.txt", build_mpnet},
                                 {"FunnelTokenizer", Kind::kWordPiece, "vocab.txt", build_funnel},
                                 {"BertJapaneseTokenizer", Kind::kWordPiece, "vocab.txt", build_bert_japanese},
@@ -39,40 +40,55 @@ constexpr ClassRule kRules[] = {{"BertTokenizer", Kind::kWordPiece, "vocab.txt",
                                 {"DebertaV2Tokenizer", Kind::kUnigram, "spm.model", build_deberta_v2},
                                 {"BigBirdTokenizer", Kind::kUnigram, "spiece.model", build_big_bird}};
 
-/// Older classes that another one stands for.
-constexpr std::pair<const char*, const char*> kAliases[] = {{"DistilBertTokenizer", "BertTokenizer"},
-                                                            {"ElectraTokenizer", "BertTokenizer"},
-                                                            {"MobileBertTokenizer", "BertTokenizer"},
-                                                            {"SqueezeBertTokenizer", "BertTokenizer"},
-                                                            {"ConvBertTokenizer", "BertTokenizer"},
-                                                            {"LayoutLMTokenizer", "BertTokenizer"},
-                                                            {"LxmertTokenizer", "BertTokenizer"},
-                                                            {"RetriBertTokenizer", "BertTokenizer"},
-                                                            {"RealmTokenizer", "BertTokenizer"},
-                                                            {"NomicBertTokenizer", "BertTokenizer"},
-                                                            {"DPRContextEncoderTokenizer", "BertTokenizer"},
-                                                            {"DPRQuestionEncoderTokenizer", "BertTokenizer"},
-                                                            {"BartTokenizer", "RobertaTokenizer"},
-                                                            {"LongformerTokenizer", "RobertaTokenizer"},
-                                                            {"LEDTokenizer", "RobertaTokenizer"},
-                                                            {"MvpTokenizer", "RobertaTokenizer"},
-                                                            {"OPTTokenizer", "GPT2Tokenizer"},
-                                                            {"MT5Tokenizer", "T5Tokenizer"}};
+/// A class that another one stands for.
+struct Alias {
+  std::string_view name;
+  std::string_view stands_for;
+  bool of_today;  ///< transformers 5.24 has it; of the others it knows no rules, and takes a tokenizer.json as it is
+};
+
+constexpr Alias kAliases[] = {{"DistilBertTokenizer", "BertTokenizer", true},
+                              {"ElectraTokenizer", "BertTokenizer", true},
+                              {"MobileBertTokenizer", "BertTokenizer", true},
+                              {"SqueezeBertTokenizer", "BertTokenizer", true},
+                              {"ConvBertTokenizer", "BertTokenizer", true},
+                              {"LayoutLMTokenizer", "BertTokenizer", true},
+                              {"LxmertTokenizer", "BertTokenizer", true},
+                              {"RetriBertTokenizer", "BertTokenizer", false},
+                              {"RealmTokenizer", "BertTokenizer", false},
+                              {"NomicBertTokenizer", "BertTokenizer", false},
+                              {"DPRQuestionEncoderTokenizer", "DPRContextEncoderTokenizer", true},
+                              {"DPRReaderTokenizer", "DPRContextEncoderTokenizer", true},
+                              {"BartTokenizer", "RobertaTokenizer", true},
+                              {"LongformerTokenizer", "RobertaTokenizer", true},
+                              {"LEDTokenizer", "RobertaTokenizer", true},
+                              {"MvpTokenizer", "RobertaTokenizer", true},
+                              {"OPTTokenizer", "GPT2Tokenizer", false},
+                              {"MT5Tokenizer", "T5Tokenizer", false}};
+
+const Alias* find_alias(std::string_view name) {
+  const auto* alias = std::find_if(std::begin(kAliases), std::end(kAliases), [&](const Alias& a) { return a.name == name; });
+  return alias == std::end(kAliases) ? nullptr : alias;
+}
 
 }  // namespace
 
 const ClassRule* find_class_rule(const std::string& name) {
-  std::string_view wanted = name;
-  for (const auto& [older, current] : kAliases)
-    if (name == older) wanted = current;
+  const Alias* alias = find_alias(name);
+  const std::string_view wanted = alias ? alias->stands_for : std::string_view(name);
   const auto* rule = std::find_if(std::begin(kRules), std::end(kRules), [&](const ClassRule& r) { return wanted == r.name; });
   return rule == std::end(kRules) ? nullptr : rule;
+}
+
+bool is_former_class(const std::string& name) {
+  const Alias* alias = find_alias(name);
+  return alias && !alias->of_today;
 }
 
 std::vector<std::string> class_names() {
   std::vector<std::string> names;
   for (const ClassRule& rule : kRules) names.emplace_back(rule.name);
-  for (const auto& [older, current] : kAliases) names.emplace_back(older);
+  for (const Alias& alias : kAliases) names.emplace_back(alias.name);
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -107,6 +123,16 @@ void ClassBuilder::token_with_flags(const std::string& key, bool lstrip) {
 std::string ClassBuilder::text(const std::string& key) const {
   const auto found = in_.tokens.named.find(key);
   return found == in_.tokens.named.end() || !found->second.token ? "" : found->second.token->content;
+}
+
+std::string ClassBuilder::needed(const std::string& key) const {
+  const std::string content = text(key);
+  if (!content.empty()) return content;
+  const auto found = in_.tokens.named.find(key);
+  const bool has_file = found != in_.tokens.named.end() && !found->second.file.empty();
+  throw Error(ErrorCode::kUnsupported, (has_file ? found->second.file : in_.config.file()) + ": key \"" + key +
+                                           "\" is null or empty; the class cannot do without this token, so state one of the "
+                                           "vocabulary");
 }
 
 void ClassBuilder::additional(const std::vector<std::string>& tokens) {
@@ -209,7 +235,7 @@ Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& 
         list.push_back({{"Sequence", {{"id", item.token.substr(1)}, {"type_id", item.type_id}}}});
         continue;
       }
-      const std::optional<std::int64_t> id = ids.id_of(item.token);
+      const std::optional<std::int64_t> id = item.id ? item.id : ids.id_of(item.token);
       require(id.has_value(), ErrorCode::kInvalidInput, "special token \"", item.token, "\" is not in the vocabulary");
       specials[item.token] = {{"id", item.token}, {"ids", {*id}}, {"tokens", {item.token}}};
       list.push_back({{"SpecialToken", {{"id", item.token}, {"type_id", item.type_id}}}});

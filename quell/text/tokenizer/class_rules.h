@@ -40,6 +40,8 @@ class ClassBuilder {
   void token_with_flags(const std::string& key, bool lstrip = false);
   /// Text of a named token; "" where it is null.
   std::string text(const std::string& key) const;
+  /// The same of a token that the class cannot do without. Throws Error(kUnsupported) naming file and key where it is null.
+  std::string needed(const std::string& key) const;
   /// Tokens of the class itself beside the named ones; they count where no file states extra_special_tokens.
   void additional(const std::vector<std::string>& tokens);
 
@@ -73,6 +75,8 @@ struct ClassRule {
 };
 /// Null for a class without rules here. `name` without "Fast".
 const ClassRule* find_class_rule(const std::string& name);
+/// Whether transformers of today has no class of this name, though it has rules here: they serve where there is no tokenizer.json.
+bool is_former_class(const std::string& name);
 /// Names of all classes with rules, older names included.
 std::vector<std::string> class_names();
 
@@ -80,6 +84,7 @@ std::vector<std::string> class_names();
 struct TemplateItem {
   std::string token;  ///< "$A" and "$B" are the sequences
   int type_id = 0;
+  std::optional<std::int64_t> id = std::nullopt;  ///< in the stead of the vocabulary's
 };
 Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& single, const std::vector<TemplateItem>& pair);
 Json metaspace(const std::string& scheme, bool split = true);
@@ -89,6 +94,7 @@ Json sequence_of(const char* key, Json list);  ///< {"type": "Sequence", key: li
 
 // The classes, by the kind of their vocabulary.
 void build_bert(ClassBuilder& b);
+void build_dpr(ClassBuilder& b);
 void build_mpnet(ClassBuilder& b);
 void build_funnel(ClassBuilder& b);
 void build_bert_japanese(ClassBuilder& b);

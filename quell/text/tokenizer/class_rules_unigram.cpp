@@ -63,14 +63,14 @@ void set_template(ClassBuilder& b, const std::vector<TemplateItem>& single, cons
 }
 
 void set_cls_and_sep(ClassBuilder& b) {
-  const std::string cls = b.text("cls_token");
-  const std::string sep = b.text("sep_token");
+  const std::string cls = b.needed("cls_token");
+  const std::string sep = b.needed("sep_token");
   set_template(b, {{cls}, {"$A"}, {sep}}, {{cls}, {"$A"}, {sep}, {"$B", 1}, {sep, 1}});
 }
 
 void set_bos_and_eos_twice(ClassBuilder& b) {
-  const std::string bos = b.text("bos_token");
-  const std::string eos = b.text("eos_token");
+  const std::string bos = b.needed("bos_token");
+  const std::string eos = b.needed("eos_token");
   set_template(b, {{bos}, {"$A"}, {eos}}, {{bos}, {"$A"}, {eos}, {eos}, {"$B"}, {eos}});
 }
 
@@ -89,8 +89,8 @@ void build_albert(ClassBuilder& b) {
   set_words(b, scheme_of(b));
 
   // Looked up before the tokens of other files join; a post processor of tokenizer.json goes first.
-  const std::string cls = b.text("cls_token");
-  const std::string sep = b.text("sep_token");
+  const std::string cls = b.needed("cls_token");
+  const std::string sep = b.needed("sep_token");
   b.default_post_processor =
       make_template(AddedVocabulary(b.inputs().vocab), {{cls}, {"$A"}, {sep}}, {{cls}, {"$A"}, {sep}, {"$B", 1}, {sep, 1}});
 }
@@ -109,7 +109,7 @@ void build_t5(ClassBuilder& b) {
   set_model(b, 2);
   if (b.inputs().charsmap) b.normalizer = precompiled(b);
   set_words(b, "always");
-  const std::string eos = b.text("eos_token");
+  const std::string eos = b.needed("eos_token");
   set_template(b, {{"$A"}, {eos}}, {{"$A"}, {eos}, {"$B"}, {eos}});
 }
 
@@ -128,8 +128,8 @@ void build_xlnet(ClassBuilder& b) {
   set_albert_normalizer(b, false, b.flag("do_lower_case", false));
   set_words(b, "always");
 
-  const std::string sep = b.text("sep_token");
-  const std::string cls = b.text("cls_token");
+  const std::string sep = b.needed("sep_token");
+  const std::string cls = b.needed("cls_token");
   set_template(b, {{"$A"}, {sep}, {cls, 2}}, {{"$A"}, {sep}, {"$B", 1}, {sep, 1}, {cls, 2}});
 }
 
@@ -169,7 +169,7 @@ void build_mbart(ClassBuilder& b) {
   set_model(b, 3);
   set_words(b, "always");
   const std::string language = json_string(b.config(), "src_lang", "en_XX");
-  const std::string eos = b.text("eos_token");
+  const std::string eos = b.needed("eos_token");
   set_template(b, {{"$A"}, {eos}, {language}}, {{"$A"}, {"$B"}, {eos}, {language}});
 }
 
@@ -190,7 +190,7 @@ void build_mbart50(ClassBuilder& b) {
   b.pre_tokenizer = metaspace("always");
   b.decoder = metaspace("always");
   const std::string language = json_string(b.config(), "src_lang", "en_XX");
-  const std::string eos = b.text("eos_token");
+  const std::string eos = b.needed("eos_token");
   set_template(b, {{language}, {"$A"}, {eos}}, {{language}, {"$A"}, {"$B"}, {eos}});
 }
 

@@ -4,6 +4,7 @@
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/byte_alphabet.h"
 #include "quell/text/tokenizer/components.h"
+#include "quell/text/tokenizer/python_stages.h"
 #include "quell/text/tokenizer/regex.h"
 
 namespace quell {
@@ -237,6 +238,9 @@ constexpr ComponentEntry<Normalizer> kTable[] = {{"BertNormalizer", from_json<Be
 
 std::vector<std::string> normalizer_types() { return types_of(kTable); }
 
-std::unique_ptr<Normalizer> make_normalizer(const Settings& json) { return make_from(kTable, "normalizer", json); }
+std::unique_ptr<Normalizer> make_normalizer(const Settings& json) {
+  if (auto stage = make_python_normalizer(json)) return stage;
+  return make_from(kTable, "normalizer", json);
+}
 
 }  // namespace quell

@@ -345,6 +345,7 @@ class Parser {
   /// Behind "[:".
   void posix_class(CharacterSet& set) {
     using unicode::Category;
+    const std::uint32_t invisible = bit(Category::kCc) | bit(Category::kCn);
     if (accept(U"space:]"))
       set.add_class(unicode::kWhitespace);
     else if (accept(U"word:]"))
@@ -355,6 +356,10 @@ class Parser {
       set.add_categories(bit(Category::kCc));
     else if (accept(U"punct:]"))
       set.add_categories(categories_named("P") | categories_named("S"));
+    else if (accept(U"graph:]"))
+      set.add_categories(categories_named("Z") | invisible, true);
+    else if (accept(U"print:]"))
+      set.add_categories(bit(Category::kZl) | bit(Category::kZp) | invisible, true);
     else
       throw NotLinear();
   }

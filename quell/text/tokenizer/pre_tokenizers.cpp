@@ -5,6 +5,7 @@
 #include "quell/text/tokenizer/byte_alphabet.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/pattern_scanners.h"
+#include "quell/text/tokenizer/python_stages.h"
 #include "quell/text/tokenizer/regex.h"
 
 namespace quell {
@@ -302,26 +303,6 @@ class FixedLength final : public PreTokenizer {
   std::size_t length_;
 };
 
-/// Each piece by itself in the form NFKC. No type of tokenizer.json: the class BertJapaneseTokenizer asks for it.
-constexpr const char* kPieceNfkc = "quell.NFKC";
-class PieceNfkc final : public PreTokenizer {
- public:
-  void apply(Pieces& pieces) const override {
-    AlignedText::Builder builder(pieces.text);
-    for (CharRange& r : pieces.ranges) {
-      const std::size_t begin = builder.size();
-      std::size_t source = r.begin;
-      for (const unicode::Change& change : unicode::normalize(pieces.text.text(r), unicode::Form::kNfkc)) {
-        const bool inserted = change.change > 0;
-        builder.put(change.c, inserted && source > r.begin ? source - 1 : source);
-        if (!inserted) source = std::min(source + 1 + static_cast<std::size_t>(-change.change), r.end - 1);
-      }
-      r = {begin, builder.size()};
-    }
-    pieces.text = builder.take();
-  }
-};
-
 class PreTokenizerSequence final : public PreTokenizer {
  public:
   explicit PreTokenizerSequence(const Settings& json) {
@@ -365,7 +346,7 @@ constexpr ComponentEntry<PreTokenizer> kTable[] = {{"BertPreTokenizer", from_jso
 std::vector<std::string> pre_tokenizer_types() { return types_of(kTable); }
 
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Settings& json) {
-  if (json_string(json, "type", "") == kPieceNfkc) return std::make_unique<PieceNfkc>();
+  if (auto stage = make_python_pre_tokenizer(json)) return stage;
   return make_from(kTable, "pre_tokenizer", json);
 }
 

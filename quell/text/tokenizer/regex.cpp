@@ -7,6 +7,7 @@
 
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/linear_pattern.h"
+#include "quell/text/tokenizer/pattern_rewriter.h"
 #include "quell/text/tokenizer/steps.h"
 
 namespace quell {
@@ -50,13 +51,14 @@ Regex::Regex(std::string_view pattern) : impl_(std::make_unique<Impl>()) {
     OnigEncoding encodings[] = {ONIG_ENCODING_UTF32_LE};
     onig_initialize(encodings, 1);
   });
-  const std::u32string p = unicode::decode(pattern);
+  const std::u32string stated = unicode::decode(pattern);
+  const std::u32string p = rewrite_pattern(stated, true);
   OnigErrorInfo info;
   const int status = onig_new(&impl_->regex, bytes(p.data()), bytes(p.data() + p.size()), ONIG_OPTION_NONE, ONIG_ENCODING_UTF32_LE,
                               ONIG_SYNTAX_DEFAULT, &info);
   require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern, " does not compile (Oniguruma ", status,
           ")");
-  impl_->linear = LinearPattern::compile(p);
+  impl_->linear = LinearPattern::compile(rewrite_pattern(stated, false));
 }
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;

@@ -5,6 +5,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/io/mapped_file.h"
 #include "quell/text/tokenizer/components.h"
 
 namespace quell {
@@ -27,24 +28,51 @@ std::int64_t read_id(const std::string& text, const std::string& what) {
   return std::stoll(text);
 }
 
+/// Keys of an object in a file, in the order of the file, which Json does not keep: new tokens get their ids in it. `section`: the
+/// object under this key, "" for the whole.
+std::vector<std::string> keys_in_order(const std::string& file, std::string_view section = "") {
+  std::vector<std::string> keys;
+  std::string outer;
+  const auto note = [&](int depth, Json::parse_event_t event, const Json& parsed) {
+    if (event != Json::parse_event_t::key) return true;
+    const std::string& key = parsed.get_ref<const std::string&>();
+    if (depth == 1) outer = key;
+    const bool wanted = section.empty() ? depth == 1 : depth == 2 && outer == section;
+    if (wanted) keys.push_back(key);
+    return true;
+  };
+  const Json whole = Json::parse(read_text_file(file), note);
+  return keys;
+}
+
+using NamedTokens = std::vector<std::pair<std::string, SpecialToken>>;
+
+/// As a Python dictionary: a key that is there keeps its place.
+void set_token(NamedTokens& tokens, const std::string& key, const SpecialToken& token) {
+  const auto same = std::find_if(tokens.begin(), tokens.end(), [&](const auto& entry) { return entry.first == key; });
+  if (same == tokens.end())
+    tokens.emplace_back(key, token);
+  else
+    same->second = token;
+}
+
 class Reader {
  public:
   explicit Reader(const ModelDirectory& directory) : directory_(directory) {}
 
   void read_config(const Settings& config) {
-    for (const auto& [key, value] : config.json().items()) {
-      const bool other_token = key.ends_with("_token") && !is_named(key) && (value.is_string() || value.is_object());
-      if (is_named(key))
-        set_named(key, config.value(key), config.file());
-      else if (other_token)
-        set_specific(key, config.value(key), config.file());
-    }
+    for (const auto& [key, value] : config.json().items())
+      if (is_named(key)) set_named(key, config.value(key), config.file());
+    if (has_other_tokens(config.json()))
+      for (const std::string& key : keys_in_order(config.file()))
+        if (is_other_token(key, config.json()[key]) && is_token(config.json()[key]))
+          set_other(key, config.value(key), config.file());
 
     // The older name counts where the newer one is missing or empty.
     const Json& extra = config.value("extra_special_tokens");
     const Json& older = config.value("additional_special_tokens");
     if (extra.is_object()) {
-      for (const auto& [key, value] : extra.items()) set_specific(key, value, config.file());
+      set_extra(extra, config.file());
       if (older.is_array()) out_.additional = read_list(older, config.file() + ": additional_special_tokens");
     } else if (!extra.empty()) {
       out_.extra = read_list(extra, config.file() + ": extra_special_tokens");
@@ -73,16 +101,19 @@ class Reader {
       else if (key == "extra_special_tokens" && value.is_array())
         add_extra(map.value(key), map.file() + ": " + key);
       else if (key == "extra_special_tokens" && value.is_object())
-        for (const auto& [name, token] : map.value(key).items()) set_specific(name, token, map.file());
-      else if (key.ends_with("_token") && (value.is_string() || value.is_object()))
-        set_specific(key, special(map.value(key)), map.file());
+        set_extra(map.value(key), map.file());
     }
+    if (has_other_tokens(map.json()))
+      for (const std::string& key : keys_in_order(map.file()))
+        if (is_other_token(key, map.json()[key]))
+          set_token(detected_, key, read_special_token(special(map.value(key)), map.file() + ": " + key));
     directory_.finish(map, {});
   }
 
   void read_added_tokens() {
     const Settings file = directory_.read_if_there("added_tokens.json");
-    for (const auto& [content, id] : file.json().items()) {
+    if (file.json().empty()) return;
+    for (const std::string& content : keys_in_order(file.file())) {
       const std::int64_t number = json_int(file, content, 0, 1 << 26);
       SpecialToken token = SpecialToken::with_flags(content);
       token.special = is_special(content);
@@ -123,6 +154,9 @@ class Reader {
 
   /// Named tokens take the flags that they have among the added ones.
   TokenSettings finish() {
+    out_.model_specific = detected_;
+    for (const auto& [key, token] : stated_) set_token(out_.model_specific, key, token);
+
     for (const auto& [id, added] : out_.added)
       for (auto& [name, named] : out_.named)
         if (named.token && named.token->content == added.content) named.token = added;
@@ -145,18 +179,29 @@ class Reader {
   void set_named(const std::string& key, const Json& value, const std::string& file) {
     NamedToken& named = out_.named[key];
     named.mentioned = true;
+    named.file = file;
     named.token.reset();
     if (!value.is_null()) named.token = read_special_token(value, file + ": " + key);
   }
 
-  void set_specific(const std::string& key, const Json& value, const std::string& file) {
-    const SpecialToken token = read_special_token(value, file + ": " + key);
-    for (auto& [known, old] : out_.model_specific)
-      if (known == key) {
-        old = token;
-        return;
-      }
-    out_.model_specific.emplace_back(key, token);
+  static bool is_other_token(const std::string& key, const Json& value) {
+    return key.ends_with("_token") && !is_named(key) && (value.is_string() || value.is_object());
+  }
+  static bool has_other_tokens(const Json& object) {
+    for (const auto& [key, value] : object.items())
+      if (is_other_token(key, value)) return true;
+    return false;
+  }
+
+  /// In tokenizer_config.json an object has to say that it is a token.
+  static bool is_token(const Json& value) { return value.is_string() || json_string(value, "__type", "") == "AddedToken"; }
+  /// A string is taken for a token at once; an object becomes one later, as those of special_tokens_map.json do, and comes first.
+  void set_other(const std::string& key, const Json& value, const std::string& file) {
+    set_token(value.is_string() ? stated_ : detected_, key, read_special_token(value, file + ": " + key));
+  }
+  void set_extra(const Json& extra, const std::string& file) {
+    for (const std::string& key : keys_in_order(file, "extra_special_tokens"))
+      set_token(stated_, key, read_special_token(extra[key], file + ": " + key));
   }
 
   void add_extra(const Json& list, const std::string& what) {
@@ -176,6 +221,7 @@ class Reader {
 
   const ModelDirectory& directory_;
   TokenSettings out_;
+  NamedTokens stated_, detected_;  ///< with other names than kNamedTokens; transformers sets the latter in front
 };
 
 }  // namespace

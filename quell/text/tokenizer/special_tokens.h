@@ -34,6 +34,7 @@ inline constexpr const char* kNamedTokens[] = {"bos_token", "eos_token", "unk_to
 /// A named special token: not mentioned, null, or a token.
 struct NamedToken {
   bool mentioned = false;
+  std::string file;  ///< that mentions it
   std::optional<SpecialToken> token;
 };
 

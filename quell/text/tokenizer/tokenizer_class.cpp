@@ -159,9 +159,11 @@ TokenizerClass find_tokenizer_class(const ModelDirectory& directory, const Setti
 
   TokenizerClass out;
   out.stated = without_fast(json_string(config, "tokenizer_class", ""));
+  out.file = config.file();
   out.source = "tokenizer_class \"" + json_string(config, "tokenizer_class", "") + "\"";
   if (out.stated.empty()) {
     out.stated = without_fast(json_string(model_config, "tokenizer_class", ""));
+    out.file = model_config.file();
     out.source = "tokenizer_class \"" + json_string(model_config, "tokenizer_class", "") + "\"";
   }
   if (out.stated.empty()) {

@@ -5,6 +5,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/io/mapped_file.h"
+#include "quell/text/tokenizer/classes_without_rules.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/tokenizer_class.h"
 #include "quell/text/tokenizer/tokenizer_keys.h"
@@ -57,13 +58,12 @@ class Opener {
     // A class that only reads tokenizer.json, or none: go by the class that the files name, then by what files there are.
     if (!rule_) rule_ = find_class_rule(class_.stated);
     const bool plain = class_.name == kPlainClass && directory_.has("tokenizer.model");
-    if (plain && (!rule_ || std::string_view(rule_->file) == "tokenizer.model"))
-      return read_plain_model(dir_ / "tokenizer.model", false);
+    if (plain && (!rule_ || std::string_view(rule_->file) == "tokenizer.model")) return read_plain_model(dir_ / "tokenizer.model");
     if (!class_.stated.empty() || (!class_.name.empty() && class_.name != kPlainClass)) require_rule();
     if (!rule_) rule_ = rule_of_files();
     if (rule_) return read_vocabulary();
 
-    if (const auto model = find_model_file(dir_, "")) return read_plain_model(*model, true);
+    if (const auto model = find_model_file(dir_, "")) return read_plain_model(*model);
     throw Error(ErrorCode::kIo,
                 dir_.string() +
                     ": no tokenizer.json, vocab.txt, vocab.json with merges.txt, or SentencePiece .model; pass token "
@@ -120,7 +120,9 @@ class Opener {
 
     ClassInputs inputs = inputs_without_json();
     reading(file, [&] {
-      if (rule_->kind == ClassRule::Kind::kWordPiece)
+      if (std::string_view(rule_->name) == "BertJapaneseTokenizer")
+        read_python_lines(file, inputs);
+      else if (rule_->kind == ClassRule::Kind::kWordPiece)
         read_word_piece(file, inputs);
       else if (file.extension() == ".json")
         read_bpe(file, inputs);
@@ -130,10 +132,10 @@ class Opener {
     return build(std::move(inputs), file);
   }
 
-  Settings read_plain_model(const fs::path& file, bool add_bos) {
+  Settings read_plain_model(const fs::path& file) {
     return reading(file, [&] {
       const SentencePieceModel model = read_sentencepiece(read_text_file(file, kLargestFile));
-      return Settings(json_of_sentencepiece(model, inputs_without_json(), add_bos), file.string());
+      return Settings(json_of_sentencepiece(model, inputs_without_json()), file.string());
     });
   }
 
@@ -142,13 +144,16 @@ class Opener {
     Json json = read_json_file(file);
     return reading(file, [&] {
       require(json.is_object(), ErrorCode::kInvalidInput, "not a JSON object");
-      return rule_ && builds_anew(json) ? rebuild(std::move(json), file) : extend(std::move(json), file);
+      if (rule_ && builds_anew(json)) return rebuild(std::move(json), file);
+
+      if (const auto warning = check_class_without_rules(class_, config_, json)) warnings_.push_back(*warning);
+      return extend(std::move(json), file);
     });
   }
 
-  /// Whether the class makes a tokenizer of its own from the vocabulary in the file. Two classes inherit theirs and do not.
+  /// Whether the class makes a tokenizer of its own from the vocabulary in the file.
   bool builds_anew(const Json& json) {
-    if (class_.name == "ConvBertTokenizer" || class_.name == "FNetTokenizer") return false;
+    if (class_.name == "ConvBertTokenizer" || is_former_class(class_.name)) return false;
     if (class_.name == "BertJapaneseTokenizer") return false;  // its vocabulary is not there
 
     const Json& model = member(json, "model");

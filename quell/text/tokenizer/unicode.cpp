@@ -105,36 +105,28 @@ const icu::Normalizer2& instance(bool compatibility, bool compose) {
   return *n;
 }
 
-/// Whether a character was there in a version of Unicode, so that newer tables of this machine's ICU do not matter.
-bool known_in(char32_t c, unsigned version) {
-  UVersionInfo age;
-  u_charAge(static_cast<UChar32>(c), age);
-  return age[0] <= version;
-}
-/// Of the tables by which the reference normalizes, and of those by which it finds scripts.
-constexpr unsigned kNormalizationVersion = 9;
+/// Of the tables by which the reference finds scripts.
 constexpr unsigned kScriptVersion = 9;
 
-bool normalized_by_reference(char32_t c) { return known_in(c, kNormalizationVersion); }
-
-int combining_class(char32_t c) {
+int combining_class(char32_t c, unsigned version) {
   if (c < 0x300) return 0;
   const int value = u_getCombiningClass(static_cast<UChar32>(c));
-  return value != 0 && normalized_by_reference(c) ? value : 0;
+  return value != 0 && known_in(c, version) ? value : 0;
 }
 
 /// Fully decomposed, combining marks in canonical order.
-std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& form) {
+std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& form, unsigned version) {
   std::vector<Change> out;
   out.reserve(text.size());
   std::size_t marks = 0;  // start of the run of combining marks at the end of `out`
   const auto sort_marks = [&] {
     if (out.size() - marks > 1)
-      std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(marks), out.end(),
-                       [](const Change& a, const Change& b) { return combining_class(a.c) < combining_class(b.c); });
+      std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(marks), out.end(), [=](const Change& a, const Change& b) {
+        return combining_class(a.c, version) < combining_class(b.c, version);
+      });
   };
   const auto push = [&](char32_t c, int change) {
-    if (combining_class(c) == 0) {
+    if (combining_class(c, version) == 0) {
       sort_marks();
       out.push_back({c, change});
       marks = out.size();
@@ -144,7 +136,7 @@ std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& 
   };
   icu::UnicodeString parts;
   for (const char32_t c : text) {
-    if (c < 0xA0 || !form.getDecomposition(static_cast<UChar32>(c), parts) || !normalized_by_reference(c)) {
+    if (c < 0xA0 || !form.getDecomposition(static_cast<UChar32>(c), parts) || !known_in(c, version)) {
       push(c, 0);
       continue;
     }
@@ -157,13 +149,13 @@ std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& 
 }
 
 /// Canonical composition (UAX 15). What a composed character replaces is the sum of what its parts replaced.
-std::vector<Change> compose(const std::vector<Change>& in, const icu::Normalizer2& form) {
+std::vector<Change> compose(const std::vector<Change>& in, const icu::Normalizer2& form, unsigned version) {
   std::vector<Change> out;
   out.reserve(in.size());
   std::ptrdiff_t starter = -1;  // in `out`
   int last_class = -1;          // of the mark before, -1 directly behind the starter
   for (const Change& x : in) {
-    const int combining = combining_class(x.c);
+    const int combining = combining_class(x.c, version);
     if (starter >= 0 && last_class < combining) {
       Change& s = out[static_cast<std::size_t>(starter)];
       if (const UChar32 joined = form.composePair(static_cast<UChar32>(s.c), static_cast<UChar32>(x.c)); joined >= 0) {
@@ -245,10 +237,16 @@ void append_lowercase(std::u32string& out, char32_t c) {
     out.push_back(c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c) : look_up<char32_t, find_lowercase>(c));
 }
 
-std::vector<Change> normalize(std::u32string_view text, Form form) {
+bool known_in(char32_t c, unsigned version) {
+  UVersionInfo age;
+  u_charAge(static_cast<UChar32>(c), age);
+  return age[0] <= version;
+}
+
+std::vector<Change> normalize(std::u32string_view text, Form form, unsigned version) {
   const bool compatibility = form == Form::kNfkc || form == Form::kNfkd, composed = form == Form::kNfc || form == Form::kNfkc;
-  std::vector<Change> out = decompose(text, instance(compatibility, false));
-  return composed ? compose(out, instance(compatibility, true)) : out;
+  std::vector<Change> out = decompose(text, instance(compatibility, false), version);
+  return composed ? compose(out, instance(compatibility, true), version) : out;
 }
 
 int script_of(char32_t c) {

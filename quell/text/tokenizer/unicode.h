@@ -83,8 +83,13 @@ struct Change {
   int change;
 };
 enum class Form { kNfc, kNfd, kNfkc, kNfkd };
-/// In time O(n log n) for any order of combining marks.
-std::vector<Change> normalize(std::u32string_view text, Form form);
+/// Of the tables by which the tokenizers library normalizes, and of those of Python 3.11, by which classes written in Python go.
+inline constexpr unsigned kLibraryVersion = 9;
+inline constexpr unsigned kPythonVersion = 14;
+/// Whether a character was there in a version of Unicode, so that newer tables of this machine's ICU do not matter.
+bool known_in(char32_t c, unsigned version);
+/// By the tables of a version of Unicode. In time O(n log n) for any order of combining marks.
+std::vector<Change> normalize(std::u32string_view text, Form form, unsigned version = kLibraryVersion);
 
 /// Ends of the grapheme clusters of `text`, ascending. Emoji sequences and Indic conjuncts are left in parts, which are longer than
 /// what anybody looks for here.

@@ -163,6 +163,17 @@ void read_word_piece(const fs::path& path, ClassInputs& inputs) {
   for (const std::string& line : read_lines(path)) inputs.vocab[trimmed(line)] = id++;
 }
 
+void read_python_lines(const fs::path& path, ClassInputs& inputs) {
+  inputs.vocab = Json::object();
+  std::int64_t id = 0;
+  const std::string text = read_text_file(path);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find_first_of("\r\n", at), text.size());
+    inputs.vocab[text.substr(at, end - at)] = id++;
+    at = end + (text.compare(end, 2, "\r\n") == 0 ? 2 : 1);
+  }
+}
+
 void read_bpe(const fs::path& path, ClassInputs& inputs) {
   inputs.vocab = read_json_file(path);
   require(inputs.vocab.is_object(), ErrorCode::kInvalidInput, "not a JSON object");
@@ -203,7 +214,7 @@ void read_sentencepiece_for(const ClassRule& rule, const SentencePieceModel& mod
     inputs.vocab = std::move(pieces);
 }
 
-Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, bool add_bos) {
+Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs) {
   const std::vector<std::string> names = names_of(model, inputs.tokens);
   std::vector<std::string> user_defined;
   for (std::size_t i = 0; i < model.pieces.size(); ++i)
@@ -225,7 +236,6 @@ Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, 
   if (model.bos_id >= 0) b.default_token("bos_token", model.bos_piece);
   if (model.eos_id >= 0) b.default_token("eos_token", model.eos_piece);
   if (model.unk_id >= 0) b.default_token("unk_token", model.unk_piece);
-  if (add_bos && !b.config().contains("add_bos_token")) b.add_bos = true;
 
   const bool legacy = b.flag("legacy", true);
   b.normalizer = own_normalizer(model, legacy);
