@@ -8,7 +8,7 @@ namespace {
 quell::Json tokenizer_of(std::string_view bytes, const char* family) {
   const quell::SentencePieceModel model = quell::read_sentencepiece(bytes);
   const quell::ClassRule* rule = quell::find_class_rule(family);
-  if (!rule) return quell::json_of_sentencepiece(model, {}, true);
+  if (!rule) return quell::json_of_sentencepiece(model, {});
 
   quell::ClassInputs inputs;
   quell::read_sentencepiece_for(*rule, model, inputs);

@@ -114,6 +114,22 @@ TEST(Arguments, AFolderIsNoFile) {
   EXPECT_NE(input.err.find("standard input"), std::string::npos) << input.err;
 }
 
+/// Whoever gives an option expects that it changes something.
+TEST(Arguments, OptionsWithoutEffectAreRefused) {
+  const quell::testing::ScratchDir dir;
+  std::ofstream(dir / "t.txt") << "a line\n";
+  const std::string text = "'" + (dir / "t.txt").string() + "'",
+                    calibration = " --calibration '" + (kReviews / "calibration.tsv").string() + "'";
+  expect_refused("generate" + kModel + "--prompt a --top-k 5", 2, "--temperature");
+  expect_refused("generate" + kModel + "--prompt a --seed 5", 2, "--temperature");
+  expect_refused("eval" + kModel + "--task perplexity --max-seq-length 5 --data " + text, 2, "--window");
+  expect_refused("eval" + kModel + "--task perplexity --label-column a --data " + text, 2, "--label-column");
+  expect_refused("eval" + kModel + "--task classification --max-new-tokens 5 --data " + text, 2, "--max-new-tokens");
+  expect_refused("eval" + kModel + "--task classification --text-column a --data " + text, 2, "--text-column");
+  expect_refused("rerank" + kModel + text + " --query a --text-column a", 2, "--text-column");
+  expect_refused("quantize" + kModel + "out" + calibration + " --scheme ''", 2, "--scheme");
+}
+
 /// By names of the checkpoint and by those that reports print, of a linear and of a site.
 TEST(Arguments, IgnorePatternsMeanLinears) {
   const Model model = load_model(Checkpoint::open(kReviews / "model"));

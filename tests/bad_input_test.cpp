@@ -147,7 +147,9 @@ TEST(BadInput, TasksAndGeneration) {
   expect_one_line("eval " + model + "--task squad --data " + quoted(dir / "squad.json"), 1, "SQuAD's layout");
   expect_one_line("eval " + model + "--task perplexity --protocol lm-eval --data " + quoted(kReviews / "eval.tsv"), 2,
                   "running text");
-  expect_one_line("eval " + model + "--kl-base " + model + "--task sst2 --data x", 2, "--kl-base");
+  expect_one_line(
+      "eval " + model + "--kl-base " + model + "--task sst2 --data '" + (quell::testing::kReviews / "eval.tsv").string() + "'", 2,
+      "--kl-base");
   expect_one_line("eval " + model + "--task summarization --data " + quoted(dir / "rows.jsonl"), 1, "\"document\"");
   expect_one_line("eval " + model + "--task classification --data " + quoted(kReviews / "eval.tsv") + " --probe " +
                       quoted(kReviews / "model" / "model.safetensors"),

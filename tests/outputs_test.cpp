@@ -169,6 +169,17 @@ TEST(Outputs, WhatARunReadsIsNotReplaced) {
                  "would replace", dir.path());
 }
 
+TEST(Outputs, EmbeddingsDoNotReplaceWhatTheyComeFrom) {
+  const ScratchDir dir;
+  fs::copy(kReviews / "model", dir / "model", fs::copy_options::recursive);
+  std::ofstream(dir / "t.jsonl") << "{\"text\": \"a fine place\"}\n";
+  fs::create_symlink("t.jsonl", dir / "link.jsonl");
+  for (const char* output : {"t.jsonl", "./t.jsonl", "link.jsonl", "model/model.safetensors"})
+    expect_refused(std::string("$QUELL embed model t.jsonl --output ") + output, 2, "would replace", dir.path());
+  expect_refused("$QUELL embed model t.jsonl --format npy --output model/config.json", 2, "would replace", dir.path());
+  EXPECT_EQ(run_shell("$QUELL embed model t.jsonl --output out.jsonl", dir.path()).exit_code, 0);
+}
+
 /// A file that takes the number of a closed descriptor would be written to by whatever is printed.
 TEST(Outputs, ClosedStandardDescriptorsReachNoFile) {
   const ScratchDir dir;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr const char* kFileType = "FILE";
 constexpr const char* kModelType = "DIR";
+constexpr const char* kOutputType = "OUT";
 
 /// The whole of `text` as a number; false where it is none, or too large for one.
 template <typename T>
@@ -98,7 +99,7 @@ CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem
 }
 
 CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
-  return path_option(app, name, target, help, "OUT");
+  return path_option(app, name, target, help, kOutputType);
 }
 
 std::vector<InputArgument> input_arguments(const CLI::App& command) {
@@ -110,6 +111,14 @@ std::vector<InputArgument> input_arguments(const CLI::App& command) {
     for (const std::string& path : option->results()) inputs.push_back({option->get_name(), path, is_file});
   }
   return inputs;
+}
+
+std::vector<std::filesystem::path> output_arguments(const CLI::App& command) {
+  std::vector<std::filesystem::path> outputs;
+  for (const CLI::Option* option : command.get_options())
+    if (option->get_type_name().starts_with(kOutputType))
+      for (const std::string& path : option->results()) outputs.emplace_back(path);
+  return outputs;
 }
 
 }  // namespace quell::cli

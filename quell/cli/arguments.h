@@ -45,5 +45,7 @@ struct InputArgument {
 };
 /// Those that were given to `command`.
 std::vector<InputArgument> input_arguments(const CLI::App& command);
+/// Files and folders that `command` was told to write.
+std::vector<std::filesystem::path> output_arguments(const CLI::App& command);
 
 }  // namespace quell::cli

@@ -50,12 +50,12 @@ Command add_bench(CLI::App& app) {
   sub->add_option("-r,--repeat", job->repeat, "Repetitions")->transform(whole_number(1, 100000))->capture_default_str();
   sub->add_flag("--profile", job->profile, "Share of time by operator");
   sub->add_option("-o,--output", *format, "md or json")->check(CLI::IsMember({"md", "json"}))->capture_default_str();
-  return {sub, [sub, job, shapes, format](const GlobalOptions& globals, ExecContext&) {
+  return {sub, [job, shapes, format](const GlobalOptions& globals, ExecContext&) {
             if (job->threads.empty() && globals.threads > 0) job->threads = {globals.threads};
             for (const std::string& s : *shapes) job->shapes.push_back(parse_shape(s));
             require(job->generate * job->sequences <= kMostTokens, ErrorCode::kUsage, "--generate ", job->generate,
                     " for --sequences ", job->sequences, ": more than ", kMostTokens, " tokens together");
-            Results results(*sub, globals);
+            Results results(globals);
             const Json report = run_bench_job(*job);
             results.print(report, *format == "json" ? report.dump(2) + "\n" : bench_text(report));
             return 0;

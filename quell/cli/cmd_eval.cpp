@@ -1,8 +1,25 @@
 #include "quell/base/error.h"
 #include "quell/cli/command.h"
 #include "quell/job/eval_job.h"
+#include "quell/text/data/text_file.h"
 
 namespace quell::cli {
+namespace {
+
+/// Options that the task has no use for are refused: whoever gives them expects another result.
+void check_task_options(const EvalJob& job, bool max_new_tokens_given) {
+  const std::string& task = job.options.task;
+  const auto refuse_unless = [](bool fits, const char* message) { require(fits, ErrorCode::kUsage, message); };
+  const bool perplexity = is_perplexity(task);
+  refuse_unless(!perplexity || job.options.max_seq_length == 0, "--max-seq-length: perplexity goes by --window");
+  refuse_unless(!perplexity || job.options.probe.empty(), "--probe: goes with classification");
+  refuse_unless(!perplexity || job.data.columns.label.empty(), "--label-column: perplexity reads no labels");
+  refuse_unless(task == kSummarization || !max_new_tokens_given, "--max-new-tokens: goes with --task summarization");
+  refuse_unless(job.data.columns.text.empty() || data_ending(job.data.file) != ".txt",
+                "--text-column: a .txt file holds lines of text, which have no columns");
+}
+
+}  // namespace
 
 Command add_eval(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("eval", "Measure a model on a task");
@@ -23,13 +40,13 @@ Command add_eval(CLI::App& app) {
                "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL divergence, token "
                "probabilities, each with its error)")
       ->excludes(reference);
-  sub->add_option("--max-new-tokens", job->max_new_tokens, "Summarization: tokens at most")
-      ->transform(whole_number(1, kMostSamples))
-      ->capture_default_str();
+  const CLI::Option* max_new_tokens = sub->add_option("--max-new-tokens", job->max_new_tokens, "Summarization: tokens at most")
+                                          ->transform(whole_number(1, kMostSamples))
+                                          ->capture_default_str();
   sub->add_option("--max-seq-length", job->options.max_seq_length, "Tokens a row at most")->transform(whole_number(1, kMostTokens));
   add_column_options(*sub, job->data.columns);
   add_eval_options(*sub, job->options);
-  return {sub, [sub, job, kl_base](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [job, kl_base, max_new_tokens](const GlobalOptions& globals, ExecContext& ctx) {
             if (!kl_base->empty()) {
               if (job->options.task.empty()) job->options.task = "perplexity";
               require(is_perplexity(job->options.task), ErrorCode::kUsage, "--kl-base goes with --task perplexity");
@@ -37,7 +54,8 @@ Command add_eval(CLI::App& app) {
             }
             require(!job->options.task.empty(), ErrorCode::kUsage, "--task is required");
             check_perplexity_options(job->options);
-            Results results(*sub, globals);
+            check_task_options(*job, max_new_tokens->count() > 0);
+            Results results(globals);
             const Report report = run_eval_job(*job, ctx);
             results.print(report.to_json(), kl_base->empty() ? report.to_table() : report.tokens.to_text());
             return 0;

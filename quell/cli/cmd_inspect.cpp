@@ -16,10 +16,10 @@ Command add_inspect(CLI::App& app) {
   sub->add_option("--max-seq-length", calibration->max_seq_length, "Tokens a sample at most")
       ->transform(whole_number(1, kMostTokens));
   add_column_options(*sub, calibration->data.columns);
-  return {sub, [sub, job, calibration](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [job, calibration](const GlobalOptions& globals, ExecContext& ctx) {
             if (!calibration->data.file.empty()) job->calibration = *calibration;
             job->threads_asked = globals.threads > 0;
-            Results results(*sub, globals);
+            Results results(globals);
             const Json report = run_inspect_job(*job, ctx);
             results.print(report, inspect_text(report));
             return 0;

@@ -7,8 +7,8 @@ Command add_models(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("models", "List the model families, tokenizer components and tasks");
   const auto markdown = std::make_shared<bool>(false);
   sub->add_flag("--markdown", *markdown, "As docs/models.md");
-  return {sub, [sub, markdown](const GlobalOptions& globals, ExecContext&) {
-            Results results(*sub, globals);
+  return {sub, [markdown](const GlobalOptions& globals, ExecContext&) {
+            Results results(globals);
             const Json all = list_models();
             std::string text;
             for (const Json& f : all["families"])

@@ -51,12 +51,12 @@ Command add_quantize(CLI::App& app) {
       ->type_name("SIZE");
   sub->add_flag("--dry-run", o->dry_run, "Only say what it would take: time, memory and disk, and what would make it fail");
   sub->add_flag("--force", o->job.replace_output, "Replace an existing output directory");
-  return {sub, [sub, o](const GlobalOptions& globals, ExecContext& ctx) {
+  return {sub, [o](const GlobalOptions& globals, ExecContext& ctx) {
             QuantizeJob& job = o->job;
             job.recipe = o->compression.load_recipe();
             job.calibration = o->compression.calibration_choice();
             job.eval = o->compression.task(job.eval_data);
-            Results results(*sub, globals, {job.output});
+            Results results(globals);
             if (o->dry_run) {
               const Preflight preflight = run_preflight(job, ctx);
               results.print(preflight.to_json(), preflight.to_text());

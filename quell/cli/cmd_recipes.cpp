@@ -7,8 +7,8 @@ Command add_recipes(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("recipes", "List the built-in recipes, or print one");
   const auto name = std::make_shared<std::string>();
   sub->add_option("name", *name, "Recipe to print");
-  return {sub, [sub, name](const GlobalOptions& globals, ExecContext&) {
-            Results results(*sub, globals);
+  return {sub, [name](const GlobalOptions& globals, ExecContext&) {
+            Results results(globals);
             if (!name->empty()) {
               const std::string recipe = builtin_recipe_text(*name);
               results.print({{"name", *name}, {"recipe", recipe}}, recipe);

@@ -56,7 +56,7 @@ Command add_report(CLI::App& app) {
             job.eval = o->compression.task(job.eval_data);
             job.quantize_command = quantize_command(*sub, job.model_dir.string());
             job.recipe_argument = shell_word(o->compression.recipe);
-            Results results(*sub, globals, {job.page});
+            Results results(globals);
             const SiteReport report = run_site_report_job(job, ctx);
             std::string text = report.verdict + "\n";
             for (const Advice& advice : report.advice) text += "- " + advice.text + "\n";

@@ -22,11 +22,10 @@ void add_files(CLI::App* sub, const std::shared_ptr<Files>& files, const char* w
 template <typename Job>
 int with_streams(const std::filesystem::path& file, Job job) {
   std::ios::sync_with_stdio(false);
-  if (file.empty()) {
+  if (file.empty() || file == "-") {
     job(std::cin, std::cout);
     require(!std::cin.bad(), ErrorCode::kIo, "cannot read the standard input");
   } else {
-    check_input_file(file, "file");
     std::ifstream in(file);
     require(in.good(), ErrorCode::kIo, file.string(), ": cannot open");
     job(in, std::cout);

@@ -12,8 +12,8 @@ Command add_verify(CLI::App& app) {
   sub->add_option("--tolerance", job->tolerance, "Absolute and relative")
       ->transform(real_number(1e-12, 1e6))
       ->capture_default_str();
-  return {sub, [sub, job](const GlobalOptions& globals, ExecContext& ctx) {
-            Results results(*sub, globals);
+  return {sub, [job](const GlobalOptions& globals, ExecContext& ctx) {
+            Results results(globals);
             const VerifyResult result = run_verify_job(*job, ctx);
             Json rows = Json::array();
             std::string table;

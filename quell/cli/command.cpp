@@ -8,21 +8,19 @@
 #include "quell/base/error.h"
 
 namespace quell::cli {
-namespace {
 
-void check_arguments(const CLI::App& command, const GlobalOptions& globals, const std::vector<std::filesystem::path>& outputs) {
+void check_arguments(const CLI::App& command, const GlobalOptions& globals) {
   std::vector<std::filesystem::path> inputs;
   for (const InputArgument& input : input_arguments(command)) {
     if (input.is_file) check_input_file(input.path, input.option);
     inputs.push_back(input.path);
   }
+  const std::vector<std::filesystem::path> outputs = output_arguments(command);
   for (const std::filesystem::path& output : outputs) keep_inputs(output, inputs);
   if (globals.json_file.empty()) return;
   keep_inputs(globals.json_file, inputs);
   for (const std::filesystem::path& output : outputs) keep_apart(globals.json_file, output);
 }
-
-}  // namespace
 
 void add_column_options(CLI::App& app, ColumnChoice& columns) {
   app.add_option("--text-column", columns.text, "Text column, or two, by header name or by number from 1")
@@ -46,7 +44,9 @@ void add_eval_options(CLI::App& app, EvalOptions& options) {
 
 void add_compression_options(CLI::App& app, CompressionOptions& o, const std::string& task_help) {
   app.add_option("--recipe", o.recipe, "Built-in name (see quell recipes) or YAML file")->capture_default_str();
-  app.add_option("--scheme", o.scheme, "Bits of weights and activations, as W8A8; overrides the recipe");
+  app.add_option("--scheme", o.scheme, "Bits of weights and activations, as W8A8; overrides the recipe")
+      ->check(
+          [](const std::string& scheme) { return std::string(scheme.empty() ? "is empty (a variable that is not set?)" : ""); });
   app.add_option("--ignore", o.ignore, "Linears left in float: name, glob or re:REGEX; may be repeated");
   file_option(app, "--calibration", o.calibration.data.file, "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
       ->required();
@@ -106,9 +106,6 @@ void print(const std::string& text) {
   const bool ok = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   require(ok, ErrorCode::kIo, "cannot write to standard output");
 }
-
-Results::Results(const CLI::App& command, const GlobalOptions& globals, const std::vector<std::filesystem::path>& outputs)
-    : file_((check_arguments(command, globals, outputs), globals.json_file)) {}
 
 void Results::print(const Json& json, const std::string& text) {
   file_.write(json);

@@ -65,12 +65,14 @@ struct CompressionOptions {
 };
 void add_compression_options(CLI::App& app, CompressionOptions& options, const std::string& task_help);
 
-/// What a command says in the end. Made before any work: checks the files that the command was given and what it will write, and
-/// opens the file of --json. Throws Error(kIo | kUsage).
+/// Checks the files that the command was given, and that what it will write replaces none of them. For every command, before any
+/// work. Throws Error(kIo | kUsage).
+void check_arguments(const CLI::App& command, const GlobalOptions& globals);
+
+/// What a command says in the end. Made before any work: opens the file of --json. Throws Error(kIo | kUsage).
 class Results {
  public:
-  /// `outputs`: files and folders that the command writes beside it.
-  Results(const CLI::App& command, const GlobalOptions& globals, const std::vector<std::filesystem::path>& outputs = {});
+  explicit Results(const GlobalOptions& globals) : file_(globals.json_file) {}
   /// JSON to where it was asked for, `text` to the standard output where that is another place.
   void print(const Json& json, const std::string& text);
 

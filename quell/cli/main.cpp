@@ -73,6 +73,7 @@ int run(int argc, char** argv) {
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;
     if (json->count() > 0) check_json_option(command, globals);
+    check_arguments(*command.app, globals);
     return command.run(globals, ctx);
   }
   return 2;

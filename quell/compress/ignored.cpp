@@ -11,6 +11,7 @@
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/site.h"
+#include "quell/model/family.h"
 
 namespace quell {
 namespace {
@@ -31,12 +32,16 @@ struct NamedLinear {
 /// By parameter, as linears may share one.
 std::map<int, NamedLinear> named_linears(const Model& model, const Recipe& recipe) {
   std::map<int, NamedLinear> linears;
+  const std::string_view prefix = find_family(model.spec.model_type).prefix;
   for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
     if (model.graph.nodes[n].kind != StepKind::kLinear || model.node_param[n] < 0) continue;
     const Param& p = model.params[static_cast<std::size_t>(model.node_param[n])];
     NamedLinear& linear = linears[model.node_param[n]];
     linear.module = p.module;
-    for (const std::string& name : {p.module, p.weight_name, model.node_name(static_cast<int>(n))})
+    // With and without the family's prefix: an export names the linears of a bare encoder without it.
+    const bool prefixed = !prefix.empty() && p.module.starts_with(prefix);
+    const std::string bare = prefixed ? p.module.substr(prefix.size()) : "";
+    for (const std::string& name : {p.module, p.weight_name, model.node_name(static_cast<int>(n)), bare})
       if (!name.empty() && std::find(linear.names.begin(), linear.names.end(), name) == linear.names.end())
         linear.names.push_back(name);
   }

@@ -10,6 +10,7 @@
 #include "quell/eval/scoring.h"
 #include "quell/model/text_encoder.h"
 #include "quell/ops/likelihood.h"
+#include "quell/text/data/text_file.h"
 
 namespace quell {
 namespace {
@@ -296,7 +297,7 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
   const std::string kind = kind_of(options.task, model);
   ColumnChoice columns = choice.columns;
   if (const GlueTask* glue = find_glue(options.task)) {
-    const ColumnChoice& usual = choice.file.extension() == ".jsonl" ? glue->jsonl_columns : glue->columns;
+    const ColumnChoice& usual = data_ending(choice.file) == ".jsonl" ? glue->jsonl_columns : glue->columns;
     if (columns.text.empty()) columns.text = usual.text;
     if (columns.label.empty()) columns.label = usual.label;
     columns.label_names = usual.label_names;

@@ -23,6 +23,8 @@ std::int64_t stride_of(std::int64_t max_length) { return std::min(kStride, max_l
 /// Texts of {"text": [...]} or of [{"text"}, ...].
 std::vector<std::string> read_answers(const Json& answers) {
   std::vector<std::string> out;
+  require(answers.is_array() || answers.is_object(), ErrorCode::kInvalidInput, "answers is ", answers.dump(),
+          "; write [] where there is none");
   if (answers.is_object()) return answers.at("text").get<std::vector<std::string>>();
   for (const Json& answer : answers) out.push_back(answer.at("text").get<std::string>());
   return out;
@@ -33,7 +35,7 @@ void add_question(const Json& qa, const Json& context, SquadSet& set) {
   // Spaces in front of a question would only take the context's room (as run_qa.py has it).
   SquadQuestion q{python::lstrip(qa.at("question").get<std::string>()), unicode::decode(context.get<std::string>()),
                   read_answers(qa.at("answers")), set.questions.size() + 1};
-  set.version2 |= q.answers.empty();
+  set.version2 |= q.answers.empty() || qa.value("is_impossible", Json()) == true;
   set.questions.push_back(std::move(q));
 }
 
@@ -100,18 +102,21 @@ std::string text_of(const Answer& answer, const SquadQuestion& q, bool version2)
 
 SquadSet read_squad(const std::filesystem::path& file) {
   const std::string source = file.string(), text = read_data_text(file);
-  if (file.extension() != ".jsonl") return parse_squad(parse_json(text, source), source);
+  if (data_ending(file) != ".jsonl") return parse_squad(parse_json(text, source), source);
   return parse_squad(Json(read_json_rows(file)), source);
 }
 
 SquadSet parse_squad(const Json& json, const std::string& source) {
   SquadSet set;
   try {
-    if (json.is_object() && json.contains("version") && json["version"].is_string()) {
-      const std::string version = json["version"].get<std::string>();
+    if (json.is_object() && json.contains("version")) {
+      const Json& said = json["version"];
+      const std::string version = said.is_string() ? said.get<std::string>() : said.dump();
       set.version2 = version.starts_with("v2") || version.starts_with("2");
     }
     for (const Json& article : json.is_array() ? json : json.at("data")) add_article(article, set);
+  } catch (const Error& e) {
+    throw Error(e.code(), str(source, ": question ", set.questions.size() + 1, ": ", e.what()));
   } catch (const Json::exception& e) {
     throw Error(ErrorCode::kInvalidInput,
                 str(source, ": not in SQuAD's layout at question ", set.questions.size() + 1, ": ", e.what()));

@@ -75,7 +75,11 @@ void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& ou
     };
     bool full = false;
     options.on_full_context = [&](std::size_t) { full = true; };
-    write(tokenizer.decode(generate(*engine, batch, options, ctx).front()));
+    try {
+      write(tokenizer.decode(generate(*engine, batch, options, ctx).front()));
+    } catch (const Error& e) {
+      throw Error(e.code(), str(where, ": ", e.what()));
+    }
     out << '\n' << std::flush;
     require(out.good(), ErrorCode::kIo, "cannot write the output; is the disk full?");
     if (full)

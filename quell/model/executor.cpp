@@ -88,7 +88,8 @@ Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const
   std::int64_t longest = std::max(batch.length, decoder_.length);
   for (std::int64_t b = 0; b < batch.batch && cached; ++b) longest = std::max(longest, batch.row_count(b) + batch.past_of(b));
   require(longest <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ", longest,
-          " tokens is longer than the model's ", model.spec.max_position_embeddings, " positions; set --max-seq-length");
+          " tokens is longer than the model's ", model.spec.max_position_embeddings,
+          " positions; shorten it (--max-seq-length; --shape of bench)");
 }
 
 const TokenBatch& Executor::batch_of(ValueId v) const { return batch_at(model_.graph.producer[static_cast<std::size_t>(v)]); }

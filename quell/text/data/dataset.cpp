@@ -96,7 +96,7 @@ template <typename Sink>
 void for_each_json_row(const fs::path& path, const Sink& sink) {
   const std::string text = read_data_text(path), source = path.string();
   const std::size_t first = text.find_first_not_of(" \t\n");
-  if (path.extension() == ".json" && first != std::string::npos && text[first] == '[') {
+  if (data_ending(path) == ".json" && first != std::string::npos && text[first] == '[') {
     std::size_t number = 0;
     for (const Json& row : parse_json(text, source)) {
       ++number;
@@ -213,7 +213,7 @@ std::vector<Json> read_json_rows(const fs::path& path) {
 Dataset read_dataset(const fs::path& path, const ColumnChoice& columns, LabelUse labels) {
   Dataset data;
   data.source = path.string();
-  const std::string extension = path.extension().string();
+  const std::string extension = data_ending(path);
   if (extension == ".safetensors") {
     read_safetensors_rows(path, labels, data);
   } else if (extension == ".u16") {

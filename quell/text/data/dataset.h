@@ -41,10 +41,10 @@ struct Dataset {
 /// Whether labels are read at all: calibration has no use for them, so it never refuses one.
 enum class LabelUse { kRead, kIgnore };
 
-/// By extension: .txt (a line a row), .jsonl and .json (objects with text, text_pair, label, or input_ids), .u16 (little-endian
-/// ids), .safetensors (input_ids, attention_mask, labels), .csv with commas in its first line and no tab (quoted as in RFC 4180),
-/// anything else tab-separated without quoting. Text as text_file.h reads it.
-/// Throws Error(kIo | kInvalidInput) naming file, line and column.
+/// By the ending, large or small: .txt (a line a row), .jsonl and .json (objects with text, text_pair, label, or input_ids), .u16
+/// (little-endian ids), .safetensors (input_ids, attention_mask, labels), .csv with commas in its first line and no tab (quoted as
+/// in RFC 4180), anything else tab-separated without quoting. Text as text_file.h reads it. Throws Error(kIo | kInvalidInput)
+/// naming file, line and column.
 Dataset read_dataset(const std::filesystem::path& path, const ColumnChoice& columns, LabelUse labels = LabelUse::kRead);
 
 /// The objects of a .jsonl file, or of a .json file, which holds an array of them or one a line. Throws Error(kIo | kInvalidInput)

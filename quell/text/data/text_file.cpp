@@ -71,6 +71,13 @@ std::string read_data_text(const std::filesystem::path& path, std::size_t limit)
   return text_of_bytes(read_text_file(path, limit), path.string());
 }
 
+std::string data_ending(const std::filesystem::path& path) {
+  std::string ending = path.extension().string();
+  for (char& c : ending)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return ending == ".ndjson" ? ".jsonl" : ending;
+}
+
 std::vector<std::string> split_lines(std::string_view text) {
   std::vector<std::string> lines;
   for (std::size_t at = 0; at < text.size();) {

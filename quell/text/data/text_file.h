@@ -16,6 +16,9 @@ std::string text_of_bytes(std::string_view bytes, const std::string& source);
 /// A whole file. Throws Error(kIo | kInvalidInput), also above `limit` bytes.
 std::string read_data_text(const std::filesystem::path& path, std::size_t limit = std::size_t{1} << 31);
 
+/// The ending of a file's name in small letters: ".jsonl" of DATA.JSONL, and of .ndjson too, another name of the same.
+std::string data_ending(const std::filesystem::path& path);
+
 /// The lines of such a text; a line end at its end opens no further line.
 std::vector<std::string> split_lines(std::string_view text);
 

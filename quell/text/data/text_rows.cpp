@@ -26,9 +26,10 @@ std::vector<std::int32_t> ids_of(const Json& list, const std::string& where) {
 
 RowFormat format_of(const TextInput& input) {
   if (input.format) return *input.format;
-  const std::string ending = is_standard_input(input.file) ? "" : input.file.extension().string();
+  const std::string ending = is_standard_input(input.file) ? "" : data_ending(input.file);
   if (ending == ".jsonl") return RowFormat::kJsonl;
-  const bool whole = ending == ".safetensors" || ending == ".tsv" || ending == ".csv" || !input.columns.empty();
+  const bool whole =
+      ending == ".safetensors" || ending == ".json" || ending == ".tsv" || ending == ".csv" || !input.columns.empty();
   return whole ? RowFormat::kDataset : RowFormat::kLines;
 }
 
@@ -39,7 +40,9 @@ TextRows::TextRows(TextInput input, std::istream& standard_input)
   if (format_ == RowFormat::kDataset) {
     require(!is_standard_input(input_.file), ErrorCode::kUsage,
             "columns are read from files alone; standard input holds a text or a JSON object a line");
-    whole_ = read_dataset(input_.file, {input_.columns, "", {}}).examples;
+    require(input_.columns.empty() || data_ending(input_.file) != ".txt", ErrorCode::kUsage, source_,
+            ": lines of text, which have no columns; leave out --text-column, or name a table .tsv");
+    whole_ = read_dataset(input_.file, {input_.columns, "", {}}, LabelUse::kIgnore).examples;
     return;
   }
   if (is_standard_input(input_.file)) {

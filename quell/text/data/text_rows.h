@@ -23,8 +23,8 @@ struct TextInput {
   bool pairs = false;                ///< a row may hold two texts
 };
 
-/// By what the user chose, else by the ending: .jsonl, .safetensors, .tsv and .csv; a file with chosen columns is a table; all else
-/// is lines.
+/// By what the user chose, else by the ending: .jsonl, .json, .safetensors, .tsv and .csv; a file with chosen columns is a table;
+/// all else is lines.
 RowFormat format_of(const TextInput& input);
 
 /// The rows of a file or of standard input, in order. Empty lines are texts too.

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "quell/base/error.h"
@@ -40,6 +42,28 @@ TEST(TextRows, MarksAndLineEndsChangeNothing) {
     const std::string objects = "{\"text\": \"one\"}" + end + "{\"text\": \"two\"}" + end;
     EXPECT_EQ(texts_of("\xEF\xBB\xBF" + objects, RowFormat::kJsonl), (std::vector<std::string>{"one", "two"}));
   }
+}
+
+/// Large letters, other names of a format, labels that are words.
+TEST(TextRows, StructuredFilesAreRowsWhateverTheyAreCalled) {
+  const std::filesystem::path dir = ::testing::TempDir();
+  const auto read = [&](const std::string& name, const std::string& bytes) {
+    const std::filesystem::path file = dir / name;
+    std::ofstream(file, std::ios::binary) << bytes;
+    std::istringstream none;
+    TextRows rows({file, {}, {}, false}, none);
+    std::vector<std::string> texts;
+    for (const TextRows::Row& row : rows.next(9)) texts.push_back(row.example.texts.at(0));
+    std::filesystem::remove(file);
+    return texts;
+  };
+  const std::vector<std::string> expected = {"one", "two"};
+  const std::string objects = "{\"text\": \"one\", \"label\": \"good\"}\n{\"text\": \"two\", \"label\": \"bad\"}\n";
+  for (const char* name : {"rows.jsonl", "ROWS.JSONL", "rows.ndjson", "rows.json"})
+    EXPECT_EQ(read(name, objects), expected) << name;
+  EXPECT_EQ(read("array.json", "[{\"text\": \"one\"},\n {\"text\": \"two\"}]"), expected);
+  for (const char* name : {"rows.tsv", "ROWS.TSV"}) EXPECT_EQ(read(name, "text\tlabel\none\tgood\ntwo\tbad\n"), expected) << name;
+  for (const char* name : {"rows.csv", "Rows.Csv"}) EXPECT_EQ(read(name, "label,text\ngood,one\nbad,two\n"), expected) << name;
 }
 
 TEST(TextRows, OtherEncodingsAndBadRowsAreNamed) {

@@ -261,6 +261,13 @@ TEST_F(OpeningTokenizers, SentencePieceModelsAloneHaveNoBeginToken) {
   EXPECT_EQ(ids("ab"), (Ids{3, 4}));
   write_json("tokenizer_config.json", {{"add_bos_token", true}});
   EXPECT_EQ(ids("ab"), (Ids{1, 3, 4}));
+
+  // Under another name, which transformers does not look for, it is one of llama2.c.
+  fs::remove(dir_ / "tokenizer_config.json");
+  fs::rename(dir_ / "tokenizer.model", dir_ / "tok105.model");
+  EXPECT_EQ(ids("ab"), (Ids{1, 3, 4}));
+  write_json("tokenizer_config.json", {{"add_bos_token", false}});
+  EXPECT_EQ(ids("ab"), (Ids{3, 4}));
 }
 
 class JapaneseTokenizers : public OpeningTokenizers {

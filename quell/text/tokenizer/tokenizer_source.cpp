@@ -58,12 +58,15 @@ class Opener {
     // A class that only reads tokenizer.json, or none: go by the class that the files name, then by what files there are.
     if (!rule_) rule_ = find_class_rule(class_.stated);
     const bool plain = class_.name == kPlainClass && directory_.has("tokenizer.model");
-    if (plain && (!rule_ || std::string_view(rule_->file) == "tokenizer.model")) return read_plain_model(dir_ / "tokenizer.model");
+    if (plain && (!rule_ || std::string_view(rule_->file) == "tokenizer.model"))
+      return read_plain_model(dir_ / "tokenizer.model", false);
     if (!class_.stated.empty() || (!class_.name.empty() && class_.name != kPlainClass)) require_rule();
     if (!rule_) rule_ = rule_of_files();
     if (rule_) return read_vocabulary();
 
-    if (const auto model = find_model_file(dir_, "")) return read_plain_model(*model);
+    // transformers looks for tokenizer.model alone. Files of other names are of llama2.c and its kin, whose texts have a begin
+    // token.
+    if (const auto model = find_model_file(dir_, "")) return read_plain_model(*model, model->filename() != "tokenizer.model");
     throw Error(ErrorCode::kIo,
                 dir_.string() +
                     ": no tokenizer.json, vocab.txt, vocab.json with merges.txt, or SentencePiece .model; pass token "
@@ -132,10 +135,10 @@ class Opener {
     return build(std::move(inputs), file);
   }
 
-  Settings read_plain_model(const fs::path& file) {
+  Settings read_plain_model(const fs::path& file, bool begin) {
     return reading(file, [&] {
       const SentencePieceModel model = read_sentencepiece(read_text_file(file, kLargestFile));
-      return Settings(json_of_sentencepiece(model, inputs_without_json()), file.string());
+      return Settings(json_of_sentencepiece(model, inputs_without_json(), begin), file.string());
     });
   }
 

@@ -214,7 +214,7 @@ void read_sentencepiece_for(const ClassRule& rule, const SentencePieceModel& mod
     inputs.vocab = std::move(pieces);
 }
 
-Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs) {
+Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, bool begin) {
   const std::vector<std::string> names = names_of(model, inputs.tokens);
   std::vector<std::string> user_defined;
   for (std::size_t i = 0; i < model.pieces.size(); ++i)
@@ -236,6 +236,8 @@ Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs) 
   if (model.bos_id >= 0) b.default_token("bos_token", model.bos_piece);
   if (model.eos_id >= 0) b.default_token("eos_token", model.eos_piece);
   if (model.unk_id >= 0) b.default_token("unk_token", model.unk_piece);
+
+  if (begin && !b.config().contains("add_bos_token")) b.add_bos = true;
 
   const bool legacy = b.flag("legacy", true);
   b.normalizer = own_normalizer(model, legacy);

@@ -19,7 +19,7 @@ void read_bpe(const std::filesystem::path& vocab, ClassInputs& inputs);
 void read_sentencepiece_for(const ClassRule& rule, const SentencePieceModel& model, ClassInputs& inputs);
 
 /// The tokenizer.json object of a SentencePiece model without a class: it is taken as SentencePiece itself takes it, without begin
-/// and end tokens where no file asks for them.
-Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs);
+/// and end tokens where no file asks for them; `begin` puts a begin token in front unless a file says otherwise.
+Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, bool begin = false);
 
 }  // namespace quell
