@@ -1,7 +1,6 @@
 #include "quell/base/error.h"
 #include "quell/cli/command.h"
 #include "quell/job/eval_job.h"
-#include "quell/text/data/text_file.h"
 
 namespace quell::cli {
 namespace {
@@ -15,8 +14,6 @@ void check_task_options(const EvalJob& job, bool max_new_tokens_given) {
   refuse_unless(!perplexity || job.options.probe.empty(), "--probe: goes with classification");
   refuse_unless(!perplexity || job.data.columns.label.empty(), "--label-column: perplexity reads no labels");
   refuse_unless(task == kSummarization || !max_new_tokens_given, "--max-new-tokens: goes with --task summarization");
-  refuse_unless(job.data.columns.text.empty() || data_ending(job.data.file) != ".txt",
-                "--text-column: a .txt file holds lines of text, which have no columns");
 }
 
 }  // namespace

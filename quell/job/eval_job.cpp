@@ -6,6 +6,7 @@
 #include "quell/eval/rouge.h"
 #include "quell/job/engine.h"
 #include "quell/runtime/generate.h"
+#include "quell/text/data/text_file.h"
 
 namespace quell {
 namespace {
@@ -47,6 +48,8 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
 }  // namespace
 
 Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
+  require(job.data.columns.text.empty() || data_ending(job.data.file) != ".txt", ErrorCode::kUsage,
+          "--text-column: a .txt file holds lines of text, which have no columns");
   const Model model = load_model(Checkpoint::open(job.model_dir));
   const std::string engine_name = !job.engine.empty() ? job.engine : model.is_quantized() ? "integer" : "float";
   Report report;
