@@ -13,7 +13,7 @@ import os
 import subprocess
 import tempfile
 
-STATIC_ONLY = {"os_plus_standard", "outlier_suppression", "os_plus_clipping", "peg"}  # they quantize attention, or choose static steps
+STATIC_ONLY = {"os_plus_standard", "outlier_suppression", "os_plus_clipping", "peg", "best_fast"}  # they quantize attention, or choose static steps
 TOKEN_ONLY = {"rtn_group32", "os_plus_group"}  # steps at run time, by token or group
 NO_BIAS = {"os_plus_corrected"}  # corrects biases, of which the LLaMA models have none
 
@@ -23,7 +23,7 @@ parser.add_argument("data")
 parser.add_argument("results")
 parser.add_argument("--models", default="stories260K,babyllama-tok105,stories260K-text,minilm,rxnmapper-albert,probes")
 parser.add_argument("--recipes", default="minmax,smoothquant,peg,peg_folded,outlier_suppression,os_plus,os_plus_standard,os_plus_clipping,"
-                    "os_plus_explicit,os_plus_corrected,os_plus_gptq,os_plus_adaround,best,rtn_group32,os_plus_group")
+                    "os_plus_explicit,os_plus_corrected,os_plus_gptq,os_plus_adaround,best,best_fast,rtn_group32,os_plus_group")
 parser.add_argument("--schemes", default="W8A8,W6A6,W4A4")
 parser.add_argument("--activations", default="static,token", help="static: one step a tensor; token: steps at run time")
 parser.add_argument("--engine", default="integer", choices=["integer", "simulated", "simulated-exact"])

@@ -138,6 +138,19 @@ TEST(SiteReport, NoiseOfADifference) {
   EXPECT_FALSE(noise_of_metric("perplexity", 8, 2000).has_value());
 }
 
+/// Without a task there is no noise to compare with, but a divergence that no task notices.
+TEST(SiteReport, ADivergenceThatNoTaskNoticesIsToBeShipped) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A8");
+  job.recipe = load_recipe("os_plus");
+  job.quantize_command = "quell quantize MODEL OUT";
+  const SiteReport report = run_site_report_job(job, ctx);
+  EXPECT_LT(report.all, 1e-3);
+  EXPECT_EQ(report.verdict.find("Ship os_plus W8A8 as it is"), 0U) << report.verdict;
+  EXPECT_EQ(report.command, "");
+}
+
 TEST(SiteReport, ChannelsThatWereSplitAreCounted) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(2);

@@ -325,8 +325,17 @@ class Advisor {
       loss.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(loss.front())));
     }
 
+    constexpr double kUnnoticed = 1e-3;  // no task of docs/accuracy.md tells a divergence five times as large from noise
+    if (!job_.eval && report_.all < kUnnoticed) {
+      report_.verdict = "Ship " + what + " as it is: " + loss + ", too little for a task to notice.";
+      report_.command.clear();
+      return;
+    }
+
+    const bool best_may_help = std::any_of(report_.advice.begin(), report_.advice.end(),
+                                           [](const Advice& advice) { return advice.arguments == "--recipe best"; });
     if (!report_.advice.empty() && report_.advice.front().arguments.starts_with("--ignore"))
-      report_.verdict = loss + "; " + report_.advice.front().text + ".";
+      report_.verdict = loss + "; " + report_.advice.front().text + (best_may_help ? ", or try --recipe best." : ".");
     else if (!report_.command.empty())
       report_.verdict = loss + ", and no single site explains it; try " + report_.advice.front().arguments + ".";
     else
