@@ -30,9 +30,7 @@ std::string quantize(const fs::path& model, const fs::path& out, const std::stri
 
 void expect_one_line(const std::string& arguments, int code, const std::string& words) {
   const auto r = run_quell(arguments);
-  EXPECT_EQ(r.exit_code, code) << arguments << "\n" << r.err;
-  EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
-  EXPECT_NE(r.err.find(words), std::string::npos) << r.err;
+  quell::testing::expect_one_line_error(r, code, words, arguments);
   EXPECT_TRUE(r.out.empty()) << r.out;
 }
 

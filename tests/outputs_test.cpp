@@ -34,9 +34,7 @@ void expect_refused(const std::string& script, int code, const std::string& word
   };
   const std::vector<std::string> before = names();
   const CommandResult r = run_shell(script, dir);
-  EXPECT_EQ(r.exit_code, code) << script << "\n" << r.err;
-  EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << script << "\n" << r.err;
-  EXPECT_NE(r.err.find(words), std::string::npos) << script << "\n" << r.err;
+  quell::testing::expect_one_line_error(r, code, words, script);
   EXPECT_EQ(r.out, "") << script;
   EXPECT_EQ(names(), before) << script;
 }

@@ -1,8 +1,10 @@
 #include "tests/support/support.h"
 
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
@@ -98,6 +100,12 @@ CommandResult run_quell(const std::string& arguments, const std::string& environ
                               "' 2>'" + (scratch / "err").string() + "' </dev/null";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(scratch / "out"), slurp(scratch / "err")};
+}
+
+void expect_one_line_error(const CommandResult& result, int code, const std::string& words, const std::string& command) {
+  EXPECT_EQ(result.exit_code, code) << command << "\n" << result.err;
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << command << "\n" << result.err;
+  EXPECT_NE(result.err.find(words), std::string::npos) << command << "\n" << result.err;
 }
 
 Recipe quick_recipe(const std::string& name) {

@@ -43,6 +43,8 @@ struct CommandResult {
   int exit_code;
   std::string out, err;
 };
+/// Expects that `command` ended with `code` and one line on stderr that holds `words`.
+void expect_one_line_error(const CommandResult& result, int code, const std::string& words, const std::string& command);
 /// Runs the command `quell` with `arguments` (shell syntax), at most 10 minutes.
 CommandResult run_quell(const std::string& arguments, const std::string& environment = "");
 

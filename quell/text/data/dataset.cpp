@@ -47,17 +47,6 @@ void read_table(const std::string& text, bool commas, const ColumnChoice& choice
   }
 }
 
-std::vector<std::int32_t> read_ids(const Json& array, const std::string& where) {
-  require(array.is_array(), ErrorCode::kInvalidInput, where, ": input_ids is not an array");
-  std::vector<std::int32_t> ids;
-  for (const Json& id : array) {
-    require(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < (1 << 30), ErrorCode::kInvalidInput,
-            where, ": input_ids holds ", id.dump());
-    ids.push_back(id.get<std::int32_t>());
-  }
-  return ids;
-}
-
 /// The keys of a row that hold its text: the chosen ones, else the first of the usual ones that are there.
 std::vector<std::string> text_keys(const Json& row, const ColumnChoice& choice, const std::string& where) {
   if (!choice.text.empty()) return choice.text;
@@ -208,6 +197,17 @@ std::vector<Json> read_json_rows(const fs::path& path) {
   });
   require(!rows.empty(), ErrorCode::kInvalidInput, path.string(), ": holds no data");
   return rows;
+}
+
+std::vector<std::int32_t> read_ids(const Json& array, const std::string& where) {
+  require(array.is_array(), ErrorCode::kInvalidInput, where, ": input_ids is not an array");
+  std::vector<std::int32_t> ids;
+  for (const Json& id : array) {
+    require(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < (1 << 30), ErrorCode::kInvalidInput,
+            where, ": input_ids holds ", id.dump());
+    ids.push_back(id.get<std::int32_t>());
+  }
+  return ids;
 }
 
 Dataset read_dataset(const fs::path& path, const ColumnChoice& columns, LabelUse labels) {

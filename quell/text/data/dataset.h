@@ -47,6 +47,9 @@ enum class LabelUse { kRead, kIgnore };
 /// naming file, line and column.
 Dataset read_dataset(const std::filesystem::path& path, const ColumnChoice& columns, LabelUse labels = LabelUse::kRead);
 
+/// Token ids of `input_ids`, 0 to 2^30 - 1. Throws Error(kInvalidInput) with `where`.
+std::vector<std::int32_t> read_ids(const Json& array, const std::string& where);
+
 /// The objects of a .jsonl file, or of a .json file, which holds an array of them or one a line. Throws Error(kIo | kInvalidInput)
 /// with the line or the row.
 std::vector<Json> read_json_rows(const std::filesystem::path& path);

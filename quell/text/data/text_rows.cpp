@@ -11,17 +11,6 @@ constexpr std::size_t kMostBytes = 16U << 20;  // of the texts that are handed o
 
 bool is_standard_input(const fs::path& file) { return file.empty() || file == "-"; }
 
-std::vector<std::int32_t> ids_of(const Json& list, const std::string& where) {
-  require(list.is_array(), ErrorCode::kInvalidInput, where, ": input_ids is not an array");
-  std::vector<std::int32_t> ids;
-  for (const Json& id : list) {
-    const bool fits = id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < (1 << 30);
-    require(fits, ErrorCode::kInvalidInput, where, ": input_ids holds ", id.dump());
-    ids.push_back(id.get<std::int32_t>());
-  }
-  return ids;
-}
-
 }  // namespace
 
 RowFormat format_of(const TextInput& input) {
@@ -69,8 +58,8 @@ Example TextRows::parse_json_row(const std::string& line) const {
   require(row.is_object(), ErrorCode::kInvalidInput, here(), ": not an object");
   Example example;
   if (input_.columns.empty() && row.contains("input_ids")) {
-    example.tokens.ids = ids_of(row["input_ids"], here());
-    if (row.contains("token_type_ids")) example.tokens.type_ids = ids_of(row["token_type_ids"], here());
+    example.tokens.ids = read_ids(row["input_ids"], here());
+    if (row.contains("token_type_ids")) example.tokens.type_ids = read_ids(row["token_type_ids"], here());
     return example;
   }
 

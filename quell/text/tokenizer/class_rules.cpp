@@ -112,6 +112,20 @@ void ClassBuilder::default_token(const std::string& key, const std::string& cont
   named.token->content = content;
 }
 
+void ClassBuilder::default_tokens(std::initializer_list<std::pair<const char*, const char*>> tokens) {
+  for (const auto& [key, content] : tokens) default_token(key, content);
+}
+
+void ClassBuilder::default_fairseq_tokens() {
+  default_tokens({{"bos_token", "<s>"},
+                  {"eos_token", "</s>"},
+                  {"sep_token", "</s>"},
+                  {"cls_token", "<s>"},
+                  {"unk_token", "<unk>"},
+                  {"pad_token", "<pad>"},
+                  {"mask_token", "<mask>"}});
+}
+
 void ClassBuilder::token_with_flags(const std::string& key, bool lstrip) {
   std::optional<SpecialToken>& token = in_.tokens.named[key].token;
   if (!token || !token->plain) return;

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "quell/text/tokenizer/special_tokens.h"
@@ -36,6 +38,9 @@ class ClassBuilder {
 
   /// What the class takes for a named token that no file mentions.
   void default_token(const std::string& key, const std::string& content);
+  void default_tokens(std::initializer_list<std::pair<const char*, const char*>> tokens);
+  /// Those of RoBERTa, and of the models that fairseq made after it.
+  void default_fairseq_tokens();
   /// A token stated as a string becomes one with this flag; the others get their usual values.
   void token_with_flags(const std::string& key, bool lstrip = false);
   /// Text of a named token; "" where it is null.

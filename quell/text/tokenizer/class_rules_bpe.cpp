@@ -7,10 +7,6 @@
 namespace quell {
 namespace {
 
-void default_tokens(ClassBuilder& b, std::initializer_list<std::pair<const char*, const char*>> tokens) {
-  for (const auto& [key, content] : tokens) b.default_token(key, content);
-}
-
 void set_byte_level(ClassBuilder& b, bool add_prefix_space) {
   b.pre_tokenizer = {{"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}};
   b.model = {{"type", "BPE"}};
@@ -41,7 +37,7 @@ void set_split(ClassBuilder& b, const std::string& pattern) {
 }
 
 void default_qwen_tokens(ClassBuilder& b) {
-  default_tokens(b, {{"unk_token", "<|endoftext|>"}, {"eos_token", "<|endoftext|>"}, {"pad_token", "<|endoftext|>"}});
+  b.default_tokens({{"unk_token", "<|endoftext|>"}, {"eos_token", "<|endoftext|>"}, {"pad_token", "<|endoftext|>"}});
 }
 
 Json byte_fallback_decoder(bool strip) {
@@ -53,7 +49,7 @@ Json byte_fallback_decoder(bool strip) {
 }  // namespace
 
 void build_gpt2(ClassBuilder& b) {
-  default_tokens(b, {{"unk_token", "<|endoftext|>"}, {"bos_token", "<|endoftext|>"}, {"eos_token", "<|endoftext|>"}});
+  b.default_tokens({{"unk_token", "<|endoftext|>"}, {"bos_token", "<|endoftext|>"}, {"eos_token", "<|endoftext|>"}});
   set_byte_level(b, b.flag("add_prefix_space", false));
 }
 
@@ -70,26 +66,20 @@ void build_codegen(ClassBuilder& b) {
 }
 
 void build_roberta(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "<s>"},
-                     {"eos_token", "</s>"},
-                     {"sep_token", "</s>"},
-                     {"cls_token", "<s>"},
-                     {"unk_token", "<unk>"},
-                     {"pad_token", "<pad>"},
-                     {"mask_token", "<mask>"}});
+  b.default_fairseq_tokens();
   const bool prefix = b.flag("add_prefix_space", false);
   set_byte_level(b, prefix);
   set_roberta_processing(b, b.text("sep_token"), b.text("cls_token"), b.flag("trim_offsets", true), prefix);
 }
 
 void build_deberta(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "[CLS]"},
-                     {"eos_token", "[SEP]"},
-                     {"sep_token", "[SEP]"},
-                     {"cls_token", "[CLS]"},
-                     {"unk_token", "[UNK]"},
-                     {"pad_token", "[PAD]"},
-                     {"mask_token", "[MASK]"}});
+  b.default_tokens({{"bos_token", "[CLS]"},
+                    {"eos_token", "[SEP]"},
+                    {"sep_token", "[SEP]"},
+                    {"cls_token", "[CLS]"},
+                    {"unk_token", "[UNK]"},
+                    {"pad_token", "[PAD]"},
+                    {"mask_token", "[MASK]"}});
   set_byte_level(b, b.flag("add_prefix_space", false));
   const std::string cls = b.text("cls_token");
   const std::string sep = b.text("sep_token");
@@ -99,13 +89,7 @@ void build_deberta(ClassBuilder& b) {
 }
 
 void build_blenderbot(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "<s>"},
-                     {"eos_token", "</s>"},
-                     {"sep_token", "</s>"},
-                     {"cls_token", "<s>"},
-                     {"unk_token", "<unk>"},
-                     {"pad_token", "<pad>"},
-                     {"mask_token", "<mask>"}});
+  b.default_fairseq_tokens();
   b.token_with_flags("mask_token", true);
   set_byte_level(b, b.flag("add_prefix_space", true));
 }
@@ -124,10 +108,10 @@ void build_qwen3_5(ClassBuilder& b) {
 }
 
 void build_clip(ClassBuilder& b) {
-  default_tokens(b, {{"unk_token", "<|endoftext|>"},
-                     {"bos_token", "<|startoftext|>"},
-                     {"eos_token", "<|endoftext|>"},
-                     {"pad_token", "<|endoftext|>"}});
+  b.default_tokens({{"unk_token", "<|endoftext|>"},
+                    {"bos_token", "<|startoftext|>"},
+                    {"eos_token", "<|endoftext|>"},
+                    {"pad_token", "<|endoftext|>"}});
   b.normalizer = sequence_of("normalizers", {{{"type", "NFC"}}, regex_replace(R"(\s+)", " "), {{"type", "Lowercase"}}});
   const char* pattern = R"(<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
   const Json split = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Removed"}, {"invert", true}};
@@ -138,8 +122,8 @@ void build_clip(ClassBuilder& b) {
 }
 
 void build_herbert(ClassBuilder& b) {
-  default_tokens(
-      b, {{"cls_token", "<s>"}, {"unk_token", "<unk>"}, {"pad_token", "<pad>"}, {"mask_token", "<mask>"}, {"sep_token", "</s>"}});
+  b.default_tokens(
+      {{"cls_token", "<s>"}, {"unk_token", "<unk>"}, {"pad_token", "<pad>"}, {"mask_token", "<mask>"}, {"sep_token", "</s>"}});
   b.normalizer = {{"type", "BertNormalizer"}, {"lowercase", false}, {"strip_accents", false}};
   b.pre_tokenizer = {{"type", "BertPreTokenizer"}};
   b.model = {{"type", "BPE"}, {"end_of_word_suffix", "</w>"}, {"unk_token", b.text("unk_token")}};
@@ -157,7 +141,7 @@ void build_openai_gpt(ClassBuilder& b) {
 }
 
 void build_llama(ClassBuilder& b) {
-  default_tokens(b, {{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}});
+  b.default_tokens({{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}});
   const bool prefix = b.flag("add_prefix_space", true);
   const char* scheme = b.flag("legacy", false) ? "always" : "first";
   b.pre_tokenizer = metaspace(prefix ? scheme : "never", false);
@@ -166,7 +150,7 @@ void build_llama(ClassBuilder& b) {
 }
 
 void build_code_llama(ClassBuilder& b) {
-  default_tokens(b, {{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}});
+  b.default_tokens({{"unk_token", "<unk>"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}});
   constexpr std::pair<const char*, const char*> kInfilling[] = {{"prefix_token", "\u2581<PRE>"},
                                                                 {"middle_token", "\u2581<MID>"},
                                                                 {"suffix_token", "\u2581<SUF>"},
@@ -197,8 +181,7 @@ void build_code_llama(ClassBuilder& b) {
 }
 
 void build_gemma(ClassBuilder& b) {
-  default_tokens(
-      b,
+  b.default_tokens(
       {{"unk_token", "<unk>"}, {"bos_token", "<bos>"}, {"eos_token", "<eos>"}, {"pad_token", "<pad>"}, {"mask_token", "<mask>"}});
   b.normalizer = literal_replace(" ", "\u2581");
   b.pre_tokenizer = {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}};

@@ -7,20 +7,6 @@
 namespace quell {
 namespace {
 
-void default_tokens(ClassBuilder& b, std::initializer_list<std::pair<const char*, const char*>> tokens) {
-  for (const auto& [key, content] : tokens) b.default_token(key, content);
-}
-
-void default_fairseq_tokens(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "<s>"},
-                     {"eos_token", "</s>"},
-                     {"sep_token", "</s>"},
-                     {"cls_token", "<s>"},
-                     {"unk_token", "<unk>"},
-                     {"pad_token", "<pad>"},
-                     {"mask_token", "<mask>"}});
-}
-
 void set_model(ClassBuilder& b, std::int64_t unk_id) {
   const auto size = static_cast<std::int64_t>(b.inputs().vocab.size());
   require(unk_id < size, ErrorCode::kInvalidInput, "a vocabulary of ", size, " pieces has no place ", unk_id, " for unknown text");
@@ -77,13 +63,13 @@ void set_bos_and_eos_twice(ClassBuilder& b) {
 }  // namespace
 
 void build_albert(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "[CLS]"},
-                     {"eos_token", "[SEP]"},
-                     {"unk_token", "<unk>"},
-                     {"sep_token", "[SEP]"},
-                     {"pad_token", "<pad>"},
-                     {"cls_token", "[CLS]"},
-                     {"mask_token", "[MASK]"}});
+  b.default_tokens({{"bos_token", "[CLS]"},
+                    {"eos_token", "[SEP]"},
+                    {"unk_token", "<unk>"},
+                    {"sep_token", "[SEP]"},
+                    {"pad_token", "<pad>"},
+                    {"cls_token", "[CLS]"},
+                    {"mask_token", "[MASK]"}});
   set_model(b, 1);
   set_albert_normalizer(b, b.flag("keep_accents", false), b.flag("do_lower_case", true));
   set_words(b, scheme_of(b));
@@ -96,7 +82,7 @@ void build_albert(ClassBuilder& b) {
 }
 
 void build_t5(ClassBuilder& b) {
-  default_tokens(b, {{"eos_token", "</s>"}, {"unk_token", "<unk>"}, {"pad_token", "<pad>"}});
+  b.default_tokens({{"eos_token", "</s>"}, {"unk_token", "<unk>"}, {"pad_token", "<pad>"}});
   const std::int64_t extra_ids = json_int(b.config(), "extra_ids", 0, 10000, 100);
   const auto is_extra = [](const SpecialToken& token) { return token.content.find("<extra_id_") != std::string::npos; };
   const auto& stated = b.tokens().additional;
@@ -114,13 +100,13 @@ void build_t5(ClassBuilder& b) {
 }
 
 void build_xlnet(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "<s>"},
-                     {"eos_token", "</s>"},
-                     {"unk_token", "<unk>"},
-                     {"sep_token", "<sep>"},
-                     {"pad_token", "<pad>"},
-                     {"cls_token", "<cls>"},
-                     {"mask_token", "<mask>"}});
+  b.default_tokens({{"bos_token", "<s>"},
+                    {"eos_token", "</s>"},
+                    {"unk_token", "<unk>"},
+                    {"sep_token", "<sep>"},
+                    {"pad_token", "<pad>"},
+                    {"cls_token", "<cls>"},
+                    {"mask_token", "<mask>"}});
   if (!b.tokens().additional) b.additional({"<eop>", "<eod>"});
   b.token_with_flags("mask_token", true);
   set_model(b, b.inputs().unk_id.value_or(json_int(b.config(), "unk_id", 0, 1 << 26, 0)));
@@ -134,7 +120,7 @@ void build_xlnet(ClassBuilder& b) {
 }
 
 void build_camembert(ClassBuilder& b) {
-  default_fairseq_tokens(b);
+  b.default_fairseq_tokens();
   if (const auto& mask = b.tokens().named["mask_token"].token; mask && mask->plain) {
     b.token_with_flags("mask_token", true);
     b.tokens().named["mask_token"].token->special = true;
@@ -147,7 +133,7 @@ void build_camembert(ClassBuilder& b) {
 }
 
 void build_xlm_roberta(ClassBuilder& b) {
-  default_fairseq_tokens(b);
+  b.default_fairseq_tokens();
   set_model(b, 3);
   if (b.inputs().charsmap) b.normalizer = precompiled(b);
   set_words(b, scheme_of(b));
@@ -155,7 +141,7 @@ void build_xlm_roberta(ClassBuilder& b) {
 }
 
 void build_mbart(ClassBuilder& b) {
-  default_fairseq_tokens(b);
+  b.default_fairseq_tokens();
   b.token_with_flags("mask_token", true);
 
   // The languages come first, then what else was stated.
@@ -174,12 +160,12 @@ void build_mbart(ClassBuilder& b) {
 }
 
 void build_mbart50(ClassBuilder& b) {
-  default_tokens(b, {{"eos_token", "</s>"},
-                     {"sep_token", "</s>"},
-                     {"cls_token", "<s>"},
-                     {"unk_token", "<unk>"},
-                     {"pad_token", "<pad>"},
-                     {"mask_token", "<mask>"}});
+  b.default_tokens({{"eos_token", "</s>"},
+                    {"sep_token", "</s>"},
+                    {"cls_token", "<s>"},
+                    {"unk_token", "<unk>"},
+                    {"pad_token", "<pad>"},
+                    {"mask_token", "<mask>"}});
   b.token_with_flags("mask_token", true);
   b.additional(mbart50_languages());
   set_model(b, 3);
@@ -195,13 +181,13 @@ void build_mbart50(ClassBuilder& b) {
 }
 
 void build_deberta_v2(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "[CLS]"},
-                     {"eos_token", "[SEP]"},
-                     {"unk_token", "[UNK]"},
-                     {"sep_token", "[SEP]"},
-                     {"pad_token", "[PAD]"},
-                     {"cls_token", "[CLS]"},
-                     {"mask_token", "[MASK]"}});
+  b.default_tokens({{"bos_token", "[CLS]"},
+                    {"eos_token", "[SEP]"},
+                    {"unk_token", "[UNK]"},
+                    {"sep_token", "[SEP]"},
+                    {"pad_token", "[PAD]"},
+                    {"cls_token", "[CLS]"},
+                    {"mask_token", "[MASK]"}});
   const std::int64_t stated = b.inputs().unk_id.value_or(json_int(b.config(), "unk_id", 0, 1 << 26, 1));
   set_model(b, find_piece(b, b.text("unk_token"), true).value_or(stated));
 
@@ -222,13 +208,13 @@ void build_deberta_v2(ClassBuilder& b) {
 }
 
 void build_big_bird(ClassBuilder& b) {
-  default_tokens(b, {{"bos_token", "<s>"},
-                     {"eos_token", "</s>"},
-                     {"unk_token", "<unk>"},
-                     {"sep_token", "[SEP]"},
-                     {"pad_token", "<pad>"},
-                     {"cls_token", "[CLS]"},
-                     {"mask_token", "[MASK]"}});
+  b.default_tokens({{"bos_token", "<s>"},
+                    {"eos_token", "</s>"},
+                    {"unk_token", "<unk>"},
+                    {"sep_token", "[SEP]"},
+                    {"pad_token", "<pad>"},
+                    {"cls_token", "[CLS]"},
+                    {"mask_token", "[MASK]"}});
   for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token"}) b.token_with_flags(key);
   b.token_with_flags("mask_token", true);
   set_model(b, find_piece(b, b.text("unk_token"), true).value_or(100));

@@ -48,11 +48,8 @@ void set_bert_cls_and_sep(ClassBuilder& b) {
 }
 
 void default_bert_tokens(ClassBuilder& b) {
-  b.default_token("unk_token", "[UNK]");
-  b.default_token("sep_token", "[SEP]");
-  b.default_token("pad_token", "[PAD]");
-  b.default_token("cls_token", "[CLS]");
-  b.default_token("mask_token", "[MASK]");
+  b.default_tokens(
+      {{"unk_token", "[UNK]"}, {"sep_token", "[SEP]"}, {"pad_token", "[PAD]"}, {"cls_token", "[CLS]"}, {"mask_token", "[MASK]"}});
 }
 
 }  // namespace
@@ -75,13 +72,13 @@ void build_dpr(ClassBuilder& b) {
 }
 
 void build_mpnet(ClassBuilder& b) {
-  b.default_token("bos_token", "<s>");
-  b.default_token("eos_token", "</s>");
-  b.default_token("sep_token", "</s>");
-  b.default_token("cls_token", "<s>");
-  b.default_token("unk_token", "[UNK]");
-  b.default_token("pad_token", "<pad>");
-  b.default_token("mask_token", "<mask>");
+  b.default_tokens({{"bos_token", "<s>"},
+                    {"eos_token", "</s>"},
+                    {"sep_token", "</s>"},
+                    {"cls_token", "<s>"},
+                    {"unk_token", "[UNK]"},
+                    {"pad_token", "<pad>"},
+                    {"mask_token", "<mask>"}});
   set_stages(b, bert_normalizer(b, true, b.flag("do_lower_case", true)), "##");
   for (const char* key : {"bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token"}) b.token_with_flags(key);
   b.token_with_flags("mask_token", true);
@@ -98,13 +95,13 @@ void build_mpnet(ClassBuilder& b) {
 }
 
 void build_funnel(ClassBuilder& b) {
-  b.default_token("unk_token", "<unk>");
-  b.default_token("sep_token", "<sep>");
-  b.default_token("pad_token", "<pad>");
-  b.default_token("cls_token", "<cls>");
-  b.default_token("mask_token", "<mask>");
-  b.default_token("bos_token", "<s>");
-  b.default_token("eos_token", "</s>");
+  b.default_tokens({{"unk_token", "<unk>"},
+                    {"sep_token", "<sep>"},
+                    {"pad_token", "<pad>"},
+                    {"cls_token", "<cls>"},
+                    {"mask_token", "<mask>"},
+                    {"bos_token", "<s>"},
+                    {"eos_token", "</s>"}});
   const Json normalizer = bert_normalizer(b, b.flag("clean_text", true), b.flag("do_lower_case", true));
   set_stages(b, normalizer, json_string(b.config(), "wordpieces_prefix", "##"));
   set_cls_and_sep(b, 2);
