@@ -1,7 +1,7 @@
 // One OS+ search of a site from a safetensors file, timed: the other half of os_plus_search.py.
-// usage: quell_search_bench FILE KIND BITS A_SYMMETRIC W_SYMMETRIC A_GRANULARITY W_GRANULARITY GROUP HEADS FLOOR ROUNDS [RACE]
-// FILE holds x [B,N,C] (shifted), mask [B,N] (i32), weight [O,C] and bias [O]; KIND is qkv (causal) or fc1, RACE exact (default) or
-// sampled. Prints JSON.
+// usage: quell_search_bench FILE KIND BITS A_SYMMETRIC W_SYMMETRIC A_GRANULARITY W_GRANULARITY
+// GROUP HEADS FLOOR ROUNDS [RACE] FILE holds x [B,N,C] (shifted), mask [B,N] (i32), weight [O,C]
+// and bias [O]; KIND is qkv (causal) or fc1, RACE exact (default) or sampled. Prints JSON.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -16,7 +16,8 @@ namespace {
 using namespace quell;
 
 Granularity granularity(const std::string& name) {
-  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerToken, Granularity::kPerGroup})
+  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel,
+                              Granularity::kPerToken, Granularity::kPerGroup})
     if (granularity_name(g) == name) return g;
   throw Error(ErrorCode::kUsage, "granularity " + name);
 }
@@ -40,7 +41,8 @@ int run(int argc, char** argv) {
   p.batches = {&batch};
   p.weight = to_f32(file.at("weight"), "weight");
   p.bias = to_f32(file.at("bias"), "bias");
-  p.activations = {bits, argv[4][0] == '1', granularity(argv[6]), group, argv[6] != std::string("tensor")};
+  p.activations = {bits, argv[4][0] == '1', granularity(argv[6]), group,
+                   argv[6] != std::string("tensor")};
   p.weights = {bits, argv[5][0] == '1', granularity(argv[7]), group};
   p.rows = {p.weight.rows()};
   if (kind == "qkv") {
@@ -61,10 +63,12 @@ int run(int argc, char** argv) {
   for (int i = 0; i < rounds; ++i) {
     const auto start = std::chrono::steady_clock::now();
     result = search_threshold(p, o, ctx);
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   const auto best = static_cast<std::size_t>(std::max(result.race.best, 0));
-  const double all = static_cast<double>(batch.rows()) * static_cast<double>(result.thresholds.size());
+  const double all =
+      static_cast<double>(batch.rows()) * static_cast<double>(result.thresholds.size());
   const Json out = {{"candidates", result.thresholds.size()},
                     {"best", result.race.best},
                     {"threshold", result.thresholds.at(best)},

@@ -1,5 +1,5 @@
-// Headers from outside the project that most units read, compiled once. Only for speed of the build: every file still includes what
-// it uses.
+// Headers from outside the project that most units read, compiled once. Only for speed of the
+// build: every file still includes what it uses.
 #pragma once
 
 #include <algorithm>

@@ -7,7 +7,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    const quell::Settings config(quell::parse_json({reinterpret_cast<const char*>(data), size}, "fuzz"));
+    const quell::Settings config(
+        quell::parse_json({reinterpret_cast<const char*>(data), size}, "fuzz"));
     (void)quell::normalize_config(config.json());
     quell::check_quantization_config(config);
     const quell::Family& family = quell::find_family(quell::json_string(config, "model_type", ""));

@@ -5,7 +5,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    const quell::Recipe recipe = quell::parse_recipe({reinterpret_cast<const char*>(data), size}, "fuzz");
+    const quell::Recipe recipe =
+        quell::parse_recipe({reinterpret_cast<const char*>(data), size}, "fuzz");
     for (const quell::PassParams& params : recipe.passes) (void)quell::make_pass(params, recipe);
   } catch (const quell::Error&) {
   }

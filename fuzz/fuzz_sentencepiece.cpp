@@ -1,4 +1,5 @@
-// A SentencePiece model: a tokenizer that encodes and decodes, or quell::Error. The first byte chooses the family.
+// A SentencePiece model: a tokenizer that encodes and decodes, or quell::Error. The first byte
+// chooses the family.
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "quell/text/tokenizer/vocabulary_files.h"
@@ -20,11 +21,13 @@ quell::Json tokenizer_of(std::string_view bytes, const char* family) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static constexpr const char* kFamilies[] = {"", "T5Tokenizer", "AlbertTokenizer", "XLMRobertaTokenizer"};
+  static constexpr const char* kFamilies[] = {"", "T5Tokenizer", "AlbertTokenizer",
+                                              "XLMRobertaTokenizer"};
   if (size == 0) return 0;
   try {
     const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-    const quell::Tokenizer tokenizer = quell::Tokenizer::from_json(tokenizer_of(bytes, kFamilies[data[0] % 4]), "fuzz");
+    const quell::Tokenizer tokenizer =
+        quell::Tokenizer::from_json(tokenizer_of(bytes, kFamilies[data[0] % 4]), "fuzz");
     (void)tokenizer.decode(tokenizer.encode("Once  upon a time\xc3\xa9 \xff 12").ids);
   } catch (const quell::Error&) {
   }

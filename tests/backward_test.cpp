@@ -1,4 +1,5 @@
-// The gradients by hand against differences of the loss, with quantizers so fine that only what they clip counts.
+// The gradients by hand against differences of the loss, with quantizers so fine that only what
+// they clip counts.
 #include "quell/compress/backward.h"
 
 #include <gtest/gtest.h>
@@ -19,14 +20,18 @@ constexpr int kBits = 22;
 
 /// Half the range in many steps: something is clipped, and rounding is nothing beside it.
 void clip(ActivationQuant& q) {
-  const float codes = static_cast<float>((1 << kBits) - 1) / static_cast<float>((1 << q.spec.num_bits) - 1);
+  const float codes =
+      static_cast<float>((1 << kBits) - 1) / static_cast<float>((1 << q.spec.num_bits) - 1);
   q.spec.num_bits = kBits;
   q.qparams.scale *= 0.5F / codes;
-  q.qparams.zero_point = static_cast<std::int32_t>(static_cast<float>(q.qparams.zero_point) * codes);
+  q.qparams.zero_point =
+      static_cast<std::int32_t>(static_cast<float>(q.qparams.zero_point) * codes);
 }
 
 /// Sum of outputs times fixed numbers in [-1, 1].
-Tensor weights_like(const Shape& shape) { return quell::testing::GoldenNumbers(7).make(shape, -1, 1); }
+Tensor weights_like(const Shape& shape) {
+  return quell::testing::GoldenNumbers(7).make(shape, -1, 1);
+}
 
 class BackwardOf : public ::testing::TestWithParam<const char*> {
  protected:
@@ -36,7 +41,8 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
     recipe.quantize_attention = true;
     std::vector<TokenSequence> sequences(3);
     for (std::size_t i = 0; i < sequences.size(); ++i)
-      for (std::size_t j = 0; j < 5 + 2 * i; ++j) sequences[i].ids.push_back(static_cast<std::int32_t>(3 + (7 * i + 5 * j) % 20));
+      for (std::size_t j = 0; j < 5 + 2 * i; ++j)
+        sequences[i].ids.push_back(static_cast<std::int32_t>(3 + (7 * i + 5 * j) % 20));
     batches = make_batches(sequences, sequences.size(), model.spec.pad_token_id);
     compress(model, batches, recipe, ctx);
     for (Param& p : model.params)
@@ -82,10 +88,12 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
   backward.seed(output, weights_like(executor->value(output).shape()));
   backward.run();
   std::map<const ActivationQuant*, double> found;
-  // By relative change of the step; the batch's padding is quantized too, so that factors are those of whole tensors.
+  // By relative change of the step; the batch's padding is quantized too, so that factors are those
+  // of whole tensors.
   for (const auto& [value, g] : backward.at_values) {
     const ActivationQuant& q = model.input_quant.at(value);
-    found[&q] = g.scale / step_gradient_factor(executor->value(value).numel(), q.spec) * static_cast<double>(q.qparams.scale);
+    found[&q] = g.scale / step_gradient_factor(executor->value(value).numel(), q.spec) *
+                static_cast<double>(q.qparams.scale);
   }
   for (const auto& [at, g] : backward.at_points) {
     AttentionQuant& attention = model.attention_quant.at(at.first);
@@ -96,17 +104,20 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
       numel = executor->value(node.in[static_cast<std::size_t>(at.second)]).numel();
     } else {
       const AttentionShape shape = call.shape();
-      for (const SequenceSpan& s : shape.sequences) numel += shape.num_heads * s.q_count * s.k_count;
+      for (const SequenceSpan& s : shape.sequences)
+        numel += shape.num_heads * s.q_count * s.k_count;
     }
     const ActivationQuant& q = **attention.points()[static_cast<std::size_t>(at.second)];
-    found[&q] = g.scale / step_gradient_factor(numel, q.spec) * static_cast<double>(q.qparams.scale);
+    found[&q] =
+        g.scale / step_gradient_factor(numel, q.spec) * static_cast<double>(q.qparams.scale);
   }
   double largest = 0;
   for (const auto& [q, g] : found) largest = std::max(largest, std::fabs(g));
   ASSERT_GT(largest, 0);
   const double here = loss();
   for (std::size_t i = 0; i < quants.size(); ++i) {
-    ActivationQuant& q = *quants[i];  // none is found where no linear reads: the last norm of layers that share weights
+    ActivationQuant& q = *quants[i];  // none is found where no linear reads: the last norm of
+                                      // layers that share weights
     const float scale = q.qparams.scale;
     constexpr float kStep = 1e-3F;
     q.qparams.scale = scale * (1 + kStep);
@@ -114,15 +125,18 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
     q.qparams.scale = scale * (1 - kStep);
     const double left = (here - loss()) / static_cast<double>(kStep);
     q.qparams.scale = scale;
-    // Where elements start or end to be clipped within the step, the sides have different slopes and the gradient lies between.
+    // Where elements start or end to be clipped within the step, the sides have different slopes
+    // and the gradient lies between.
     const double want = std::clamp(found[&q], std::min(left, right), std::max(left, right));
     EXPECT_NEAR(found[&q], want, 0.02 * std::fabs(want) + 0.005 * largest) << "quantizer " << i;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, BackwardOf,
-                         ::testing::Values("bert-cls", "roberta-cls", "distilbert-cls", "albert-cls", "gpt2", "opt", "bloom",
-                                           "llama", "qwen2", "qwen3", "mistral", "phi", "gpt-neox", "gpt-neo", "t5", "bart"));
+                         ::testing::Values("bert-cls", "roberta-cls", "distilbert-cls",
+                                           "albert-cls", "gpt2", "opt", "bloom", "llama", "qwen2",
+                                           "qwen3", "mistral", "phi", "gpt-neox", "gpt-neo", "t5",
+                                           "bart"));
 
 /// One batch, so that the losses in front of the steps can be compared.
 class FineStageOf : public ::testing::TestWithParam<std::pair<const char*, ClippingLoss>> {};
@@ -137,7 +151,8 @@ TEST_P(FineStageOf, LowersTheLoss) {
   recipe.quantize_attention = true;
   std::vector<TokenSequence> sequences(2);
   for (std::size_t i = 0; i < sequences.size(); ++i)
-    for (std::size_t j = 0; j < 12; ++j) sequences[i].ids.push_back(static_cast<std::int32_t>(3 + (7 * i + 5 * j) % 20));
+    for (std::size_t j = 0; j < 12; ++j)
+      sequences[i].ids.push_back(static_cast<std::int32_t>(3 + (7 * i + 5 * j) % 20));
   const auto batches = make_batches(sequences, sequences.size(), model.spec.pad_token_id);
   compress(model, batches, recipe, ctx);
   TokenClippingOptions options;
@@ -152,14 +167,16 @@ TEST_P(FineStageOf, LowersTheLoss) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FineStageOf,
-                         ::testing::Values(std::pair("llama", ClippingLoss::kCrossEntropy), std::pair("opt", ClippingLoss::kAuto),
+                         ::testing::Values(std::pair("llama", ClippingLoss::kCrossEntropy),
+                                           std::pair("opt", ClippingLoss::kAuto),
                                            std::pair("llama", ClippingLoss::kOutputs)));
 
 /// Of sentence embeddings: differences of a sum, too.
 class EmbedBackward : public ::testing::TestWithParam<int> {
  protected:
   static SentencePipeline pipeline(int which) {
-    const auto dense = [](std::int64_t in, std::int64_t out, const char* activation, bool adds_input) {
+    const auto dense = [](std::int64_t in, std::int64_t out, const char* activation,
+                          bool adds_input) {
       DenseModule d;
       d.weight = weights_like({out, in});
       d.bias = weights_like({1, out});
@@ -172,7 +189,8 @@ class EmbedBackward : public ::testing::TestWithParam<int> {
     SentencePipeline p;
     PoolingModule pooling;
     if (which < 6) pooling.modes = {static_cast<PoolingMode>(which)};
-    if (which == 6) pooling.modes = {PoolingMode::kCls, PoolingMode::kMax, PoolingMode::kWeightedMean};
+    if (which == 6)
+      pooling.modes = {PoolingMode::kCls, PoolingMode::kMax, PoolingMode::kWeightedMean};
     if (which > 6) pooling.modes = {PoolingMode::kMean};
     pooling.include_prompt = which != 6;
     if (which == 7) {
@@ -210,7 +228,8 @@ TEST_P(EmbedBackward, FollowsDifferences) {
   const auto sum = [&] {
     const Tensor y = embed(p, hidden, batch, ctx);
     double out = 0;
-    for (std::size_t i = 0; i < y.f32().size(); ++i) out += static_cast<double>(y.f32()[i]) * static_cast<double>(weights.f32()[i]);
+    for (std::size_t i = 0; i < y.f32().size(); ++i)
+      out += static_cast<double>(y.f32()[i]) * static_cast<double>(weights.f32()[i]);
     return out;
   };
   const Tensor found = embed_backward(p, hidden, batch, weights, ctx);
@@ -222,7 +241,8 @@ TEST_P(EmbedBackward, FollowsDifferences) {
     hidden.f32()[i] = v - 5e-3F;
     const double below = sum();
     hidden.f32()[i] = v;
-    EXPECT_NEAR(static_cast<double>(found.f32()[i]), (above - below) / 1e-2, 5e-3) << "element " << i;
+    EXPECT_NEAR(static_cast<double>(found.f32()[i]), (above - below) / 1e-2, 5e-3)
+        << "element " << i;
     largest = std::max(largest, std::fabs((above - below) / 1e-2));
   }
   EXPECT_GT(largest, 0.05);

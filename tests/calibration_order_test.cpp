@@ -1,4 +1,5 @@
-// What calibration makes of batches: padding says nothing, and the reference's order of work beside Quell's own.
+// What calibration makes of batches: padding says nothing, and the reference's order of work beside
+// Quell's own.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,8 +14,8 @@ namespace {
 
 constexpr std::int64_t kRows = 8, kLength = 12;
 
-/// Sequences of 4 to 12 tokens, padded on the right or on the left. `fill` chooses the tokens, `padding` what stands where none
-/// are.
+/// Sequences of 4 to 12 tokens, padded on the right or on the left. `fill` chooses the tokens,
+/// `padding` what stands where none are.
 TokenBatch make_padded_batch(std::int32_t fill, std::int32_t padding, bool right) {
   TokenBatch b;
   b.batch = kRows;
@@ -32,9 +33,10 @@ TokenBatch make_padded_batch(std::int32_t fill, std::int32_t padding, bool right
   return b;
 }
 
-/// Queries are made small, so that no token attends to one other alone, as trained ones do: then every query has a say in the range
-/// of the probabilities.
-Model compressed(const std::vector<TokenBatch>& batches, const Recipe& recipe, const Journal* journal = nullptr) {
+/// Queries are made small, so that no token attends to one other alone, as trained ones do: then
+/// every query has a say in the range of the probabilities.
+Model compressed(const std::vector<TokenBatch>& batches, const Recipe& recipe,
+                 const Journal* journal = nullptr) {
   ExecContext ctx{2};
   Model model = load_model(Checkpoint::open(quell::testing::kReviews / "model"));
   for (Param& p : model.params)
@@ -63,30 +65,39 @@ void expect_same(const Model& a, const Model& b) {
 }
 
 Recipe recipe_of(const std::string& rest) {
-  return parse_recipe("scheme: W6A6\nresidual: quantized\nquantize: {attention: true}\n" + rest, "test");
+  return parse_recipe("scheme: W6A6\nresidual: quantized\nquantize: {attention: true}\n" + rest,
+                      "test");
 }
 
-/// Neither keys nor queries that are padding: what those attend to once widened the range of the probabilities.
+/// Neither keys nor queries that are padding: what those attend to once widened the range of the
+/// probabilities.
 TEST(Calibration, WhatStandsInThePaddingChangesNoRange) {
-  for (const char* rest : {"passes: [rtn]", "passes: [rtn, {token_wise_clipping: {percentile: 0.9}}]",
-                           "activations: {calibrate: after_search}\npasses: [rtn]"})
+  for (const char* rest :
+       {"passes: [rtn]", "passes: [rtn, {token_wise_clipping: {percentile: 0.9}}]",
+        "activations: {calibrate: after_search}\npasses: [rtn]"})
     for (const bool right : {true, false}) {
       const Recipe recipe = recipe_of(rest);
-      const Model first = compressed({make_padded_batch(1, 1, right), make_padded_batch(2, 1, right)}, recipe);
+      const Model first =
+          compressed({make_padded_batch(1, 1, right), make_padded_batch(2, 1, right)}, recipe);
       for (const std::int32_t padding : {2, 3, 4}) {
         SCOPED_TRACE(str(rest, right ? ", right" : ", left", ", padding ", padding));
-        expect_same(first, compressed({make_padded_batch(1, padding, right), make_padded_batch(2, padding, right)}, recipe));
+        expect_same(first, compressed({make_padded_batch(1, padding, right),
+                                       make_padded_batch(2, padding, right)},
+                                      recipe));
       }
     }
 }
 
-/// What no quantizer has touched has the same range either way; what reads quantized values has not, since the pass behind the
-/// search takes a batch after the other. One batch makes no difference but in last bits.
+/// What no quantizer has touched has the same range either way; what reads quantized values has
+/// not, since the pass behind the search takes a batch after the other. One batch makes no
+/// difference but in last bits.
 TEST(Calibration, AfterTheSearchSeesQuantizedValues) {
-  const Recipe with = recipe_of("passes: [rtn]"), after = recipe_of("activations: {calibrate: after_search}\npasses: [rtn]");
-  const std::vector<TokenBatch> batches = {make_padded_batch(1, 1, true), make_padded_batch(2, 1, true),
-                                           make_padded_batch(3, 1, true)};
-  const std::vector<StepAndZero> a = quantizers(compressed(batches, with)), b = quantizers(compressed(batches, after));
+  const Recipe with = recipe_of("passes: [rtn]"),
+               after = recipe_of("activations: {calibrate: after_search}\npasses: [rtn]");
+  const std::vector<TokenBatch> batches = {
+      make_padded_batch(1, 1, true), make_padded_batch(2, 1, true), make_padded_batch(3, 1, true)};
+  const std::vector<StepAndZero> a = quantizers(compressed(batches, with)),
+                                 b = quantizers(compressed(batches, after));
   ASSERT_EQ(a.size(), b.size());
   EXPECT_EQ(a.front().scale, b.front().scale);
   int different = 0;
@@ -97,29 +108,38 @@ TEST(Calibration, AfterTheSearchSeesQuantizedValues) {
   EXPECT_GT(different, 0);
 
   const std::vector<TokenBatch> one = {batches.front()};
-  const std::vector<StepAndZero> c = quantizers(compressed(one, with)), d = quantizers(compressed(one, after));
-  for (std::size_t i = 0; i < c.size(); ++i) EXPECT_NEAR(c[i].scale / d[i].scale, 1, 1e-5) << "quantizer " << i;
+  const std::vector<StepAndZero> c = quantizers(compressed(one, with)),
+                                 d = quantizers(compressed(one, after));
+  for (std::size_t i = 0; i < c.size(); ++i)
+    EXPECT_NEAR(c[i].scale / d[i].scale, 1, 1e-5) << "quantizer " << i;
 }
 
-/// While sites are searched, the first batch gives the ranges in front of them: the others change no scale.
+/// While sites are searched, the first batch gives the ranges in front of them: the others change
+/// no scale.
 TEST(Calibration, AfterTheSearchOtherBatchesChangeNoScale) {
   const Recipe recipe = recipe_of(
-      "activations: {calibrate: after_search, double_count_first_batch: true}\npasses: [{os_plus: {samples: first_batch}}, rtn]");
+      "activations: {calibrate: after_search, double_count_first_batch: true}\npasses: [{os_plus: "
+      "{samples: first_batch}}, rtn]");
   const Model one = compressed({make_padded_batch(1, 1, true)}, recipe);
-  const Model three =
-      compressed({make_padded_batch(1, 1, true), make_padded_batch(2, 1, true), make_padded_batch(3, 1, true)}, recipe);
+  const Model three = compressed(
+      {make_padded_batch(1, 1, true), make_padded_batch(2, 1, true), make_padded_batch(3, 1, true)},
+      recipe);
   for (std::size_t p = 0; p < one.params.size(); ++p) {
     const Tensor &a = one.params[p].weight, &b = three.params[p].weight;
     if (!a.defined()) continue;
-    EXPECT_TRUE(std::equal(a.f32().begin(), a.f32().end(), b.f32().begin())) << one.params[p].module;
+    EXPECT_TRUE(std::equal(a.f32().begin(), a.f32().end(), b.f32().begin()))
+        << one.params[p].module;
   }
   EXPECT_NE(quantizers(one).front().scale, quantizers(three).front().scale);
 }
 
 TEST(Calibration, AfterTheSearchGoesOnFromAJournal) {
   const quell::testing::ScratchDir dir;
-  const Recipe recipe = recipe_of("activations: {calibrate: after_search, double_count_first_batch: true}\npasses: [os_plus, rtn]");
-  const std::vector<TokenBatch> batches = {make_padded_batch(1, 1, true), make_padded_batch(2, 1, true)};
+  const Recipe recipe = recipe_of(
+      "activations: {calibrate: after_search, double_count_first_batch: true}\npasses: [os_plus, "
+      "rtn]");
+  const std::vector<TokenBatch> batches = {make_padded_batch(1, 1, true),
+                                           make_padded_batch(2, 1, true)};
   const Journal journal(dir / "journal", {"key", {}});
   const Model first = compressed(batches, recipe, &journal);
   const Journal again(dir / "journal", {"key", {}});
@@ -136,10 +156,12 @@ TEST(Calibration, AfterTheSearchIsRefusedWhereItWouldDoNothing) {
       EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
     }
   };
-  expect_refused("activations: {calibrate: after_search}\npasses: [{peg: {groups: 4}}, rtn]", "a pass chooses");
+  expect_refused("activations: {calibrate: after_search}\npasses: [{peg: {groups: 4}}, rtn]",
+                 "a pass chooses");
   expect_refused("activations: {calibrate: later}\npasses: [rtn]", "with_search, after_search");
   try {
-    parse_recipe("activations: {granularity: token, calibrate: after_search}\npasses: [rtn]", "test");
+    parse_recipe("activations: {granularity: token, calibrate: after_search}\npasses: [rtn]",
+                 "test");
     ADD_FAILURE() << "accepted with dynamic activations";
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("dynamic"), std::string::npos) << e.what();

@@ -1,5 +1,5 @@
-// What lies in a model directory beside config.json: tensors under other names, tied tables, other tools' quantization, files that
-// count and files that do not, --accept.
+// What lies in a model directory beside config.json: tensors under other names, tied tables, other
+// tools' quantization, files that count and files that do not, --accept.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,15 +21,19 @@ namespace fs = std::filesystem;
 using quell::testing::run_quell;
 using quell::testing::ScratchDir;
 
-constexpr const char* kLlama = R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 20, "hidden_size": 8,
+constexpr const char* kLlama =
+    R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 20, "hidden_size": 8,
     "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 16,
     "tie_word_embeddings": true})";
-constexpr const char* kBert = R"({"model_type": "bert", "architectures": ["BertForMaskedLM"], "vocab_size": 20, "hidden_size": 8,
+constexpr const char* kBert =
+    R"({"model_type": "bert", "architectures": ["BertForMaskedLM"], "vocab_size": 20, "hidden_size": 8,
     "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 16})";
-constexpr const char* kBart = R"({"model_type": "bart", "architectures": ["BartForConditionalGeneration"], "vocab_size": 20,
+constexpr const char* kBart =
+    R"({"model_type": "bart", "architectures": ["BartForConditionalGeneration"], "vocab_size": 20,
     "d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
     "encoder_ffn_dim": 12, "decoder_ffn_dim": 12, "max_position_embeddings": 16})";
-constexpr const char* kT5 = R"({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 20, "d_model": 8,
+constexpr const char* kT5 =
+    R"({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 20, "d_model": 8,
     "d_kv": 4, "num_heads": 2, "num_layers": 1, "d_ff": 12})";
 
 /// A checkpoint whose tensors and settings a test changes before it is read.
@@ -57,7 +61,9 @@ class SmallCheckpoint {
     write_safetensors(path() / "model.safetensors", views, {});
     write_file("config.json", config);
   }
-  void write_file(const std::string& name, const Json& content) const { std::ofstream(path() / name) << content.dump(); }
+  void write_file(const std::string& name, const Json& content) const {
+    std::ofstream(path() / name) << content.dump();
+  }
   Tensor shifted(const std::string& name, float by) const {
     Tensor t = tensors.at(name).clone();
     for (float& v : t.f32()) v += by;
@@ -113,11 +119,14 @@ TEST_P(TiedTables, MayBeStoredUnderAnyOfTheirNames) {
 
   checkpoint.tensors[GetParam().head] = checkpoint.tensors.at(GetParam().table).clone();
   checkpoint.write();
-  EXPECT_TRUE(warnings_of([&] { EXPECT_EQ(logits_of(checkpoint.path()), expected) << "both"; }).empty());
+  EXPECT_TRUE(
+      warnings_of([&] { EXPECT_EQ(logits_of(checkpoint.path()), expected) << "both"; }).empty());
 
   checkpoint.tensors.erase(GetParam().table);
   checkpoint.write();
-  EXPECT_TRUE(warnings_of([&] { EXPECT_EQ(logits_of(checkpoint.path()), expected) << "only the other one"; }).empty());
+  EXPECT_TRUE(warnings_of([&] {
+                EXPECT_EQ(logits_of(checkpoint.path()), expected) << "only the other one";
+              }).empty());
 }
 
 TEST_P(TiedTables, ThatDifferAreNotTied) {
@@ -137,17 +146,19 @@ TEST_P(TiedTables, ThatDifferAreNotTied) {
   EXPECT_EQ(logits_of(out / "again"), separate);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TiedTables,
-                         ::testing::Values(Tie{"llama", kLlama, "model.embed_tokens.weight", "lm_head.weight"},
-                                           Tie{"bert", kBert, "bert.embeddings.word_embeddings.weight",
-                                               "cls.predictions.decoder.weight"},
-                                           Tie{"bart", kBart, "model.shared.weight", "lm_head.weight"},
-                                           Tie{"bart_encoder", kBart, "model.shared.weight", "model.encoder.embed_tokens.weight"},
-                                           Tie{"bart_decoder", kBart, "model.shared.weight", "model.decoder.embed_tokens.weight"},
-                                           Tie{"t5", kT5, "shared.weight", "lm_head.weight"},
-                                           Tie{"t5_encoder", kT5, "shared.weight", "encoder.embed_tokens.weight"},
-                                           Tie{"t5_decoder", kT5, "shared.weight", "decoder.embed_tokens.weight"}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    All, TiedTables,
+    ::testing::Values(
+        Tie{"llama", kLlama, "model.embed_tokens.weight", "lm_head.weight"},
+        Tie{"bert", kBert, "bert.embeddings.word_embeddings.weight",
+            "cls.predictions.decoder.weight"},
+        Tie{"bart", kBart, "model.shared.weight", "lm_head.weight"},
+        Tie{"bart_encoder", kBart, "model.shared.weight", "model.encoder.embed_tokens.weight"},
+        Tie{"bart_decoder", kBart, "model.shared.weight", "model.decoder.embed_tokens.weight"},
+        Tie{"t5", kT5, "shared.weight", "lm_head.weight"},
+        Tie{"t5_encoder", kT5, "shared.weight", "encoder.embed_tokens.weight"},
+        Tie{"t5_decoder", kT5, "shared.weight", "decoder.embed_tokens.weight"}),
+    [](const auto& info) { return info.param.name; });
 
 TEST(Tensors, ABiasUnderTwoNamesIsTheLinearsOwn) {
   SmallCheckpoint checkpoint(kBert);
@@ -161,7 +172,9 @@ TEST(Tensors, ABiasUnderTwoNamesIsTheLinearsOwn) {
 
 TEST(Tensors, KnownBuffersAreSilentAndOthersAreNamedOnce) {
   SmallCheckpoint checkpoint(kBert);
-  const auto add = [&](const std::string& name, const Shape& shape) { checkpoint.tensors[name] = Tensor::f32(shape); };
+  const auto add = [&](const std::string& name, const Shape& shape) {
+    checkpoint.tensors[name] = Tensor::f32(shape);
+  };
   add("bert.embeddings.position_ids", {1, 16});
   add("bert.pooler.dense.weight", {8, 8});
   add("cls.seq_relationship.weight", {2, 8});
@@ -194,14 +207,16 @@ TEST(Tensors, NamesOfWrappersAreExplained) {
   for (auto& [name, tensor] : checkpoint.tensors) wrapped["_orig_mod." + name] = std::move(tensor);
   checkpoint.tensors = std::move(wrapped);
   checkpoint.write();
-  EXPECT_NE(message_of(checkpoint.path()).find("\"_orig_mod.\""), std::string::npos) << message_of(checkpoint.path());
+  EXPECT_NE(message_of(checkpoint.path()).find("\"_orig_mod.\""), std::string::npos)
+      << message_of(checkpoint.path());
 }
 
 TEST(Tensors, EncodersMayComeWithoutPooler) {
   Json config = Json::parse(kBert);
   config["architectures"] = {"BertModel"};
   SmallCheckpoint checkpoint(config.dump().c_str());
-  for (const char* name : {"pooler.dense.weight", "pooler.dense.bias"}) EXPECT_EQ(checkpoint.tensors.erase(name), 1U) << name;
+  for (const char* name : {"pooler.dense.weight", "pooler.dense.bias"})
+    EXPECT_EQ(checkpoint.tensors.erase(name), 1U) << name;
   checkpoint.write();
   const Model model = load_model(Checkpoint::open(checkpoint.path()));
   ASSERT_EQ(model.spec.outputs.size(), 1U);
@@ -228,24 +243,29 @@ TEST(Quantized, IntegersWithoutScalesAreRefused) {
     checkpoint.tensors["model.layers.0.self_attn.q_proj.weight"] = Tensor(type, {8, 8});
     checkpoint.write();
     const std::string message = message_of(checkpoint.path());
-    EXPECT_NE(message.find("q_proj.weight\" holds " + std::string(dtype_name(type))), std::string::npos) << message;
+    EXPECT_NE(message.find("q_proj.weight\" holds " + std::string(dtype_name(type))),
+              std::string::npos)
+        << message;
   }
 }
 
 TEST(Quantized, OtherFormatsAreNamedWithoutAQuantizationConfig) {
-  for (const auto& [ending, words] :
-       {std::pair(".qweight", "GPTQ"), {".weight_packed", "pack-quantized"}, {".base_layer.weight", "peft"}}) {
+  for (const auto& [ending, words] : {std::pair(".qweight", "GPTQ"),
+                                      {".weight_packed", "pack-quantized"},
+                                      {".base_layer.weight", "peft"}}) {
     SmallCheckpoint checkpoint(kLlama);
     const std::string module = "model.layers.0.self_attn.q_proj";
     checkpoint.tensors[module + ending] = checkpoint.tensors.at(module + ".weight").clone();
     checkpoint.tensors.erase(module + ".weight");
     checkpoint.write();
-    EXPECT_NE(message_of(checkpoint.path()).find(words), std::string::npos) << message_of(checkpoint.path());
+    EXPECT_NE(message_of(checkpoint.path()).find(words), std::string::npos)
+        << message_of(checkpoint.path());
   }
 }
 
 TEST(Quantized, OtherMethodsAreNamedBeforeTensorsAreRead) {
-  const char* ours = R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"group_0": {
+  const char* ours =
+      R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"group_0": {
       "targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "symmetric": true, "strategy": "channel", "dynamic": false},
       "input_activations": {"num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true}}}})";
   const auto expect = [&](const Json& change, const std::string& words) {
@@ -261,13 +281,18 @@ TEST(Quantized, OtherMethodsAreNamedBeforeTensorsAreRead) {
   };
   for (const char* method : {"gptq", "awq", "bitsandbytes", "hqq", "eetq", "fp8", "torchao"})
     expect({{"quant_method", method}}, method);
-  for (const char* format : {"float-quantized", "marlin-24", "nvfp4-pack-quantized", "dense"}) expect({{"format", format}}, format);
+  for (const char* format : {"float-quantized", "marlin-24", "nvfp4-pack-quantized", "dense"})
+    expect({{"format", format}}, format);
   expect({{"quant_method", nullptr}, {"load_in_8bit", true}}, "bitsandbytes");
   expect({{"kv_cache_scheme", {{"num_bits", 8}}}}, "kv_cache_scheme");
   expect({{"sparsity_config", {{"format", "sparse-24-bitmask"}}}}, "sparse-24-bitmask");
   expect({{"transform_config", {{"config_groups", {{"R1", 1}}}}}}, "transform_config");
-  const auto group = [](const Json& change) { return Json{{"config_groups", {{"group_0", change}}}}; };
-  expect({{"format", "pack-quantized"}, {"config_groups", {{"group_0", {{"input_activations", nullptr}}}}}}, "pack-quantized");
+  const auto group = [](const Json& change) {
+    return Json{{"config_groups", {{"group_0", change}}}};
+  };
+  expect({{"format", "pack-quantized"},
+          {"config_groups", {{"group_0", {{"input_activations", nullptr}}}}}},
+         "pack-quantized");
   expect({{"config_groups", {{"group_1", {{"targets", {"Linear"}}}}}}}, "several config_groups");
   expect(group({{"targets", {"re:.*q_proj"}}}), "re:.*q_proj");
   expect(group({{"output_activations", {{"num_bits", 8}}}}), "output_activations");
@@ -280,12 +305,14 @@ TEST(Files, AdaptersAreRefusedUnlessAccepted) {
   const SmallCheckpoint checkpoint(kLlama);
   checkpoint.write_file("adapter_config.json", {{"peft_type", "LORA"}});
   EXPECT_NE(message_of(checkpoint.path()).find("adapter_config.json"), std::string::npos);
-  EXPECT_NO_THROW(load_model(Checkpoint::open(ModelDirectory(checkpoint.path(), {"adapter_config.json"}))));
+  EXPECT_NO_THROW(
+      load_model(Checkpoint::open(ModelDirectory(checkpoint.path(), {"adapter_config.json"}))));
 }
 
 TEST(Files, OtherWeightsBesideThoseThatCountAreNamed) {
   const SmallCheckpoint checkpoint(kLlama);
-  fs::copy_file(checkpoint.path() / "model.safetensors", checkpoint.path() / "consolidated.safetensors");
+  fs::copy_file(checkpoint.path() / "model.safetensors",
+                checkpoint.path() / "consolidated.safetensors");
   checkpoint.write_file("model.safetensors.index.json", {{"weight_map", Json::object()}});
   const auto warnings = warnings_of([&] { load_model(Checkpoint::open(checkpoint.path())); });
   ASSERT_EQ(warnings.size(), 1U);
@@ -301,7 +328,8 @@ TEST(Files, GenerationConfigCountsAlone) {
   EXPECT_EQ(settings.eos_token_ids, std::vector<std::int32_t>{5});
   EXPECT_EQ(settings.no_repeat_ngram_size, 3) << "older models say it in config.json";
 
-  checkpoint.write_file("generation_config.json", {{"eos_token_id", {7, 8}}, {"do_sample", true}, {"temperature", 0.6}});
+  checkpoint.write_file("generation_config.json",
+                        {{"eos_token_id", {7, 8}}, {"do_sample", true}, {"temperature", 0.6}});
   settings = read_generation_settings(checkpoint.path());
   EXPECT_EQ(settings.eos_token_ids, (std::vector<std::int32_t>{7, 8}));
   EXPECT_EQ(settings.no_repeat_ngram_size, 0);
@@ -317,13 +345,17 @@ TEST(Files, GenerationConfigCountsAlone) {
   EXPECT_NE(warnings[0].find("frobnication"), std::string::npos);
 }
 
-/// A classifier of decoders reads the last token that is not the padding token, as the reference does, on whichever side it is.
+/// A classifier of decoders reads the last token that is not the padding token, as the reference
+/// does, on whichever side it is.
 TEST(Classifiers, ReadTheLastTokenThatIsNotPadding) {
   Json config = Json::parse(kLlama);
-  config.update({{"architectures", {"LlamaForSequenceClassification"}}, {"pad_token_id", 2}, {"eos_token_id", 2}});
+  config.update({{"architectures", {"LlamaForSequenceClassification"}},
+                 {"pad_token_id", 2},
+                 {"eos_token_id", 2}});
   SmallCheckpoint checkpoint(config.dump().c_str());
   ExecContext ctx(1);
-  const auto logits = [&](const std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& mask) {
+  const auto logits = [&](const std::vector<std::int32_t>& ids,
+                          const std::vector<std::int32_t>& mask) {
     const Model model = load_model(Checkpoint::open(checkpoint.path()));
     TokenBatch batch;
     batch.batch = 1;
@@ -336,13 +368,15 @@ TEST(Classifiers, ReadTheLastTokenThatIsNotPadding) {
     return outputs.values.at("logits").f32()[0];
   };
   const float plain = logits({5, 6, 7}, {1, 1, 1});
-  EXPECT_NEAR(logits({5, 6, 7, 2}, {1, 1, 1, 1}), plain, 1e-5) << "an end token that is the padding token";
+  EXPECT_NEAR(logits({5, 6, 7, 2}, {1, 1, 1, 1}), plain, 1e-5)
+      << "an end token that is the padding token";
   EXPECT_NEAR(logits({5, 6, 7, 2, 2}, {1, 1, 1, 0, 0}), plain, 1e-5) << "padded right";
   EXPECT_NEAR(logits({2, 2, 5, 6, 7}, {0, 0, 1, 1, 1}), plain, 1e-5) << "padded left";
 
   checkpoint.config["pad_token_id"] = nullptr;
   checkpoint.write();
-  EXPECT_GT(std::fabs(logits({5, 6, 7, 2}, {1, 1, 1, 1}) - plain), 1e-4) << "without one, the last token counts";
+  EXPECT_GT(std::fabs(logits({5, 6, 7, 2}, {1, 1, 1, 1}) - plain), 1e-4)
+      << "without one, the last token counts";
 }
 
 TEST(Accept, IsRecordedInWhatIsWritten) {
@@ -350,13 +384,15 @@ TEST(Accept, IsRecordedInWhatIsWritten) {
   checkpoint.config["position_embedding_type"] = "relative_key";
   checkpoint.write();
   const ScratchDir scratch;
-  const std::string model = "'" + checkpoint.path().string() + "'", out = "'" + (scratch / "out").string() + "'";
+  const std::string model = "'" + checkpoint.path().string() + "'",
+                    out = "'" + (scratch / "out").string() + "'";
 
   const auto refused = run_quell("inspect " + model);
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_NE(refused.err.find("--accept position_embedding_type"), std::string::npos) << refused.err;
   EXPECT_EQ(run_quell("inspect " + model + " --accept position_embedding_type").exit_code, 0);
-  const auto unmet = run_quell("inspect " + model + " --accept position_embedding_type --accept is_decoder");
+  const auto unmet =
+      run_quell("inspect " + model + " --accept position_embedding_type --accept is_decoder");
   EXPECT_EQ(unmet.exit_code, 2) << unmet.err;
   EXPECT_NE(unmet.err.find("--accept is_decoder"), std::string::npos) << unmet.err;
 
@@ -366,10 +402,12 @@ TEST(Accept, IsRecordedInWhatIsWritten) {
         << "\n";
   ids.close();
   for (const char* format : {"float", "compressed-tensors"}) {
-    const auto written = run_quell("quantize " + model + " " + out + " --recipe minmax --calibration '" +
-                                   (scratch / "ids.jsonl").string() + "' --accept position_embedding_type --format " + format);
+    const auto written = run_quell(
+        "quantize " + model + " " + out + " --recipe minmax --calibration '" +
+        (scratch / "ids.jsonl").string() + "' --accept position_embedding_type --format " + format);
     ASSERT_EQ(written.exit_code, 0) << written.err;
-    EXPECT_EQ(read_json_file(scratch / "out/config.json")["quell"]["accepted"], Json::array({"position_embedding_type"}));
+    EXPECT_EQ(read_json_file(scratch / "out/config.json")["quell"]["accepted"],
+              Json::array({"position_embedding_type"}));
     EXPECT_EQ(run_quell("inspect " + out).exit_code, 0) << format;
     fs::remove_all(scratch / "out");
   }
@@ -392,7 +430,8 @@ TEST(Inspect, SaysWhatWasReadFromWhichFile) {
   EXPECT_TRUE(has("read", "hidden_size")) << file;
   EXPECT_TRUE(has("without_effect", "attention_dropout")) << file;
   EXPECT_TRUE(has("not_known", "frobnication")) << file;
-  EXPECT_NE(report["refused"]["generation"].get<std::string>().find("guidance_scale"), std::string::npos);
+  EXPECT_NE(report["refused"]["generation"].get<std::string>().find("guidance_scale"),
+            std::string::npos);
   EXPECT_TRUE(report["refused"].contains("tokenizer"));
   const auto text = run_quell("inspect '" + checkpoint.path().string() + "'");
   EXPECT_NE(text.out.find("not known, not used: frobnication"), std::string::npos) << text.out;
@@ -401,8 +440,9 @@ TEST(Inspect, SaysWhatWasReadFromWhichFile) {
 /// Every model that is there loads, and says what it said before.
 TEST(SharedModels, LoadWithoutNewWarnings) {
   // What cannot be read: embeddings that were never there, another architecture.
-  const std::map<std::string, std::string> refused = {{"bert-tiny-sst2-encoder", "word_embeddings.weight\" is missing"},
-                                                      {"gpt-nano-sort", "model_type \"gpt-nano\" is not supported"}};
+  const std::map<std::string, std::string> refused = {
+      {"bert-tiny-sst2-encoder", "word_embeddings.weight\" is missing"},
+      {"gpt-nano-sort", "model_type \"gpt-nano\" is not supported"}};
   int found = 0;
   for (const char* parent : {"models", "golden/models"}) {
     const fs::path all = quell::testing::find_data(parent);
@@ -415,7 +455,8 @@ TEST(SharedModels, LoadWithoutNewWarnings) {
       const auto warnings = warnings_of([&] {
         const std::string message = message_of(entry.path());
         EXPECT_EQ(message.empty(), !refused.contains(name)) << message;
-        EXPECT_TRUE(message.empty() || message.find(refused.at(name)) != std::string::npos) << message;
+        EXPECT_TRUE(message.empty() || message.find(refused.at(name)) != std::string::npos)
+            << message;
         if (!fs::exists(entry.path() / "generation_config.json")) return;
         EXPECT_NO_THROW(read_generation_settings(entry.path())) << name;
       });

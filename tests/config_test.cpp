@@ -1,4 +1,5 @@
-// config.json as transformers reads it: defaults of every family, null, aliases, keys that change results, unknown keys.
+// config.json as transformers reads it: defaults of every family, null, aliases, keys that change
+// results, unknown keys.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -50,7 +51,8 @@ std::string refusal(const Json& config) {
 
 std::vector<std::string> model_types() {
   std::vector<std::string> out;
-  for (const Family* family : all_of(static_cast<const Family*>(nullptr))) out.emplace_back(family->model_type);
+  for (const Family* family : all_of(static_cast<const Family*>(nullptr)))
+    out.emplace_back(family->model_type);
   return out;
 }
 
@@ -74,8 +76,12 @@ Json small(const std::string& model_type) {
   else if (model_type == "distilbert")
     set({{"dim", 16}, {"n_heads", 2}, {"n_layers", 2}, {"hidden_dim", 24}});
   else
-    set({{"hidden_size", 16}, {"num_attention_heads", 2}, {"num_hidden_layers", 2}, {"intermediate_size", 24}});
-  if (model_type == "mistral" || model_type == "gemma2" || model_type.starts_with("qwen")) config["num_key_value_heads"] = 2;
+    set({{"hidden_size", 16},
+         {"num_attention_heads", 2},
+         {"num_hidden_layers", 2},
+         {"intermediate_size", 24}});
+  if (model_type == "mistral" || model_type == "gemma2" || model_type.starts_with("qwen"))
+    config["num_key_value_heads"] = 2;
   return config;
 }
 
@@ -90,7 +96,8 @@ class ConfigDefaults : public ::testing::TestWithParam<std::string> {
   }
 };
 
-/// Every key of the class is read or known, and says the default of Quell's reading where it is the default of the class.
+/// Every key of the class is read or known, and says the default of Quell's reading where it is the
+/// default of the class.
 TEST_P(ConfigDefaults, MissingKeysAreThoseOfTransformers) {
   Json defaults;
   if (!load(defaults)) GTEST_SKIP() << "golden/config_defaults is not there; set QUELL_DATA";
@@ -106,14 +113,16 @@ TEST_P(ConfigDefaults, MissingKeysAreThoseOfTransformers) {
     EXPECT_EQ(refusal(all), refused) << architecture;
     EXPECT_TRUE(!refused.empty() || read(settings) == expected) << architecture;
     for (const FileReport::Left& left : judge(settings).left)
-      EXPECT_NE(left.fate, FileReport::Fate::kWarned) << architecture << ": " << left.key << " is neither read nor known";
+      EXPECT_NE(left.fate, FileReport::Fate::kWarned)
+          << architecture << ": " << left.key << " is neither read nor known";
 
     for (const auto& [key, value] : defaults.items()) {
       Json one = bare;
       if (bare.contains(key)) continue;
       one[key] = value;
       EXPECT_EQ(refusal(one), refused) << architecture << ": " << key << ": " << value;
-      EXPECT_TRUE(!refusal(one).empty() || read(one) == expected) << architecture << ": " << key << ": " << value;
+      EXPECT_TRUE(!refusal(one).empty() || read(one) == expected)
+          << architecture << ": " << key << ": " << value;
     }
   }
 }
@@ -126,7 +135,8 @@ Json changed(const Json& value) {
   return Json();
 }
 
-/// Another value than the default changes the model, or is refused, unless the key is on the list of those without effect.
+/// Another value than the default changes the model, or is refused, unless the key is on the list
+/// of those without effect.
 TEST_P(ConfigDefaults, OtherValuesChangeTheModelOrAreRefused) {
   Json defaults;
   if (!load(defaults)) GTEST_SKIP() << "golden/config_defaults is not there; set QUELL_DATA";
@@ -139,7 +149,8 @@ TEST_P(ConfigDefaults, OtherValuesChangeTheModelOrAreRefused) {
     FileReport::Fate fate = FileReport::Fate::kWarned;
     for (const std::string& architecture : architectures_of(GetParam())) {
       Json config = {{"model_type", GetParam()}, {"architectures", {architecture}}};
-      if (key == "max_window_layers") config["use_sliding_window"] = true;  // it counts with windows alone
+      if (key == "max_window_layers")
+        config["use_sliding_window"] = true;  // it counts with windows alone
       const std::string before = refusal(config);
       const Reading reading = before.empty() ? read(config) : Reading();
       config[key] = other;
@@ -153,15 +164,17 @@ TEST_P(ConfigDefaults, OtherValuesChangeTheModelOrAreRefused) {
         matters = true;
       }
     }
-    EXPECT_TRUE(matters || fate == FileReport::Fate::kNoEffect) << key << ": " << other << " changes nothing and is not known";
+    EXPECT_TRUE(matters || fate == FileReport::Fate::kNoEffect)
+        << key << ": " << other << " changes nothing and is not known";
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ConfigDefaults, ::testing::ValuesIn(model_types()), [](const auto& info) {
-  std::string name = info.param;
-  for (char& c : name) c = c == '-' ? '_' : c;
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(All, ConfigDefaults, ::testing::ValuesIn(model_types()),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 TEST(ConfigKeys, NullIsNotAMissingKey) {
   Json mistral = small("mistral");
@@ -182,7 +195,9 @@ TEST(ConfigKeys, NullIsNotAMissingKey) {
 TEST(ConfigKeys, GeneralNamesAreTheOwnOnes) {
   for (const std::vector<std::pair<const char*, const char*>>& names :
        std::vector<std::vector<std::pair<const char*, const char*>>>{
-           {{"n_embd", "hidden_size"}, {"n_head", "num_attention_heads"}, {"n_layer", "num_hidden_layers"}}}) {
+           {{"n_embd", "hidden_size"},
+            {"n_head", "num_attention_heads"},
+            {"n_layer", "num_hidden_layers"}}}) {
     const Json own = small("gpt2");
     Json general = own;
     for (const auto& [from, to] : names) {
@@ -207,8 +222,9 @@ TEST(ConfigKeys, HeadDimCountsOnlyWhereTheFamilyHasIt) {
   for (const char* type : {"bert", "gpt2", "opt", "bloom"}) {
     Json config = small(type);
     config["head_dim"] = 12;
-    EXPECT_EQ(read(config).spec.stacks[0].layers[0].attention.head_dim,
-              read(config).spec.hidden_size / read(config).spec.stacks[0].layers[0].attention.num_heads)
+    EXPECT_EQ(
+        read(config).spec.stacks[0].layers[0].attention.head_dim,
+        read(config).spec.hidden_size / read(config).spec.stacks[0].layers[0].attention.num_heads)
         << type;
   }
 }
@@ -216,7 +232,8 @@ TEST(ConfigKeys, HeadDimCountsOnlyWhereTheFamilyHasIt) {
 TEST(ConfigKeys, WindowsFollowLayerTypes) {
   const auto windows = [](const Json& config) {
     std::vector<std::int64_t> out;
-    for (const LayerRef& layer : read(config).spec.stacks[0].layers) out.push_back(layer.attention.sliding_window);
+    for (const LayerRef& layer : read(config).spec.stacks[0].layers)
+      out.push_back(layer.attention.sliding_window);
     return out;
   };
   using Windows = std::vector<std::int64_t>;
@@ -232,24 +249,28 @@ TEST(ConfigKeys, WindowsFollowLayerTypes) {
     EXPECT_NE(refusal(config).find("chunked_attention"), std::string::npos);
     config["layer_types"] = {"sliding_attention", "full_attention"};
     config["use_sliding_window"] = false;
-    EXPECT_NE(refusal(config).find("sliding_window"), std::string::npos) << "a window without a width";
+    EXPECT_NE(refusal(config).find("sliding_window"), std::string::npos)
+        << "a window without a width";
   }
 
   Json gemma = small("gemma2");
   EXPECT_EQ(windows(gemma), (Windows{4096, 0}));
   Json mistral = small("mistral");
   mistral["layer_types"] = {"full_attention", "sliding_attention"};
-  EXPECT_NE(refusal(mistral).find("layer_types"), std::string::npos) << "the reference ignores the list";
+  EXPECT_NE(refusal(mistral).find("layer_types"), std::string::npos)
+      << "the reference ignores the list";
 }
 
 TEST(ConfigKeys, ActivationsAreKnownByNameOrRefused) {
-  for (const char* name : {"gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh",
-                           "relu", "silu", "swish", "tanh"}) {
+  for (const char* name :
+       {"gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh",
+        "gelu_python_tanh", "relu", "silu", "swish", "tanh"}) {
     Json config = small("bert");
     config["hidden_act"] = name;
     EXPECT_EQ(refusal(config), "") << name;
   }
-  for (const char* name : {"quick_gelu", "relu2", "relu6", "mish", "gelu_10", "sigmoid", "laplace", "gelu_tanh", "nonsense"}) {
+  for (const char* name : {"quick_gelu", "relu2", "relu6", "mish", "gelu_10", "sigmoid", "laplace",
+                           "gelu_tanh", "nonsense"}) {
     Json config = small("bert");
     config["hidden_act"] = name;
     EXPECT_NE(refusal(config).find(name), std::string::npos) << name;
@@ -261,7 +282,8 @@ TEST(ConfigKeys, KeysThatChangeResultsAreRefusedByName) {
     Json config = small(type);
     config.update(keys);
     const std::string message = refusal(config);
-    EXPECT_EQ(message.find("\"" + (keys.size() == 1 ? keys.begin().key() : "slow_but_exact") + "\"") != std::string::npos,
+    EXPECT_EQ(message.find("\"" + (keys.size() == 1 ? keys.begin().key() : "slow_but_exact") +
+                           "\"") != std::string::npos,
               is_refused)
         << type << ' ' << keys << ": " << message;
   };
@@ -327,13 +349,16 @@ TEST(RotaryPositions, EveryTypeGivesTheFrequenciesOfTheReference) {
     Json scaling = Json::parse(c.parameters);
     scaling["type"] = scaling["rope_type"];
     scaling.erase("rope_type");
-    older.update({{"max_position_embeddings", 64}, {"rope_theta", scaling["rope_theta"]}, {"rope_scaling", scaling}});
+    older.update({{"max_position_embeddings", 64},
+                  {"rope_theta", scaling["rope_theta"]},
+                  {"rope_scaling", scaling}});
 
     for (const Json& config : {newer, older}) {
       const AttentionSpec a = read(config).spec.stacks[0].layers[0].attention;
       ASSERT_EQ(a.rotary_inv_freq.size(), c.frequencies.size()) << c.name;
       for (std::size_t i = 0; i < c.frequencies.size(); ++i)
-        EXPECT_NEAR(a.rotary_inv_freq[i], c.frequencies[i], 2e-6F * c.frequencies[i]) << c.name << " " << i;
+        EXPECT_NEAR(a.rotary_inv_freq[i], c.frequencies[i], 2e-6F * c.frequencies[i])
+            << c.name << " " << i;
       EXPECT_NEAR(a.rotary_amplitude, c.amplitude, 1e-6F) << c.name;
     }
   }
@@ -345,14 +370,18 @@ TEST(RotaryPositions, WhatChangesWithTheLengthOrIsUnknownIsRefused) {
     config.update({{"max_position_embeddings", 64}, {"rope_parameters", Json::parse(parameters)}});
     return refusal(config);
   };
-  EXPECT_NE(with("llama", R"({"rope_type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [2, 2, 2, 2],
+  EXPECT_NE(
+      with("llama",
+           R"({"rope_type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [2, 2, 2, 2],
                               "original_max_position_embeddings": 16})")
-                .find("longrope"),
-            std::string::npos);
+          .find("longrope"),
+      std::string::npos);
   EXPECT_NE(with("llama", R"({"rope_type": "su", "factor": 2})").find("\"su\""), std::string::npos);
   EXPECT_NE(with("llama", R"({"rope_type": "linear"})").find("factor"), std::string::npos);
-  EXPECT_NE(with("llama", R"({"full_attention": {"rope_type": "default"}})").find("full_attention"), std::string::npos);
-  EXPECT_NE(with("llama", R"({"rope_type": "default", "partial_rotary_factor": 0.5})").find("partial_rotary_factor"),
+  EXPECT_NE(with("llama", R"({"full_attention": {"rope_type": "default"}})").find("full_attention"),
+            std::string::npos);
+  EXPECT_NE(with("llama", R"({"rope_type": "default", "partial_rotary_factor": 0.5})")
+                .find("partial_rotary_factor"),
             std::string::npos);
   EXPECT_EQ(with("phi", R"({"rope_type": "default", "partial_rotary_factor": 0.5})"), "");
 

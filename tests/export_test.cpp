@@ -1,4 +1,5 @@
-// What `quell quantize` writes: formats, names and sizes, and that reading it back gives the same model.
+// What `quell quantize` writes: formats, names and sizes, and that reading it back gives the same
+// model.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -27,20 +28,24 @@ std::vector<TokenBatch> some_samples(const Model& model, std::int64_t count = 24
   return make_batches(load_samples(choice, model), 8, model.spec.pad_token_id);
 }
 
-Tensor output_of(const char* engine, const Model& model, const TokenBatch& batch, ExecContext& ctx) {
+Tensor output_of(const char* engine, const Model& model, const TokenBatch& batch,
+                 ExecContext& ctx) {
   ForwardOutputs outputs;
   make_engine(engine, model, ctx)->forward(batch, outputs, ctx);
   const auto logits = outputs.values.find("logits");
-  return std::move(logits != outputs.values.end() ? logits->second : outputs.values.at("last_hidden_state"));
+  return std::move(logits != outputs.values.end() ? logits->second
+                                                  : outputs.values.at("last_hidden_state"));
 }
 
 bool same_bytes(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
+  return a.shape() == b.shape() &&
+         std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
 }
 
-/// Quantizes the model in `dir` by `recipe` and writes it to `out`; the outputs before and after must be the same bytes.
-ExportSummary export_and_compare(const fs::path& dir, const std::string& recipe, const fs::path& out,
-                                 std::vector<TokenBatch> samples = {}) {
+/// Quantizes the model in `dir` by `recipe` and writes it to `out`; the outputs before and after
+/// must be the same bytes.
+ExportSummary export_and_compare(const fs::path& dir, const std::string& recipe,
+                                 const fs::path& out, std::vector<TokenBatch> samples = {}) {
   ExecContext ctx(2);
   Model model = load_model(Checkpoint::open(dir));
   if (samples.empty()) samples = some_samples(model);
@@ -48,12 +53,15 @@ ExportSummary export_and_compare(const fs::path& dir, const std::string& recipe,
   const ExportSummary summary = export_compressed_tensors(model, out, true);
   const Model exported = load_model(Checkpoint::open(out));
   for (const char* engine : {"simulated", "simulated-exact", "integer"})
-    EXPECT_TRUE(same_bytes(output_of(engine, model, samples[0], ctx), output_of(engine, exported, samples[0], ctx)))
+    EXPECT_TRUE(same_bytes(output_of(engine, model, samples[0], ctx),
+                           output_of(engine, exported, samples[0], ctx)))
         << recipe << " " << engine;
   return summary;
 }
 
-Json quantization_config(const fs::path& dir) { return read_json_file(dir / "config.json")["quantization_config"]; }
+Json quantization_config(const fs::path& dir) {
+  return read_json_file(dir / "config.json")["quantization_config"];
+}
 
 std::string group_format(const fs::path& dir) {
   return quantization_config(dir)["config_groups"]["group_0"]["format"].get<std::string>();
@@ -70,15 +78,19 @@ void copy_model(const fs::path& to, Change change) {
 
 TEST(Export, CodesOfFewBitsArePackedAndComeBack) {
   const quell::testing::ScratchDir dir;
-  const char* weights[] = {"{symmetric: true, granularity: channel}", "{symmetric: false, granularity: channel}",
-                           "{symmetric: false, granularity: tensor}", "{symmetric: true, granularity: group, group_size: 32}",
+  const char* weights[] = {"{symmetric: true, granularity: channel}",
+                           "{symmetric: false, granularity: channel}",
+                           "{symmetric: false, granularity: tensor}",
+                           "{symmetric: true, granularity: group, group_size: 32}",
                            "{symmetric: false, granularity: group, group_size: 32}"};
   for (const char* scheme : {"W4A4", "W3A8", "W2A8"})
     for (const char* w : weights) {
       const bool groups = std::string(w).find("group_size") != std::string::npos;
-      const std::string activations = groups ? "{symmetric: false, granularity: token, dynamic: true}" : "{symmetric: false}";
+      const std::string activations =
+          groups ? "{symmetric: false, granularity: token, dynamic: true}" : "{symmetric: false}";
       export_and_compare(kReviews / "model",
-                         str("{scheme: ", scheme, ", weights: ", w, ", activations: ", activations, ", passes: [rtn]}"),
+                         str("{scheme: ", scheme, ", weights: ", w, ", activations: ", activations,
+                             ", passes: [rtn]}"),
                          dir / "out");
       EXPECT_EQ(group_format(dir / "out"), "pack-quantized") << scheme << w;
     }
@@ -86,19 +98,24 @@ TEST(Export, CodesOfFewBitsArePackedAndComeBack) {
 
 TEST(Export, FewerBitsTakeFewerBytes) {
   const quell::testing::ScratchDir dir;
-  const ExportSummary eight = export_and_compare(kReviews / "model", "{scheme: W8A8, passes: [rtn]}", dir / "8");
-  const ExportSummary four = export_and_compare(kReviews / "model", "{scheme: W4A4, passes: [rtn]}", dir / "4");
+  const ExportSummary eight =
+      export_and_compare(kReviews / "model", "{scheme: W8A8, passes: [rtn]}", dir / "8");
+  const ExportSummary four =
+      export_and_compare(kReviews / "model", "{scheme: W4A4, passes: [rtn]}", dir / "4");
   const auto codes = static_cast<std::size_t>(StoredKind::kCodes);
   EXPECT_EQ(2 * four.bytes[codes], eight.bytes[codes]);
-  EXPECT_LT(fs::file_size(dir / "4" / "model.safetensors"), fs::file_size(dir / "8" / "model.safetensors"));
+  EXPECT_LT(fs::file_size(dir / "4" / "model.safetensors"),
+            fs::file_size(dir / "8" / "model.safetensors"));
   EXPECT_EQ(group_format(dir / "8"), "int-quantized");
   EXPECT_TRUE(eight.own_features.empty() && four.own_features.empty());
 }
 
-/// Codes a byte each, without a format of the group, as Quell wrote them before there were packed ones.
+/// Codes a byte each, without a format of the group, as Quell wrote them before there were packed
+/// ones.
 TEST(Export, OlderFilesLoad) {
   const quell::testing::ScratchDir dir;
-  export_and_compare(kReviews / "model", "{scheme: W4A4, passes: [{os_plus: {shift: always}}]}", dir / "new");
+  export_and_compare(kReviews / "model", "{scheme: W4A4, passes: [{os_plus: {shift: always}}]}",
+                     dir / "new");
   fs::copy(dir / "new", dir / "old", fs::copy_options::recursive);
   Json config = read_json_file(dir / "old" / "config.json");
   config["quantization_config"]["format"] = "int-quantized";
@@ -128,9 +145,11 @@ TEST(Export, OlderFilesLoad) {
   EXPECT_GT(unpacked.size(), 4U);
 
   ExecContext ctx(2);
-  const Model now = load_model(Checkpoint::open(dir / "new")), then = load_model(Checkpoint::open(dir / "old"));
+  const Model now = load_model(Checkpoint::open(dir / "new")),
+              then = load_model(Checkpoint::open(dir / "old"));
   const TokenBatch batch = some_samples(now)[0];
-  EXPECT_TRUE(same_bytes(output_of("integer", now, batch, ctx), output_of("integer", then, batch, ctx)));
+  EXPECT_TRUE(
+      same_bytes(output_of("integer", now, batch, ctx), output_of("integer", then, batch, ctx)));
 }
 
 TEST(Export, PackedCodesThatDoNotFitAreRefused) {
@@ -139,7 +158,8 @@ TEST(Export, PackedCodesThatDoNotFitAreRefused) {
   const Checkpoint checkpoint = Checkpoint::open(dir / "out");
   const auto message = [&](const std::string& suffix, const Tensor& replacement) -> std::string {
     std::map<std::string, TensorView> tensors = checkpoint.tensors();
-    const auto it = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.first.ends_with(suffix); });
+    const auto it = std::find_if(tensors.begin(), tensors.end(),
+                                 [&](const auto& t) { return t.first.ends_with(suffix); });
     it->second = replacement;
     fs::remove_all(dir / "bad");
     fs::copy(dir / "out", dir / "bad", fs::copy_options::recursive);
@@ -151,35 +171,45 @@ TEST(Export, PackedCodesThatDoNotFitAreRefused) {
     }
     return "";
   };
-  EXPECT_NE(message("weight_packed", Tensor(DType::kI32, {1, 1})).find("expected I32 words"), std::string::npos);
-  EXPECT_NE(message("weight_shape", Tensor(DType::kI64, {2})).find("is not the shape"), std::string::npos);
+  EXPECT_NE(message("weight_packed", Tensor(DType::kI32, {1, 1})).find("expected I32 words"),
+            std::string::npos);
+  EXPECT_NE(message("weight_shape", Tensor(DType::kI64, {2})).find("is not the shape"),
+            std::string::npos);
 }
 
-/// Where another reader would leave something out, the name of the format keeps it from reading at all.
+/// Where another reader would leave something out, the name of the format keeps it from reading at
+/// all.
 TEST(Export, TheFormatSaysWhoCanReadIt) {
   const quell::testing::ScratchDir dir;
   const auto formats = [&](const std::string& recipe) {
     const ExportSummary summary = export_and_compare(kReviews / "model", recipe, dir / "out");
     EXPECT_EQ(quantization_config(dir / "out")["format"], group_format(dir / "out"));
-    EXPECT_EQ(summary.own_features.empty(), !group_format(dir / "out").starts_with("quell-")) << recipe;
+    EXPECT_EQ(summary.own_features.empty(), !group_format(dir / "out").starts_with("quell-"))
+        << recipe;
     return group_format(dir / "out");
   };
   const std::string asymmetric = "activations: {symmetric: false}",
                     restricted = "activations: {symmetric: true, codes: restricted}";
   EXPECT_EQ(formats("{scheme: W8A8, passes: [rtn]}"), "int-quantized");
-  EXPECT_EQ(formats("{scheme: W8A8, " + asymmetric + ", passes: [os_plus]}"), "quell-int-quantized");  // residual branches
+  EXPECT_EQ(formats("{scheme: W8A8, " + asymmetric + ", passes: [os_plus]}"),
+            "quell-int-quantized");  // residual branches
   EXPECT_EQ(formats("{scheme: W4A4, passes: [os_plus]}"), "quell-pack-quantized");
   EXPECT_EQ(formats("{scheme: W8A8, " + restricted + ", passes: [rtn]}"), "quell-int-quantized");
-  EXPECT_EQ(formats("{scheme: W8A8, activations: {symmetric: true, codes: full}, passes: [rtn]}"), "int-quantized");
+  EXPECT_EQ(formats("{scheme: W8A8, activations: {symmetric: true, codes: full}, passes: [rtn]}"),
+            "int-quantized");
   EXPECT_EQ(formats("{scheme: W8A8, residual: quantized, passes: [rtn]}"), "quell-int-quantized");
-  EXPECT_EQ(formats("{scheme: W8A8, quantize: {attention: true}, passes: [rtn]}"), "quell-int-quantized");
-  EXPECT_EQ(formats("{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}"), "quell-int-quantized");
-  EXPECT_EQ(formats("{scheme: W8A8, quantize: {head: true}, activations: {granularity: token, dynamic: true, symmetric: false}, "
+  EXPECT_EQ(formats("{scheme: W8A8, quantize: {attention: true}, passes: [rtn]}"),
+            "quell-int-quantized");
+  EXPECT_EQ(formats("{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}"),
+            "quell-int-quantized");
+  EXPECT_EQ(formats("{scheme: W8A8, quantize: {head: true}, activations: {granularity: token, "
+                    "dynamic: true, symmetric: false}, "
                     "passes: [rtn]}"),
             "quell-int-quantized");
 }
 
-/// What the library's classes do differently from what the layout means: found by bench/compressed_checkpoint.py.
+/// What the library's classes do differently from what the layout means: found by
+/// bench/compressed_checkpoint.py.
 TEST(Export, ClassesThatWouldComputeSomethingElseAreKnown) {
   const auto format = [](const char* family, const char* recipe) -> std::string {
     const fs::path data = quell::testing::find_data(std::string("golden/models/") + family);
@@ -196,26 +226,31 @@ TEST(Export, ClassesThatWouldComputeSomethingElseAreKnown) {
     export_compressed_tensors(model, dir / "out", false);
     return group_format(dir / "out");
   };
-  if (quell::testing::find_data("golden/models/gpt2").empty()) GTEST_SKIP() << "golden/models is not there; set QUELL_DATA";
+  if (quell::testing::find_data("golden/models/gpt2").empty())
+    GTEST_SKIP() << "golden/models is not there; set QUELL_DATA";
   const char *eight = "{scheme: W8A8, passes: [rtn]}", *four = "{scheme: W4A4, passes: [rtn]}",
-             *by_token = "{scheme: W8A8, activations: {symmetric: false, granularity: token, dynamic: true}, passes: [rtn]}";
+             *by_token =
+                 "{scheme: W8A8, activations: {symmetric: false, granularity: token, dynamic: "
+                 "true}, passes: [rtn]}";
   EXPECT_EQ(format("gpt2", eight), "quell-int-quantized");    // Conv1D
   EXPECT_EQ(format("opt", by_token), "quell-int-quantized");  // no axis of tokens in front of fc1
   EXPECT_EQ(format("opt", eight), "int-quantized");
   EXPECT_EQ(format("t5", four), "quell-pack-quantized");  // looks for weights
   EXPECT_EQ(format("t5", eight), "int-quantized");
-  EXPECT_EQ(format("deberta-v2-cls", eight), "quell-int-quantized");  // relative embeddings stay float
+  EXPECT_EQ(format("deberta-v2-cls", eight),
+            "quell-int-quantized");  // relative embeddings stay float
   EXPECT_EQ(format("llama", by_token), "int-quantized");
 }
 
 TEST(Export, QuantizedEmbeddingsAreStoredAsCodes) {
   const quell::testing::ScratchDir dir;
   const auto embeddings = static_cast<std::size_t>(StoredKind::kEmbeddings);
-  const ExportSummary plain = export_and_compare(kReviews / "model", "{scheme: W8A8, passes: [rtn]}", dir / "plain");
-  const ExportSummary coded =
-      export_and_compare(kReviews / "model", "{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}", dir / "8");
-  const ExportSummary packed =
-      export_and_compare(kReviews / "model", "{scheme: W4A4, quantize: {embeddings: true}, passes: [rtn]}", dir / "4");
+  const ExportSummary plain =
+      export_and_compare(kReviews / "model", "{scheme: W8A8, passes: [rtn]}", dir / "plain");
+  const ExportSummary coded = export_and_compare(
+      kReviews / "model", "{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}", dir / "8");
+  const ExportSummary packed = export_and_compare(
+      kReviews / "model", "{scheme: W4A4, quantize: {embeddings: true}, passes: [rtn]}", dir / "4");
   EXPECT_EQ(4 * coded.bytes[embeddings], plain.bytes[embeddings]);
   EXPECT_EQ(8 * packed.bytes[embeddings], plain.bytes[embeddings]);
 }
@@ -232,13 +267,16 @@ TEST(Export, ATiedHeadKeepsItsFloatTable) {
   batch.mask.assign(8, 1);
   batch.type_ids.assign(8, 0);
   samples.push_back(batch);
-  export_and_compare(data, "{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}", dir / "out", samples);
+  export_and_compare(data, "{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}",
+                     dir / "out", samples);
 }
 
 TEST(Export, NamesAreThoseOfTheClass) {
   const quell::testing::ScratchDir dir;
   copy_model(dir / "bare", [](Json& config) { config["architectures"] = {"BertModel"}; });
-  const auto has = [](const Json& list, const char* name) { return std::find(list.begin(), list.end(), name) != list.end(); };
+  const auto has = [](const Json& list, const char* name) {
+    return std::find(list.begin(), list.end(), name) != list.end();
+  };
   const std::string recipe = "{scheme: W8A8, passes: [rtn]}";
   export_and_compare(kReviews / "model", recipe, dir / "head");
   export_and_compare(dir / "bare", recipe, dir / "out");
@@ -247,7 +285,8 @@ TEST(Export, NamesAreThoseOfTheClass) {
   EXPECT_TRUE(head.tensors().contains("bert.encoder.layer.0.attention.self.query.weight_scale"));
   EXPECT_TRUE(bare.tensors().contains("encoder.layer.0.attention.self.query.weight_scale"));
   for (const auto& [name, view] : bare.tensors()) EXPECT_FALSE(name.starts_with("bert.")) << name;
-  const Json of_head = quantization_config(dir / "head")["ignore"], of_bare = quantization_config(dir / "out")["ignore"];
+  const Json of_head = quantization_config(dir / "head")["ignore"],
+             of_bare = quantization_config(dir / "out")["ignore"];
   EXPECT_TRUE(has(of_head, "bert.pooler.dense") && has(of_head, "classifier")) << of_head;
   EXPECT_TRUE(has(of_bare, "pooler.dense")) << of_bare;
 }
@@ -270,7 +309,8 @@ TEST(Export, FloatTensorsKeepTheirTypeWhereThatLosesNothing) {
   export_and_compare(dir / "half", "{scheme: W8A8, passes: [smoothquant]}", dir / "out");
   const Checkpoint out = Checkpoint::open(dir / "out");
   EXPECT_EQ(out.tensors().at("bert.embeddings.word_embeddings.weight").dtype(), DType::kBF16);
-  EXPECT_EQ(out.tensors().at("bert.encoder.layer.0.output.LayerNorm.weight").dtype(), DType::kF32);  // migrated
+  EXPECT_EQ(out.tensors().at("bert.encoder.layer.0.output.LayerNorm.weight").dtype(),
+            DType::kF32);  // migrated
 }
 
 TEST(Export, ItIsSaidWhatWasWritten) {
@@ -278,8 +318,9 @@ TEST(Export, ItIsSaidWhatWasWritten) {
   copy_model(dir / "model", [](Json&) {});
   write_text_file(dir / "model" / "train.py", "x");
   const auto quantize = [&](const std::string& arguments) {
-    return quell::testing::run_quell("quantize " + (dir / "model").string() + " " + (dir / "out").string() +
-                                     " --force --calibration " + (kReviews / "calibration.tsv").string() +
+    return quell::testing::run_quell("quantize " + (dir / "model").string() + " " +
+                                     (dir / "out").string() + " --force --calibration " +
+                                     (kReviews / "calibration.tsv").string() +
                                      " --num-samples 16 --recipe " + arguments);
   };
   const auto minmax = quantize("minmax");

@@ -1,4 +1,5 @@
-// Every pass on every family: migration keeps the float function, and what is exported runs in integers as it was simulated.
+// Every pass on every family: migration keeps the float function, and what is exported runs in
+// integers as it was simulated.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,7 +25,8 @@ Tensor main_output(const ForwardModel& model, const TokenBatch& batch, ExecConte
   ForwardOutputs outputs;
   model.forward(batch, outputs, ctx);
   for (const char* name : {"logits", "start_logits", "last_hidden_state"})
-    if (const auto it = outputs.values.find(name); it != outputs.values.end()) return std::move(it->second);
+    if (const auto it = outputs.values.find(name); it != outputs.values.end())
+      return std::move(it->second);
   return {};
 }
 
@@ -32,24 +34,30 @@ Tensor main_output(const ForwardModel& model, const TokenBatch& batch, ExecConte
 double relative_difference(const Tensor& a, const Tensor& b, const TokenBatch& batch) {
   double difference = 0, largest = 0;
   for (std::int64_t i = 0; i < a.rows(); ++i) {
-    if (a.rows() == batch.rows() && batch.decoder_length == 0 && !batch.mask[static_cast<std::size_t>(i)]) continue;
+    if (a.rows() == batch.rows() && batch.decoder_length == 0 &&
+        !batch.mask[static_cast<std::size_t>(i)])
+      continue;
     for (std::int64_t j = 0; j < a.cols(); ++j) {
-      difference = std::max(difference, std::fabs(static_cast<double>(a.row(i)[j]) - static_cast<double>(b.row(i)[j])));
+      difference = std::max(difference, std::fabs(static_cast<double>(a.row(i)[j]) -
+                                                  static_cast<double>(b.row(i)[j])));
       largest = std::max(largest, std::fabs(static_cast<double>(a.row(i)[j])));
     }
   }
   return difference / (1 + largest);
 }
 
-constexpr const char* kRecipes[] = {"{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}",
-                                    "{scheme: W8A8, passes: [{os_plus: {shift: never}}]}",
-                                    "{scheme: W6A6, passes: [{os_plus: {shift: always}}]}",
-                                    "{scheme: W6A6, migrate: {relu: true, attention: true}, passes: [{os_plus: {shift: always}}]}"};
+constexpr const char* kRecipes[] = {
+    "{scheme: W8A8, passes: [{smoothquant: {alpha: 0.5}}]}",
+    "{scheme: W8A8, passes: [{os_plus: {shift: never}}]}",
+    "{scheme: W6A6, passes: [{os_plus: {shift: always}}]}",
+    "{scheme: W6A6, migrate: {relu: true, attention: true}, passes: [{os_plus: {shift: always}}]}"};
 
 /// Not where a residual branch reads what a norm gives, nor where norms have no weights.
 bool float_checkpoint_holds_changes(const Json& config) {
-  const std::set<std::string> post_norm = {"albert", "bart", "bert", "deberta-v2", "distilbert", "roberta", "xlm-roberta"};
-  return !post_norm.contains(config["model_type"].get<std::string>()) && config.value("do_layer_norm_before", true) &&
+  const std::set<std::string> post_norm = {"albert",     "bart",    "bert",       "deberta-v2",
+                                           "distilbert", "roberta", "xlm-roberta"};
+  return !post_norm.contains(config["model_type"].get<std::string>()) &&
+         config.value("do_layer_norm_before", true) &&
          config.value("layer_norm_elementwise_affine", true);
 }
 
@@ -66,8 +74,12 @@ TEST_P(Families, MigrationKeepsTheFloatFunctionAndExportsRun) {
     const Tensor before = main_output(*make_float_model(model), samples[0], ctx);
     compress(model, samples, parse_recipe(recipe, "test"), ctx);
     EXPECT_TRUE(model.is_quantized());
-    EXPECT_LE(relative_difference(before, main_output(*make_float_model(model), samples[0], ctx), samples[0]), 1e-4) << recipe;
-    const Tensor simulated = main_output(*make_simulated_model(model, true, ctx.isa), samples[0], ctx);
+    EXPECT_LE(relative_difference(before, main_output(*make_float_model(model), samples[0], ctx),
+                                  samples[0]),
+              1e-4)
+        << recipe;
+    const Tensor simulated =
+        main_output(*make_simulated_model(model, true, ctx.isa), samples[0], ctx);
 
     const quell::testing::ScratchDir out;
     export_compressed_tensors(model, out / "model", false);
@@ -77,17 +89,20 @@ TEST_P(Families, MigrationKeepsTheFloatFunctionAndExportsRun) {
   }
 }
 
-/// The migrated float checkpoint is an ordinary one: it loads and computes what the original does. Families that cannot hold it say
-/// so.
+/// The migrated float checkpoint is an ordinary one: it loads and computes what the original does.
+/// Families that cannot hold it say so.
 TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   QUELL_NEED_DATA(dir, "golden/models/" + GetParam());
   ExecContext ctx(2);
   Model model = load_model(Checkpoint::open(dir));
   std::vector<TokenBatch> samples;
-  samples.push_back(read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
+  samples.push_back(
+      read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
   const Tensor before = main_output(*make_float_model(model), samples[0], ctx);
   compress(model, samples,
-           parse_recipe("{scheme: W8A8, migrate: {relu: true, attention: true}, passes: [{smoothquant: {alpha: 0.5}}]}", "test"),
+           parse_recipe("{scheme: W8A8, migrate: {relu: true, attention: true}, passes: "
+                        "[{smoothquant: {alpha: 0.5}}]}",
+                        "test"),
            ctx);
   const quell::testing::ScratchDir out;
   if (!float_checkpoint_holds_changes(read_json_file(dir / "config.json"))) {
@@ -98,15 +113,19 @@ TEST_P(Families, MigratedFloatCheckpointEqualsTheOriginal) {
   const Model migrated = load_model(Checkpoint::open(out / "model"));
   EXPECT_TRUE(migrated.unused_tensors.empty());
   EXPECT_FALSE(migrated.is_quantized());
-  EXPECT_LE(relative_difference(before, main_output(*make_float_model(migrated), samples[0], ctx), samples[0]), 1e-4);
+  EXPECT_LE(relative_difference(before, main_output(*make_float_model(migrated), samples[0], ctx),
+                                samples[0]),
+            1e-4);
   const Model original = load_model(Checkpoint::open(dir));
   const auto first = [](const Model& m, Slot slot) {
     for (const Param& p : m.params)
       if (p.slot == slot) return p.weight.f32()[0];
     return 0.0F;
   };
-  EXPECT_NE(first(migrated, Slot::kAttentionNorm), first(original, Slot::kAttentionNorm)) << "nothing was migrated";
-  EXPECT_NE(first(migrated, Slot::kOutProj), first(original, Slot::kOutProj)) << "nothing went through the attention";
+  EXPECT_NE(first(migrated, Slot::kAttentionNorm), first(original, Slot::kAttentionNorm))
+      << "nothing was migrated";
+  EXPECT_NE(first(migrated, Slot::kOutProj), first(original, Slot::kOutProj))
+      << "nothing went through the attention";
 }
 
 /// Whether the first row of a sequence reads the last one.
@@ -130,7 +149,9 @@ TEST_P(Families, IsCausalIsRead) {
   const Model model = load_model(Checkpoint::open(dir));
   const std::vector<LayerRef>& layers = model.spec.stacks.back().layers;
   const bool decodes = layers.front().attention.causal;
-  const bool windows = std::any_of(layers.begin(), layers.end(), [](const LayerRef& l) { return l.attention.sliding_window > 0; });
+  const bool windows = std::any_of(layers.begin(), layers.end(), [](const LayerRef& l) {
+    return l.attention.sliding_window > 0;
+  });
   if (!decodes) GTEST_SKIP() << "an encoder";
 
   const quell::testing::ScratchDir copy;
@@ -148,7 +169,8 @@ TEST_P(Families, IsCausalIsRead) {
   }
 
   ExecContext ctx(1);
-  const TokenBatch batch = make_batches({{{5, 6, 7, 8}, {}, {}}}, 1, model.spec.pad_token_id).front();
+  const TokenBatch batch =
+      make_batches({{{5, 6, 7, 8}, {}, {}}}, 1, model.spec.pad_token_id).front();
   EXPECT_FALSE(looks_ahead(dir, batch, ctx));
   EXPECT_TRUE(looks_ahead(copy / "model", batch, ctx));
 }
@@ -159,7 +181,8 @@ struct Through {
 };
 class ThroughSteps : public ::testing::TestWithParam<Through> {};
 
-/// Two layers each; T5 has an attention more in its decoder's, and ALBERT one set of weights for all.
+/// Two layers each; T5 has an attention more in its decoder's, and ALBERT one set of weights for
+/// all.
 TEST_P(ThroughSteps, LinearsBehindThemAbsorb) {
   QUELL_NEED_DATA(dir, std::string("golden/models/") + GetParam().family);
   const Model model = load_model(Checkpoint::open(dir));
@@ -169,7 +192,8 @@ TEST_P(ThroughSteps, LinearsBehindThemAbsorb) {
     EXPECT_TRUE(site.migratable()) << site.name;
     const ChangedValue& changed = site.values.front();
     const std::int64_t rows = model.param_of(changed.producer_node).weight.rows();
-    EXPECT_EQ(rows * site.shared().heads, model.param_of(site.linears.front()).weight.cols()) << site.name;
+    EXPECT_EQ(rows * site.shared().heads, model.param_of(site.linears.front()).weight.cols())
+        << site.name;
     (changed.producer == ProducerKind::kLinear ? attention : relu) += 1;
   }
   EXPECT_EQ(relu, GetParam().relu);
@@ -178,8 +202,9 @@ TEST_P(ThroughSteps, LinearsBehindThemAbsorb) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Some, ThroughSteps,
-                         ::testing::Values(Through{"opt", 2, 2}, Through{"bert-cls", 0, 2}, Through{"llama", 0, 2},
-                                           Through{"bloom", 0, 2}, Through{"albert-mlm", 0, 1}, Through{"t5", 4, 6},
+                         ::testing::Values(Through{"opt", 2, 2}, Through{"bert-cls", 0, 2},
+                                           Through{"llama", 0, 2}, Through{"bloom", 0, 2},
+                                           Through{"albert-mlm", 0, 1}, Through{"t5", 4, 6},
                                            Through{"qwen3", 0, 2}),
                          [](const auto& info) {
                            std::string name = info.param.family;
@@ -187,7 +212,8 @@ INSTANTIATE_TEST_SUITE_P(Some, ThroughSteps,
                            return name;
                          });
 
-INSTANTIATE_TEST_SUITE_P(All, Families, ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
+INSTANTIATE_TEST_SUITE_P(All, Families,
+                         ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
                          [](const auto& info) { return quell::testing::test_name(info.param); });
 
 }  // namespace

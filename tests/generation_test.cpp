@@ -1,4 +1,5 @@
-// Generation with a KV cache says what running everything again says, in every engine; sequences may come and go.
+// Generation with a KV cache says what running everything again says, in every engine; sequences
+// may come and go.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +19,8 @@ namespace quell {
 namespace {
 
 /// The most likely next token after each prefix of `ids`, and by how much, without a cache.
-std::vector<std::pair<std::int32_t, float>> best_after(const ForwardModel& model, const std::vector<std::int32_t>& ids,
+std::vector<std::pair<std::int32_t, float>> best_after(const ForwardModel& model,
+                                                       const std::vector<std::int32_t>& ids,
                                                        std::size_t from, ExecContext& ctx) {
   TokenBatch batch;
   batch.batch = 1;
@@ -33,7 +35,8 @@ std::vector<std::pair<std::int32_t, float>> best_after(const ForwardModel& model
   for (std::size_t i = from; i < ids.size(); ++i) {
     const float* row = logits.row(static_cast<std::int64_t>(i));
     std::vector<float> sorted(row, row + logits.cols());
-    const auto best = static_cast<std::int32_t>(std::max_element(sorted.begin(), sorted.end()) - sorted.begin());
+    const auto best =
+        static_cast<std::int32_t>(std::max_element(sorted.begin(), sorted.end()) - sorted.begin());
     std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
     out.emplace_back(best, sorted[0] - sorted[1]);
   }
@@ -47,12 +50,15 @@ bool is_decoder_that_generates(const std::filesystem::path& dir) {
   const bool recorded = SafetensorsFile(dir / "reference.safetensors").has("generate.input_ids");
   return recorded && !read_json_file(dir / "config.json").value("is_encoder_decoder", false);
 }
-#define QUELL_NEED_DECODER(dir) \
-  if (!is_decoder_that_generates(dir)) GTEST_SKIP() << dir << " is no decoder with recorded tokens (generate.input_ids)"
+#define QUELL_NEED_DECODER(dir)        \
+  if (!is_decoder_that_generates(dir)) \
+  GTEST_SKIP() << dir << " is no decoder with recorded tokens (generate.input_ids)"
 
-/// Every token is the uncached model's choice; `slack`: where the two best are closer than this, either will do.
+/// Every token is the uncached model's choice; `slack`: where the two best are closer than this,
+/// either will do.
 void expect_uncached_choice(const ForwardModel& model, const std::vector<std::int32_t>& prompt,
-                            const std::vector<std::int32_t>& tokens, float slack, ExecContext& ctx) {
+                            const std::vector<std::int32_t>& tokens, float slack,
+                            ExecContext& ctx) {
   std::vector<std::int32_t> ids = prompt;
   ids.insert(ids.end(), tokens.begin(), tokens.end());
   const auto best = best_after(model, ids, prompt.size() - 1, ctx);
@@ -89,12 +95,19 @@ TEST_P(Generation, CachedTokensAreTheUncachedChoice) {
   expect_uncached_choice(*bf16, prompt, run(*bf16, KvFormat::kF32), 1e-3F, ctx);
 
   std::vector<TokenBatch> samples;
-  samples.push_back(read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
-  compress(model, samples,
-           parse_recipe("{scheme: W8A8, quantize: {attention: true}, passes: [{smoothquant: {alpha: 0.5}}, rtn]}", "test"), ctx);
+  samples.push_back(
+      read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
+  compress(
+      model, samples,
+      parse_recipe(
+          "{scheme: W8A8, quantize: {attention: true}, passes: [{smoothquant: {alpha: 0.5}}, rtn]}",
+          "test"),
+      ctx);
   // One rounding of a code may fall the other way; it moves logits by less than this.
-  expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kF32), 0.05F, ctx);
-  expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kInt8), 0.05F, ctx);
+  expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kF32), 0.05F,
+                         ctx);
+  expect_uncached_choice(*lower(model, ctx), prompt, run(*lower(model, ctx), KvFormat::kInt8),
+                         0.05F, ctx);
 }
 
 TEST_P(Generation, TheHeadGetsCodesOfItsOwn) {
@@ -104,15 +117,18 @@ TEST_P(Generation, TheHeadGetsCodesOfItsOwn) {
   ExecContext ctx(2);
   Model model = load_model(Checkpoint::open(dir));
   std::vector<TokenBatch> samples;
-  samples.push_back(read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
+  samples.push_back(
+      read_recorded_inputs(SafetensorsFile(dir / "reference.safetensors"), model.spec));
   const auto logits = [&](const Model& m, const char* engine) {
     ForwardOutputs outputs;
     make_engine(engine, m, ctx)->forward(samples.front(), outputs, ctx);
     return std::move(outputs.values.at("logits"));
   };
   const Tensor before = logits(model, "float");
-  compress(model, samples, parse_recipe("{scheme: W8A8, quantize: {lm_head: true}, passes: [rtn]}", "test"), ctx);
-  const auto head = std::find_if(model.params.begin(), model.params.end(), [](const Param& p) { return p.slot == Slot::kLmHead; });
+  compress(model, samples,
+           parse_recipe("{scheme: W8A8, quantize: {lm_head: true}, passes: [rtn]}", "test"), ctx);
+  const auto head = std::find_if(model.params.begin(), model.params.end(),
+                                 [](const Param& p) { return p.slot == Slot::kLmHead; });
   ASSERT_NE(head, model.params.end());
   EXPECT_TRUE(head->quantized.has_value());
   export_compressed_tensors(model, scratch / "out", false);
@@ -133,7 +149,8 @@ TEST_P(Generation, SequencesComeAndGo) {
   ExecContext ctx(2);
   const Model model = load_model(Checkpoint::open(dir));
   const auto engine = make_float_model(model);
-  const std::vector<std::vector<std::int32_t>> prompts = {{5, 9, 14}, {6, 23, 11, 40, 8, 7}, {12}, {30, 31, 32, 33}};
+  const std::vector<std::vector<std::int32_t>> prompts = {
+      {5, 9, 14}, {6, 23, 11, 40, 8, 7}, {12}, {30, 31, 32, 33}};
   std::map<std::size_t, std::vector<std::int32_t>> out;
   BatchDecoder decoder(*engine, 2, 32);
   std::map<int, std::size_t> of;
@@ -158,7 +175,8 @@ TEST_P(Generation, SequencesComeAndGo) {
   EXPECT_THROW((decoder.add({}), 0), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Generation, ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
+INSTANTIATE_TEST_SUITE_P(All, Generation,
+                         ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
                          [](const auto& info) { return quell::testing::test_name(info.param); });
 
 }  // namespace

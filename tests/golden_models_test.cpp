@@ -1,4 +1,5 @@
-// Float models against outputs recorded with transformers: logits and every hidden state, padded left and right.
+// Float models against outputs recorded with transformers: logits and every hidden state, padded
+// left and right.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -24,14 +25,16 @@ void expect_equal(const fs::path& model, const fs::path& reference) {
 }
 
 /// A directory like `model` with another config or weights file in place of the usual one.
-void link_variant(const fs::path& model, const fs::path& variant, const std::string& config, const std::string& weights) {
+void link_variant(const fs::path& model, const fs::path& variant, const std::string& config,
+                  const std::string& weights) {
   for (const auto& entry : fs::directory_iterator(model)) {
     const std::string name = entry.path().filename().string();
     if (name == "config.json" || (name == "model.safetensors" && weights != name)) continue;
     fs::create_symlink(fs::absolute(entry.path()), variant / name);
   }
   fs::create_symlink(fs::absolute(model / config), variant / "config.json");
-  if (weights != "model.safetensors") fs::create_symlink(fs::absolute(model / weights), variant / "model.safetensors");
+  if (weights != "model.safetensors")
+    fs::create_symlink(fs::absolute(model / weights), variant / "model.safetensors");
 }
 
 class GoldenModel : public ::testing::TestWithParam<std::string> {};
@@ -43,7 +46,8 @@ TEST_P(GoldenModel, EqualsReference) {
 
 TEST_P(GoldenModel, OlderConfigAndTensorNames) {
   QUELL_NEED_DATA(model, "golden/models/" + GetParam());
-  if (!fs::exists(model / "config.v4.json")) GTEST_SKIP() << model << " has no older config (config.v4.json)";
+  if (!fs::exists(model / "config.v4.json"))
+    GTEST_SKIP() << model << " has no older config (config.v4.json)";
   const quell::testing::ScratchDir v4;
   link_variant(model, v4.path(), "config.v4.json", "model.safetensors");
   expect_equal(v4.path(), model / "reference.safetensors");
@@ -59,7 +63,8 @@ TEST_P(GoldenModel, GreedyGenerationGivesTheSameTokens) {
   if (!file.has("generate.input_ids")) GTEST_SKIP() << "does not generate";
   ExecContext ctx(2);
   const Model model = load_model(Checkpoint::open(dir));
-  const Shape shape = file.at("generate.input_ids").shape(), out_shape = file.at("generate.output_ids").shape();
+  const Shape shape = file.at("generate.input_ids").shape(),
+              out_shape = file.at("generate.output_ids").shape();
   TokenBatch prompt;
   prompt.batch = shape[0];
   prompt.length = shape[1];
@@ -67,14 +72,17 @@ TEST_P(GoldenModel, GreedyGenerationGivesTheSameTokens) {
   prompt.mask = to_i32(file.at("generate.attention_mask"), "attention_mask");
   prompt.type_ids.assign(prompt.ids.size(), 0);
   const std::vector<std::int32_t> expected = to_i32(file.at("generate.output_ids"), "output_ids");
-  const auto got = generate(*make_float_model(model), prompt, {.max_new_tokens = 16, .stop_at_eos = false}, ctx);
+  const auto got =
+      generate(*make_float_model(model), prompt, {.max_new_tokens = 16, .stop_at_eos = false}, ctx);
   for (std::int64_t b = 0; b < prompt.batch; ++b) {
     const auto end = expected.begin() + (b + 1) * out_shape[1];
-    EXPECT_EQ(got[static_cast<std::size_t>(b)], std::vector<std::int32_t>(end - 16, end)) << "sequence " << b;
+    EXPECT_EQ(got[static_cast<std::size_t>(b)], std::vector<std::int32_t>(end - 16, end))
+        << "sequence " << b;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenModel, ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
+INSTANTIATE_TEST_SUITE_P(All, GoldenModel,
+                         ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
                          [](const auto& info) { return quell::testing::test_name(info.param); });
 
 class RealModel : public ::testing::TestWithParam<const char*> {};
@@ -82,7 +90,9 @@ TEST_P(RealModel, EqualsReference) {
   QUELL_NEED_DATA(model, std::string("models/") + GetParam());
   expect_equal(model, model / "reference.safetensors");
 }
-INSTANTIATE_TEST_SUITE_P(All, RealModel, ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105", "rxnmapper-albert"),
+INSTANTIATE_TEST_SUITE_P(All, RealModel,
+                         ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105",
+                                           "rxnmapper-albert"),
                          [](const auto& info) {
                            std::string name = info.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

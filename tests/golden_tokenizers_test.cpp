@@ -17,7 +17,8 @@ void gather(const fs::path& folder, const fs::path& scratch) {
   const auto link = [&](const fs::path& from) {
     if (fs::exists(from)) fs::create_symlink(fs::absolute(from), scratch / from.filename());
   };
-  const std::set<std::string> recorded = {"files.json", "lines.jsonl", "pairs.jsonl", "pretokens.jsonl"};
+  const std::set<std::string> recorded = {"files.json", "lines.jsonl", "pairs.jsonl",
+                                          "pretokens.jsonl"};
   for (const auto& entry : fs::directory_iterator(folder))
     if (entry.is_regular_file() && !recorded.contains(entry.path().filename())) link(entry.path());
   if (!fs::exists(folder / "files.json")) return;
@@ -56,7 +57,9 @@ void check_lines(const Tokenizer& tokenizer, const fs::path& folder) {
     const auto text = row["text"].get<std::string>();
     const auto ids = row["ids"].get<std::vector<std::int32_t>>();
     EXPECT_EQ(tokenizer.encode(text).ids, ids) << text;
-    EXPECT_EQ(tokenizer.encode(text, {.add_special_tokens = false}).ids, row["ids_plain"].get<std::vector<std::int32_t>>()) << text;
+    EXPECT_EQ(tokenizer.encode(text, {.add_special_tokens = false}).ids,
+              row["ids_plain"].get<std::vector<std::int32_t>>())
+        << text;
     EXPECT_EQ(tokenizer.decode(ids), row["decoded"].get<std::string>()) << text;
     const Encoding details = tokenizer.encode(text, {.details = true});
     EXPECT_EQ(details.ids, ids) << text;
@@ -64,10 +67,12 @@ void check_lines(const Tokenizer& tokenizer, const fs::path& folder) {
     EXPECT_EQ(details.offsets, spans(row["offsets"])) << text;
   }
   for (const Json& row : read_lines(folder / "pairs.jsonl")) {
-    const Encoding e = tokenizer.encode_pair(row["text"].get<std::string>(), row["pair"].get<std::string>(), {.details = true});
+    const Encoding e = tokenizer.encode_pair(row["text"].get<std::string>(),
+                                             row["pair"].get<std::string>(), {.details = true});
     EXPECT_EQ(e.ids, row["ids"].get<std::vector<std::int32_t>>()) << row["text"];
     EXPECT_EQ(e.type_ids, row["type_ids"].get<std::vector<std::int32_t>>()) << row["text"];
-    EXPECT_EQ(e.special_tokens_mask, row["special_tokens_mask"].get<std::vector<std::int32_t>>()) << row["text"];
+    EXPECT_EQ(e.special_tokens_mask, row["special_tokens_mask"].get<std::vector<std::int32_t>>())
+        << row["text"];
     EXPECT_EQ(e.sequence_ids, sequence_ids(row["sequence_ids"])) << row["text"];
     EXPECT_EQ(e.offsets, spans(row["offsets"])) << row["text"];
   }
@@ -87,11 +92,13 @@ TEST_P(GoldenTokenizer, EqualsReferenceOnEveryLine) {
 TEST(GoldenTokenizerFiles, VocabularyFilesGiveTheSame) {
   QUELL_NEED_DATA(folder, "golden/tokenizers/bert-cased");  // the one that comes in both forms
   const quell::testing::ScratchDir scratch;
-  for (const char* name : {"vocab.txt", "tokenizer_config.json"}) fs::create_symlink(fs::absolute(folder / name), scratch / name);
+  for (const char* name : {"vocab.txt", "tokenizer_config.json"})
+    fs::create_symlink(fs::absolute(folder / name), scratch / name);
   check_lines(Tokenizer::open(scratch.path()), folder);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer, ::testing::ValuesIn(quell::testing::case_folders("golden/tokenizers")),
+INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer,
+                         ::testing::ValuesIn(quell::testing::case_folders("golden/tokenizers")),
                          [](const auto& info) { return quell::testing::test_name(info.param); });
 
 TEST(GoldenTokenizerRefusal, UnknownComponentsAreNamed) {
@@ -103,21 +110,26 @@ TEST(GoldenTokenizerRefusal, UnknownComponentsAreNamed) {
       ADD_FAILURE() << stage << " was read";
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
-      EXPECT_NE(std::string(e.what()).find(std::string(stage) + " \"Quux\""), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find(std::string(stage) + " \"Quux\""), std::string::npos)
+          << e.what();
     }
   }
 }
 
-/// The stories that the model was evaluated on came from this very SentencePiece model. Line breaks are outside its vocabulary.
+/// The stories that the model was evaluated on came from this very SentencePiece model. Line breaks
+/// are outside its vocabulary.
 TEST(SentencePieceModel, EncodesStoriesToTheirIds) {
   QUELL_NEED_DATA(model, "models/babyllama-tok105");
   const Tokenizer t = Tokenizer::open(model);
   std::ifstream in(model / "tinystories_eval_ids.u16", std::ios::binary);
   std::vector<std::uint16_t> stream(60000);
   in.read(reinterpret_cast<char*>(stream.data()), static_cast<std::streamsize>(2 * stream.size()));
-  const auto next = [&](auto from) { return std::find(from, stream.end(), t.id_of("<s>").value()); };
+  const auto next = [&](auto from) {
+    return std::find(from, stream.end(), t.id_of("<s>").value());
+  };
   int stories = 0;
-  for (auto begin = next(stream.begin()); next(begin + 1) != stream.end(); begin = next(begin + 1), ++stories) {
+  for (auto begin = next(stream.begin()); next(begin + 1) != stream.end();
+       begin = next(begin + 1), ++stories) {
     const std::vector<std::int32_t> ids(begin, next(begin + 1));
     std::string text;
     for (auto line = ids.begin(); line != ids.end();) {

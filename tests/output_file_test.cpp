@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 
 std::vector<std::string> names_in(const fs::path& dir) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(dir)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(dir))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -46,9 +47,11 @@ TEST(OutputFile, LeavesOfKilledProcessesAreRemoved) {
   const quell::testing::ScratchDir dir;
   fs::create_directory(dir / ".out.quell-tmp-4000001");
   write_text_file(dir / ".out.quell-tmp-4000001" / "weights", "half of them");
-  for (const char* name : {".out.quell-tmp-4000002", ".out.quell-tmp-1x", ".outer.quell-tmp-4000001", ".out"})
+  for (const char* name :
+       {".out.quell-tmp-4000002", ".out.quell-tmp-1x", ".outer.quell-tmp-4000001", ".out"})
     write_text_file(dir / name, "");
-  const int other = ::open((dir / ".out.quell-tmp-4000002").c_str(), O_RDONLY);  // as if another process still wrote it
+  const int other = ::open((dir / ".out.quell-tmp-4000002").c_str(),
+                           O_RDONLY);  // as if another process still wrote it
   ASSERT_EQ(::flock(other, LOCK_EX), 0);
   {
     OutputDirectory out(dir / "out", false);
@@ -56,10 +59,12 @@ TEST(OutputFile, LeavesOfKilledProcessesAreRemoved) {
     EXPECT_THROW(OutputDirectory(dir / "out/", true), Error) << "it is being written";
     EXPECT_TRUE(fs::exists(out.staging()));
   }
-  EXPECT_EQ(names_in(dir / ""), (Names{".out", ".out.quell-tmp-1x", ".out.quell-tmp-4000002", ".outer.quell-tmp-4000001"}));
+  EXPECT_EQ(names_in(dir / ""), (Names{".out", ".out.quell-tmp-1x", ".out.quell-tmp-4000002",
+                                       ".outer.quell-tmp-4000001"}));
   ::close(other);
   write_text_file(dir / "out", "a file");
-  EXPECT_EQ(names_in(dir / ""), (Names{".out", ".out.quell-tmp-1x", ".outer.quell-tmp-4000001", "out"}));
+  EXPECT_EQ(names_in(dir / ""),
+            (Names{".out", ".out.quell-tmp-1x", ".outer.quell-tmp-4000001", "out"}));
 }
 
 }  // namespace

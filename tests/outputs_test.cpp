@@ -1,4 +1,5 @@
-// Where commands write: special files, links, folders, names that cannot be, and what a run reads itself.
+// Where commands write: special files, links, folders, names that cannot be, and what a run reads
+// itself.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -16,8 +17,10 @@ using quell::testing::kReviews;
 using quell::testing::run_shell;
 using quell::testing::ScratchDir;
 
-const std::string kEval = "$QUELL eval $REVIEWS/model --task classification --data $REVIEWS/eval.tsv --limit 5 --quiet ";
-const std::string kCalibrate = " --recipe minmax --calibration $REVIEWS/calibration.tsv --num-samples 8 --quiet ";
+const std::string kEval =
+    "$QUELL eval $REVIEWS/model --task classification --data $REVIEWS/eval.tsv --limit 5 --quiet ";
+const std::string kCalibrate =
+    " --recipe minmax --calibration $REVIEWS/calibration.tsv --num-samples 8 --quiet ";
 
 bool is_report(const std::string& text) {
   const Json json = Json::parse(text, nullptr, false);
@@ -25,10 +28,12 @@ bool is_report(const std::string& text) {
 }
 
 /// One line on stderr, nothing on stdout, and the folder as it was.
-void expect_refused(const std::string& script, int code, const std::string& words, const fs::path& dir) {
+void expect_refused(const std::string& script, int code, const std::string& words,
+                    const fs::path& dir) {
   const auto names = [&] {
     std::vector<std::string> all;
-    for (const auto& entry : fs::recursive_directory_iterator(dir)) all.push_back(entry.path().string());
+    for (const auto& entry : fs::recursive_directory_iterator(dir))
+      all.push_back(entry.path().string());
     std::sort(all.begin(), all.end());
     return all;
   };
@@ -41,8 +46,9 @@ void expect_refused(const std::string& script, int code, const std::string& word
 
 TEST(Outputs, PipesAndDescriptorsAreWrittenTo) {
   const ScratchDir dir;
-  const CommandResult fifo =
-      run_shell("mkfifo pipe; (timeout 60 cat pipe >got) & " + kEval + "--json pipe >/dev/null && wait", dir.path());
+  const CommandResult fifo = run_shell(
+      "mkfifo pipe; (timeout 60 cat pipe >got) & " + kEval + "--json pipe >/dev/null && wait",
+      dir.path());
   EXPECT_EQ(fifo.exit_code, 0) << fifo.err;
   EXPECT_TRUE(fs::is_fifo(dir / "pipe"));
   EXPECT_TRUE(is_report(read_text_file(dir / "got"))) << read_text_file(dir / "got");
@@ -52,10 +58,12 @@ TEST(Outputs, PipesAndDescriptorsAreWrittenTo) {
     EXPECT_TRUE(is_report(r.out)) << name << ": " << r.out << r.err;
   }
   // What the descriptor is at, and what stands there already, is the shell's.
-  run_shell("echo first >log; " + kEval + "--json /dev/fd/3 3>>log >/dev/null; echo last >>log", dir.path());
+  run_shell("echo first >log; " + kEval + "--json /dev/fd/3 3>>log >/dev/null; echo last >>log",
+            dir.path());
   const std::string log = read_text_file(dir / "log");
   EXPECT_TRUE(log.starts_with("first\n{") && log.ends_with("}\nlast\n")) << log;
-  EXPECT_TRUE(is_report(run_shell(kEval + "--json >(cat >&2) >/dev/null; wait; sleep 1", dir.path()).err));
+  EXPECT_TRUE(
+      is_report(run_shell(kEval + "--json >(cat >&2) >/dev/null; wait; sleep 1", dir.path()).err));
 }
 
 TEST(Outputs, DevicesStayDevices) {
@@ -76,29 +84,37 @@ TEST(Outputs, LinksAreFollowed) {
   fs::create_symlink("elsewhere/new.json", dir / "dangling");
   fs::create_symlink("dangling", dir / "twice");
   EXPECT_EQ(run_shell(kEval + "--json link && " + kEval + "--json twice", dir.path()).exit_code, 0);
-  for (const char* name : {"link", "dangling", "twice"}) EXPECT_TRUE(fs::is_symlink(dir / name)) << name;
-  for (const char* name : {"elsewhere/old.json", "elsewhere/new.json"}) EXPECT_TRUE(is_report(read_text_file(dir / name))) << name;
+  for (const char* name : {"link", "dangling", "twice"})
+    EXPECT_TRUE(fs::is_symlink(dir / name)) << name;
+  for (const char* name : {"elsewhere/old.json", "elsewhere/new.json"})
+    EXPECT_TRUE(is_report(read_text_file(dir / name))) << name;
   EXPECT_EQ(std::distance(fs::directory_iterator(dir / "elsewhere"), {}), 2);
 
   fs::create_symlink("elsewhere/model", dir / "out");
   for (const char* more : {"", "--force"}) {
-    const CommandResult r = run_shell("$QUELL quantize $REVIEWS/model out" + kCalibrate + more, dir.path());
+    const CommandResult r =
+        run_shell("$QUELL quantize $REVIEWS/model out" + kCalibrate + more, dir.path());
     EXPECT_EQ(r.exit_code, 0) << r.err;
     EXPECT_TRUE(fs::is_symlink(dir / "out"));
     EXPECT_TRUE(fs::exists(dir / "elsewhere/model/config.json"));
   }
-  EXPECT_EQ(std::distance(fs::directory_iterator(dir / "elsewhere"), {}), 3) << "neither journal nor lock";
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir / "elsewhere"), {}), 3)
+      << "neither journal nor lock";
 }
 
 TEST(Outputs, TheWorkingDirectoryIsFilled) {
   const ScratchDir dir;
   for (const char* more : {"", "--force"}) {
     const CommandResult r =
-        run_shell("mkdir -p here && cd here && $QUELL quantize $REVIEWS/model ." + kCalibrate + more + " && ls", dir.path());
+        run_shell("mkdir -p here && cd here && $QUELL quantize $REVIEWS/model ." + kCalibrate +
+                      more + " && ls",
+                  dir.path());
     EXPECT_EQ(r.exit_code, 0) << r.err;
     EXPECT_NE(r.out.find("config.json"), std::string::npos) << "seen by whoever stands there";
   }
-  EXPECT_EQ(run_shell("mkdir dot && $QUELL quantize $REVIEWS/model dot/." + kCalibrate, dir.path()).exit_code, 0);
+  EXPECT_EQ(run_shell("mkdir dot && $QUELL quantize $REVIEWS/model dot/." + kCalibrate, dir.path())
+                .exit_code,
+            0);
   EXPECT_TRUE(fs::exists(dir / "dot/config.json"));
   EXPECT_EQ(std::distance(fs::directory_iterator(dir.path()), {}), 2);
 }
@@ -115,14 +131,17 @@ TEST(Outputs, NamesThatCannotBeAreRefusedBeforeAnyWork) {
   expect_refused(quantize + "loop" + kCalibrate, 1, "circle", dir.path());
   expect_refused(quantize + "/dev/shm" + kCalibrate, 1, "mount point", dir.path());
   expect_refused(quantize + "out --json out/x.json" + kCalibrate, 1, "no folder out", dir.path());
-  expect_refused(quantize + "out --json out.journal" + kCalibrate, 2, "lies where out will be written", dir.path());
+  expect_refused(quantize + "out --json out.journal" + kCalibrate, 2,
+                 "lies where out will be written", dir.path());
   expect_refused(kEval + "--json no/such/x.json", 1, "no folder no/such", dir.path());
   expect_refused(kEval + "--json \"$UNSET\"", 2, "empty", dir.path());
   expect_refused(kEval + "--json .", 1, "folder", dir.path());
   expect_refused(kEval + "--json x.json/", 1, "folder", dir.path());
   expect_refused("$QUELL report $REVIEWS/model ." + kCalibrate, 1, "folder", dir.path());
-  expect_refused("$QUELL report $REVIEWS/model p.html --json ./p.html" + kCalibrate, 2, "lies where p.html", dir.path());
-  expect_refused("$QUELL generate $REVIEWS/model --prompt x --json y.json", 2, "no results", dir.path());
+  expect_refused("$QUELL report $REVIEWS/model p.html --json ./p.html" + kCalibrate, 2,
+                 "lies where p.html", dir.path());
+  expect_refused("$QUELL generate $REVIEWS/model --prompt x --json y.json", 2, "no results",
+                 dir.path());
 }
 
 TEST(Outputs, FoldersThatMayNotBeWrittenAreRefusedBeforeAnyWork) {
@@ -135,7 +154,8 @@ TEST(Outputs, FoldersThatMayNotBeWrittenAreRefusedBeforeAnyWork) {
   expect_refused(kEval + "--json closed/x.json", 1, "Permission denied", dir.path());
   expect_refused(kEval + "--json closed.json", 1, "Permission denied", dir.path());
   for (const char* out : {"closed", "closed/out"})
-    expect_refused(std::string("$QUELL quantize $REVIEWS/model ") + out + kCalibrate, 1, "Permission denied", dir.path());
+    expect_refused(std::string("$QUELL quantize $REVIEWS/model ") + out + kCalibrate, 1,
+                   "Permission denied", dir.path());
 }
 
 TEST(Outputs, WhatARunReadsIsNotReplaced) {
@@ -144,11 +164,13 @@ TEST(Outputs, WhatARunReadsIsNotReplaced) {
   fs::create_directories(dir / "linked");
   for (const auto& entry : fs::directory_iterator(kReviews / "model")) {
     fs::copy_file(entry.path(), dir / "store/model" / entry.path().filename());
-    fs::create_symlink(dir / "store/model" / entry.path().filename(), dir / "linked" / entry.path().filename());
+    fs::create_symlink(dir / "store/model" / entry.path().filename(),
+                       dir / "linked" / entry.path().filename());
   }
   fs::copy_file(kReviews / "calibration.tsv", dir / "store/calibration.tsv");
   fs::create_directory_symlink("store/model", dir / "model");
-  const std::string small = " --recipe minmax --num-samples 8 --quiet --force --calibration ", data = "$REVIEWS/calibration.tsv";
+  const std::string small = " --recipe minmax --num-samples 8 --quiet --force --calibration ",
+                    data = "$REVIEWS/calibration.tsv";
   const auto refused = [&](const std::string& arguments, const std::string& words) {
     expect_refused("$QUELL quantize " + arguments, 2, words, dir.path());
   };
@@ -160,11 +182,15 @@ TEST(Outputs, WhatARunReadsIsNotReplaced) {
   refused("$REVIEWS/model store" + small + "store/calibration.tsv", "would replace");
   refused("model model/int8" + small + data, "lies in the model directory");
   refused("model model" + small + data + " --dry-run", "would replace");
-  expect_refused("cd store/model && $QUELL quantize . ." + small + data, 2, "would replace", dir.path());
-  expect_refused("$QUELL eval model --task classification --data store/calibration.tsv --json store/calibration.tsv --quiet", 2,
-                 "would replace", dir.path());
-  expect_refused("$QUELL report model store/model/config.json" + std::string(" --recipe minmax --quiet --calibration ") + data, 2,
-                 "would replace", dir.path());
+  expect_refused("cd store/model && $QUELL quantize . ." + small + data, 2, "would replace",
+                 dir.path());
+  expect_refused(
+      "$QUELL eval model --task classification --data store/calibration.tsv --json "
+      "store/calibration.tsv --quiet",
+      2, "would replace", dir.path());
+  expect_refused("$QUELL report model store/model/config.json" +
+                     std::string(" --recipe minmax --quiet --calibration ") + data,
+                 2, "would replace", dir.path());
 }
 
 TEST(Outputs, EmbeddingsDoNotReplaceWhatTheyComeFrom) {
@@ -173,8 +199,10 @@ TEST(Outputs, EmbeddingsDoNotReplaceWhatTheyComeFrom) {
   std::ofstream(dir / "t.jsonl") << "{\"text\": \"a fine place\"}\n";
   fs::create_symlink("t.jsonl", dir / "link.jsonl");
   for (const char* output : {"t.jsonl", "./t.jsonl", "link.jsonl", "model/model.safetensors"})
-    expect_refused(std::string("$QUELL embed model t.jsonl --output ") + output, 2, "would replace", dir.path());
-  expect_refused("$QUELL embed model t.jsonl --format npy --output model/config.json", 2, "would replace", dir.path());
+    expect_refused(std::string("$QUELL embed model t.jsonl --output ") + output, 2, "would replace",
+                   dir.path());
+  expect_refused("$QUELL embed model t.jsonl --format npy --output model/config.json", 2,
+                 "would replace", dir.path());
   EXPECT_EQ(run_shell("$QUELL embed model t.jsonl --output out.jsonl", dir.path()).exit_code, 0);
 }
 
@@ -187,15 +215,20 @@ TEST(Outputs, ClosedStandardDescriptorsReachNoFile) {
   EXPECT_TRUE(is_report(read_text_file(dir / "x.json")));
 }
 
-/// Whichever comes second ends at once, and what the first writes is what it would have written alone.
+/// Whichever comes second ends at once, and what the first writes is what it would have written
+/// alone.
 TEST(Outputs, OneRunAnOutput) {
   const ScratchDir dir;
-  const std::string slow = " --recipe best --scheme W6A6 --calibration $REVIEWS/calibration.tsv --num-samples 24 --quiet";
-  const CommandResult r = run_shell(
-      "$QUELL quantize $REVIEWS/model alone" + slow + " || exit 9\n$QUELL quantize $REVIEWS/model out" + slow +
-          " &\nfirst=$!\nuntil [ -d out.journal ]; do sleep 0.01; done\n" + "ln -s out link\n$QUELL quantize $REVIEWS/model link" +
-          kCalibrate + "; echo second $?\nwait $first; echo first $?\n",
-      dir.path());
+  const std::string slow =
+      " --recipe best --scheme W6A6 --calibration $REVIEWS/calibration.tsv --num-samples 24 "
+      "--quiet";
+  const CommandResult r =
+      run_shell("$QUELL quantize $REVIEWS/model alone" + slow +
+                    " || exit 9\n$QUELL quantize $REVIEWS/model out" + slow +
+                    " &\nfirst=$!\nuntil [ -d out.journal ]; do sleep 0.01; done\n" +
+                    "ln -s out link\n$QUELL quantize $REVIEWS/model link" + kCalibrate +
+                    "; echo second $?\nwait $first; echo first $?\n",
+                dir.path());
   EXPECT_EQ(r.out, "second 1\nfirst 0\n") << r.err;
   EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
   EXPECT_NE(r.err.find("another process is writing it"), std::string::npos) << r.err;
@@ -208,16 +241,20 @@ TEST(Outputs, OneRunAnOutput) {
 TEST(Outputs, StoppedRunsGoOn) {
   const ScratchDir dir;
   const std::string quantize =
-      "$QUELL quantize $REVIEWS/model out --recipe best --scheme W6A6 --calibration $REVIEWS/calibration.tsv ";
+      "$QUELL quantize $REVIEWS/model out --recipe best --scheme W6A6 --calibration "
+      "$REVIEWS/calibration.tsv ";
   const std::string sizes = "--num-samples 24 --threads 1 --quiet";
   ASSERT_EQ(run_shell(quantize + sizes + " && mv out whole", dir.path()).exit_code, 0);
   for (const char* signal : {"INT", "TERM", "KILL"}) {
     // A shell lets what it starts in the background ignore Ctrl-C unless it controls jobs.
-    const CommandResult r =
-        run_shell("set -m\n" + quantize + sizes + " &\nuntil [ -e out.journal/site-3.plan.safetensors ]; do sleep 0.01; done\n" +
-                      "kill -" + signal + " $!\nwait $!; echo $?\nls -A",
-                  dir.path());
-    const std::string code = std::string(signal) == "INT" ? "130" : std::string(signal) == "TERM" ? "143" : "137";
+    const CommandResult r = run_shell(
+        "set -m\n" + quantize + sizes +
+            " &\nuntil [ -e out.journal/site-3.plan.safetensors ]; do sleep 0.01; done\n" +
+            "kill -" + signal + " $!\nwait $!; echo $?\nls -A",
+        dir.path());
+    const std::string code = std::string(signal) == "INT"    ? "130"
+                             : std::string(signal) == "TERM" ? "143"
+                                                             : "137";
     EXPECT_EQ(r.out, code + "\n.out.quell-lock\nout.journal\nwhole\n") << r.err;
     if (code != "137") {
       EXPECT_NE(r.err.find("run the same command to go on"), std::string::npos) << r.err;
@@ -225,7 +262,9 @@ TEST(Outputs, StoppedRunsGoOn) {
     const CommandResult again = run_shell(quantize + "--num-samples 24 --threads 2", dir.path());
     EXPECT_EQ(again.exit_code, 0) << again.err;
     EXPECT_NE(again.err.find("going on with"), std::string::npos) << again.err;
-    EXPECT_EQ(read_text_file(dir / "out/model.safetensors"), read_text_file(dir / "whole/model.safetensors")) << signal;
+    EXPECT_EQ(read_text_file(dir / "out/model.safetensors"),
+              read_text_file(dir / "whole/model.safetensors"))
+        << signal;
     fs::remove_all(dir / "out");
     EXPECT_EQ(std::distance(fs::directory_iterator(dir.path()), {}), 1) << signal;
   }

@@ -1,4 +1,5 @@
-// The main job end to end on the shipped model, and the promise that integers give what the simulation said.
+// The main job end to end on the shipped model, and the promise that integers give what the
+// simulation said.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -41,14 +42,16 @@ TokenBatch some_batch(const Model& model) {
   return make_batches(load_samples(choice, model), 24, 0).front();
 }
 
-Tensor logits(const std::string& engine, const Model& model, const TokenBatch& batch, ExecContext& ctx) {
+Tensor logits(const std::string& engine, const Model& model, const TokenBatch& batch,
+              ExecContext& ctx) {
   ForwardOutputs outputs;
   make_engine(engine, model, ctx)->forward(batch, outputs, ctx);
   return std::move(outputs.values.at("logits"));
 }
 
 bool same_bytes(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
+  return a.shape() == b.shape() &&
+         std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
 }
 
 class Pipeline : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
@@ -67,29 +70,36 @@ TEST_P(Pipeline, IntegerEqualsExactSimulationOnEveryIsaAndThreadCount) {
     EXPECT_TRUE(same_bytes(logits("integer", model, batch, ctx), exact)) << isa_name(isa);
   }
   ExecContext one(1), three(3);
-  EXPECT_TRUE(same_bytes(logits("integer", model, batch, one), logits("integer", model, batch, three)));
-  const Tensor simulated = logits("simulated", model, batch, ctx), plain = logits("float", model, batch, ctx);
+  EXPECT_TRUE(
+      same_bytes(logits("integer", model, batch, one), logits("integer", model, batch, three)));
+  const Tensor simulated = logits("simulated", model, batch, ctx),
+               plain = logits("float", model, batch, ctx);
   double to_simulated = 0, to_float = 0;
   for (std::size_t i = 0; i < exact.f32().size(); ++i) {
     to_simulated += std::fabs(static_cast<double>(exact.f32()[i] - simulated.f32()[i]));
     to_float += std::fabs(static_cast<double>(exact.f32()[i] - plain.f32()[i]));
   }
   EXPECT_GT(to_float, 0);
-  EXPECT_LE(to_simulated, 0.25 * to_float + 1e-3);  // rounding flips are rare against the error of quantization itself
+  EXPECT_LE(
+      to_simulated,
+      0.25 * to_float + 1e-3);  // rounding flips are rare against the error of quantization itself
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, Pipeline,
-                         ::testing::Values(std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"),
-                                           std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"),
-                                           std::tuple("os_plus", "W4A4"), std::tuple("os_plus_dynamic", "W8A8"),
-                                           std::tuple("os_plus_standard", "W8A8"), std::tuple("os_plus_clipping", "W6A6"),
-                                           std::tuple("outlier_suppression", "W6A6"), std::tuple("os_plus_gptq", "W4A4"),
-                                           std::tuple("best", "W8A8"), std::tuple("best", "W4A4"),
-                                           std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
-                                           std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"),
-                                           std::tuple("rtn_group32", "W8A8"), std::tuple("os_plus_group", "W4A4"),
-                                           std::tuple("peg", "W8A8"), std::tuple("peg", "W6A6"), std::tuple("peg_folded", "W8A8")),
-                         [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Recipes, Pipeline,
+    ::testing::Values(
+        std::tuple("minmax", "W8A8"), std::tuple("smoothquant", "W6A6"),
+        std::tuple("os_plus", "W8A8"), std::tuple("os_plus", "W6A6"), std::tuple("os_plus", "W4A4"),
+        std::tuple("os_plus_dynamic", "W8A8"), std::tuple("os_plus_standard", "W8A8"),
+        std::tuple("os_plus_clipping", "W6A6"), std::tuple("outlier_suppression", "W6A6"),
+        std::tuple("os_plus_gptq", "W4A4"), std::tuple("best", "W8A8"), std::tuple("best", "W4A4"),
+        std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
+        std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"),
+        std::tuple("rtn_group32", "W8A8"), std::tuple("os_plus_group", "W4A4"),
+        std::tuple("peg", "W8A8"), std::tuple("peg", "W6A6"), std::tuple("peg_folded", "W8A8")),
+    [](const auto& info) {
+      return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+    });
 
 TEST(Pipeline, SameInputGivesTheSameFiles) {
   const quell::testing::ScratchDir dir;
@@ -110,19 +120,23 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
   job.calibration.num_samples = 24;
   const auto codes_of = [](const Model& model) {
     std::string bytes;
-    const auto add = [&](const TensorView& t) { bytes.append(static_cast<const char*>(t.raw()), t.num_bytes()); };
+    const auto add = [&](const TensorView& t) {
+      bytes.append(static_cast<const char*>(t.raw()), t.num_bytes());
+    };
     for (const Param& p : model.params) {
       if (p.quantized) add(p.quantized->codes), add(p.quantized->qparams.scale);
       if (p.bias.defined()) add(p.bias);
     }
     for (const auto& [value, quant] : model.input_quant)
       bytes += str(value, " ", quant.qparams.scale, " ", quant.qparams.zero_point);
-    for (const auto& [node, quant] : model.attention_quant) bytes += str(node, " ", quant.probs->qparams.scale);
+    for (const auto& [node, quant] : model.attention_quant)
+      bytes += str(node, " ", quant.probs->qparams.scale);
     return bytes;
   };
   const auto run = [&](const Journal* journal) {
     Model model = load_model(Checkpoint::open(job.model_dir));
-    const std::vector<TokenBatch> samples = make_batches(load_samples(job.calibration, model), 16, 0);
+    const std::vector<TokenBatch> samples =
+        make_batches(load_samples(job.calibration, model), 16, 0);
     compress(model, samples, job.recipe, ctx, journal);
     return codes_of(model);
   };
@@ -138,7 +152,8 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
       if (entry.path().filename() != "key") steps.push_back(entry.path());
   }
   std::sort(steps.begin(), steps.end());
-  const auto notes = std::partition(steps.begin(), steps.end(), [](const fs::path& p) { return p.extension() != ".note"; });
+  const auto notes = std::partition(steps.begin(), steps.end(),
+                                    [](const fs::path& p) { return p.extension() != ".note"; });
   ASSERT_GT(notes - steps.begin(), 4);
   ASSERT_GT(steps.end() - notes, 4) << "a candidate of the clipping each";
   EXPECT_EQ(Journal(at, key).found(), steps.size());
@@ -203,13 +218,17 @@ TEST(Pipeline, AClippingThatWasStoppedGoesOn) {
   ExecContext ctx(2);
   QuantizeJob job = make_job("minmax", "W4A4", dir / "out");
   job.recipe.passes.emplace_back(
-      "token_wise_clipping", std::map<std::string, std::string>{{"candidates", "5"}, {"epochs", "2"}, {"learning_rate", "1e-3"}});
+      "token_wise_clipping", std::map<std::string, std::string>{
+                                 {"candidates", "5"}, {"epochs", "2"}, {"learning_rate", "1e-3"}});
   job.calibration.num_samples = 48;
   int evaluated = 0;
-  ctx.on_progress = [&](const std::string& stage, std::int64_t, std::int64_t) { evaluated += stage == "learn" ? 1 : 0; };
+  ctx.on_progress = [&](const std::string& stage, std::int64_t, std::int64_t) {
+    evaluated += stage == "learn" ? 1 : 0;
+  };
   const auto run = [&](const Journal* journal) {
     Model model = load_model(Checkpoint::open(job.model_dir));
-    compress(model, make_batches(load_samples(job.calibration, model), 16, 0), job.recipe, ctx, journal);
+    compress(model, make_batches(load_samples(job.calibration, model), 16, 0), job.recipe, ctx,
+             journal);
     std::string steps;
     for (const auto& [value, quant] : model.input_quant)
       steps += str(value, " ", quant.qparams.scale, " ", quant.qparams.zero_point, "\n");
@@ -218,7 +237,8 @@ TEST(Pipeline, AClippingThatWasStoppedGoesOn) {
   const std::string want = run(nullptr);
   const fs::path at = dir / "out.journal";
   const auto note = [&](int i) { return at / str("ranges-0.", i, ".note"); };
-  constexpr int kNotes = 5 + 1 + 2 * 3 + 1;  // candidates, the best of them, steps of three batches, the end
+  constexpr int kNotes =
+      5 + 1 + 2 * 3 + 1;  // candidates, the best of them, steps of three batches, the end
   for (const int kept : {kNotes, 9, 6, 3, 0}) {
     const Journal journal(at, {"build", "work"});
     EXPECT_EQ(run(&journal), want) << kept;
@@ -248,20 +268,25 @@ TEST(Pipeline, MatricesOnTheDiskGiveTheSameFiles) {
     run_quantize_job(job, ctx);
     const auto same = [&](const fs::path& output) {
       for (const char* file : {"model.safetensors", "config.json"})
-        EXPECT_EQ(read_text_file(output / file), read_text_file(in_memory / file)) << recipe << " " << file;
+        EXPECT_EQ(read_text_file(output / file), read_text_file(in_memory / file))
+            << recipe << " " << file;
     };
     same(job.output);
-    // What fits with the matrices on the disk does not fit when nothing of the values may be in memory but what is at work.
+    // What fits with the matrices on the disk does not fit when nothing of the values may be in
+    // memory but what is at work.
     job.output = dir / (std::string(recipe) + "-values");
     job.max_memory = 2000 << 10;
     Model model = load_model(checkpoint);
-    fit_memory(job, model, make_batches(load_samples(job.calibration, model), static_cast<std::size_t>(job.recipe.batch_size), 0));
+    fit_memory(job, model,
+               make_batches(load_samples(job.calibration, model),
+                            static_cast<std::size_t>(job.recipe.batch_size), 0));
     EXPECT_TRUE(model.values_in_scratch) << recipe;
     run_quantize_job(job, ctx);
     same(job.output);
   }
   std::size_t files = 0;
-  for (const auto& entry : fs::directory_iterator(dir.path())) files += entry.is_directory() ? 0 : 1;
+  for (const auto& entry : fs::directory_iterator(dir.path()))
+    files += entry.is_directory() ? 0 : 1;
   EXPECT_EQ(files, 0U) << "scratch files have no names";
 }
 
@@ -292,11 +317,14 @@ TEST(Pipeline, CorrectedBiasesKeepTheMeanOfOutputs) {
   ExecContext ctx(2);
   const QuantizeJob job = make_job("minmax", "W4A4", "out");
   const Model original = load_model(Checkpoint::open(job.model_dir));
-  const std::vector<TokenBatch> samples = make_batches(load_samples(job.calibration, original), 16, 0);
+  const std::vector<TokenBatch> samples =
+      make_batches(load_samples(job.calibration, original), 16, 0);
   const auto first_error = [&](const char* passes) {
     Model model = load_model(Checkpoint::open(job.model_dir));
-    compress(model, samples, parse_recipe(std::string("scheme: W4A4\npasses: ") + passes + "\n", "test"), ctx);
-    const OpTable exact = make_float_ops(original), quantized = make_simulated_ops(model, false, ctx.isa);
+    compress(model, samples,
+             parse_recipe(std::string("scheme: W4A4\npasses: ") + passes + "\n", "test"), ctx);
+    const OpTable exact = make_float_ops(original),
+                  quantized = make_simulated_ops(model, false, ctx.isa);
     int node = 0;
     while (model.graph.nodes[static_cast<std::size_t>(node)].kind != StepKind::kLinear) ++node;
     const ValueId out = model.graph.nodes[static_cast<std::size_t>(node)].out;
@@ -334,9 +362,11 @@ TEST(Pipeline, CorrectedBiasesAreRefusedWhereTheyDoHarm) {
 TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
   int ran = 0;
   for (const char* name : {"opt", "opt-350m", "opt-nobias", "llama", "llama-bias", "bert-cls"})
-    for (const char* pass : {"{os_plus: {shift: always}}", "{os_plus: {shift: always, explicit: true, explicit_shift: true}}",
+    for (const char* pass : {"{os_plus: {shift: always}}",
+                             "{os_plus: {shift: always, explicit: true, explicit_shift: true}}",
                              "{os_plus: {explicit: true, split: 0.5, holdout: true}}",
-                             "{os_plus: {explicit: true, explicit_shift: true, split: 0.5}}", "{smoothquant: {alpha: 0.5}}"}) {
+                             "{os_plus: {explicit: true, explicit_shift: true, split: 0.5}}",
+                             "{smoothquant: {alpha: 0.5}}"}) {
       const fs::path model_dir = quell::testing::find_data(std::string("golden/models/") + name);
       if (model_dir.empty()) continue;  // not all are in tests/golden
       ++ran;
@@ -353,13 +383,16 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
       QuantizeJob job;
       job.model_dir = model_dir;
       job.output = dir / "out";
-      job.recipe = parse_recipe(std::string("scheme: W8A8\nquantize: {projections: true}\npasses: [") + pass + ", rtn]\n", "test");
+      job.recipe = parse_recipe(
+          std::string("scheme: W8A8\nquantize: {projections: true}\npasses: [") + pass + ", rtn]\n",
+          "test");
       job.calibration.data.file = dir / "ids.jsonl";
       run_quantize_job(job, ctx);  // verifies the migrated float function itself
       const Model exported = load_model(Checkpoint::open(dir / "out"));
       const TokenBatch batch = make_batches(load_samples(job.calibration, exported), 8, 0).front();
       const Tensor exact = logits("simulated-exact", exported, batch, ctx);
-      EXPECT_TRUE(same_bytes(logits("integer", exported, batch, ctx), exact)) << name << " " << pass;
+      EXPECT_TRUE(same_bytes(logits("integer", exported, batch, ctx), exact))
+          << name << " " << pass;
       const Model original = load_model(Checkpoint::open(model_dir));
       const Tensor plain = logits("float", original, batch, ctx);
       double error = 0, size = 0;
@@ -373,10 +406,12 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
   EXPECT_GE(ran, 9);  // three models at least: those of tests/golden
 }
 
-/// Next tokens are the targets of causal language models alone: masked and encoder-decoder models have logits of the same width.
+/// Next tokens are the targets of causal language models alone: masked and encoder-decoder models
+/// have logits of the same width.
 TEST(Pipeline, ClippingChoosesItsLossByTheModel) {
   int ran = 0;
-  for (const auto& [name, causal] : {std::pair("opt", true), {"llama", true}, {"bert-mlm", false}, {"t5", false}}) {
+  for (const auto& [name, causal] :
+       {std::pair("opt", true), {"llama", true}, {"bert-mlm", false}, {"t5", false}}) {
     const fs::path dir = quell::testing::find_data(std::string("golden/models/") + name);
     if (dir.empty()) continue;  // not all are in tests/golden
     ++ran;
@@ -388,8 +423,9 @@ TEST(Pipeline, ClippingChoosesItsLossByTheModel) {
     for (const char* loss : {"auto", "cross_entropy"}) {
       Model model = load_model(Checkpoint::open(dir));
       const std::vector<TokenBatch> samples = make_batches(sequences, 8, 0);
-      const Recipe recipe =
-          parse_recipe(std::string("scheme: W6A6\npasses: [rtn, {token_wise_clipping: {loss: ") + loss + "}}]\n", "test");
+      const Recipe recipe = parse_recipe(
+          std::string("scheme: W6A6\npasses: [rtn, {token_wise_clipping: {loss: ") + loss + "}}]\n",
+          "test");
       if (causal || std::string(loss) == "auto")
         EXPECT_NO_THROW(compress(model, samples, recipe, ctx)) << name << " " << loss;
       else
@@ -416,12 +452,14 @@ TEST(Pipeline, AFloatCheckpointCannotHoldAnExplicitChange) {
   EXPECT_FALSE(fs::exists(dir / "out"));
 }
 
-/// Kernels of every ISA equal the exact sums, and those the plain simulation within the bound of docs/numerics.md for one linear:
-/// 4 K 2^-24 sum |x w|.
-void expect_exact_and_near_simulation(const Tensor& x, const QTensor& w, const Tensor& bias, const ActivationQuant& input) {
+/// Kernels of every ISA equal the exact sums, and those the plain simulation within the bound of
+/// docs/numerics.md for one linear: 4 K 2^-24 sum |x w|.
+void expect_exact_and_near_simulation(const Tensor& x, const QTensor& w, const Tensor& bias,
+                                      const ActivationQuant& input) {
   ExecContext ctx(2);
   const std::int64_t m = x.rows(), n = w.codes.rows(), k = x.cols();
-  Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}), xq = Tensor::f32({m, k});
+  Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}),
+         xq = Tensor::f32({m, k});
   IntegerLinear(w, bias, input, {.exact_simulation = true}).forward(x, exact.span(), ctx);
   make_fake_quantized_linear(w, bias, input, Rounding::kReciprocal)->forward(x, plain.span(), ctx);
   for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
@@ -434,8 +472,10 @@ void expect_exact_and_near_simulation(const Tensor& x, const QTensor& w, const T
   for (std::int64_t i = 0; i < m; ++i)
     for (std::int64_t j = 0; j < n; ++j) {
       double sum = std::fabs(static_cast<double>(bias.f32()[static_cast<std::size_t>(j)]));
-      for (std::int64_t l = 0; l < k; ++l) sum += std::fabs(static_cast<double>(xq.row(i)[l]) * static_cast<double>(wq.row(j)[l]));
-      EXPECT_LE(std::fabs(static_cast<double>(plain.row(i)[j] - exact.row(i)[j])), 4 * static_cast<double>(k) * 0x1p-24 * sum);
+      for (std::int64_t l = 0; l < k; ++l)
+        sum += std::fabs(static_cast<double>(xq.row(i)[l]) * static_cast<double>(wq.row(j)[l]));
+      EXPECT_LE(std::fabs(static_cast<double>(plain.row(i)[j] - exact.row(i)[j])),
+                4 * static_cast<double>(k) * 0x1p-24 * sum);
     }
 }
 
@@ -444,19 +484,24 @@ TEST(IntegerLinear, PlainSimulationStaysWithinItsBound) {
   const std::int64_t m = 9, k = 200, n = 37;
   Tensor x = Tensor::f32({m, k}), w = Tensor::f32({n, k}), bias = Tensor::f32({n});
   for (Tensor* t : {&x, &w, &bias})
-    for (float& v : t->f32()) v = static_cast<float>(random.uniform() * 2 - 1) * (random.below(50) ? 1.0F : 8.0F);
-  for (const auto& [bits, group] :
-       std::vector<std::pair<int, std::int64_t>>{{8, 0}, {6, 0}, {4, 0}, {2, 0}, {8, 40}, {4, 8}, {4, 200}})
+    for (float& v : t->f32())
+      v = static_cast<float>(random.uniform() * 2 - 1) * (random.below(50) ? 1.0F : 8.0F);
+  for (const auto& [bits, group] : std::vector<std::pair<int, std::int64_t>>{
+           {8, 0}, {6, 0}, {4, 0}, {2, 0}, {8, 40}, {4, 8}, {4, 200}})
     for (const bool symmetric_weight : {true, false})
       for (const bool symmetric_input : {true, false})
-        for (const Granularity granularity : {Granularity::kPerToken, Granularity::kPerTensor, Granularity::kPerGroup}) {
-          SCOPED_TRACE(::testing::Message() << bits << " bits, groups of " << group << ", activations per "
-                                            << granularity_name(granularity));
+        for (const Granularity granularity :
+             {Granularity::kPerToken, Granularity::kPerTensor, Granularity::kPerGroup}) {
+          SCOPED_TRACE(::testing::Message()
+                       << bits << " bits, groups of " << group << ", activations per "
+                       << granularity_name(granularity));
           const bool dynamic = granularity != Granularity::kPerTensor;
-          const QTensor q =
-              quantize_weight(w, {bits, symmetric_weight, group > 0 ? Granularity::kPerGroup : Granularity::kPerChannel, group});
+          const QTensor q = quantize_weight(
+              w, {bits, symmetric_weight,
+                  group > 0 ? Granularity::kPerGroup : Granularity::kPerChannel, group});
           // Weights with one step a channel also go with groups of activations.
-          ActivationQuant input{{bits, symmetric_input, granularity, group > 0 ? group : 40, dynamic}, {}};
+          ActivationQuant input{
+              {bits, symmetric_input, granularity, group > 0 ? group : 40, dynamic}, {}};
           if (!dynamic) input.qparams = calculate_qparams(range_of(x.f32(), "x"), input.spec);
           expect_exact_and_near_simulation(x, q, bias, input);
         }
@@ -475,8 +520,9 @@ TEST(IntegerLinear, StaticGroupsOfChannels) {
   for (const int bits : {8, 6, 4})
     for (const bool symmetric_weight : {true, false})
       for (const bool symmetric_input : {true, false}) {
-        SCOPED_TRACE(::testing::Message() << bits << (symmetric_weight ? " symmetric" : " asymmetric") << " weights, "
-                                          << (symmetric_input ? "symmetric" : "asymmetric") << " inputs");
+        SCOPED_TRACE(::testing::Message()
+                     << bits << (symmetric_weight ? " symmetric" : " asymmetric") << " weights, "
+                     << (symmetric_input ? "symmetric" : "asymmetric") << " inputs");
         ActivationQuant input{{bits, symmetric_input, Granularity::kPerTensor}, {}};
         ChannelGroups groups;
         for (std::int32_t j = 0; j < k; ++j) groups.channels.push_back(j);
@@ -484,7 +530,8 @@ TEST(IntegerLinear, StaticGroupsOfChannels) {
         for (const float most : {2.0F, 9.0F, 4.0F, 6.0F, 8.0F})
           groups.steps.push_back(calculate_qparams({-most / 2, most}, input.spec));
         input.groups = std::make_shared<const ChannelGroups>(groups);
-        expect_exact_and_near_simulation(x, quantize_weight(w, {bits, symmetric_weight, Granularity::kPerChannel}), bias, input);
+        expect_exact_and_near_simulation(
+            x, quantize_weight(w, {bits, symmetric_weight, Granularity::kPerChannel}), bias, input);
         Tensor xq = Tensor::f32({m, k});
         fake_quantize_activations(x, input, Rounding::kReciprocal, xq.span(), ctx);
         EXPECT_TRUE(same_bytes(dequantize_rows(quantize_rows(x, input, true, ctx), ctx), xq));

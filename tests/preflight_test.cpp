@@ -50,10 +50,10 @@ TEST(Preflight, EstimatesFollowTheRecipe) {
 TEST(Preflight, SaysTheSizeOfWhatIsWritten) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(2);
-  for (const char* recipe :
-       {"{scheme: W8A8, passes: [rtn]}", "{scheme: W4A4, passes: [rtn]}",
-        "{scheme: W4A8, weights: {granularity: group, group_size: 32}, activations: {granularity: token, dynamic: true}}",
-        "{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}"}) {
+  for (const char* recipe : {"{scheme: W8A8, passes: [rtn]}", "{scheme: W4A4, passes: [rtn]}",
+                             "{scheme: W4A8, weights: {granularity: group, group_size: 32}, "
+                             "activations: {granularity: token, dynamic: true}}",
+                             "{scheme: W8A8, quantize: {embeddings: true}, passes: [rtn]}"}) {
     QuantizeJob job = make_job("minmax", dir / "out");
     job.recipe = parse_recipe(recipe, "test");
     job.calibration.num_samples = 16;
@@ -93,7 +93,8 @@ TEST(Preflight, RefusesWhatCannotEndWell) {
   };
   QuantizeJob job = make_job("best", dir / "out");
   job.format = "float";
-  EXPECT_NE(message(job).find("cannot hold what os_plus does to layers.0."), std::string::npos) << message(job);
+  EXPECT_NE(message(job).find("cannot hold what os_plus does to layers.0."), std::string::npos)
+      << message(job);
   job = make_job("minmax", dir / "out");
   job.recipe.passes.emplace_back("bias_correction", std::map<std::string, std::string>());
   job.format = "float";
@@ -109,14 +110,16 @@ TEST(Preflight, RefusesWhatCannotEndWell) {
   EXPECT_NE(message(job).find("nowhere"), std::string::npos);
   job = make_job("minmax", dir / "out");
   job.max_memory = 1 << 20;
-  EXPECT_NE(message(job).find("--max-memory 1.0 MiB is too little"), std::string::npos) << message(job);
+  EXPECT_NE(message(job).find("--max-memory 1.0 MiB is too little"), std::string::npos)
+      << message(job);
   EXPECT_NE(message(job).find("--num-samples"), std::string::npos) << message(job);
   EXPECT_EQ(message(make_job("best", dir / "out")), "");
 }
 
 TEST(Preflight, TheCommandWritesNothing) {
   const quell::testing::ScratchDir dir;
-  const std::string command = "quantize " + (kReviews / "model").string() + " " + (dir / "out").string() + " --calibration " +
+  const std::string command = "quantize " + (kReviews / "model").string() + " " +
+                              (dir / "out").string() + " --calibration " +
                               (kReviews / "calibration.tsv").string() + " --dry-run";
   const quell::testing::CommandResult text = quell::testing::run_quell(command);
   EXPECT_EQ(text.exit_code, 0) << text.err;

@@ -26,8 +26,8 @@ SiteReportJob make_job(const fs::path& model, const fs::path& page, const std::s
   return job;
 }
 
-/// The example with one channel of layer 1's values 400 times larger, and the weights that read it 400 times smaller: the same
-/// function, but an outlier in front of out_proj.
+/// The example with one channel of layer 1's values 400 times larger, and the weights that read it
+/// 400 times smaller: the same function, but an outlier in front of out_proj.
 void write_model_with_outlier(const fs::path& dir, std::int64_t channel) {
   constexpr float kFactor = 400;
   fs::copy(kReviews / "model", dir);
@@ -56,7 +56,8 @@ TEST(SiteReport, FindsTheSiteThatHurts) {
   const quell::testing::ScratchDir dir;
   write_model_with_outlier(dir / "model", 5);
   ExecContext ctx(2);
-  const SiteReport report = run_site_report_job(make_job(dir / "model", dir / "page.html", "W8A8"), ctx);
+  const SiteReport report =
+      run_site_report_job(make_job(dir / "model", dir / "page.html", "W8A8"), ctx);
   ASSERT_GT(report.sites.size(), 4U);
   const SiteMeasurement* worst = &report.sites.front();
   const SiteMeasurement* dearest = worst;
@@ -74,15 +75,20 @@ TEST(SiteReport, FindsTheSiteThatHurts) {
   EXPECT_EQ(dearest->name, "layers.1.out_proj");
   EXPECT_LT(worst->spared, report.all);
   ASSERT_FALSE(report.advice.empty());
-  EXPECT_EQ(report.advice.front().text.find("leave layers.1.out_proj in float"), 0U) << report.advice.front().text;
-  EXPECT_EQ(report.advice.front().arguments, "--ignore bert.encoder.layer.1.attention.output.dense");
-  EXPECT_NE(report.verdict.find("leave layers.1.out_proj in float"), std::string::npos) << report.verdict;
+  EXPECT_EQ(report.advice.front().text.find("leave layers.1.out_proj in float"), 0U)
+      << report.advice.front().text;
+  EXPECT_EQ(report.advice.front().arguments,
+            "--ignore bert.encoder.layer.1.attention.output.dense");
+  EXPECT_NE(report.verdict.find("leave layers.1.out_proj in float"), std::string::npos)
+      << report.verdict;
   bool named = false;
-  for (const Advice& advice : report.advice) named |= advice.text.find("layers.1.out_proj: channel 5 reaches") == 0;
+  for (const Advice& advice : report.advice)
+    named |= advice.text.find("layers.1.out_proj: channel 5 reaches") == 0;
   EXPECT_TRUE(named);
   const std::string page = read_text_file(dir / "page.html");
   for (const SiteMeasurement& m : report.sites) EXPECT_NE(page.find(m.name), std::string::npos);
-  for (const char* outside : {"http:", "https:", "<script", "<link", "url("}) EXPECT_EQ(page.find(outside), std::string::npos);
+  for (const char* outside : {"http:", "https:", "<script", "<link", "url("})
+    EXPECT_EQ(page.find(outside), std::string::npos);
   EXPECT_NE(page.find("</html>"), std::string::npos);
 }
 
@@ -99,8 +105,10 @@ TEST(SiteReport, AdviceIsACommandThatHelps) {
   job.eval_data.file = kReviews / "eval.tsv";
   const SiteReport report = run_site_report_job(job, ctx);
   ASSERT_FALSE(report.advice.empty());
-  EXPECT_NE(report.advice.front().text.find(" points"), std::string::npos) << report.advice.front().text;
-  EXPECT_EQ(report.command, job.quantize_command + " --recipe minmax " + report.advice.front().arguments);
+  EXPECT_NE(report.advice.front().text.find(" points"), std::string::npos)
+      << report.advice.front().text;
+  EXPECT_EQ(report.command,
+            job.quantize_command + " --recipe minmax " + report.advice.front().arguments);
   EXPECT_GT(report.float_metric, 50);
   EXPECT_GT(report.metric, 0);
 
@@ -129,8 +137,9 @@ TEST(SiteReport, ALossInsideTheNoiseIsToBeShipped) {
 
 TEST(SiteReport, NoiseOfADifference) {
   const Divergences worse{{0.5, 0.7, 0.6, 0.8}, 4};
-  EXPECT_TRUE(clearly_smaller({{0.1, 0.3, 0.2, 0.4}, 4}, worse));   // every sequence gains as much
-  EXPECT_FALSE(clearly_smaller({{0.0, 1.3, 0.1, 1.0}, 4}, worse));  // better on average, but by chance
+  EXPECT_TRUE(clearly_smaller({{0.1, 0.3, 0.2, 0.4}, 4}, worse));  // every sequence gains as much
+  EXPECT_FALSE(
+      clearly_smaller({{0.0, 1.3, 0.1, 1.0}, 4}, worse));  // better on average, but by chance
   EXPECT_FALSE(clearly_smaller(worse, worse));
   EXPECT_NEAR(worse.mean(), 0.65, 1e-12);
 
@@ -157,7 +166,8 @@ TEST(SiteReport, ChannelsThatWereSplitAreCounted) {
   SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A8");
   job.recipe.passes = {PassParams("os_plus", {{"explicit", "true"}, {"split", "0.2"}})};
   std::int64_t more = 0;
-  for (const SiteMeasurement& m : run_site_report_job(job, ctx).sites) more += m.columns - m.channels;
+  for (const SiteMeasurement& m : run_site_report_job(job, ctx).sites)
+    more += m.columns - m.channels;
   EXPECT_GT(more, 0);
 }
 
@@ -173,13 +183,16 @@ TEST(SiteReport, ClippedIsWhatTheStepOfItsGroupDoesNotReach) {
     return sum;
   };
   const double one_step = clipped("minmax");
-  EXPECT_GT(clipped("peg"), 4 * one_step) << "ranges of most groups are narrower than that of all channels";
+  EXPECT_GT(clipped("peg"), 4 * one_step)
+      << "ranges of most groups are narrower than that of all channels";
 }
 
 TEST(SiteReport, BadInputLeavesNoPage) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(1);
-  EXPECT_THROW(run_site_report_job(make_job(kReviews / "model", dir / "missing" / "page.html", "W8A8"), ctx), Error);
+  EXPECT_THROW(
+      run_site_report_job(make_job(kReviews / "model", dir / "missing" / "page.html", "W8A8"), ctx),
+      Error);
   SiteReportJob job = make_job(kReviews / "model", dir / "page.html", "W8A8");
   job.calibration.data.file = dir / "two.tsv";
   write_text_file(dir / "two.tsv", "a b\nc d\n");

@@ -1,5 +1,6 @@
-// Small vocabularies with the settings that lie beside them, against what transformers' AutoTokenizer makes of them
-// (tests/golden/tokenizer_classes.json, written by tests/golden/tokenizer_classes.py).
+// Small vocabularies with the settings that lie beside them, against what transformers'
+// AutoTokenizer makes of them (tests/golden/tokenizer_classes.json, written by
+// tests/golden/tokenizer_classes.py).
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -13,7 +14,8 @@ namespace quell {
 namespace {
 
 const Json& recorded() {
-  static const Json all = read_json_file(std::filesystem::path(QUELL_SOURCE_DIR) / "tests/golden/tokenizer_classes.json");
+  static const Json all = read_json_file(std::filesystem::path(QUELL_SOURCE_DIR) /
+                                         "tests/golden/tokenizer_classes.json");
   return all;
 }
 
@@ -54,7 +56,9 @@ std::string sentencepiece_bytes(const Json& model) {
     p.number(3, piece[2].get<std::uint64_t>());
     all.text(1, p.bytes());
   }
-  const auto id = [&](const char* key) { return static_cast<std::uint64_t>(model[key].get<std::int64_t>()); };
+  const auto id = [&](const char* key) {
+    return static_cast<std::uint64_t>(model[key].get<std::int64_t>());
+  };
   Message trainer;
   trainer.number(3, model["unigram"].get<bool>() ? 1 : 2);
   trainer.number(35, model["byte_fallback"].get<bool>() ? 1 : 0);
@@ -102,8 +106,11 @@ TEST_P(TokenizerClass, EqualsAutoTokenizer) {
   EXPECT_EQ(pair.type_ids, test["pair"]["type_ids"].get<std::vector<std::int32_t>>());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TokenizerClass, ::testing::Range(std::size_t{0}, recorded()["cases"].size()),
-                         [](const auto& info) { return recorded()["cases"][info.param]["name"].template get<std::string>(); });
+INSTANTIATE_TEST_SUITE_P(
+    All, TokenizerClass, ::testing::Range(std::size_t{0}, recorded()["cases"].size()),
+    [](const auto& info) {
+      return recorded()["cases"][info.param]["name"].template get<std::string>();
+    });
 
 }  // namespace
 }  // namespace quell

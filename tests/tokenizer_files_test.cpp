@@ -43,13 +43,15 @@ class TokenizerFiles : public ::testing::Test {
     return "";
   }
   bool warned_of(const std::string& text) const {
-    return std::any_of(warnings_.begin(), warnings_.end(),
-                       [&](const std::string& warning) { return warning.find(text) != std::string::npos; });
+    return std::any_of(warnings_.begin(), warnings_.end(), [&](const std::string& warning) {
+      return warning.find(text) != std::string::npos;
+    });
   }
   static Json tokenizer_json() {
     Json vocab = Json::object();
     int id = 0;
-    for (const char* token : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world"}) vocab[token] = id++;
+    for (const char* token : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world"})
+      vocab[token] = id++;
     return {{"version", "1.0"},
             {"added_tokens", Json::array()},
             {"normalizer", {{"type", "BertNormalizer"}}},
@@ -63,14 +65,16 @@ class TokenizerFiles : public ::testing::Test {
 };
 
 TEST_F(TokenizerFiles, ClassesWithoutRulesAreRefusedByName) {
-  for (const char* name :
-       {"QuuxTokenizer", "QuuxTokenizerFast", "MarianTokenizer", "PreTrainedTokenizerFast", "BloomTokenizerFast"}) {
+  for (const char* name : {"QuuxTokenizer", "QuuxTokenizerFast", "MarianTokenizer",
+                           "PreTrainedTokenizerFast", "BloomTokenizerFast"}) {
     write("tokenizer_config.json", {{"tokenizer_class", name}});
-    EXPECT_NE(refusal().find("tokenizer_class \"" + std::string(name) + "\" is not supported without tokenizer.json"),
+    EXPECT_NE(refusal().find("tokenizer_class \"" + std::string(name) +
+                             "\" is not supported without tokenizer.json"),
               std::string::npos)
         << refusal();
   }
-  write("tokenizer_config.json", {{"tokenizer_class", "QuuxTokenizer"}, {"auto_map", {{"AutoTokenizer", {"quux.Quux", nullptr}}}}});
+  write("tokenizer_config.json", {{"tokenizer_class", "QuuxTokenizer"},
+                                  {"auto_map", {{"AutoTokenizer", {"quux.Quux", nullptr}}}}});
   EXPECT_NE(refusal().find("QuuxTokenizer"), std::string::npos);
 
   write("tokenizer.json", tokenizer_json());
@@ -81,13 +85,18 @@ TEST_F(TokenizerFiles, ModelTypesWhoseClassReadsAnotherFileAreRefused) {
   write("config.json", {{"model_type", "albert"}});
   EXPECT_NE(refusal().find("AlbertTokenizer reads spiece.model"), std::string::npos) << refusal();
   write("config.json", {{"model_type", "marian"}});
-  EXPECT_NE(refusal().find("model_type \"marian\" is not supported without tokenizer.json"), std::string::npos) << refusal();
+  EXPECT_NE(refusal().find("model_type \"marian\" is not supported without tokenizer.json"),
+            std::string::npos)
+      << refusal();
 }
 
 TEST_F(TokenizerFiles, JapaneseWordTokenizersAreRefusedByName) {
   for (const char* words : {"mecab", "sudachi", "jumanpp"}) {
-    write("tokenizer_config.json", {{"tokenizer_class", "BertJapaneseTokenizer"}, {"word_tokenizer_type", words}});
-    EXPECT_NE(refusal().find("word_tokenizer_type \"" + std::string(words) + "\""), std::string::npos) << refusal();
+    write("tokenizer_config.json",
+          {{"tokenizer_class", "BertJapaneseTokenizer"}, {"word_tokenizer_type", words}});
+    EXPECT_NE(refusal().find("word_tokenizer_type \"" + std::string(words) + "\""),
+              std::string::npos)
+        << refusal();
   }
 }
 
@@ -124,10 +133,12 @@ TEST_F(TokenizerFiles, UnknownComponentsAreRefusedByName) {
     Json json = tokenizer_json();
     json[stage] = {{"type", "Quux"}};
     write("tokenizer.json", json);
-    EXPECT_NE(refusal().find(std::string(stage) + " \"Quux\" is not supported"), std::string::npos) << refusal();
+    EXPECT_NE(refusal().find(std::string(stage) + " \"Quux\" is not supported"), std::string::npos)
+        << refusal();
   }
   Json json = tokenizer_json();
-  json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "a"}, {"Quux", "b"}}}, {"content", "c"}};
+  json["normalizer"] = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}, {"Quux", "b"}}}, {"content", "c"}};
   write("tokenizer.json", json);
   EXPECT_NE(refusal().find("and nothing else"), std::string::npos) << refusal();
 }
@@ -183,7 +194,8 @@ TEST_F(TokenizerFiles, StagesThatTheClassReplacesAreTold) {
 }
 
 TEST_F(TokenizerFiles, SettingsForCallersComeFromTheFiles) {
-  write("tokenizer_config.json", {{"padding_side", "left"}, {"truncation_side", "left"}, {"model_max_length", 128}});
+  write("tokenizer_config.json",
+        {{"padding_side", "left"}, {"truncation_side", "left"}, {"model_max_length", 128}});
   const TokenizerDefaults defaults = open().defaults();
   EXPECT_TRUE(defaults.pad_left);
   EXPECT_TRUE(defaults.truncate_left);
@@ -198,7 +210,8 @@ TEST_F(TokenizerFiles, WithoutAnyClassTheFilesDecide) {
   EXPECT_EQ(ids("hello"), (std::vector<std::int32_t>{2, 5, 3}));
 }
 
-/// The reference takes its characters from several versions of Unicode; none of them is that of this machine's libraries.
+/// The reference takes its characters from several versions of Unicode; none of them is that of
+/// this machine's libraries.
 TEST(UnicodeOfTheReference, DoesNotFollowTheMachine) {
   using unicode::is;
   EXPECT_FALSE(is(0x61D, unicode::kPunctuation));     // assigned in Unicode 14
@@ -212,10 +225,13 @@ TEST(UnicodeOfTheReference, DoesNotFollowTheMachine) {
   EXPECT_FALSE(is(0xB2, unicode::kWord));
 
   std::u32string lower;
-  for (const char32_t c : {U'\u0130', U'\u1C89', U'\u03A3', U'\U00010D50'}) unicode::append_lowercase(lower, c);
+  for (const char32_t c : {U'\u0130', U'\u1C89', U'\u03A3', U'\U00010D50'})
+    unicode::append_lowercase(lower, c);
   EXPECT_EQ(lower, U"i\u0307\u1C8A\u03C3\U00010D70");
 
-  const auto normal = [](char32_t c) { return unicode::normalize(std::u32string(1, c), unicode::Form::kNfkc)[0].c; };
+  const auto normal = [](char32_t c) {
+    return unicode::normalize(std::u32string(1, c), unicode::Form::kNfkc)[0].c;
+  };
   EXPECT_EQ(normal(0x32FF), char32_t{0x32FF});    // Unicode 12.1
   EXPECT_EQ(normal(0x1F16C), char32_t{0x1F16C});  // Unicode 12.0
   EXPECT_EQ(normal(0xFB01), U'f');

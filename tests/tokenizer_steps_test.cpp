@@ -1,5 +1,5 @@
-// Linear time, told by counts of steps and not by a clock: every scanner and every pattern over runs of one kind of character and
-// mixtures of them, of two lengths.
+// Linear time, told by counts of steps and not by a clock: every scanner and every pattern over
+// runs of one kind of character and mixtures of them, of two lengths.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -14,7 +14,8 @@ namespace quell {
 namespace {
 namespace fs = std::filesystem;
 
-/// Patterns of well-known tokenizers: GPT-2, LLaMA 3, Qwen 2 and 3.5, GPT-4, GPT-4o, DeepSeek, CLIP, BLOOM, DeBERTa v2.
+/// Patterns of well-known tokenizers: GPT-2, LLaMA 3, Qwen 2 and 3.5, GPT-4, GPT-4o, DeepSeek,
+/// CLIP, BLOOM, DeBERTa v2.
 std::set<std::string> known_patterns() {
   return {
       R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
@@ -40,7 +41,8 @@ std::set<std::string> known_patterns() {
 }
 
 void collect_patterns(const Json& json, std::set<std::string>& patterns) {
-  if (json.is_object() && json.contains("Regex") && json["Regex"].is_string()) patterns.insert(json["Regex"].get<std::string>());
+  if (json.is_object() && json.contains("Regex") && json["Regex"].is_string())
+    patterns.insert(json["Regex"].get<std::string>());
   if (json.is_structured())
     for (const Json& inner : json) collect_patterns(inner, patterns);
 }
@@ -61,9 +63,10 @@ std::set<std::string> all_patterns() {
 
 /// Texts of at least `n` characters.
 std::vector<std::u32string> texts(std::size_t n) {
-  const std::u32string units[] = {U"7",  U"a",      U"A",      U" ",  U"\n",  U"\r\n",         U"\t",     U"!",
-                                  U"'",  U"\u0301", U"\u4e00", U"_",  U"a1",  U"1 ",           U" \n",    U"a\u0301",
-                                  U"! ", U"'s",     U"aA",     U" a", U"\n ", U"a7!\n \u0301", U"\u00b2", U"\U0001F600"};
+  const std::u32string units[] = {
+      U"7",  U"a",      U"A",      U" ",  U"\n",  U"\r\n",         U"\t",     U"!",
+      U"'",  U"\u0301", U"\u4e00", U"_",  U"a1",  U"1 ",           U" \n",    U"a\u0301",
+      U"! ", U"'s",     U"aA",     U" a", U"\n ", U"a7!\n \u0301", U"\u00b2", U"\U0001F600"};
   std::vector<std::u32string> out;
   for (const std::u32string& unit : units) {
     std::u32string text;
@@ -87,7 +90,8 @@ void expect_linear(const std::string& what, Search search) {
       return pattern_steps() - before;
     };
     const std::uint64_t first = steps(some[i]), second = steps(twice[i]);
-    EXPECT_LE(second, 2 * first + first / 5 + 200) << what << " over " << unicode::encode(some[i].substr(0, 12)) << "...";
+    EXPECT_LE(second, 2 * first + first / 5 + 200)
+        << what << " over " << unicode::encode(some[i].substr(0, 12)) << "...";
   }
 }
 
@@ -95,7 +99,8 @@ TEST(LinearTime, EveryPatternOfTokenizers) {
   for (const std::string& pattern : all_patterns()) {
     const Regex regex(pattern);
     EXPECT_TRUE(regex.is_linear()) << pattern;
-    expect_linear(pattern, [&](const std::u32string& text) { regex.for_each_match(text, [](CharRange) {}); });
+    expect_linear(
+        pattern, [&](const std::u32string& text) { regex.for_each_match(text, [](CharRange) {}); });
   }
 }
 
@@ -120,7 +125,8 @@ TEST(LinearTime, LongRunsThroughWholeTokenizers) {
     const Tokenizer tokenizer = Tokenizer::open(folder);
     for (const char c : {'7', ' ', '\n'}) {
       const std::string text(1000000, c);
-      const std::vector<std::int32_t> ids = tokenizer.encode(text, {.add_special_tokens = false}).ids;
+      const std::vector<std::int32_t> ids =
+          tokenizer.encode(text, {.add_special_tokens = false}).ids;
       EXPECT_EQ(tokenizer.decode(ids), text) << name << " over " << static_cast<int>(c);
       if (c == '7' && std::string_view(name) == "qwen2") {
         EXPECT_EQ(ids, std::vector<std::int32_t>(text.size(), tokenizer.id_of("7").value()));

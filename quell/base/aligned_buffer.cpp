@@ -19,7 +19,9 @@ AlignedBuffer::AlignedBuffer(std::size_t size, Fill fill) : size_(size) {
 AlignedBuffer AlignedBuffer::in(const std::shared_ptr<ScratchFile>& scratch, std::size_t size) {
   AlignedBuffer buffer;
   buffer.size_ = size;
-  if (size > 0) buffer.data_ = std::unique_ptr<std::byte, BufferDeleter>{scratch->map(size), BufferDeleter{scratch, size}};
+  if (size > 0)
+    buffer.data_ =
+        std::unique_ptr<std::byte, BufferDeleter>{scratch->map(size), BufferDeleter{scratch, size}};
   return buffer;
 }
 

@@ -20,7 +20,8 @@ struct BufferDeleter {
   void operator()(std::byte* p) const noexcept;
 };
 
-/// Owns `size` bytes aligned to `kAlignment`, zero-filled unless told otherwise. Movable, not copyable.
+/// Owns `size` bytes aligned to `kAlignment`, zero-filled unless told otherwise. Movable, not
+/// copyable.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;

@@ -32,17 +32,23 @@ TEST(ThreadPool, CoversEveryIndexOnceForAnyNumberOfThreads) {
 
 TEST(ThreadPool, RethrowsAndStaysUsable) {
   ThreadPool pool(3);
-  EXPECT_THROW(pool.parallel_for(100, 1, [](std::int64_t i, std::int64_t) { require(i != 42, ErrorCode::kNumeric, "at ", i); }),
+  EXPECT_THROW(pool.parallel_for(100, 1,
+                                 [](std::int64_t i, std::int64_t) {
+                                   require(i != 42, ErrorCode::kNumeric, "at ", i);
+                                 }),
                Error);
   std::atomic<int> sum = 0;
   pool.parallel_for(10, 1, [&](std::int64_t i, std::int64_t) {
-    pool.parallel_for(2, 1, [&](std::int64_t, std::int64_t) { sum += static_cast<int>(i); });  // nested loops run inline
+    pool.parallel_for(2, 1, [&](std::int64_t, std::int64_t) {
+      sum += static_cast<int>(i);
+    });  // nested loops run inline
   });
   EXPECT_EQ(sum, 90);
 }
 
 TEST(ScratchFile, KeepsWhatLeavesMemoryAndLeavesNothingBehind) {
-  const std::filesystem::path directory = std::filesystem::temp_directory_path() / str("quell-scratch-test-", ::getpid());
+  const std::filesystem::path directory =
+      std::filesystem::temp_directory_path() / str("quell-scratch-test-", ::getpid());
   std::filesystem::create_directory(directory);
   {
     constexpr std::size_t kSize = 5 * 4096 + 123;
@@ -55,13 +61,15 @@ TEST(ScratchFile, KeepsWhatLeavesMemoryAndLeavesNothingBehind) {
     }
     EXPECT_TRUE(first.in_scratch());
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first.data()) % kAlignment, 0U);
-    EXPECT_EQ(std::count(first.data(), first.data() + kSize, std::byte{0}), static_cast<std::ptrdiff_t>(kSize));
+    EXPECT_EQ(std::count(first.data(), first.data() + kSize, std::byte{0}),
+              static_cast<std::ptrdiff_t>(kSize));
     for (std::size_t i = 0; i < kSize; ++i) first.data()[i] = static_cast<std::byte>(i % 251);
     *second.data() = std::byte{7};
     first.drop_pages();
     second.drop_pages();
     const AlignedBuffer moved = std::move(first);
-    for (std::size_t i = 0; i < kSize; ++i) ASSERT_EQ(moved.data()[i], static_cast<std::byte>(i % 251)) << i;
+    for (std::size_t i = 0; i < kSize; ++i)
+      ASSERT_EQ(moved.data()[i], static_cast<std::byte>(i % 251)) << i;
     second = AlignedBuffer(3);
     EXPECT_FALSE(second.in_scratch());
     second.drop_pages();  // of the heap: nothing
@@ -73,7 +81,8 @@ TEST(ScratchFile, KeepsWhatLeavesMemoryAndLeavesNothingBehind) {
 }
 
 TEST(Isa, NamesRoundTrip) {
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) EXPECT_EQ(isa_from_name(isa_name(isa)), isa);
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni})
+    EXPECT_EQ(isa_from_name(isa_name(isa)), isa);
   EXPECT_FALSE(isa_from_name("mmx").has_value());
   EXPECT_TRUE(cpu_supports(Isa::kPortable));
 }

@@ -5,8 +5,8 @@
 
 namespace quell {
 
-/// A hash of the library's sources and of how they are compiled (cmake/build_id.cmake, which runs with the build): equal for equal
-/// sources wherever and whenever they are built.
+/// A hash of the library's sources and of how they are compiled (cmake/build_id.cmake, which runs
+/// with the build): equal for equal sources wherever and whenever they are built.
 std::string_view build_id();
 
 }  // namespace quell

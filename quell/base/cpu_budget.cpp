@@ -33,13 +33,17 @@ bool holds_word(const std::string& list, const std::string& word) {
   return false;
 }
 
-/// mountinfo writes spaces, tabs, line breaks and backslashes as a backslash and three octal digits.
+/// mountinfo writes spaces, tabs, line breaks and backslashes as a backslash and three octal
+/// digits.
 std::string unescape(const std::string& text) {
-  const auto is_octal = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '7'; };
+  const auto is_octal = [&](std::size_t i) {
+    return i < text.size() && text[i] >= '0' && text[i] <= '7';
+  };
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '\\' && is_octal(i + 1) && is_octal(i + 2) && is_octal(i + 3)) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                               (text[i + 3] - '0'));
       i += 3;
     } else {
       out += text[i];
@@ -49,7 +53,8 @@ std::string unescape(const std::string& text) {
 }
 
 /// Mounts of version 2, and of version 1 with the controller `cpu`.
-/// A line: id, parent, device, root, mount point, options, any number of optional fields, "-", type, source, super options.
+/// A line: id, parent, device, root, mount point, options, any number of optional fields, "-",
+/// type, source, super options.
 std::vector<Mount> read_mounts(const fs::path& file) {
   std::ifstream in(file);
   std::vector<Mount> mounts;
@@ -65,21 +70,23 @@ std::vector<Mount> read_mounts(const fs::path& file) {
   return mounts;
 }
 
-/// Control group of this process in version 2, or in version 1 for the controller `cpu`. A line: number, controllers, path.
+/// Control group of this process in version 2, or in version 1 for the controller `cpu`. A line:
+/// number, controllers, path.
 std::optional<std::string> read_group(const fs::path& file, bool unified) {
   std::ifstream in(file);
   for (std::string line; std::getline(in, line);) {
     const std::size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
-    const bool wanted = unified ? line.substr(0, first) == "0" && controllers.empty() : holds_word(controllers, "cpu");
+    const bool wanted = unified ? line.substr(0, first) == "0" && controllers.empty()
+                                : holds_word(controllers, "cpu");
     if (wanted) return line.substr(second + 1);
   }
   return std::nullopt;
 }
 
-/// Folder of `group` relative to the mount point. A group that lies elsewhere, as those of a host do for a container, is not
-/// visible: what is at the mount point is all there is then.
+/// Folder of `group` relative to the mount point. A group that lies elsewhere, as those of a host
+/// do for a container, is not visible: what is at the mount point is all there is then.
 fs::path below_mount(const std::string& group, const std::string& root) {
   const fs::path relative = fs::path(group).lexically_relative(root);
   const bool outside = relative.empty() || relative == "." || *relative.begin() == "..";
@@ -123,7 +130,8 @@ std::optional<CpuQuota> read_cpu_quota(const fs::path& root) {
 
     // Every group that holds this one limits it too.
     for (fs::path relative = below_mount(*group, mount.root);; relative = relative.parent_path()) {
-      const std::optional<CpuQuota> quota = quota_of(relative.empty() ? top : top / relative, mount.unified);
+      const std::optional<CpuQuota> quota =
+          quota_of(relative.empty() ? top : top / relative, mount.unified);
       if (quota && (!smallest || quota->cpus < smallest->cpus)) smallest = quota;
       if (relative.empty()) break;
     }
@@ -137,7 +145,8 @@ int affinity_cpus() {
   for (int cpus = CPU_SETSIZE; cpus <= kMostCpus; cpus *= 2) {
     std::vector<cpu_set_t> sets(static_cast<std::size_t>(cpus / CPU_SETSIZE));
     const std::size_t bytes = sets.size() * sizeof(cpu_set_t);
-    if (sched_getaffinity(0, bytes, sets.data()) == 0) return std::max(1, CPU_COUNT_S(bytes, sets.data()));
+    if (sched_getaffinity(0, bytes, sets.data()) == 0)
+      return std::max(1, CPU_COUNT_S(bytes, sets.data()));
   }
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
@@ -150,9 +159,11 @@ int CpuBudget::threads() const {
 CpuBudget cpu_budget() { return {affinity_cpus(), read_cpu_quota()}; }
 
 std::string thread_count_reason(bool asked, const CpuBudget& budget) {
-  const std::string affinity = str("affinity allows ", budget.affinity, budget.affinity == 1 ? " processor" : " processors");
+  const std::string affinity =
+      str("affinity allows ", budget.affinity, budget.affinity == 1 ? " processor" : " processors");
   std::string quota = "no cgroup quota";
-  if (budget.quota) quota = str("cgroup quota of ", budget.quota->cpus, " in ", budget.quota->file.string());
+  if (budget.quota)
+    quota = str("cgroup quota of ", budget.quota->cpus, " in ", budget.quota->file.string());
 
   const std::string facts = affinity + ", " + quota;
   if (asked) return "as asked; " + facts;

@@ -1,4 +1,5 @@
-// How many threads this process may keep busy: the processors it may run on, and the share of their time it is granted.
+// How many threads this process may keep busy: the processors it may run on, and the share of their
+// time it is granted.
 #pragma once
 
 #include <filesystem>
@@ -13,9 +14,10 @@ struct CpuQuota {
   std::filesystem::path file;  ///< that sets it
 };
 
-/// The smallest quota of this process's control groups and all that hold them, versions 1 and 2; nothing where there is none.
-/// Reads `root`/proc/self/{cgroup,mountinfo} and the files below the mount points named there, taken relative to `root`.
-/// What is missing or makes no sense limits nothing.
+/// The smallest quota of this process's control groups and all that hold them, versions 1 and 2;
+/// nothing where there is none. Reads `root`/proc/self/{cgroup,mountinfo} and the files below the
+/// mount points named there, taken relative to `root`. What is missing or makes no sense limits
+/// nothing.
 std::optional<CpuQuota> read_cpu_quota(const std::filesystem::path& root = "/");
 
 /// Processors that the calling thread may run on, at least 1.

@@ -20,10 +20,12 @@ constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx
 /// One bit of leaf 7, which the compiler's own table of features does not name in every version.
 bool leaf7_bit(unsigned subleaf, unsigned reg, unsigned bit) {
   unsigned r[4] = {};
-  return __get_cpuid_count(7, subleaf, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[reg] >> bit & 1U) != 0;
+  return __get_cpuid_count(7, subleaf, &r[0], &r[1], &r[2], &r[3]) != 0 &&
+         (r[reg] >> bit & 1U) != 0;
 }
 
-/// The operating system grants the large tile state once, on request (arch_prctl ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
+/// The operating system grants the large tile state once, on request (arch_prctl
+/// ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
 bool request_amx() {
 #if defined(__linux__)
   static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
@@ -58,10 +60,12 @@ bool cpu_supports(Isa isa) {
   if (isa == Isa::kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (isa == Isa::kAvxVnni) return cpu_supports(Isa::kAvx2) && leaf7_bit(1, 0, 4);
   if (isa == Isa::kAmx)  // bf16, tiles, int8
-    return cpu_supports(Isa::kAvx512Vnni) && leaf7_bit(0, 3, 22) && leaf7_bit(0, 3, 24) && leaf7_bit(0, 3, 25) && request_amx();
+    return cpu_supports(Isa::kAvx512Vnni) && leaf7_bit(0, 3, 22) && leaf7_bit(0, 3, 24) &&
+           leaf7_bit(0, 3, 25) && request_amx();
   if (isa == Isa::kAvx512Vnni)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
 #endif
   return false;
 }
@@ -71,7 +75,8 @@ Isa best_isa() {
     const std::optional<Isa> isa = isa_from_name(forced);
     require(isa.has_value(), ErrorCode::kUsage, "QUELL_ISA=", forced,
             ": unknown; use portable, avx2, avx_vnni, avx512_vnni or amx");
-    require(cpu_supports(*isa), ErrorCode::kUsage, "QUELL_ISA=", forced, ": this processor does not support it");
+    require(cpu_supports(*isa), ErrorCode::kUsage, "QUELL_ISA=", forced,
+            ": this processor does not support it");
     return *isa;
   }
   Isa best = Isa::kPortable;

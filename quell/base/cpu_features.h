@@ -15,8 +15,8 @@ std::optional<Isa> isa_from_name(std::string_view name);
 /// Whether the processor and the operating system support `isa`.
 bool cpu_supports(Isa isa);
 
-/// The strongest supported ISA, or the one that the environment variable QUELL_ISA forces. Throws Error(kUsage) when
-/// QUELL_ISA names an unknown ISA or one that this processor lacks.
+/// The strongest supported ISA, or the one that the environment variable QUELL_ISA forces. Throws
+/// Error(kUsage) when QUELL_ISA names an unknown ISA or one that this processor lacks.
 Isa best_isa();
 
 }  // namespace quell

@@ -1,4 +1,5 @@
-// How many workers of a thread pool take part in its loops where other processes want the same cores.
+// How many workers of a thread pool take part in its loops where other processes want the same
+// cores.
 #pragma once
 
 #include <algorithm>
@@ -6,11 +7,12 @@
 
 namespace quell {
 
-/// A worker that shares its core with a busy process stops for a slice of the scheduler, some milliseconds, wherever it is; a loop
-/// whose piece it holds stops with it, and short loops then take longer than one thread would. One worker fewer costs 1 / threads
-/// of the speed and leaves a core to the other process: so where stalls lately took a larger part of the time, one worker rests.
-/// Rests grow while that is so again soon after, and shrink after a time together that paid. No threads here and no clock:
-/// times are handed in. Used by one thread at a time.
+/// A worker that shares its core with a busy process stops for a slice of the scheduler, some
+/// milliseconds, wherever it is; a loop whose piece it holds stops with it, and short loops then
+/// take longer than one thread would. One worker fewer costs 1 / threads of the speed and leaves a
+/// core to the other process: so where stalls lately took a larger part of the time, one worker
+/// rests. Rests grow while that is so again soon after, and shrink after a time together that paid.
+/// No threads here and no clock: times are handed in. Used by one thread at a time.
 class Crew {
  public:
   using Duration = std::chrono::nanoseconds;
@@ -21,7 +23,8 @@ class Crew {
   static constexpr Duration kWindow = std::chrono::milliseconds(100);  ///< what counts as lately
   static constexpr Duration kPaid = std::chrono::milliseconds(500);
   static constexpr int kStep = 4;  ///< from one rest to the next
-  /// Threads bring less than their number says, and not every loss is seen: rest where stalls take this part of 1 / threads.
+  /// Threads bring less than their number says, and not every loss is seen: rest where stalls take
+  /// this part of 1 / threads.
   static constexpr double kWorth = 0.4;
 
   explicit Crew(int workers) : workers_(workers), size_(workers) {}
@@ -58,7 +61,8 @@ class Crew {
  private:
   static double to_seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
 
-  /// Shortens a window that has grown too long to half of the longest, as if stalls were spread evenly over it.
+  /// Shortens a window that has grown too long to half of the longest, as if stalls were spread
+  /// evenly over it.
   void forget(Time now) {
     const Duration window = now - window_start_;
     if (window <= kWindow) return;

@@ -13,8 +13,8 @@ namespace quell {
 /// Why a job cannot go on. `kUsage` ends the command with exit code 2, every other code with 1.
 enum class ErrorCode { kUsage, kInvalidInput, kUnsupported, kIo, kNumeric, kVerification };
 
-/// Thrown when a job cannot go on. `what()` is one line that names what is wrong, where, and what to do.
-/// Caught once, in `cli/`. Libraries never print, exit or abort on bad input.
+/// Thrown when a job cannot go on. `what()` is one line that names what is wrong, where, and what
+/// to do. Caught once, in `cli/`. Libraries never print, exit or abort on bad input.
 class Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

@@ -15,14 +15,17 @@ namespace {
 
 std::size_t page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
-std::size_t whole_pages(std::size_t size) { return (size + page_size() - 1) / page_size() * page_size(); }
+std::size_t whole_pages(std::size_t size) {
+  return (size + page_size() - 1) / page_size() * page_size();
+}
 
 }  // namespace
 
 ScratchFile::ScratchFile(const std::filesystem::path& directory) : directory_(directory) {
   std::string name = (directory / ".quell-scratch-XXXXXX").string();
   fd_ = ::mkostemp(name.data(), O_CLOEXEC);
-  require(fd_ >= 0, ErrorCode::kIo, directory.string(), ": cannot create a scratch file: ", std::strerror(errno));
+  require(fd_ >= 0, ErrorCode::kIo, directory.string(),
+          ": cannot create a scratch file: ", std::strerror(errno));
   ::unlink(name.c_str());
 }
 
@@ -35,14 +38,18 @@ std::byte* ScratchFile::map(std::size_t size) {
   const int error = ::posix_fallocate(fd_, static_cast<off_t>(end_), static_cast<off_t>(bytes));
   require(error == 0, ErrorCode::kIo, directory_.string(), ": no room for ", bytes >> 20,
           " MiB of scratch: ", std::strerror(error));
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, static_cast<off_t>(end_));
-  require(data != MAP_FAILED, ErrorCode::kIo, directory_.string(), ": cannot map the scratch file: ", std::strerror(errno));
+  void* data =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, static_cast<off_t>(end_));
+  require(data != MAP_FAILED, ErrorCode::kIo, directory_.string(),
+          ": cannot map the scratch file: ", std::strerror(errno));
   end_ += bytes;
   return static_cast<std::byte*>(data);
 }
 
 void ScratchFile::unmap(std::byte* data, std::size_t size) noexcept {
-  ::madvise(data, whole_pages(size), MADV_REMOVE);  // a hole; where the file system has none, the space stays taken till the end
+  ::madvise(
+      data, whole_pages(size),
+      MADV_REMOVE);  // a hole; where the file system has none, the space stays taken till the end
   ::munmap(data, whole_pages(size));
 }
 

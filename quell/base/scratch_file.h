@@ -1,4 +1,5 @@
-// Memory that lies in a file without a name: more can be held than the machine has, and nothing is left behind by a crash.
+// Memory that lies in a file without a name: more can be held than the machine has, and nothing is
+// left behind by a crash.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +8,8 @@
 
 namespace quell {
 
-/// Space on a disk that AlignedBuffers are made in (AlignedBuffer::in); they keep it alive. Any thread may call it.
+/// Space on a disk that AlignedBuffers are made in (AlignedBuffer::in); they keep it alive. Any
+/// thread may call it.
 class ScratchFile {
  public:
   /// In `directory`, which must exist. Throws Error(kIo).
@@ -16,7 +18,8 @@ class ScratchFile {
   ScratchFile(const ScratchFile&) = delete;
   ScratchFile& operator=(const ScratchFile&) = delete;
 
-  /// Maps `size` zeros; their place on the disk is reserved now. Throws Error(kIo) where there is no room.
+  /// Maps `size` zeros; their place on the disk is reserved now. Throws Error(kIo) where there is
+  /// no room.
   std::byte* map(std::size_t size);
   /// Gives memory and disk back.
   void unmap(std::byte* data, std::size_t size) noexcept;
@@ -28,7 +31,8 @@ class ScratchFile {
   int fd_ = -1;
 };
 
-/// Takes the pages of a mapping out of memory, whole pages inside it alone; they come back from the file when they are read.
+/// Takes the pages of a mapping out of memory, whole pages inside it alone; they come back from the
+/// file when they are read.
 void drop_pages(const std::byte* data, std::size_t size) noexcept;
 
 }  // namespace quell

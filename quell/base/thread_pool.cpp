@@ -1,5 +1,5 @@
-// Pieces of a loop are taken one by one by whoever is there. Nobody waits for a worker that has not come: it finds the gate closed
-// and never sees that loop. Waited for is only who holds a piece.
+// Pieces of a loop are taken one by one by whoever is there. Nobody waits for a worker that has not
+// come: it finds the gate closed and never sees that loop. Waited for is only who holds a piece.
 #include "quell/base/thread_pool.h"
 
 #include <pthread.h>
@@ -27,8 +27,8 @@ using Body = std::function<void(std::int64_t, std::int64_t)>;
 
 thread_local bool inside_loop = false;
 
-/// How long a thread looks for work, or for the end of it, before it sleeps. Longer than the pauses between the operators of a
-/// forward pass, short enough to leave the core to others.
+/// How long a thread looks for work, or for the end of it, before it sleeps. Longer than the pauses
+/// between the operators of a forward pass, short enough to leave the core to others.
 constexpr auto kSpin = std::chrono::microseconds(100);
 
 void relax() {
@@ -52,15 +52,17 @@ bool spin_until(Ready ready) {
   return false;
 }
 
-/// Time that a thread has run; the difference to a wall clock is what it slept and what others took.
+/// Time that a thread has run; the difference to a wall clock is what it slept and what others
+/// took.
 Duration cpu_time(clockid_t clock) {
   timespec t{};
   clock_gettime(clock, &t);
   return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
 }
 
-/// Tells how long the calling thread was off its core in the loops of a while. Asking a thread for its time costs a system call, so
-/// it is asked only now and then; what it runs between loops counts as if it ran in them.
+/// Tells how long the calling thread was off its core in the loops of a while. Asking a thread for
+/// its time costs a system call, so it is asked only now and then; what it runs between loops
+/// counts as if it ran in them.
 class CallerTime {
  public:
   void start_loop(Clock::time_point now) {
@@ -93,7 +95,8 @@ class CallerTime {
 
 thread_local CallerTime caller_time;
 
-/// Parts of the gate: how many workers are inside, whether more may enter, and the number of the loop.
+/// Parts of the gate: how many workers are inside, whether more may enter, and the number of the
+/// loop.
 constexpr std::uint64_t kInside = 0xffff, kOpen = 0x10000, kLoop = 0x20000;
 
 struct Worker {
@@ -109,7 +112,8 @@ struct Worker {
 }  // namespace
 
 struct ThreadPool::State {
-  bool spin = true;  ///< not where there are more threads than cores: spinning would take the core from the one that works
+  bool spin = true;  ///< not where there are more threads than cores: spinning would take the core
+                     ///< from the one that works
   std::vector<std::unique_ptr<Worker>> workers;
   std::mutex loop_mutex;  // one loop at a time
   std::mutex mutex;       // of both conditions and of the error
@@ -127,7 +131,8 @@ struct ThreadPool::State {
   alignas(64) std::atomic<std::int64_t> next{0};
   alignas(64) std::atomic<std::uint64_t> gate{0};
 
-  /// The error of the first piece that has one. Pieces before this one have been taken, those behind it are not needed.
+  /// The error of the first piece that has one. Pieces before this one have been taken, those
+  /// behind it are not needed.
   void keep_error(std::int64_t begin) {
     const std::lock_guard lock(mutex);
     if (!error || begin < error_begin) {
@@ -170,7 +175,8 @@ struct ThreadPool::State {
     w.inside = false;
     const bool last_of_closed = gate.fetch_sub(1) % kLoop == 1;
     if (!last_of_closed) return;
-    const std::lock_guard lock(mutex);  // so that the caller cannot fall asleep between its check and this
+    const std::lock_guard lock(
+        mutex);  // so that the caller cannot fall asleep between its check and this
     done.notify_one();
   }
 
@@ -196,7 +202,8 @@ struct ThreadPool::State {
   }
 
   struct Wait {
-    Duration slept{}, lost{};  ///< lost: the longest time that one of those waited for was off its core
+    Duration slept{},
+        lost{};  ///< lost: the longest time that one of those waited for was off its core
   };
 
   /// Until all who hold a piece are done.
@@ -213,7 +220,8 @@ struct ThreadPool::State {
       done.wait(lock, finished);
     }
     Wait wait{Clock::now() - start, {}};
-    for (const auto& [w, before] : late) wait.lost = std::max(wait.lost, wait.slept - (cpu_time(w->clock) - before));
+    for (const auto& [w, before] : late)
+      wait.lost = std::max(wait.lost, wait.slept - (cpu_time(w->clock) - before));
     return wait;
   }
 
@@ -232,7 +240,8 @@ struct ThreadPool::State {
 
     const auto end = Clock::now();
     caller_time.end_loop(end, wait.slept);
-    const Duration lost = wait.lost + (caller_time.is_due(end) ? caller_time.take_lost(end) : Duration{});
+    const Duration lost =
+        wait.lost + (caller_time.is_due(end) ? caller_time.take_lost(end) : Duration{});
     if (lost > Duration{}) {
       crew.stalled(end, lost);
       crew_size = crew.size();
@@ -273,13 +282,16 @@ ThreadPool::~ThreadPool() {
   for (const auto& w : state_->workers) w->thread.join();
 }
 
-int ThreadPool::num_threads() const noexcept { return static_cast<int>(state_->workers.size()) + 1; }
+int ThreadPool::num_threads() const noexcept {
+  return static_cast<int>(state_->workers.size()) + 1;
+}
 
 void ThreadPool::parallel_for(std::int64_t count, std::int64_t chunk, const Body& body) {
   if (count <= 0) return;
   chunk = std::max<std::int64_t>(chunk, 1);
   if (inside_loop || state_->workers.empty() || count <= chunk) {
-    for (std::int64_t begin = 0; begin < count; begin += chunk) body(begin, std::min(begin + chunk, count));
+    for (std::int64_t begin = 0; begin < count; begin += chunk)
+      body(begin, std::min(begin + chunk, count));
     return;
   }
   const std::lock_guard loop(state_->loop_mutex);

@@ -92,7 +92,8 @@ TEST(Crew, RestsGrowWhileDisturbedAndShrinkAfterQuiet) {
   EXPECT_EQ(w.crew.size(), 1);
 
   // Every rest after quiet is shorter than the last, down to the shortest.
-  for (auto rest = Crew::kLongestRest / Crew::kStep; rest > Crew::kShortestRest / Crew::kStep; rest /= Crew::kStep) {
+  for (auto rest = Crew::kLongestRest / Crew::kStep; rest > Crew::kShortestRest / Crew::kStep;
+       rest /= Crew::kStep) {
     while (w.crew.size() == 1) w.run_stalled_loop();
     w.run_quick_loops(std::max<Crew::Duration>(rest, Crew::kShortestRest) - kQuick);
     EXPECT_EQ(w.crew.size(), 0);
@@ -111,7 +112,8 @@ TEST(ThreadPool, ManyTinyLoopsOfEverySize) {
       std::fill(seen.begin(), seen.end(), 0);
       pool.parallel_for(count, chunk, [&](std::int64_t begin, std::int64_t end) {
         EXPECT_LE(end - begin, chunk);
-        for (std::int64_t i = begin; i < end; ++i) ++seen[static_cast<std::size_t>(i)];  // one piece each: no race
+        for (std::int64_t i = begin; i < end; ++i)
+          ++seen[static_cast<std::size_t>(i)];  // one piece each: no race
       });
       ASSERT_EQ(std::accumulate(seen.begin(), seen.end(), 0), count);
       for (std::int64_t i = 0; i < count; ++i) ASSERT_EQ(seen[static_cast<std::size_t>(i)], 1);
@@ -127,7 +129,8 @@ long sleeps() {
 }
 
 TEST(ThreadPool, LoopsEndWithoutWorkersThatDoNotCome) {
-  // All threads on one processor: workers come late or never, and loops end all the same without waiting for them.
+  // All threads on one processor: workers come late or never, and loops end all the same without
+  // waiting for them.
   cpu_set_t before;
   CPU_ZERO(&before);
   ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
@@ -142,8 +145,9 @@ TEST(ThreadPool, LoopsEndWithoutWorkersThatDoNotCome) {
     const long at_start = sleeps();
     for (int loop = 0; loop < kLoops; ++loop) {
       std::vector<int> out(50);
-      pool.parallel_for(50, 1,
-                        [&](std::int64_t i, std::int64_t) { out[static_cast<std::size_t>(i)] = static_cast<int>(i) + loop; });
+      pool.parallel_for(50, 1, [&](std::int64_t i, std::int64_t) {
+        out[static_cast<std::size_t>(i)] = static_cast<int>(i) + loop;
+      });
       for (int i = 0; i < 50; ++i) ASSERT_EQ(out[static_cast<std::size_t>(i)], i + loop);
     }
     slept = sleeps() - at_start;
@@ -203,7 +207,8 @@ TEST(ThreadPool, NestedLoopsAndErrorsFromThem) {
   for (int loop = 0; loop < 200; ++loop) {
     std::atomic<std::int64_t> sum = 0;
     pool.parallel_for(8, 1, [&](std::int64_t i, std::int64_t) {
-      pool.parallel_for(16, 2, [&](std::int64_t begin, std::int64_t end) { sum += i * (end - begin); });
+      pool.parallel_for(16, 2,
+                        [&](std::int64_t begin, std::int64_t end) { sum += i * (end - begin); });
     });
     ASSERT_EQ(sum, 28 * 16);
     EXPECT_THROW(pool.parallel_for(8, 1,
@@ -245,7 +250,8 @@ TEST(ThreadPool, SameBytesForAnyNumberOfThreads) {
     for (int loop = 0; loop < 50; ++loop) {
       pool.parallel_for(1000, 3, [&](std::int64_t begin, std::int64_t end) {
         float sum = 0;
-        for (std::int64_t i = begin; i < end; ++i) sum += out[static_cast<std::size_t>(i)] = std::sin(static_cast<float>(i + loop));
+        for (std::int64_t i = begin; i < end; ++i)
+          sum += out[static_cast<std::size_t>(i)] = std::sin(static_cast<float>(i + loop));
         parts[static_cast<std::size_t>(begin / 3)] += sum;
       });
     }

@@ -20,10 +20,11 @@ bool parse_whole(const std::string& text, T& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help,
-                         const char* type) {
+CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                         const std::string& help, const char* type) {
   const auto not_empty = [](const std::string& path) {
-    return path.empty() ? std::string("the path is empty (a variable that is not set?)") : std::string();
+    return path.empty() ? std::string("the path is empty (a variable that is not set?)")
+                        : std::string();
   };
   return app
       .add_option_function<std::string>(
@@ -43,7 +44,8 @@ CLI::Validator whole_number(std::int64_t low, std::int64_t high) {
       return "";
     }
     const bool negative = low >= 0 && text.size() > 1 && text.front() == '-';
-    return str(text, negative ? " must not be negative; use" : " is not", " a whole number from ", low, " to ", high);
+    return str(text, negative ? " must not be negative; use" : " is not", " a whole number from ",
+               low, " to ", high);
   };
   return {check, str(low, " to ", high)};
 }
@@ -53,7 +55,8 @@ CLI::Validator seed() { return whole_number(0, std::numeric_limits<std::int64_t>
 CLI::Validator real_number(double low, double high) {
   const auto check = [low, high](std::string& text) -> std::string {
     double value = 0;
-    if (parse_whole(text, value) && std::isfinite(value) && value >= low && value <= high) return "";
+    if (parse_whole(text, value) && std::isfinite(value) && value >= low && value <= high)
+      return "";
     return str(text, " is not a number from ", low, " to ", high);
   };
   return {check, str(low, " to ", high)};
@@ -61,7 +64,8 @@ CLI::Validator real_number(double low, double high) {
 
 CLI::Validator byte_size() {
   const auto check = [](std::string& text) -> std::string {
-    const std::string wrong = text + " is not a size; write a whole number and a unit, such as 8GiB";
+    const std::string wrong =
+        text + " is not a size; write a whole number and a unit, such as 8GiB";
     const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
     std::uint64_t value = 0;
     if (!parse_whole(text.substr(0, digits), value) || value == 0) return wrong;
@@ -75,11 +79,13 @@ CLI::Validator byte_size() {
   return {check, ""};
 }
 
-CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
+CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                          const std::string& help) {
   return path_option(app, name, target, help, kModelType);
 }
 
-CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory& target, const std::string& help) {
+CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory& target,
+                          const std::string& help) {
   struct Parsed {
     std::filesystem::path path;
     std::vector<std::string> accepted;
@@ -88,17 +94,21 @@ CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory
 
   CLI::Option* option = model_option(app, name, parsed->path, help);
   app.add_option("--accept", parsed->accepted,
-                 "Go on although this key of a file of the model asks for something that Quell does not do; may be repeated")
+                 "Go on although this key of a file of the model asks for something that Quell "
+                 "does not do; may be repeated")
       ->allow_extra_args(false);
-  app.parse_complete_callback([parsed, &target] { target = ModelDirectory(parsed->path, parsed->accepted); });
+  app.parse_complete_callback(
+      [parsed, &target] { target = ModelDirectory(parsed->path, parsed->accepted); });
   return option;
 }
 
-CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
+CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                         const std::string& help) {
   return path_option(app, name, target, help, kFileType);
 }
 
-CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help) {
+CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                           const std::string& help) {
   return path_option(app, name, target, help, kOutputType);
 }
 
@@ -108,7 +118,8 @@ std::vector<InputArgument> input_arguments(const CLI::App& command) {
     const std::string type = option->get_type_name();
     const bool is_file = type.starts_with(kFileType);
     if (!is_file && !type.starts_with(kModelType)) continue;
-    for (const std::string& path : option->results()) inputs.push_back({option->get_name(), path, is_file});
+    for (const std::string& path : option->results())
+      inputs.push_back({option->get_name(), path, is_file});
   }
   return inputs;
 }

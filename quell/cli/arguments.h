@@ -1,4 +1,5 @@
-// Kinds of arguments: numbers within their range, files and folders. What is wrong with one ends in exit code 2 and one line.
+// Kinds of arguments: numbers within their range, files and folders. What is wrong with one ends in
+// exit code 2 and one line.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -14,7 +15,8 @@ class ModelDirectory;
 
 namespace quell::cli {
 
-/// Decimal digits from `low` to `high`, for Option::transform: no fraction, no overflow, and no octal numbers.
+/// Decimal digits from `low` to `high`, for Option::transform: no fraction, no overflow, and no
+/// octal numbers.
 CLI::Validator whole_number(std::int64_t low, std::int64_t high);
 CLI::Validator seed();
 /// A finite number from `low` to `high`.
@@ -30,12 +32,16 @@ inline constexpr std::int64_t kMostTokens = 1 << 24;
 inline constexpr std::int64_t kMostSamples = 1 << 20;
 
 /// The path of a folder with a model, of a file to read, of something to write. None may be empty.
-CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
-/// The same of the model a command works on, with --accept, which may come several times. `target` is set when the command line has
-/// been parsed and must live until then.
-CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory& target, const std::string& help);
-CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
-CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target, const std::string& help);
+CLI::Option* model_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                          const std::string& help);
+/// The same of the model a command works on, with --accept, which may come several times. `target`
+/// is set when the command line has been parsed and must live until then.
+CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory& target,
+                          const std::string& help);
+CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                         const std::string& help);
+CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                           const std::string& help);
 
 /// An argument that names something to read.
 struct InputArgument {

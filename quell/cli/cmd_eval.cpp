@@ -8,12 +8,17 @@ namespace {
 /// Options that the task has no use for are refused: whoever gives them expects another result.
 void check_task_options(const EvalJob& job, bool max_new_tokens_given) {
   const std::string& task = job.options.task;
-  const auto refuse_unless = [](bool fits, const char* message) { require(fits, ErrorCode::kUsage, message); };
+  const auto refuse_unless = [](bool fits, const char* message) {
+    require(fits, ErrorCode::kUsage, message);
+  };
   const bool perplexity = is_perplexity(task);
-  refuse_unless(!perplexity || job.options.max_seq_length == 0, "--max-seq-length: perplexity goes by --window");
+  refuse_unless(!perplexity || job.options.max_seq_length == 0,
+                "--max-seq-length: perplexity goes by --window");
   refuse_unless(!perplexity || job.options.probe.empty(), "--probe: goes with classification");
-  refuse_unless(!perplexity || job.data.columns.label.empty(), "--label-column: perplexity reads no labels");
-  refuse_unless(task == kSummarization || !max_new_tokens_given, "--max-new-tokens: goes with --task summarization");
+  refuse_unless(!perplexity || job.data.columns.label.empty(),
+                "--label-column: perplexity reads no labels");
+  refuse_unless(task == kSummarization || !max_new_tokens_given,
+                "--max-new-tokens: goes with --task summarization");
 }
 
 }  // namespace
@@ -25,28 +30,37 @@ Command add_eval(CLI::App& app) {
   model_option(*sub, "model", job->model_dir, "Model directory")->required();
   std::vector<std::string> tasks = task_names();
   tasks.emplace_back(kSummarization);
-  sub->add_option("--task", job->options.task, "What to measure (docs/evaluation.md); perplexity where --kl-base is given")
+  sub->add_option("--task", job->options.task,
+                  "What to measure (docs/evaluation.md); perplexity where --kl-base is given")
       ->check(CLI::IsMember(tasks));
-  file_option(*sub, "--data", job->data.file, "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors)")->required();
+  file_option(*sub, "--data", job->data.file,
+              "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors)")
+      ->required();
   sub->add_option("--engine", job->engine,
-                  "float, bf16, simulated, simulated-exact or integer; default integer where the model is quantized")
+                  "float, bf16, simulated, simulated-exact or integer; default integer where the "
+                  "model is quantized")
       ->check(CLI::IsMember({"float", "bf16", "simulated", "simulated-exact", "integer"}));
   CLI::Option* reference =
-      model_option(*sub, "--reference", job->reference_dir, "Float model to compare with: cosine, KL divergence, top-1 agreement");
+      model_option(*sub, "--reference", job->reference_dir,
+                   "Float model to compare with: cosine, KL divergence, top-1 agreement");
   model_option(*sub, "--kl-base", *kl_base,
-               "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL divergence, token "
+               "Float model: prints the statistics of llama.cpp's perplexity tool (PPL ratio, KL "
+               "divergence, token "
                "probabilities, each with its error)")
       ->excludes(reference);
-  const CLI::Option* max_new_tokens = sub->add_option("--max-new-tokens", job->max_new_tokens, "Summarization: tokens at most")
-                                          ->transform(whole_number(1, kMostSamples))
-                                          ->capture_default_str();
-  sub->add_option("--max-seq-length", job->options.max_seq_length, "Tokens a row at most")->transform(whole_number(1, kMostTokens));
+  const CLI::Option* max_new_tokens =
+      sub->add_option("--max-new-tokens", job->max_new_tokens, "Summarization: tokens at most")
+          ->transform(whole_number(1, kMostSamples))
+          ->capture_default_str();
+  sub->add_option("--max-seq-length", job->options.max_seq_length, "Tokens a row at most")
+      ->transform(whole_number(1, kMostTokens));
   add_column_options(*sub, job->data.columns);
   add_eval_options(*sub, job->options);
   return {sub, [job, kl_base, max_new_tokens](const GlobalOptions& globals, ExecContext& ctx) {
             if (!kl_base->empty()) {
               if (job->options.task.empty()) job->options.task = "perplexity";
-              require(is_perplexity(job->options.task), ErrorCode::kUsage, "--kl-base goes with --task perplexity");
+              require(is_perplexity(job->options.task), ErrorCode::kUsage,
+                      "--kl-base goes with --task perplexity");
               job->reference_dir = *kl_base;
             }
             require(!job->options.task.empty(), ErrorCode::kUsage, "--task is required");
@@ -54,7 +68,8 @@ Command add_eval(CLI::App& app) {
             check_task_options(*job, max_new_tokens->count() > 0);
             Results results(globals);
             const Report report = run_eval_job(*job, ctx);
-            results.print(report.to_json(), kl_base->empty() ? report.to_table() : report.tokens.to_text());
+            results.print(report.to_json(),
+                          kl_base->empty() ? report.to_table() : report.tokens.to_text());
             return 0;
           }};
 }

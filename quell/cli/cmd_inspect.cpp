@@ -4,12 +4,15 @@
 namespace quell::cli {
 
 Command add_inspect(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("inspect", "Show architecture, kernels and, with calibration data, activation ranges");
+  CLI::App* sub = app.add_subcommand(
+      "inspect", "Show architecture, kernels and, with calibration data, activation ranges");
   const auto job = std::make_shared<InspectJob>();
   const auto calibration = std::make_shared<CalibrationChoice>();
   model_option(*sub, "model", job->model_dir, "Model directory")->required();
-  sub->add_flag("--kernels", job->kernels, "Also list norms and attention that read or write codes");
-  file_option(*sub, "--calibration", calibration->data.file, "Data to measure activation ranges on");
+  sub->add_flag("--kernels", job->kernels,
+                "Also list norms and attention that read or write codes");
+  file_option(*sub, "--calibration", calibration->data.file,
+              "Data to measure activation ranges on");
   sub->add_option("--num-samples", calibration->num_samples, "Samples at most")
       ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();

@@ -24,7 +24,8 @@ void say_how_to_go_on_when_stopped() {
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second time it is what it was: the end
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     struct sigaction before {};
-    if (::sigaction(signal, nullptr, &before) == 0 && before.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);  // nohup
+    if (::sigaction(signal, nullptr, &before) == 0 && before.sa_handler != SIG_IGN)
+      ::sigaction(signal, &action, nullptr);  // nohup
   }
 }
 
@@ -36,20 +37,26 @@ Command add_quantize(CLI::App& app) {
     CompressionOptions compression;
     bool dry_run = false;
   };
-  CLI::App* sub = app.add_subcommand("quantize", "Quantize a model: calibrate, suppress outliers, write integers");
+  CLI::App* sub = app.add_subcommand(
+      "quantize", "Quantize a model: calibrate, suppress outliers, write integers");
   const auto o = std::make_shared<Options>();
-  model_option(*sub, "model", o->job.model_dir, "Model directory (Hugging Face layout)")->required();
+  model_option(*sub, "model", o->job.model_dir, "Model directory (Hugging Face layout)")
+      ->required();
   output_option(*sub, "output", o->job.output, "Directory to write")->required();
-  add_compression_options(*sub, o->compression, "Measure float, simulated and integer model on this task");
-  sub->add_option("--format", o->job.format, "compressed-tensors, or float: the migrated model without quantization")
+  add_compression_options(*sub, o->compression,
+                          "Measure float, simulated and integer model on this task");
+  sub->add_option("--format", o->job.format,
+                  "compressed-tensors, or float: the migrated model without quantization")
       ->check(CLI::IsMember({"compressed-tensors", "float"}))
       ->capture_default_str();
   sub->add_option("--max-memory", o->job.max_memory,
-                  "Memory to stay below, as 8GiB: matrices lie on the disk where they need more than half of it (default: beyond 2 "
+                  "Memory to stay below, as 8GiB: matrices lie on the disk where they need more "
+                  "than half of it (default: beyond 2 "
                   "GiB in f32, whatever there is)")
       ->transform(byte_size())
       ->type_name("SIZE");
-  sub->add_flag("--dry-run", o->dry_run, "Only say what it would take: time, memory and disk, and what would make it fail");
+  sub->add_flag("--dry-run", o->dry_run,
+                "Only say what it would take: time, memory and disk, and what would make it fail");
   sub->add_flag("--force", o->job.replace_output, "Replace an existing output directory");
   return {sub, [o](const GlobalOptions& globals, ExecContext& ctx) {
             QuantizeJob& job = o->job;

@@ -8,7 +8,9 @@ namespace {
 std::string shell_word(const std::string& word) {
   const bool plain =
       !word.empty() &&
-      word.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./,:+=@%") == std::string::npos;
+      word.find_first_not_of(
+          "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./,:+=@%") ==
+          std::string::npos;
   if (plain) return word;
 
   std::string out = "'";
@@ -20,13 +22,16 @@ std::string shell_word(const std::string& word) {
 std::string quantize_command(const CLI::App& report, const std::string& model) {
   std::string command = "quell quantize " + shell_word(model) + " OUT";
   for (const CLI::Option* option : report.get_options()) {
-    const bool shared = option->count() > 0 && !option->get_positional() && option->get_name() != "--report-samples";
+    const bool shared = option->count() > 0 && !option->get_positional() &&
+                        option->get_name() != "--report-samples";
     if (!shared || option->get_name() == "--help" || option->get_name() == "--recipe") continue;
 
     std::string values;
-    for (const std::string& value : option->results()) values += (values.empty() ? "" : ",") + value;
+    for (const std::string& value : option->results())
+      values += (values.empty() ? "" : ",") + value;
     if (option->get_name() == "--ignore" || option->get_name() == "--accept") {
-      for (const std::string& value : option->results()) command += " " + option->get_name() + " " + shell_word(value);
+      for (const std::string& value : option->results())
+        command += " " + option->get_name() + " " + shell_word(value);
       continue;
     }
     command += " " + option->get_name() + " " + shell_word(values);
@@ -41,12 +46,14 @@ Command add_report(CLI::App& app) {
     SiteReportJob job;
     CompressionOptions compression;
   };
-  CLI::App* sub = app.add_subcommand("report", "Quantize in memory and write a page on which layer hurts and what would help");
+  CLI::App* sub = app.add_subcommand(
+      "report", "Quantize in memory and write a page on which layer hurts and what would help");
   const auto o = std::make_shared<Options>();
   model_option(*sub, "model", o->job.model_dir, "Float model directory")->required();
   output_option(*sub, "output", o->job.page, "HTML file to write")->required();
   add_compression_options(*sub, o->compression, "Advice in points of this task too");
-  sub->add_option("--report-samples", o->job.num_samples, "Samples to measure on, behind those of the calibration")
+  sub->add_option("--report-samples", o->job.num_samples,
+                  "Samples to measure on, behind those of the calibration")
       ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
   return {sub, [sub, o](const GlobalOptions& globals, ExecContext& ctx) {

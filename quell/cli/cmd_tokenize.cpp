@@ -39,18 +39,23 @@ int with_streams(const std::filesystem::path& file, Job job) {
 }  // namespace
 
 Command add_tokenize(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("tokenize", "Print the token ids of each line as a JSON array");
+  CLI::App* sub =
+      app.add_subcommand("tokenize", "Print the token ids of each line as a JSON array");
   const auto files = std::make_shared<Files>();
   const auto options = std::make_shared<TokenizeOptions>();
   add_files(sub, files, "Text file");
-  sub->add_option("--max-length", options->max_length, "Ids to keep of each line, special tokens included; 0: all")
+  sub->add_option("--max-length", options->max_length,
+                  "Ids to keep of each line, special tokens included; 0: all")
       ->transform(whole_number(0, kMostRows));
-  sub->add_flag("--no-special-tokens{false}", options->add_special_tokens, "Leave out the special tokens around the text");
-  sub->add_flag("--details", options->details, "Print objects with ids, type_ids, tokens and character offsets");
+  sub->add_flag("--no-special-tokens{false}", options->add_special_tokens,
+                "Leave out the special tokens around the text");
+  sub->add_flag("--details", options->details,
+                "Print objects with ids, type_ids, tokens and character offsets");
   return {sub,
           [files, options](const GlobalOptions&, ExecContext&) {
-            return with_streams(files->file,
-                                [&](std::istream& in, std::ostream& out) { run_tokenize_job(files->model, *options, in, out); });
+            return with_streams(files->file, [&](std::istream& in, std::ostream& out) {
+              run_tokenize_job(files->model, *options, in, out);
+            });
           },
           false};
 }
@@ -61,7 +66,8 @@ Command add_detokenize(CLI::App& app) {
   const auto flags = std::make_shared<std::pair<bool, bool>>(true, false);
   add_files(sub, files, "File of ids: a JSON array a line, or numbers with spaces between");
   sub->add_flag("--special-tokens{false}", flags->first, "Show special tokens too");
-  sub->add_flag("--escape", flags->second, "Write line breaks inside a text as \\n and backslashes as \\\\");
+  sub->add_flag("--escape", flags->second,
+                "Write line breaks inside a text as \\n and backslashes as \\\\");
   return {sub,
           [files, flags](const GlobalOptions&, ExecContext&) {
             return with_streams(files->file, [&](std::istream& in, std::ostream& out) {

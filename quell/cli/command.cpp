@@ -23,54 +23,72 @@ void check_arguments(const CLI::App& command, const GlobalOptions& globals) {
 }
 
 void add_column_options(CLI::App& app, ColumnChoice& columns) {
-  app.add_option("--text-column", columns.text, "Text column, or two, by header name or by number from 1")
+  app.add_option("--text-column", columns.text,
+                 "Text column, or two, by header name or by number from 1")
       ->delimiter(',')
       ->expected(1, 2);
-  app.add_option("--label-column", columns.label, "Label column, by header name or by number from 1");
+  app.add_option("--label-column", columns.label,
+                 "Label column, by header name or by number from 1");
 }
 
 void add_eval_options(CLI::App& app, EvalOptions& options) {
-  app.add_option("--protocol", options.protocol,
-                 "Perplexity: gptq (windows scored inside), windows (targets shifted by one; default), "
-                 "llama.cpp (second halves) or lm-eval (documents, per word)")
+  app.add_option(
+         "--protocol", options.protocol,
+         "Perplexity: gptq (windows scored inside), windows (targets shifted by one; default), "
+         "llama.cpp (second halves) or lm-eval (documents, per word)")
       ->check(CLI::IsMember({"gptq", "windows", "llama.cpp", "lm-eval"}));
-  app.add_option("--window", options.window, "Perplexity: tokens a window; default 2048 (llama.cpp: 512), or the model's context")
+  app.add_option(
+         "--window", options.window,
+         "Perplexity: tokens a window; default 2048 (llama.cpp: 512), or the model's context")
       ->transform(whole_number(0, kMostTokens));
-  app.add_option("--limit", options.limit, "Rows or windows at most; 0: all")->transform(whole_number(0, kMostRows));
+  app.add_option("--limit", options.limit, "Rows or windows at most; 0: all")
+      ->transform(whole_number(0, kMostRows));
   file_option(app, "--probe", options.probe,
-              "Classification: a linear probe on the encoder (.safetensors) instead of the model's own head");
-  app.add_option("--skip", options.skip, "Rows or windows left out at the beginning")->transform(whole_number(0, kMostRows));
+              "Classification: a linear probe on the encoder (.safetensors) instead of the model's "
+              "own head");
+  app.add_option("--skip", options.skip, "Rows or windows left out at the beginning")
+      ->transform(whole_number(0, kMostRows));
 }
 
 void add_compression_options(CLI::App& app, CompressionOptions& o, const std::string& task_help) {
-  app.add_option("--recipe", o.recipe, "Built-in name (see quell recipes) or YAML file")->capture_default_str();
-  app.add_option("--scheme", o.scheme, "Bits of weights and activations, as W8A8; overrides the recipe")
-      ->check(
-          [](const std::string& scheme) { return std::string(scheme.empty() ? "is empty (a variable that is not set?)" : ""); });
-  app.add_option("--ignore", o.ignore, "Linears left in float: name, glob or re:REGEX; may be repeated");
-  file_option(app, "--calibration", o.calibration.data.file, "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
+  app.add_option("--recipe", o.recipe, "Built-in name (see quell recipes) or YAML file")
+      ->capture_default_str();
+  app.add_option("--scheme", o.scheme,
+                 "Bits of weights and activations, as W8A8; overrides the recipe")
+      ->check([](const std::string& scheme) {
+        return std::string(scheme.empty() ? "is empty (a variable that is not set?)" : "");
+      });
+  app.add_option("--ignore", o.ignore,
+                 "Linears left in float: name, glob or re:REGEX; may be repeated");
+  file_option(app, "--calibration", o.calibration.data.file,
+              "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
       ->required();
   app.add_option("--num-samples", o.calibration.num_samples, "Samples at most")
       ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
   app.add_option("--calibration-skip", o.calibration.skip, "Samples left out at the beginning")
       ->transform(whole_number(0, kMostRows));
-  app.add_option("--sampling", o.sampling, "random or first")->check(CLI::IsMember({"random", "first"}))->capture_default_str();
-  app.add_option("--seed", o.calibration.seed, "Of random sampling")->transform(seed())->capture_default_str();
+  app.add_option("--sampling", o.sampling, "random or first")
+      ->check(CLI::IsMember({"random", "first"}))
+      ->capture_default_str();
+  app.add_option("--seed", o.calibration.seed, "Of random sampling")
+      ->transform(seed())
+      ->capture_default_str();
   app.add_option("--max-seq-length", o.calibration.max_seq_length, "Tokens a sample at most")
       ->transform(whole_number(1, kMostTokens));
   add_column_options(app, o.calibration.data.columns);
   app.add_option("--eval-task", o.eval.task, task_help)->check(CLI::IsMember(task_names()));
   file_option(app, "--eval-data", o.eval_data.file, "Data of --eval-task");
-  app.add_option("--eval-text-column", o.eval_data.columns.text, "Text columns of --eval-data; default --text-column")
+  app.add_option("--eval-text-column", o.eval_data.columns.text,
+                 "Text columns of --eval-data; default --text-column")
       ->delimiter(',')
       ->expected(1, 2);
   add_eval_options(app, o.eval);
 }
 
 void check_perplexity_options(const EvalOptions& options) {
-  require(is_perplexity(options.task) || (options.window == 0 && options.protocol.empty()), ErrorCode::kUsage,
-          "--window and --protocol go with the task perplexity");
+  require(is_perplexity(options.task) || (options.window == 0 && options.protocol.empty()),
+          ErrorCode::kUsage, "--window and --protocol go with the task perplexity");
 }
 
 Recipe CompressionOptions::load_recipe() const {
@@ -87,10 +105,13 @@ CalibrationChoice CompressionOptions::calibration_choice() const {
 }
 
 std::optional<EvalOptions> CompressionOptions::task(DataChoice& data) const {
-  require(eval.task.empty() == eval_data.file.empty(), ErrorCode::kUsage, "--eval-task and --eval-data belong together");
+  require(eval.task.empty() == eval_data.file.empty(), ErrorCode::kUsage,
+          "--eval-task and --eval-data belong together");
   if (eval.task.empty()) {
-    const bool untouched = eval.limit == 0 && eval.skip == 0 && eval.window == 0 && eval.protocol.empty() && eval.probe.empty();
-    require(untouched, ErrorCode::kUsage, "--limit, --skip, --window, --protocol and --probe go with --eval-task");
+    const bool untouched = eval.limit == 0 && eval.skip == 0 && eval.window == 0 &&
+                           eval.protocol.empty() && eval.probe.empty();
+    require(untouched, ErrorCode::kUsage,
+            "--limit, --skip, --window, --protocol and --probe go with --eval-task");
     return std::nullopt;
   }
   check_perplexity_options(eval);
@@ -103,7 +124,8 @@ std::optional<EvalOptions> CompressionOptions::task(DataChoice& data) const {
 }
 
 void print(const std::string& text) {
-  const bool ok = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  const bool ok =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   require(ok, ErrorCode::kIo, "cannot write to standard output");
 }
 
@@ -126,14 +148,16 @@ ProgressSink make_progress() {
     if (done < total && now - state->last < pause) return;
     state->last = now;
     const double spent = std::chrono::duration<double>(now - state->start).count();
-    const double left = done > 0 ? spent / static_cast<double>(done) * static_cast<double>(total - done) : 0;
+    const double left =
+        done > 0 ? spent / static_cast<double>(done) * static_cast<double>(total - done) : 0;
     if (!terminal) {
-      std::fprintf(stderr, "%s: %lld of %lld, %.0f s\n", stage.c_str(), static_cast<long long>(done), static_cast<long long>(total),
-                   spent);
+      std::fprintf(stderr, "%s: %lld of %lld, %.0f s\n", stage.c_str(),
+                   static_cast<long long>(done), static_cast<long long>(total), spent);
     } else {
       const int filled = total > 0 ? static_cast<int>(30 * done / total) : 30;
-      std::fprintf(stderr, "\r%-24s [%.*s%*s] %3d%% %5.0f s left ", stage.c_str(), filled, "##############################",
-                   30 - filled, "", total > 0 ? static_cast<int>(100 * done / total) : 100, left);
+      std::fprintf(stderr, "\r%-24s [%.*s%*s] %3d%% %5.0f s left ", stage.c_str(), filled,
+                   "##############################", 30 - filled, "",
+                   total > 0 ? static_cast<int>(100 * done / total) : 100, left);
       if (done == total) std::fprintf(stderr, "\n");
     }
     if (done == total) state->stage.clear();

@@ -63,13 +63,15 @@ struct CompressionOptions {
   /// The task and its data, where one is asked for. Throws Error(kUsage).
   std::optional<EvalOptions> task(DataChoice& data) const;
 };
-void add_compression_options(CLI::App& app, CompressionOptions& options, const std::string& task_help);
+void add_compression_options(CLI::App& app, CompressionOptions& options,
+                             const std::string& task_help);
 
-/// Checks the files that the command was given, and that what it will write replaces none of them. For every command, before any
-/// work. Throws Error(kIo | kUsage).
+/// Checks the files that the command was given, and that what it will write replaces none of them.
+/// For every command, before any work. Throws Error(kIo | kUsage).
 void check_arguments(const CLI::App& command, const GlobalOptions& globals);
 
-/// What a command says in the end. Made before any work: opens the file of --json. Throws Error(kIo | kUsage).
+/// What a command says in the end. Made before any work: opens the file of --json. Throws Error(kIo
+/// | kUsage).
 class Results {
  public:
   explicit Results(const GlobalOptions& globals) : file_(globals.json_file) {}

@@ -16,24 +16,32 @@ namespace {
 // The stretched sigmoid of the paper: 0 and 1 are reached, not only approached.
 constexpr float kLow = -0.1F, kHigh = 1.1F;
 
-/// Some rows of a weight: up[r, k] in [0, 1] is how much of a step is added to the code below w[r, k].
+/// Some rows of a weight: up[r, k] in [0, 1] is how much of a step is added to the code below w[r,
+/// k].
 class Rows {
  public:
-  Rows(const TensorView& w, const QTensor& q, std::int64_t begin, std::int64_t end, const AdaRoundOptions& options)
+  Rows(const TensorView& w, const QTensor& q, std::int64_t begin, std::int64_t end,
+       const AdaRoundOptions& options)
       : columns_(w.cols()), options_(options) {
     const std::int64_t count = end - begin, groups = q.qparams.scale.numel();
-    const std::int64_t group_size = q.spec.granularity == Granularity::kPerGroup ? q.spec.group_size : columns_;
-    const auto least = static_cast<float>(q.spec.min_code()), most = static_cast<float>(q.spec.max_code());
-    for (Tensor* t : {&error, &step_, &value_, &code_, &below_, &free_}) *t = Tensor::f32({count, columns_});
+    const std::int64_t group_size =
+        q.spec.granularity == Granularity::kPerGroup ? q.spec.group_size : columns_;
+    const auto least = static_cast<float>(q.spec.min_code()),
+               most = static_cast<float>(q.spec.max_code());
+    for (Tensor* t : {&error, &step_, &value_, &code_, &below_, &free_})
+      *t = Tensor::f32({count, columns_});
     for (std::int64_t r = 0; r < count; ++r) {
       adam_.emplace_back(static_cast<std::size_t>(columns_));
       for (std::int64_t k = 0; k < columns_; ++k) {
-        const StepAndZero at = q.qparams.at(groups == 1 ? 0 : ((begin + r) * columns_ + k) / group_size);
-        const float x = w.row(begin + r)[k] / at.scale + static_cast<float>(at.zero_point), down = std::floor(x);
+        const StepAndZero at =
+            q.qparams.at(groups == 1 ? 0 : ((begin + r) * columns_ + k) / group_size);
+        const float x = w.row(begin + r)[k] / at.scale + static_cast<float>(at.zero_point),
+                    down = std::floor(x);
         step_.row(r)[k] = at.scale;
         code_.row(r)[k] = std::clamp(down, least, most);
         below_.row(r)[k] = code_.row(r)[k] - x;
-        free_.row(r)[k] = down >= least && down < most ? 1.0F : 0.0F;  // elsewhere both choices are the same code
+        free_.row(r)[k] =
+            down >= least && down < most ? 1.0F : 0.0F;  // elsewhere both choices are the same code
         const float up = std::clamp((x - down - kLow) / (kHigh - kLow), 1e-4F, 1 - 1e-4F);
         value_.row(r)[k] = -std::log(1 / up - 1);
       }
@@ -47,40 +55,46 @@ class Rows {
         error.row(r)[k] = (below_.row(r)[k] + free_.row(r)[k] * up(r, k)) * step_.row(r)[k];
     });
   }
-  /// One step. `product`: error * gram [rows, C]; `diagonal`: of gram; `sharpness`: exponent of the term that asks for 0 or 1,
-  /// which is left out at 0. The error counts in what one weight's step adds to it, on average.
-  void learn(const Tensor& product, std::span<const double> diagonal, double sharpness, ExecContext& ctx) {
+  /// One step. `product`: error * gram [rows, C]; `diagonal`: of gram; `sharpness`: exponent of the
+  /// term that asks for 0 or 1, which is left out at 0. The error counts in what one weight's step
+  /// adds to it, on average.
+  void learn(const Tensor& product, std::span<const double> diagonal, double sharpness,
+             ExecContext& ctx) {
     for_rows(ctx, [&](std::int64_t r) {
       std::vector<double> gradient(static_cast<std::size_t>(columns_));
       double unit = 0;
       for (std::int64_t k = 0; k < columns_; ++k)
-        unit += std::pow(static_cast<double>(step_.row(r)[k]), 2) * diagonal[static_cast<std::size_t>(k)] /
-                static_cast<double>(columns_);
+        unit += std::pow(static_cast<double>(step_.row(r)[k]), 2) *
+                diagonal[static_cast<std::size_t>(k)] / static_cast<double>(columns_);
       for (std::int64_t k = 0; k < columns_; ++k) {
         const float s = sigmoid(value_.row(r)[k]), h = s * (kHigh - kLow) + kLow;
         if (h <= 0 || h >= 1 || free_.row(r)[k] == 0) continue;
-        float of_up = static_cast<float>(2 * static_cast<double>(product.row(r)[k]) * static_cast<double>(step_.row(r)[k]) / unit);
+        float of_up = static_cast<float>(2 * static_cast<double>(product.row(r)[k]) *
+                                         static_cast<double>(step_.row(r)[k]) / unit);
         if (sharpness > 0) {
           const float centred = 2 * h - 1, power = static_cast<float>(sharpness);
           of_up -= static_cast<float>(options_.regularization) * 2 * power *
                    std::copysign(std::pow(std::fabs(centred), power - 1), centred);
         }
-        gradient[static_cast<std::size_t>(k)] = static_cast<double>(of_up * (kHigh - kLow) * s * (1 - s));
+        gradient[static_cast<std::size_t>(k)] =
+            static_cast<double>(of_up * (kHigh - kLow) * s * (1 - s));
       }
-      adam_[static_cast<std::size_t>(r)].step(gradient, {value_.row(r), static_cast<std::size_t>(columns_)},
-                                              options_.learning_rate);
+      adam_[static_cast<std::size_t>(r)].step(
+          gradient, {value_.row(r), static_cast<std::size_t>(columns_)}, options_.learning_rate);
     });
   }
   /// Every choice becomes 0 or 1.
   void decide() {
     for (std::int64_t r = 0; r < value_.rows(); ++r)
-      for (std::int64_t k = 0; k < columns_; ++k) value_.row(r)[k] = up(r, k) >= 0.5F ? kDecided : -kDecided;
+      for (std::int64_t k = 0; k < columns_; ++k)
+        value_.row(r)[k] = up(r, k) >= 0.5F ? kDecided : -kDecided;
   }
 
   /// Of a row, once it is decided.
   void write_codes(std::int64_t r, std::span<std::int16_t> codes) const {
     for (std::int64_t k = 0; k < columns_; ++k)
-      codes[static_cast<std::size_t>(k)] = static_cast<std::int16_t>(code_.row(r)[k] + (up(r, k) > 0.5F ? free_.row(r)[k] : 0.0F));
+      codes[static_cast<std::size_t>(k)] =
+          static_cast<std::int16_t>(code_.row(r)[k] + (up(r, k) > 0.5F ? free_.row(r)[k] : 0.0F));
   }
 
   Tensor error;  ///< [rows, C]
@@ -100,7 +114,8 @@ class Rows {
 
   std::int64_t columns_;
   const AdaRoundOptions& options_;
-  Tensor step_, value_, code_, below_, free_;  ///< code_: the lower one; below_: what it lacks, in steps
+  Tensor step_, value_, code_, below_,
+      free_;  ///< code_: the lower one; below_: what it lacks, in steps
   std::vector<Adam> adam_;
 };
 
@@ -114,7 +129,8 @@ double loss_of(const Tensor& error, const Tensor& product, std::int64_t row) {
 
 }  // namespace
 
-QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram, const AdaRoundOptions& options, ExecContext& ctx) {
+QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram,
+                 const AdaRoundOptions& options, ExecContext& ctx) {
   constexpr std::int64_t kRows = 512;  // at once, which bounds the memory
   constexpr double kWarmUp = 0.2, kSharpest = 20, kFlattest = 2;
   const std::int64_t columns = w.cols();
@@ -124,33 +140,40 @@ QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram, const
     diagonal.push_back(static_cast<double>(gram.row(k)[k]));
     largest = std::max(largest, diagonal.back());
   }
-  require(largest > 0 && std::isfinite(largest), ErrorCode::kNumeric, "adaround: all inputs are 0, or not finite");
+  require(largest > 0 && std::isfinite(largest), ErrorCode::kNumeric,
+          "adaround: all inputs are 0, or not finite");
   const Tensor before = dequantize(nearest);
   for (std::int64_t begin = 0; begin < w.rows(); begin += kRows) {
     const std::int64_t end = std::min(w.rows(), begin + kRows);
     Rows rows(w, nearest, begin, end, options);
     Tensor product = Tensor::f32({end - begin, columns});
-    const auto multiply = [&](const Tensor& error) { matmul_nt(error, gram, TensorView(), product.span(), ctx); };
+    const auto multiply = [&](const Tensor& error) {
+      matmul_nt(error, gram, TensorView(), product.span(), ctx);
+    };
     for (std::int64_t i = 0; i < options.iterations; ++i) {
       rows.evaluate(ctx);
       multiply(rows.error);
       const double done = static_cast<double>(i) / static_cast<double>(options.iterations),
                    annealed = (done - kWarmUp) / (1 - kWarmUp);
-      const double sharpness = kFlattest + (kSharpest - kFlattest) * (1 + std::cos(std::numbers::pi * annealed)) / 2;
+      const double sharpness =
+          kFlattest + (kSharpest - kFlattest) * (1 + std::cos(std::numbers::pi * annealed)) / 2;
       rows.learn(product, diagonal, annealed < 0 ? 0 : sharpness, ctx);
     }
     rows.decide();
     rows.evaluate(ctx);
     multiply(rows.error);
     std::vector<double> learned;
-    for (std::int64_t r = begin; r < end; ++r) learned.push_back(loss_of(rows.error, product, r - begin));
+    for (std::int64_t r = begin; r < end; ++r)
+      learned.push_back(loss_of(rows.error, product, r - begin));
     Tensor error = Tensor::f32({end - begin, columns});
     for (std::int64_t r = begin; r < end; ++r)
-      for (std::int64_t k = 0; k < columns; ++k) error.row(r - begin)[k] = before.row(r)[k] - w.row(r)[k];
+      for (std::int64_t k = 0; k < columns; ++k)
+        error.row(r - begin)[k] = before.row(r)[k] - w.row(r)[k];
     multiply(error);
     for (std::int64_t r = begin; r < end; ++r)
       if (learned[static_cast<std::size_t>(r - begin)] < loss_of(error, product, r - begin))
-        rows.write_codes(r - begin, {nearest.codes.as<std::int16_t>().data() + r * columns, static_cast<std::size_t>(columns)});
+        rows.write_codes(r - begin, {nearest.codes.as<std::int16_t>().data() + r * columns,
+                                     static_cast<std::size_t>(columns)});
   }
   return nearest;
 }

@@ -1,4 +1,5 @@
-// AdaRound (Nagel et al., ICML 2020): for every weight, up or down is chosen by what the whole row does to the outputs.
+// AdaRound (Nagel et al., ICML 2020): for every weight, up or down is chosen by what the whole row
+// does to the outputs.
 #pragma once
 
 #include "quell/base/exec_context.h"
@@ -7,13 +8,17 @@
 namespace quell {
 
 struct AdaRoundOptions {
-  std::int64_t iterations = 1000;  ///< with the whole Gram matrix each, not with a few samples as in the paper's 10,000
+  std::int64_t iterations =
+      1000;  ///< with the whole Gram matrix each, not with a few samples as in the paper's 10,000
   double learning_rate = 0.03;
-  double regularization = 1;  ///< of the term that asks for 0 or 1, beside errors in units of what a step adds
+  double regularization =
+      1;  ///< of the term that asks for 0 or 1, beside errors in units of what a step adds
 };
 
-/// Codes of w [N, C] with the steps of `nearest`, which holds the codes of rounding to nearest. `gram`: X^T X, f32 [C, C]. A row
-/// keeps its nearest codes where no better ones are found, so no row's error (w^q - w) gram (w^q - w)^T grows.
-QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram, const AdaRoundOptions& options, ExecContext& ctx);
+/// Codes of w [N, C] with the steps of `nearest`, which holds the codes of rounding to nearest.
+/// `gram`: X^T X, f32 [C, C]. A row keeps its nearest codes where no better ones are found, so no
+/// row's error (w^q - w) gram (w^q - w)^T grows.
+QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram,
+                 const AdaRoundOptions& options, ExecContext& ctx);
 
 }  // namespace quell

@@ -1,4 +1,5 @@
-// AdaRound: better than rounding to nearest, as good as the best of all choices where they can be counted.
+// AdaRound: better than rounding to nearest, as good as the best of all choices where they can be
+// counted.
 #include "quell/compress/adaround.h"
 
 #include <gtest/gtest.h>
@@ -13,23 +14,27 @@ namespace quell {
 namespace {
 
 struct Problem {
-  Problem(std::int64_t rows, std::int64_t columns) : w(Tensor::f32({rows, columns})), gram(Tensor::f32({columns, columns})) {
+  Problem(std::int64_t rows, std::int64_t columns)
+      : w(Tensor::f32({rows, columns})), gram(Tensor::f32({columns, columns})) {
     Random random(5);
     const auto draw = [&] { return static_cast<float>(random.uniform() * 2 - 1); };
     for (float& v : w.f32()) v = draw();
     std::vector<float> x(static_cast<std::size_t>(columns));
     for (int t = 0; t < 300; ++t) {
       const float common = draw() * 3;  // columns depend on each other, as activations do
-      for (std::size_t j = 0; j < x.size(); ++j) x[j] = draw() + common * static_cast<float>(j % 7) / 7.0F;
+      for (std::size_t j = 0; j < x.size(); ++j)
+        x[j] = draw() + common * static_cast<float>(j % 7) / 7.0F;
       for (std::size_t i = 0; i < x.size(); ++i)
-        for (std::size_t j = 0; j < x.size(); ++j) gram.row(static_cast<std::int64_t>(i))[j] += x[i] * x[j];
+        for (std::size_t j = 0; j < x.size(); ++j)
+          gram.row(static_cast<std::int64_t>(i))[j] += x[i] * x[j];
     }
   }
   double row_error(const Tensor& got, std::int64_t r) const {
     double sum = 0;
     for (std::int64_t i = 0; i < w.cols(); ++i)
       for (std::int64_t j = 0; j < w.cols(); ++j)
-        sum += static_cast<double>(got.row(r)[i] - w.row(r)[i]) * static_cast<double>(gram.row(i)[j]) *
+        sum += static_cast<double>(got.row(r)[i] - w.row(r)[i]) *
+               static_cast<double>(gram.row(i)[j]) *
                static_cast<double>(got.row(r)[j] - w.row(r)[j]);
     return sum;
   }
@@ -46,17 +51,20 @@ struct Problem {
 
 TEST(AdaRound, OutputsAreCloserThanRoundToNearestInEveryRow) {
   Problem p(37, 150);
-  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerGroup})
+  for (const Granularity g :
+       {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerGroup})
     for (const bool symmetric : {true, false}) {
       const QuantSpec spec{4, symmetric, g, g == Granularity::kPerGroup ? 50 : 0};
-      const QTensor nearest = quantize_weight(p.w, spec), q = adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, p.ctx);
+      const QTensor nearest = quantize_weight(p.w, spec),
+                    q = adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, p.ctx);
       for (std::size_t i = 0; i < q.codes.as<std::int16_t>().size(); ++i) {
         EXPECT_GE(q.codes.as<std::int16_t>()[i], spec.min_code());
         EXPECT_LE(q.codes.as<std::int16_t>()[i], spec.max_code());
         EXPECT_LE(std::abs(q.codes.as<std::int16_t>()[i] - nearest.codes.as<std::int16_t>()[i]), 1);
       }
       const Tensor before = dequantize(nearest), after = dequantize(q);
-      for (std::int64_t r = 0; r < p.w.rows(); ++r) EXPECT_LE(p.row_error(after, r), p.row_error(before, r) * (1 + 1e-4));
+      for (std::int64_t r = 0; r < p.w.rows(); ++r)
+        EXPECT_LE(p.row_error(after, r), p.row_error(before, r) * (1 + 1e-4));
       EXPECT_LT(p.error(q), 0.5 * p.error(nearest)) << granularity_name(g) << " " << symmetric;
     }
 }
@@ -67,7 +75,8 @@ TEST(AdaRound, ComesCloseToTheBestChoice) {
   Problem p(24, kColumns);
   const QuantSpec spec{4, true, Granularity::kPerChannel};
   const QTensor nearest = quantize_weight(p.w, spec);
-  const Tensor learned = dequantize(adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, p.ctx)), before = dequantize(nearest);
+  const Tensor learned = dequantize(adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, p.ctx)),
+               before = dequantize(nearest);
   double found = 0, best = 0, start = 0;
   for (std::int64_t r = 0; r < p.w.rows(); ++r) {
     double least = INFINITY;
@@ -75,7 +84,9 @@ TEST(AdaRound, ComesCloseToTheBestChoice) {
     const float step = nearest.qparams.scale.f32()[static_cast<std::size_t>(r)];
     for (int bits = 0; bits < 1 << kColumns; ++bits) {
       for (int k = 0; k < kColumns; ++k)
-        choice.row(r)[k] = std::min(7.0F, std::floor(p.w.row(r)[k] / step) + static_cast<float>(bits >> k & 1)) * step;
+        choice.row(r)[k] =
+            std::min(7.0F, std::floor(p.w.row(r)[k] / step) + static_cast<float>(bits >> k & 1)) *
+            step;
       least = std::min(least, p.row_error(choice, r));
     }
     best += least;
@@ -93,7 +104,8 @@ TEST(AdaRound, SameCodesForAnyNumberOfThreads) {
   const AdaRoundOptions options{.iterations = 50};
   const QTensor a = adaround(p.w, quantize_weight(p.w, spec), p.gram, options, one),
                 b = adaround(p.w, quantize_weight(p.w, spec), p.gram, options, three);
-  EXPECT_TRUE(std::equal(a.codes.as<std::int16_t>().begin(), a.codes.as<std::int16_t>().end(), b.codes.as<std::int16_t>().begin()));
+  EXPECT_TRUE(std::equal(a.codes.as<std::int16_t>().begin(), a.codes.as<std::int16_t>().end(),
+                         b.codes.as<std::int16_t>().begin()));
 }
 
 TEST(AdaRound, DeadInputsAreAnError) {

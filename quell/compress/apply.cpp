@@ -30,7 +30,8 @@ void add_shifted_bias(Param& p, std::span<const float> shift) {
 
 void scale_columns(Param& p, std::span<const float> scale) {
   for (std::int64_t j = 0; j < p.weight.rows(); ++j)
-    for (std::int64_t k = 0; k < p.weight.cols(); ++k) p.weight.row(j)[k] *= scale[static_cast<std::size_t>(k)];
+    for (std::int64_t k = 0; k < p.weight.cols(); ++k)
+      p.weight.row(j)[k] *= scale[static_cast<std::size_t>(k)];
 }
 
 /// gamma / s, (beta - shift) / s; parameters that the norm lacks are added.
@@ -49,33 +50,39 @@ void absorb_in_norm(Param& norm, const ShiftScale& item) {
     norm.weight.f32()[j] /= s[j];
     // Gemma's checkpoints hold the weight less 1: what is used must be what can be read back.
     if (norm.packing.plus_one) norm.weight.f32()[j] = (norm.weight.f32()[j] - 1.0F) + 1.0F;
-    if (norm.bias.defined()) norm.bias.f32()[j] = (norm.bias.f32()[j] - (item.shift.defined() ? item.shift.f32()[j] : 0.0F)) / s[j];
+    if (norm.bias.defined())
+      norm.bias.f32()[j] =
+          (norm.bias.f32()[j] - (item.shift.defined() ? item.shift.f32()[j] : 0.0F)) / s[j];
   }
 }
 
 /// The change of each row that makes channels.
 std::vector<float> by_row(const Tensor& by_channel, const Param& p, const SharedHeads& shared) {
   std::vector<float> out(static_cast<std::size_t>(p.weight.rows()), NAN);
-  require(by_channel.numel() == p.weight.rows() * shared.heads, ErrorCode::kUnsupported, p.module, ": ", p.weight.rows(),
-          " rows for a change of ", by_channel.numel(), " channels");
+  require(by_channel.numel() == p.weight.rows() * shared.heads, ErrorCode::kUnsupported, p.module,
+          ": ", p.weight.rows(), " rows for a change of ", by_channel.numel(), " channels");
   for (std::int64_t c = 0; c < by_channel.numel(); ++c) {
     float& row = out[static_cast<std::size_t>(shared.row_of(c))];
     const float value = by_channel.f32()[static_cast<std::size_t>(c)];
-    require(std::isnan(row) || row == value, ErrorCode::kUnsupported, p.module, ": channels of one row would change differently");
+    require(std::isnan(row) || row == value, ErrorCode::kUnsupported, p.module,
+            ": channels of one row would change differently");
     row = value;
   }
   return out;
 }
 
-/// Rows of the producing linear / s; steps where its codes are already fixed. Its bias takes the shift.
+/// Rows of the producing linear / s; steps where its codes are already fixed. Its bias takes the
+/// shift.
 void absorb_in_rows(Param& p, const ShiftScale& item, const ChangedValue& at) {
-  require(at.producer == ProducerKind::kLinear || !item.shift.defined(), ErrorCode::kUnsupported, p.module,
-          ": rows of a linear in front of a product cannot absorb a shift");
+  require(at.producer == ProducerKind::kLinear || !item.shift.defined(), ErrorCode::kUnsupported,
+          p.module, ": rows of a linear in front of a product cannot absorb a shift");
   const std::vector<float> s = by_row(item.scale, p, at.shared),
-                           shift = item.shift.defined() ? by_row(item.shift, p, at.shared) : std::vector<float>(s.size());
+                           shift = item.shift.defined() ? by_row(item.shift, p, at.shared)
+                                                        : std::vector<float>(s.size());
   if (p.quantized) divide_row_steps(*p.quantized, s);
   for (std::int64_t j = 0; j < p.weight.rows(); ++j)
-    for (std::int64_t k = 0; k < p.weight.cols(); ++k) p.weight.row(j)[k] /= s[static_cast<std::size_t>(j)];
+    for (std::int64_t k = 0; k < p.weight.cols(); ++k)
+      p.weight.row(j)[k] /= s[static_cast<std::size_t>(j)];
   if (!p.bias.defined() && item.shift.defined()) {
     p.bias = filled(p.weight.rows(), 0.0F);
     p.added_bias = true;
@@ -101,15 +108,17 @@ void compose(std::map<ValueId, ChannelAffine>& affines, ValueId value, const Shi
 
 void apply_item(const ShiftScale& item, Model& model) {
   // Only a norm can take a negative scale: steps of weights are positive.
-  const bool norms =
-      std::all_of(item.values.begin(), item.values.end(), [](const ChangedValue& v) { return v.producer == ProducerKind::kNorm; });
+  const bool norms = std::all_of(item.values.begin(), item.values.end(), [](const ChangedValue& v) {
+    return v.producer == ProducerKind::kNorm;
+  });
   for (const float s : item.scale.f32())
-    require((norms ? s != 0.0F : s > 0.0F) && std::isfinite(s), ErrorCode::kNumeric, model.node_name(item.linears.front()),
-            ": a channel scale of ", s);
+    require((norms ? s != 0.0F : s > 0.0F) && std::isfinite(s), ErrorCode::kNumeric,
+            model.node_name(item.linears.front()), ": a channel scale of ", s);
   std::set<const Param*> changed;  // shared weights change once
   for (const ChangedValue& v : item.values) {
     if (v.restore) compose(model.restore, v.value, item);
-    require(v.producer != ProducerKind::kNone, ErrorCode::kUnsupported, "a change of scale without a producer to absorb it");
+    require(v.producer != ProducerKind::kNone, ErrorCode::kUnsupported,
+            "a change of scale without a producer to absorb it");
     if (v.producer == ProducerKind::kExplicit) {
       compose(model.explicit_affine, v.value, item);
       continue;
@@ -136,7 +145,8 @@ Tensor gather_rows(const Tensor& t, const ColumnSources& sources) {
   const std::int64_t width = matrix ? t.cols() : 1;
   Tensor out(t.dtype(), matrix ? Shape{rows, width} : Shape{rows});
   for (std::int64_t i = 0; i < rows; ++i)
-    std::copy_n(t.as<T>().data() + sources[static_cast<std::size_t>(i)] * width, width, out.as<T>().data() + i * width);
+    std::copy_n(t.as<T>().data() + sources[static_cast<std::size_t>(i)] * width, width,
+                out.as<T>().data() + i * width);
   return out;
 }
 
@@ -158,12 +168,14 @@ void repeat_rows(Param& p, const ColumnSources& sources) {
 }
 
 void apply_item(const SplitChannels& item, Model& model) {
-  require(!model.restore.contains(item.value), ErrorCode::kUnsupported, model.node_name(item.linears.front()),
+  require(!model.restore.contains(item.value), ErrorCode::kUnsupported,
+          model.node_name(item.linears.front()),
           ": channels of a value that others read cannot be split");
   for (const int n : item.producers) repeat_rows(model.param_of(n), item.sources);
   for (const int n : item.linears) {
     Param& p = model.param_of(n);
-    require(!p.quantized, ErrorCode::kUnsupported, p.module, ": its codes are chosen already, channels cannot be split");
+    require(!p.quantized, ErrorCode::kUnsupported, p.module,
+            ": its codes are chosen already, channels cannot be split");
     const std::int64_t columns = p.weight.cols();
     p.weight = split_columns(p.weight, item.sources);
     p.added_columns += p.weight.cols() - columns;
@@ -173,15 +185,22 @@ void apply_item(const SplitChannels& item, Model& model) {
       if (t->defined()) *t = gather_rows<float>(*t, item.sources);
 }
 
-void apply_item(const SetInputQuant& item, Model& model) { model.input_quant[item.value] = item.quant; }
+void apply_item(const SetInputQuant& item, Model& model) {
+  model.input_quant[item.value] = item.quant;
+}
 
-void apply_item(const SetAttentionQuant& item, Model& model) { model.attention_quant[item.node] = item.quant; }
+void apply_item(const SetAttentionQuant& item, Model& model) {
+  model.attention_quant[item.node] = item.quant;
+}
 
-void apply_item(const ReplaceWeight& item, Model& model) { model.param_of(item.node).quantized = item.weight.clone(); }
+void apply_item(const ReplaceWeight& item, Model& model) {
+  model.param_of(item.node).quantized = item.weight.clone();
+}
 
 void apply_item(const AddToBias& item, Model& model) {
   Param& p = model.param_of(item.node);
-  require(p.bias.numel() == item.delta.numel(), ErrorCode::kUnsupported, p.module, ": no bias of that size to correct");
+  require(p.bias.numel() == item.delta.numel(), ErrorCode::kUnsupported, p.module,
+          ": no bias of that size to correct");
   for (std::size_t j = 0; j < p.bias.f32().size(); ++j) p.bias.f32()[j] += item.delta.f32()[j];
   model.bias_corrected = true;
 }
@@ -191,9 +210,11 @@ void apply_item(const SetNormEpsilon& item, Model& model) {
   const bool other = model.config.contains(kKeys[1]);
   model.config[kKeys[other ? 1 : 0]] = item.epsilon;
   model.spec.norm_eps = item.epsilon;
-  require(find_family(model.spec.model_type).read_spec(Settings(model.config, "config.json", model.dir.accepted())).norm_eps ==
-              item.epsilon,
-          ErrorCode::kUnsupported, "config.json of ", model.spec.model_type, " holds no epsilon of norms that could be changed");
+  require(find_family(model.spec.model_type)
+                  .read_spec(Settings(model.config, "config.json", model.dir.accepted()))
+                  .norm_eps == item.epsilon,
+          ErrorCode::kUnsupported, "config.json of ", model.spec.model_type,
+          " holds no epsilon of norms that could be changed");
 }
 
 }  // namespace

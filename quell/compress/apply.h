@@ -6,8 +6,8 @@
 
 namespace quell {
 
-/// Carries `plan` out. The float function of the model stays the same under ShiftScale. Throws Error(kUnsupported) where a
-/// producer cannot absorb it.
+/// Carries `plan` out. The float function of the model stays the same under ShiftScale. Throws
+/// Error(kUnsupported) where a producer cannot absorb it.
 void apply(const Plan& plan, Model& model);
 
 }  // namespace quell

@@ -20,24 +20,27 @@ Tensor transposed(const Tensor& w) {
 /// One sequence and head, gradients of q, k and v added up in place.
 struct HeadBackward {
   std::int64_t queries, keys, dim;
-  std::int64_t q_ld, kv_ld;  ///< distance of rows: q, its gradient and that of the output; k, v and theirs
+  std::int64_t q_ld,
+      kv_ld;  ///< distance of rows: q, its gradient and that of the output; k, v and theirs
   float scale;
   const std::optional<ActivationQuant>& probs_quant;
 
   /// `scores` [queries, keys]: -infinity where a query does not see a key.
-  StepGradient run(const float* k, const float* v, const float* q, const float* g, std::span<float> scores, float* dq, float* dk,
-                   float* dv) const {
+  StepGradient run(const float* k, const float* v, const float* q, const float* g,
+                   std::span<float> scores, float* dq, float* dk, float* dv) const {
     StepGradient steps;
     std::vector<float> probs(static_cast<std::size_t>(keys)), dp(probs.size());
     for (std::int64_t i = 0; i < queries; ++i) {
       const std::span<float> p(scores.data() + i * keys, static_cast<std::size_t>(keys));
       const float most = *std::max_element(p.begin(), p.end());
-      const bool blind = std::isinf(most);  // sees no key: spreads evenly over all, whatever q and k are
+      const bool blind =
+          std::isinf(most);  // sees no key: spreads evenly over all, whatever q and k are
       double sum = 0;
       for (float& s : p) sum += static_cast<double>(s = blind ? 1.0F : std::exp(s - most));
       for (float& s : p) s = static_cast<float>(static_cast<double>(s) / sum);
       std::copy(p.begin(), p.end(), probs.begin());
-      if (probs_quant) fake_quantize(p, probs_quant->qparams, probs_quant->spec, Rounding::kDivide, probs);
+      if (probs_quant)
+        fake_quantize(p, probs_quant->qparams, probs_quant->spec, Rounding::kDivide, probs);
       const float* gi = g + i * q_ld;
       for (std::int64_t j = 0; j < keys; ++j) {
         float dot = 0;
@@ -47,9 +50,11 @@ struct HeadBackward {
         }
         dp[static_cast<std::size_t>(j)] = dot;
       }
-      if (probs_quant) fake_quantize_backward(p, probs_quant->qparams, probs_quant->spec, dp, steps);
+      if (probs_quant)
+        fake_quantize_backward(p, probs_quant->qparams, probs_quant->spec, dp, steps);
       double mean = 0;
-      for (std::size_t j = 0; j < p.size(); ++j) mean += static_cast<double>(p[j]) * static_cast<double>(dp[j]);
+      for (std::size_t j = 0; j < p.size(); ++j)
+        mean += static_cast<double>(p[j]) * static_cast<double>(dp[j]);
       for (std::int64_t j = 0; j < keys && !blind; ++j) {
         const auto at = static_cast<std::size_t>(j);
         const float ds = p[at] * (dp[at] - static_cast<float>(mean)) * scale;
@@ -66,7 +71,11 @@ struct HeadBackward {
 }  // namespace
 
 Backward::Backward(const Model& model, const Weights& weights, Executor& executor, ExecContext& ctx)
-    : model_(model), weights_(weights), executor_(executor), ctx_(ctx), gradients_(model.graph.producer.size()) {}
+    : model_(model),
+      weights_(weights),
+      executor_(executor),
+      ctx_(ctx),
+      gradients_(model.graph.producer.size()) {}
 
 /// Nothing in front of embeddings has a quantizer.
 bool Backward::matters(ValueId value) const {
@@ -86,7 +95,8 @@ void Backward::through_quantizer(ValueId value, Tensor& gradient) {
   const auto quant = model_.input_quant.find(value);
   if (quant == model_.input_quant.end() || !is_static_per_tensor(quant->second)) return;
   StepGradient found;
-  fake_quantize_backward(executor_.value(value).f32(), quant->second.qparams, quant->second.spec, gradient.f32(), found);
+  fake_quantize_backward(executor_.value(value).f32(), quant->second.qparams, quant->second.spec,
+                         gradient.f32(), found);
   at_values[value] += found * step_gradient_factor(gradient.numel(), quant->second.spec);
 }
 
@@ -105,7 +115,8 @@ void Backward::run() {
     const ValueId out = node(n).out;
     Tensor gradient = std::move(gradients_[static_cast<std::size_t>(out)]);
     if (!gradient.defined() || !matters(out)) continue;
-    if (const auto affine = model_.explicit_affine.find(out); affine != model_.explicit_affine.end())
+    if (const auto affine = model_.explicit_affine.find(out);
+        affine != model_.explicit_affine.end())
       inverse_affine_columns(gradient, affine->second.scale, TensorView(), gradient.span(), ctx_);
     back(n, std::move(gradient));
   }
@@ -120,7 +131,8 @@ void Backward::back(int n, Tensor gradient) {
       return back_norm(n, std::move(gradient), executor_.operand(at.in[0], storage));
     }
     case StepKind::kHeadNorm: {
-      const Shape heads{gradient.numel() / model_.param_of(n).weight.numel(), model_.param_of(n).weight.numel()};
+      const Shape heads{gradient.numel() / model_.param_of(n).weight.numel(),
+                        model_.param_of(n).weight.numel()};
       Tensor x = executor_.value(at.in[0]).clone();
       x.reshape(heads);
       gradient.reshape(heads);
@@ -130,10 +142,13 @@ void Backward::back(int n, Tensor gradient) {
     case StepKind::kAttention: return back_attention(n, gradient);
     case StepKind::kSelectFirst:
     case StepKind::kSelectColumn: return back_selection(n, gradient);
-    case StepKind::kAdd: into_operand(at.in[0], gradient.clone()); return into_operand(at.in[1], std::move(gradient));
+    case StepKind::kAdd:
+      into_operand(at.in[0], gradient.clone());
+      return into_operand(at.in[1], std::move(gradient));
     case StepKind::kMultiply: {
       Tensor storage_a, storage_b, other = Tensor::f32(gradient.shape());
-      const TensorView a = executor_.operand(at.in[0], storage_a), b = executor_.operand(at.in[1], storage_b);
+      const TensorView a = executor_.operand(at.in[0], storage_a),
+                       b = executor_.operand(at.in[1], storage_b);
       multiply(gradient, b, other.span(), ctx_);
       into_operand(at.in[0], std::move(other));
       multiply(gradient, a, gradient.span(), ctx_);
@@ -144,18 +159,20 @@ void Backward::back(int n, Tensor gradient) {
       return into_operand(at.in[0], std::move(gradient));
     case StepKind::kMaskRows:
       for (std::int64_t i = 0; i < gradient.rows(); ++i)
-        if (executor_.batch_of(at.out).mask[static_cast<std::size_t>(i)] == 0) std::fill_n(gradient.row(i), gradient.cols(), 0.0F);
+        if (executor_.batch_of(at.out).mask[static_cast<std::size_t>(i)] == 0)
+          std::fill_n(gradient.row(i), gradient.cols(), 0.0F);
       return into_operand(at.in[0], std::move(gradient));
     default: break;
   }
-  throw Error(ErrorCode::kUnsupported,
-              str(model_.node_name(n), " of ", model_.spec.model_type, " has no gradient here; leave learned steps out"));
+  throw Error(ErrorCode::kUnsupported, str(model_.node_name(n), " of ", model_.spec.model_type,
+                                           " has no gradient here; leave learned steps out"));
 }
 
 void Backward::back_linear(int n, const Tensor& gradient) {
   const ValueId in = node(n).in[0];
   const Param& p = model_.param_of(n);
-  const auto used = weights_.find(static_cast<std::size_t>(model_.node_param[static_cast<std::size_t>(n)]));
+  const auto used =
+      weights_.find(static_cast<std::size_t>(model_.node_param[static_cast<std::size_t>(n)]));
   const Tensor weight = transposed(used == weights_.end() ? model_.weight_of(p) : used->second);
   Tensor out = Tensor::uninitialized(DType::kF32, {gradient.rows(), weight.rows()});
   matmul_nt(gradient, weight, TensorView(), out.span(), ctx_);
@@ -163,7 +180,8 @@ void Backward::back_linear(int n, const Tensor& gradient) {
   add(in, std::move(out));
 }
 
-/// y = xh w + b with xh = (x - mean) / sigma: dx = (d - mean(d) - xh mean(d xh)) / sigma with d = dy w; RMSNorm without means.
+/// y = xh w + b with xh = (x - mean) / sigma: dx = (d - mean(d) - xh mean(d xh)) / sigma with d =
+/// dy w; RMSNorm without means.
 void Backward::back_norm(int n, Tensor gradient, const TensorView& x) {
   const Param& p = model_.param_of(n);
   const bool layer = model_.spec.norm_kind == NormKind::kLayerNorm;
@@ -174,8 +192,10 @@ void Backward::back_norm(int n, Tensor gradient, const TensorView& x) {
       const float* row = x.row(i);
       float* g = gradient.row(i);
       double mean = 0, square = 0, sum = 0, dot = 0;
-      for (std::int64_t j = 0; j < columns && layer; ++j) mean += static_cast<double>(row[j]) / count;
-      for (std::int64_t j = 0; j < columns; ++j) square += std::pow(static_cast<double>(row[j]) - mean, 2) / count;
+      for (std::int64_t j = 0; j < columns && layer; ++j)
+        mean += static_cast<double>(row[j]) / count;
+      for (std::int64_t j = 0; j < columns; ++j)
+        square += std::pow(static_cast<double>(row[j]) - mean, 2) / count;
       const double sigma = std::sqrt(square + model_.spec.norm_eps);
       for (std::int64_t j = 0; j < columns; ++j) {
         if (p.weight.defined()) g[j] *= p.weight.f32()[static_cast<std::size_t>(j)];
@@ -184,7 +204,8 @@ void Backward::back_norm(int n, Tensor gradient, const TensorView& x) {
       }
       for (std::int64_t j = 0; j < columns; ++j) {
         const double scaled = (static_cast<double>(row[j]) - mean) / sigma;
-        g[j] = static_cast<float>((static_cast<double>(g[j]) - (layer ? sum : 0.0) - scaled * dot) / sigma);
+        g[j] = static_cast<float>((static_cast<double>(g[j]) - (layer ? sum : 0.0) - scaled * dot) /
+                                  sigma);
       }
     }
   });
@@ -198,7 +219,8 @@ void Backward::back_activation(int n, Tensor gradient) {
   ctx_.pool.parallel_for(x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       for (std::int64_t j = 0; j < x.cols(); ++j)
-        gradient.row(i)[j] *= static_cast<float>(activation_derivative(node(n).activation, static_cast<double>(x.row(i)[j])));
+        gradient.row(i)[j] *= static_cast<float>(
+            activation_derivative(node(n).activation, static_cast<double>(x.row(i)[j])));
   });
   into_operand(node(n).in[0], std::move(gradient));
 }
@@ -220,8 +242,9 @@ void Backward::back_attention(int n, const Tensor& gradient) {
   const AttentionCall call = executor_.attention_call(n);
   const AttentionShape shape = call.shape();
   const AttentionSpec& spec = call.spec;
-  require(!call.relative_query && shape.soft_cap == 0.0F, ErrorCode::kUnsupported, model_.node_name(n), " of ",
-          model_.spec.model_type, " has no gradient here; leave learned steps out");
+  require(!call.relative_query && shape.soft_cap == 0.0F, ErrorCode::kUnsupported,
+          model_.node_name(n), " of ", model_.spec.model_type,
+          " has no gradient here; leave learned steps out");
   static const AttentionQuant kNone;
   const auto found = model_.attention_quant.find(n);
   const AttentionQuant& quant = found == model_.attention_quant.end() ? kNone : found->second;
@@ -234,7 +257,8 @@ void Backward::back_attention(int n, const Tensor& gradient) {
     if (i == 0 && scaled_query)
       for (float& q : raw[0].f32()) q *= spec.scale;
     seen[i] = raw[i].clone();
-    if (*points[i]) fake_quantize_activations(raw[i], **points[i], Rounding::kDivide, seen[i].span(), ctx_);
+    if (*points[i])
+      fake_quantize_activations(raw[i], **points[i], Rounding::kDivide, seen[i].span(), ctx_);
     grads[i] = Tensor::f32(raw[i].shape());
   }
   const ProbsHook bias = call.score_hook(raw[0], raw[1]);
@@ -250,8 +274,11 @@ void Backward::back_attention(int n, const Tensor& gradient) {
         const SequenceSpan& s = shape.sequences[static_cast<std::size_t>(b / groups)];
         const std::int64_t group = b % groups, h = group * (heads / groups) + of_group;
         const auto query = [&](auto& t, std::int64_t i) { return t.row(s.q_begin + i) + h * dim; };
-        const auto key = [&](auto& t, std::int64_t j) { return t.row(s.k_begin + j) + group * dim; };
-        const HeadBackward head{s.q_count,  s.k_count, dim, heads * dim, groups * dim, scaled_query ? 1.0F : shape.scale,
+        const auto key = [&](auto& t, std::int64_t j) {
+          return t.row(s.k_begin + j) + group * dim;
+        };
+        const HeadBackward head{s.q_count,   s.k_count,    dim,
+                                heads * dim, groups * dim, scaled_query ? 1.0F : shape.scale,
                                 quant.probs};
         std::vector<float> scores(static_cast<std::size_t>(s.q_count * s.k_count), -INFINITY);
         for (std::int64_t i = 0; i < s.q_count; ++i)
@@ -262,22 +289,26 @@ void Backward::back_attention(int n, const Tensor& gradient) {
             scores[static_cast<std::size_t>(i * s.k_count + j)] = dot * head.scale;
           }
         if (bias) bias(b / groups * heads + h, scores);
-        probs[static_cast<std::size_t>(b)] += head.run(key(seen[1], 0), key(seen[2], 0), query(seen[0], 0), query(gradient, 0),
-                                                       scores, query(grads[0], 0), key(grads[1], 0), key(grads[2], 0));
+        probs[static_cast<std::size_t>(b)] +=
+            head.run(key(seen[1], 0), key(seen[2], 0), query(seen[0], 0), query(gradient, 0),
+                     scores, query(grads[0], 0), key(grads[1], 0), key(grads[2], 0));
       }
   });
   if (quant.probs)
-    for (const StepGradient& g : probs) at_points[{n, 3}] += g * step_gradient_factor(numel, quant.probs->spec);
+    for (const StepGradient& g : probs)
+      at_points[{n, 3}] += g * step_gradient_factor(numel, quant.probs->spec);
   for (std::size_t i = 0; i < 3; ++i)
     if (const auto& point = *points[i]; point && !point->spec.dynamic) {
       StepGradient g;
       fake_quantize_backward(raw[i].f32(), point->qparams, point->spec, grads[i].f32(), g);
-      at_points[{n, static_cast<int>(i)}] += g * step_gradient_factor(grads[i].numel(), point->spec);
+      at_points[{n, static_cast<int>(i)}] +=
+          g * step_gradient_factor(grads[i].numel(), point->spec);
     }
   if (scaled_query)
     for (float& q : grads[0].f32()) q *= spec.scale;
   if (!spec.rotary_inv_freq.empty()) {  // the transposed rotation turns the other way
-    RotaryTable back = make_rotary_table(call.positions, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
+    RotaryTable back =
+        make_rotary_table(call.positions, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
     for (float& sine : back.sine.f32()) sine = -sine;
     for (Tensor* g : {&grads[0], &grads[1]}) rotate(g->span(), dim, back, ctx_);
   }

@@ -1,5 +1,5 @@
-// From the gradient of a model's outputs to those of its activation quantizers, by hand, for the steps that encoders and decoders
-// are made of.
+// From the gradient of a model's outputs to those of its activation quantizers, by hand, for the
+// steps that encoders and decoders are made of.
 #pragma once
 
 #include <map>
@@ -10,8 +10,8 @@
 
 namespace quell {
 
-/// Goes back over a forward pass that an executor has done with `keep_values` and quantizers. Gradients of weights are not
-/// computed.
+/// Goes back over a forward pass that an executor has done with `keep_values` and quantizers.
+/// Gradients of weights are not computed.
 class Backward {
  public:
   /// By parameter: what the pass multiplied with instead of the model's own float weights.
@@ -22,12 +22,14 @@ class Backward {
 
   /// Adds dL/d(output) of the value behind an output, [rows, columns] as the output has them.
   void seed(ValueId value, Tensor gradient);
-  /// From the last node to the first. Throws Error(kUnsupported) naming the first node that it has no rule for.
+  /// From the last node to the first. Throws Error(kUnsupported) naming the first node that it has
+  /// no rule for.
   void run();
 
   /// Of static quantizers, LSQ's factor inside.
   std::map<ValueId, StepGradient> at_values;
-  std::map<std::pair<int, int>, StepGradient> at_points;  ///< by attention node and point (query, key, value, probs)
+  std::map<std::pair<int, int>, StepGradient>
+      at_points;  ///< by attention node and point (query, key, value, probs)
 
  private:
   const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
@@ -50,7 +52,7 @@ class Backward {
 };
 
 /// dL/d(hidden) of sentence embeddings (`embed`), of which `gradient` is dL/d(embedding).
-Tensor embed_backward(const SentencePipeline& pipeline, const TensorView& hidden, const TokenBatch& batch,
-                      const TensorView& gradient, ExecContext& ctx);
+Tensor embed_backward(const SentencePipeline& pipeline, const TensorView& hidden,
+                      const TokenBatch& batch, const TensorView& gradient, ExecContext& ctx);
 
 }  // namespace quell

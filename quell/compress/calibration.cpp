@@ -8,16 +8,18 @@
 
 namespace quell {
 
-void observe_rows(Observer& observer, const TensorView& x, const TokenBatch& batch, const std::string& name) {
+void observe_rows(Observer& observer, const TensorView& x, const TokenBatch& batch,
+                  const std::string& name) {
   std::vector<std::span<const float>> rows;
   for (std::int64_t i = 0; i < x.rows(); ++i)
     if (row_counts(x, batch, i)) rows.emplace_back(x.row(i), static_cast<std::size_t>(x.cols()));
-  for (const std::span<const float> row : rows) range_of(row, name);  // throws where a value is not finite
+  for (const std::span<const float> row : rows)
+    range_of(row, name);  // throws where a value is not finite
   if (!rows.empty()) observer.observe(rows);
 }
 
-void observe_attention(int node, const PointObservers& observers, Executor& executor, const Model& model,
-                       const std::function<void(AttentionPoint)>& seen) {
+void observe_attention(int node, const PointObservers& observers, Executor& executor,
+                       const Model& model, const std::function<void(AttentionPoint)>& seen) {
   const Node& attention = model.graph.nodes[static_cast<std::size_t>(node)];
   const std::string name = model.node_name(node);
   executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
@@ -26,7 +28,8 @@ void observe_attention(int node, const PointObservers& observers, Executor& exec
     if (point == AttentionPoint::kProbs) {
       it->second->observe(probs);
     } else {
-      const ValueId value = attention.in[static_cast<std::size_t>(point)];  // keys of a cross-attention are the encoder's tokens
+      const ValueId value = attention.in[static_cast<std::size_t>(
+          point)];  // keys of a cross-attention are the encoder's tokens
       observe_rows(*it->second, operand, executor.batch_of(value), name);
     }
     if (seen) seen(point);
@@ -47,7 +50,8 @@ void LaterRanges::add(int attention, AttentionPoint point, std::unique_ptr<Obser
   attentions_[attention][point] = std::move(observer);
 }
 
-void LaterRanges::calibrate(Model& model, const OpTable& ops, const std::vector<TokenBatch>& samples, ExecContext& ctx) {
+void LaterRanges::calibrate(Model& model, const OpTable& ops,
+                            const std::vector<TokenBatch>& samples, ExecContext& ctx) {
   std::map<ValueId, OfSite*> by_value;
   for (OfSite& site : sites_)
     for (const ValueId v : site.values) by_value[v] = &site;
@@ -56,18 +60,22 @@ void LaterRanges::calibrate(Model& model, const OpTable& ops, const std::vector<
   for (std::size_t b = 0; b < samples.size(); ++b) {
     Executor executor(model, ops, true, samples[b], ctx);
     for (int n = 0; n <= last; ++n) {
-      if (const auto it = attentions_.find(n); it != attentions_.end()) calibrate_attention(n, it->second, executor, model);
+      if (const auto it = attentions_.find(n); it != attentions_.end())
+        calibrate_attention(n, it->second, executor, model);
       executor.run({n, n + 1});
 
       const ValueId out = model.graph.nodes[static_cast<std::size_t>(n)].out;
-      if (const auto it = by_value.find(out); it != by_value.end()) calibrate_site(*it->second, out, executor, model);
+      if (const auto it = by_value.find(out); it != by_value.end())
+        calibrate_site(*it->second, out, executor, model);
       executor.spill();
     }
-    ctx.progress("calibrate", static_cast<std::int64_t>(b) + 1, static_cast<std::int64_t>(samples.size()));
+    ctx.progress("calibrate", static_cast<std::int64_t>(b) + 1,
+                 static_cast<std::int64_t>(samples.size()));
   }
 }
 
-void LaterRanges::calibrate_site(OfSite& site, ValueId value, const Executor& executor, Model& model) {
+void LaterRanges::calibrate_site(OfSite& site, ValueId value, const Executor& executor,
+                                 Model& model) {
   observe_rows(*site.observer, executor.value(value), executor.batch_of(value), site.name);
   for (const ValueId v : site.values) {
     const auto quant = model.input_quant.find(v);
@@ -76,8 +84,10 @@ void LaterRanges::calibrate_site(OfSite& site, ValueId value, const Executor& ex
   }
 }
 
-void LaterRanges::calibrate_attention(int node, const PointObservers& observers, Executor& executor, Model& model) {
-  // The probabilities are shown when all of them are computed, and quantized with the old range: this output is thrown away.
+void LaterRanges::calibrate_attention(int node, const PointObservers& observers, Executor& executor,
+                                      Model& model) {
+  // The probabilities are shown when all of them are computed, and quantized with the old range:
+  // this output is thrown away.
   AttentionQuant& quant = model.attention_quant.at(node);
   observe_attention(node, observers, executor, model, [&](AttentionPoint point) {
     std::optional<ActivationQuant>& at = *quant.points()[static_cast<std::size_t>(point)];
@@ -88,7 +98,8 @@ void LaterRanges::calibrate_attention(int node, const PointObservers& observers,
 int LaterRanges::last_node(const Model& model) const {
   int last = attentions_.empty() ? 0 : attentions_.rbegin()->first;
   for (const OfSite& site : sites_)
-    for (const ValueId v : site.values) last = std::max(last, model.graph.producer[static_cast<std::size_t>(v)]);
+    for (const ValueId v : site.values)
+      last = std::max(last, model.graph.producer[static_cast<std::size_t>(v)]);
   return last;
 }
 

@@ -11,7 +11,8 @@ std::vector<std::int64_t> copies_at(std::span<const float> scale, double share) 
   constexpr double kRoom = 1e-6;  // a scale of 2.0000001 needs two
   std::vector<std::int64_t> copies;
   for (const float s : scale)
-    copies.push_back(std::max<std::int64_t>(1, std::llround(std::ceil(static_cast<double>(s) * share - kRoom))));
+    copies.push_back(
+        std::max<std::int64_t>(1, std::llround(std::ceil(static_cast<double>(s) * share - kRoom))));
   return copies;
 }
 
@@ -36,7 +37,9 @@ ColumnSources split_channels(std::span<const float> scale, std::int64_t budget, 
     }
     copies = copies_at(scale, fits);
   }
-  const auto need = [&](std::size_t j) { return static_cast<double>(scale[j]) / static_cast<double>(copies[j]); };
+  const auto need = [&](std::size_t j) {
+    return static_cast<double>(scale[j]) / static_cast<double>(copies[j]);
+  };
   for (std::int64_t n = columns_added(copies); n == 0 || n % unit != 0; ++n) {
     std::size_t neediest = 0;
     for (std::size_t j = 1; j < copies.size(); ++j)
@@ -46,7 +49,8 @@ ColumnSources split_channels(std::span<const float> scale, std::int64_t budget, 
   ColumnSources sources;
   for (std::size_t j = 0; j < copies.size(); ++j) sources.push_back(static_cast<std::int32_t>(j));
   for (std::size_t j = 0; j < copies.size(); ++j)
-    sources.insert(sources.end(), static_cast<std::size_t>(copies[j] - 1), static_cast<std::int32_t>(j));
+    sources.insert(sources.end(), static_cast<std::size_t>(copies[j] - 1),
+                   static_cast<std::int32_t>(j));
   return sources;
 }
 

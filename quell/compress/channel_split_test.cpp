@@ -50,7 +50,8 @@ TEST(ChannelSplit, ShiftedCopiesRoundAsOneFineChannel) {
     for (int i = -200; i < 200; ++i) {
       const double x = 0.0137 * i;
       double codes = 0;
-      for (const float s : shift.f32()) codes += std::nearbyint((x - static_cast<double>(s)) / 4 / static_cast<double>(kStep));
+      for (const float s : shift.f32())
+        codes += std::nearbyint((x - static_cast<double>(s)) / 4 / static_cast<double>(kStep));
       EXPECT_EQ(codes, std::nearbyint(k * x / 4 / static_cast<double>(kStep))) << x;
     }
   }

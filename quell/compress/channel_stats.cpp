@@ -23,9 +23,11 @@ void tie_largest(const SharedHeads& shared, std::span<float> by_channel) {
   for (std::size_t j = 0; j < by_channel.size(); ++j) by_channel[j] = row(j);
 }
 
-ChannelStats channel_stats(const SiteActivations& activations, bool include_padding, const std::string& what) {
+ChannelStats channel_stats(const SiteActivations& activations, bool include_padding,
+                           const std::string& what) {
   const auto channels = static_cast<std::size_t>(activations.x.front()->cols());
-  ChannelStats stats{std::vector<float>(channels, INFINITY), std::vector<float>(channels, -INFINITY)};
+  ChannelStats stats{std::vector<float>(channels, INFINITY),
+                     std::vector<float>(channels, -INFINITY)};
   bool finite = true;
   for (std::size_t b = 0; b < activations.x.size(); ++b) {
     const Tensor& x = *activations.x[b];
@@ -42,7 +44,8 @@ ChannelStats channel_stats(const SiteActivations& activations, bool include_padd
   for (float& v : stats.min) v = -v;
   for (std::vector<float>* v : {&stats.min, &stats.max}) tie_largest(activations.shared, *v);
   for (float& v : stats.min) v = -v;
-  require(finite, ErrorCode::kNumeric, what, ": activations hold NaN or infinity; the model or the calibration data is damaged");
+  require(finite, ErrorCode::kNumeric, what,
+          ": activations hold NaN or infinity; the model or the calibration data is damaged");
   return stats;
 }
 
@@ -54,7 +57,8 @@ std::vector<float> mean_squares(const SiteActivations& activations) {
     for (std::int64_t i = 0; i < x.rows(); ++i) {
       if (!row_counts(x, *activations.batches[b], i)) continue;
       ++rows;
-      for (std::size_t j = 0; j < sums.size(); ++j) sums[j] += static_cast<double>(x.row(i)[j]) * static_cast<double>(x.row(i)[j]);
+      for (std::size_t j = 0; j < sums.size(); ++j)
+        sums[j] += static_cast<double>(x.row(i)[j]) * static_cast<double>(x.row(i)[j]);
     }
   }
   std::vector<float> out;
@@ -71,7 +75,8 @@ Tensor gram_matrix(const SiteActivations& activations, ExecContext& ctx) {
     for (std::int64_t i = 0; i < x.rows(); ++i)
       if (row_counts(x, *activations.batches[b], i)) rows.push_back(i);
     if (rows.empty()) continue;
-    Tensor transposed = Tensor::f32({c, static_cast<std::int64_t>(rows.size())}), part = Tensor::f32({c, c});
+    Tensor transposed = Tensor::f32({c, static_cast<std::int64_t>(rows.size())}),
+           part = Tensor::f32({c, c});
     for (std::size_t t = 0; t < rows.size(); ++t)
       for (std::int64_t j = 0; j < c; ++j) transposed.row(j)[t] = x.row(rows[t])[j];
     matmul_nt(transposed, transposed, TensorView(), part.span(), ctx);
@@ -89,7 +94,8 @@ bool has_inputs(const Tensor& gram, const std::string& site) {
   if (sum > 0) return true;
 
   log(LogLevel::kWarning, site +
-                              ": all its inputs are 0 on the calibration data, which say nothing about its weights: they are "
+                              ": all its inputs are 0 on the calibration data, which say nothing "
+                              "about its weights: they are "
                               "rounded to nearest");
   return false;
 }

@@ -15,16 +15,18 @@ struct ChannelStats {
 /// Channels that one row of values makes get the largest number among them.
 void tie_largest(const SharedHeads& shared, std::span<float> by_channel);
 
-/// Over all tokens whose mask is 1, or over all rows when `include_padding`. Throws Error(kNumeric) on NaN or infinity.
-ChannelStats channel_stats(const SiteActivations& activations, bool include_padding, const std::string& what);
+/// Over all tokens whose mask is 1, or over all rows when `include_padding`. Throws Error(kNumeric)
+/// on NaN or infinity.
+ChannelStats channel_stats(const SiteActivations& activations, bool include_padding,
+                           const std::string& what);
 
 /// Mean square per channel [C] over tokens whose mask is 1.
 std::vector<float> mean_squares(const SiteActivations& activations);
 
 /// X^T X [C, C] over tokens whose mask is 1.
 Tensor gram_matrix(const SiteActivations& activations, ExecContext& ctx);
-/// Whether such a matrix says anything: where all inputs are 0, a warning names the site and the answer is no. Throws
-/// Error(kNumeric) where it is not finite.
+/// Whether such a matrix says anything: where all inputs are 0, a warning names the site and the
+/// answer is no. Throws Error(kNumeric) where it is not finite.
 bool has_inputs(const Tensor& gram, const std::string& site);
 
 /// Whether row `i` of `x` counts: rows are tokens of the batch, or one a sequence (pooled values).

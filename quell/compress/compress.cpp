@@ -39,7 +39,8 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 
 class Pipeline {
  public:
-  Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx, const Journal* journal)
+  Pipeline(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe,
+           ExecContext& ctx, const Journal* journal)
       : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx), journal_(journal) {
     resolve_ignored(model, recipe_);
     check_recipe(model, recipe_);
@@ -52,7 +53,8 @@ class Pipeline {
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe_));
     if (recipe_.quantize_lm_head) untie_head();
-    compared_ = first_sequences(samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
+    compared_ = first_sequences(
+        samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
   }
 
   void run() {
@@ -61,7 +63,8 @@ class Pipeline {
     model_.rounding = Rounding::kDivide;
     if (recipe_.quantize_embeddings) quantize_embeddings();
     ops_ = make_float_ops(model_);
-    for (const TokenBatch& batch : samples_) executors_.push_back(std::make_unique<Executor>(model_, ops_, true, batch, ctx_));
+    for (const TokenBatch& batch : samples_)
+      executors_.push_back(std::make_unique<Executor>(model_, ops_, true, batch, ctx_));
 
     std::map<int, const Site*> starts;  // first linear -> site
     const std::vector<Site> sites = derive_sites(model_, scope_of(recipe_));
@@ -77,7 +80,8 @@ class Pipeline {
         process(*it->second, str("site-", done));
         ctx_.progress("quantize", ++done, static_cast<std::int64_t>(starts.size()));
       }
-      if (recipe_.quantize_attention && node(n).kind == StepKind::kAttention) calibrate_attention(n);
+      if (recipe_.quantize_attention && node(n).kind == StepKind::kAttention)
+        calibrate_attention(n);
       for (const auto& executor : executors_) {
         executor->run({n, n + 1});
         executor->spill();
@@ -86,16 +90,21 @@ class Pipeline {
     executors_.clear();
     if (!later_.empty()) later_.calibrate(model_, ops_, samples_, ctx_);
     ops_.clear();
-    const double difference = largest_difference(before, reference_output()), scale = 1 + largest(before);
+    const double difference = largest_difference(before, reference_output()),
+                 scale = 1 + largest(before);
     require(difference <= kOutputTolerance * scale, ErrorCode::kVerification,
-            "the migrated float model differs from the original by ", difference, " at its outputs (largest ", scale - 1,
+            "the migrated float model differs from the original by ", difference,
+            " at its outputs (largest ", scale - 1,
             "); this is a defect, please report it with the recipe");
-    log(LogLevel::kInfo, str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
+    log(LogLevel::kInfo,
+        str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
     model_.rounding = Rounding::kReciprocal;
     for (std::size_t i = 0; i < range_passes_.size(); ++i) {
       const std::string step = str("ranges-", i);
       Steps steps(journal_, step);
-      change(steps.next([&] { return range_passes_[i]->plan_ranges(model_, samples_, ctx_, {journal_, step}); }));
+      change(steps.next([&] {
+        return range_passes_[i]->plan_ranges(model_, samples_, ctx_, {journal_, step});
+      }));
       steps.keep();
     }
   }
@@ -109,13 +118,15 @@ class Pipeline {
     model_.spill();
   }
 
-  /// A head that is the embedding's matrix becomes a matrix of its own, so that it can have codes while the table stays float.
+  /// A head that is the embedding's matrix becomes a matrix of its own, so that it can have codes
+  /// while the table stays float.
   void untie_head() {
     for (Param& p : model_.params) {
       if (p.slot != Slot::kLmHead || p.tied_to < 0 || is_ignored(recipe_, p.module)) continue;
       p.weight = Tensor::copy_of(model_.weight_of(p));
       p.tied_to = -1;
-      // Of an encoder-decoder model the key says more: where the tables of both sides are, and T5's scale.
+      // Of an encoder-decoder model the key says more: where the tables of both sides are, and T5's
+      // scale.
       if (model_.spec.stacks.size() == 1) model_.config["tie_word_embeddings"] = false;
     }
     model_.spill();
@@ -126,13 +137,14 @@ class Pipeline {
                        [&](int n) { return is_ignored(recipe_, model_.param_of(n).module); });
   }
 
-  /// Float outputs of the first sequences, where the mask is 1: what migration must not change. Logits of many tokens would take
-  /// more memory than the model.
+  /// Float outputs of the first sequences, where the mask is 1: what migration must not change.
+  /// Logits of many tokens would take more memory than the model.
   Tensor reference_output() const {
     ForwardOutputs outputs;
     make_float_model(model_)->forward(compared_, outputs, ctx_);
     const auto logits = outputs.values.find("logits");
-    Tensor out = logits != outputs.values.end() ? std::move(logits->second) : std::move(outputs.values.at("last_hidden_state"));
+    Tensor out = logits != outputs.values.end() ? std::move(logits->second)
+                                                : std::move(outputs.values.at("last_hidden_state"));
     for (std::int64_t i = 0; i < out.rows(); ++i)
       if (!row_counts(out, compared_, i)) std::fill_n(out.row(i), out.cols(), 0.0F);
     return out;
@@ -149,7 +161,8 @@ class Pipeline {
       }
   }
 
-  /// What the site's linears read. Values of later layers (of weights that layers share) come from running ahead.
+  /// What the site's linears read. Values of later layers (of weights that layers share) come from
+  /// running ahead.
   SiteActivations activations(const Site& site, SampleChoice choice) const {
     SiteActivations out;
     out.shared = site.shared();
@@ -167,7 +180,8 @@ class Pipeline {
     return out;
   }
 
-  /// Fills `ahead_` with the values of the site that are not computed yet, as the model is quantized so far.
+  /// Fills `ahead_` with the values of the site that are not computed yet, as the model is
+  /// quantized so far.
   void run_ahead(const Site& site) {
     ahead_.clear();
     if (site.values.size() == 1) return;
@@ -175,15 +189,18 @@ class Pipeline {
       Executor executor(model_, ops_, true, batch, ctx_);
       std::map<ValueId, Tensor> found;
       int last = 0;
-      for (const ChangedValue& v : site.values) last = std::max(last, model_.graph.producer[static_cast<std::size_t>(v.value)]);
+      for (const ChangedValue& v : site.values)
+        last = std::max(last, model_.graph.producer[static_cast<std::size_t>(v.value)]);
       for (int n = 0; n <= last; ++n) {
         executor.run({n, n + 1});
         const ValueId out = node(n).out;
-        if (std::any_of(site.values.begin(), site.values.end(), [&](const ChangedValue& v) { return v.value == out; }))
+        if (std::any_of(site.values.begin(), site.values.end(),
+                        [&](const ChangedValue& v) { return v.value == out; }))
           found[out] = executor.value(out).clone();
       }
       std::vector<Tensor>& tensors = ahead_.emplace_back();
-      for (std::size_t v = 1; v < site.values.size(); ++v) tensors.push_back(std::move(found.at(site.values[v].value)));
+      for (std::size_t v = 1; v < site.values.size(); ++v)
+        tensors.push_back(std::move(found.at(site.values[v].value)));
     }
   }
 
@@ -219,7 +236,9 @@ class Pipeline {
       return make();
     } catch (const Error& e) {
       const std::string message = e.what();
-      throw Error(e.code(), message.find(site.name) == std::string::npos ? site.name + ": " + message : message);
+      throw Error(e.code(), message.find(site.name) == std::string::npos
+                                ? site.name + ": " + message
+                                : message);
     }
   }
 
@@ -227,18 +246,23 @@ class Pipeline {
     run_ahead(site);
     Steps steps(journal_, step);
     for (const auto& pass : equivalence_)
-      apply_equivalence(
-          steps.next([&] { return plan_of(site, [&] { return pass->plan(site, activations(site, pass->samples()), ctx_); }); }),
-          site);
+      apply_equivalence(steps.next([&] {
+        return plan_of(site,
+                       [&] { return pass->plan(site, activations(site, pass->samples()), ctx_); });
+      }),
+                        site);
     change(steps.next([&] {
       const Pass& pass = *weight_passes_.front();
-      Plan plan = plan_of(site, [&] { return pass.plan(site, activations(site, pass.samples()), ctx_); });
+      Plan plan =
+          plan_of(site, [&] { return pass.plan(site, activations(site, pass.samples()), ctx_); });
       if (model_.input_quant.contains(site.value())) {  // a pass has set it
         require(!calibrates_later(), ErrorCode::kUnsupported, "recipe ", recipe_.name,
-                ": calibrate: after_search has no effect on ", site.name, ", whose range a pass chooses; leave it out");
+                ": calibrate: after_search has no effect on ", site.name,
+                ", whose range a pass chooses; leave it out");
         return plan;
       }
-      for (PlanItem& item : site.set_input_quant({recipe_.activations, calibrate(site)})) plan.push_back(std::move(item));
+      for (PlanItem& item : site.set_input_quant({recipe_.activations, calibrate(site)}))
+        plan.push_back(std::move(item));
       return plan;
     }));
     steps.keep();
@@ -257,22 +281,27 @@ class Pipeline {
         ops_[other] = make_transient_op(model_, static_cast<int>(other), false, ctx_.isa);
   }
 
-  /// Applies an equivalence plan, carries the values in flight over, and checks that the linears still give the same float outputs.
+  /// Applies an equivalence plan, carries the values in flight over, and checks that the linears
+  /// still give the same float outputs.
   void apply_equivalence(const Plan& plan, const Site& site) {
     const std::map<int, Tensor> before = float_outputs(site);
     change(plan);
     for (const PlanItem& item : plan) {
       if (const auto* split = std::get_if<SplitChannels>(&item)) {
         for (const auto& executor : executors_)
-          executor->set(split->value, repeat_columns(executor->value(split->value), split->sources));
+          executor->set(split->value,
+                        repeat_columns(executor->value(split->value), split->sources));
         for (const int producer : split->producers) rebuild_ops(producer);
         for (const int linear : split->linears) rebuild_ops(linear);
         continue;
       }
       if (std::holds_alternative<SetInputQuant>(item)) continue;
       const auto* change = std::get_if<ShiftScale>(&item);
-      require(change, ErrorCode::kVerification, site.name, ": an equivalence pass returned something that is not one");
-      const auto carry_over = [&](Tensor& x) { inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_); };
+      require(change, ErrorCode::kVerification, site.name,
+              ": an equivalence pass returned something that is not one");
+      const auto carry_over = [&](Tensor& x) {
+        inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_);
+      };
       for (const auto& executor : executors_)
         for (const ChangedValue& v : change->values) {
           Tensor x = executor->take(v.value);
@@ -282,22 +311,26 @@ class Pipeline {
       for (std::vector<Tensor>& tensors : ahead_)
         for (Tensor& x : tensors) carry_over(x);
       for (const ChangedValue& v : change->values)
-        if (v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows) rebuild_ops(v.producer_node);
+        if (v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows)
+          rebuild_ops(v.producer_node);
       for (const int linear : change->linears) rebuild_ops(linear);
     }
     for (const auto& [linear, after] : float_outputs(site)) {
-      const double difference = largest_difference(before.at(linear), after), scale = 1 + largest(before.at(linear));
-      require(difference <= kSiteTolerance * scale, ErrorCode::kVerification, model_.node_name(linear),
-              ": migration changed its float output by ", difference, " of ", scale - 1,
-              "; exclude it with --ignore, and please report it");
+      const double difference = largest_difference(before.at(linear), after),
+                   scale = 1 + largest(before.at(linear));
+      require(difference <= kSiteTolerance * scale, ErrorCode::kVerification,
+              model_.node_name(linear), ": migration changed its float output by ", difference,
+              " of ", scale - 1, "; exclude it with --ignore, and please report it");
     }
   }
 
-  /// By node, of the linears that read the site's first value, on the first tokens of the first batch.
+  /// By node, of the linears that read the site's first value, on the first tokens of the first
+  /// batch.
   std::map<int, Tensor> float_outputs(const Site& site) const {
     std::map<int, Tensor> out;
     const Tensor& all = executors_.front()->value(site.value());
-    const TensorView x(all.view().raw(), all.dtype(), {std::min(all.rows(), kComparedTokens), all.cols()});
+    const TensorView x(all.view().raw(), all.dtype(),
+                       {std::min(all.rows(), kComparedTokens), all.cols()});
     for (const int linear : site.linears) {
       if (node(linear).in[0] != site.value()) continue;
       const Param& p = model_.param_of(linear);
@@ -307,22 +340,30 @@ class Pipeline {
     return out;
   }
 
-  bool calibrates_later() const { return recipe_.observer.after_search && !recipe_.activations.dynamic; }
-  std::unique_ptr<Observer> make_activation_observer() const { return make_observer(recipe_.observer, recipe_.activations); }
+  bool calibrates_later() const {
+    return recipe_.observer.after_search && !recipe_.activations.dynamic;
+  }
+  std::unique_ptr<Observer> make_activation_observer() const {
+    return make_observer(recipe_.observer, recipe_.activations);
+  }
 
   void observe(Observer& observer, const Site& site, SampleChoice choice) const {
     const SiteActivations seen = activations(site, choice);
-    for (std::size_t i = 0; i < seen.x.size(); ++i) observe_rows(observer, *seen.x[i], *seen.batches[i], site.name);
+    for (std::size_t i = 0; i < seen.x.size(); ++i)
+      observe_rows(observer, *seen.x[i], *seen.batches[i], site.name);
   }
 
   StepAndZero calibrate(const Site& site) const {
     const std::unique_ptr<Observer> observer = make_activation_observer();
-    if (calibrates_later() || recipe_.observer.first_batch_twice) observe(*observer, site, SampleChoice::kFirstBatch);
+    if (calibrates_later() || recipe_.observer.first_batch_twice)
+      observe(*observer, site, SampleChoice::kFirstBatch);
     if (!calibrates_later()) observe(*observer, site, SampleChoice::kAll);
-    return recipe_.activations.dynamic ? StepAndZero{} : calculate_qparams(observer->range(), recipe_.activations);
+    return recipe_.activations.dynamic ? StepAndZero{}
+                                       : calculate_qparams(observer->range(), recipe_.activations);
   }
 
-  /// What the pass over all batches goes on with: the first batch counts twice there if it has been seen here.
+  /// What the pass over all batches goes on with: the first batch counts twice there if it has been
+  /// seen here.
   std::unique_ptr<Observer> observer_for_later(const Site& site) const {
     std::unique_ptr<Observer> observer = make_activation_observer();
     if (recipe_.observer.first_batch_twice) observe(*observer, site, SampleChoice::kFirstBatch);
@@ -333,17 +374,19 @@ class Pipeline {
   void calibrate_attention(int n) {
     AttentionQuant& quant = model_.attention_quant[n];
     for (const auto& points :
-         {std::vector{AttentionPoint::kQuery, AttentionPoint::kKey, AttentionPoint::kValue}, std::vector{AttentionPoint::kProbs}}) {
+         {std::vector{AttentionPoint::kQuery, AttentionPoint::kKey, AttentionPoint::kValue},
+          std::vector{AttentionPoint::kProbs}}) {
       PointObservers observers;
       for (const AttentionPoint point : points) observers[point] = make_activation_observer();
       if (calibrates_later() || recipe_.observer.first_batch_twice)
         observe_attention(n, observers, *executors_.front(), model_, {});
       if (!calibrates_later())
-        for (const auto& executor : executors_) observe_attention(n, observers, *executor, model_, {});
+        for (const auto& executor : executors_)
+          observe_attention(n, observers, *executor, model_, {});
 
       for (auto& [point, observer] : observers) {
-        *quant.points()[static_cast<std::size_t>(point)] =
-            ActivationQuant{recipe_.activations, calculate_qparams(observer->range(), recipe_.activations)};
+        *quant.points()[static_cast<std::size_t>(point)] = ActivationQuant{
+            recipe_.activations, calculate_qparams(observer->range(), recipe_.activations)};
         if (!calibrates_later()) continue;
         if (!recipe_.observer.first_batch_twice) observer = make_activation_observer();
         later_.add(n, point, std::move(observer));
@@ -360,7 +403,8 @@ class Pipeline {
   std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_, range_passes_;
   OpTable ops_;
   std::vector<std::unique_ptr<Executor>> executors_;
-  std::vector<std::vector<Tensor>> ahead_;  ///< by batch: values of the current site beyond its first
+  std::vector<std::vector<Tensor>>
+      ahead_;  ///< by batch: values of the current site beyond its first
   LaterRanges later_;
 };
 
@@ -385,7 +429,8 @@ std::string in_every_layer(const std::string& name) {
   return name.substr(0, number) + "*" + (end == std::string::npos ? "" : name.substr(end));
 }
 
-/// Groups of weights and inputs at once: every linear that they do not fit, so that one command leaves all of them out.
+/// Groups of weights and inputs at once: every linear that they do not fit, so that one command
+/// leaves all of them out.
 void check_groups(const Model& model, const Recipe& recipe) {
   std::set<std::string> patterns;
   std::string first;
@@ -396,7 +441,9 @@ void check_groups(const Model& model, const Recipe& recipe) {
     bool fits = true;
     for (const QuantSpec* spec : {&recipe.weights, &recipe.activations}) {
       if (spec->granularity != Granularity::kPerGroup || columns % spec->group_size == 0) continue;
-      if (first.empty()) first = str(name, ": group size ", spec->group_size, " does not divide ", columns, " columns");
+      if (first.empty())
+        first =
+            str(name, ": group size ", spec->group_size, " does not divide ", columns, " columns");
       patterns.insert(in_every_layer(name));
       fits = false;
     }
@@ -420,9 +467,12 @@ void check_passes(const Recipe& recipe) {
     choose_codes += pass->stage() == PassStage::kWeights ? 1 : 0;
     change_inputs += pass->stage() == PassStage::kEquivalence ? 1 : 0;
   }
-  require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": more than one pass chooses codes");
-  require(change_inputs > 0 || !(recipe.migrate_relu || recipe.migrate_attention), ErrorCode::kInvalidInput, "recipe ", recipe.name,
-          ": migrate has no effect, as no pass migrates anything; leave it out, or add a pass such as os_plus");
+  require(choose_codes <= 1, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": more than one pass chooses codes");
+  require(change_inputs > 0 || !(recipe.migrate_relu || recipe.migrate_attention),
+          ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": migrate has no effect, as no pass migrates anything; leave it out, or add a pass such "
+          "as os_plus");
 }
 
 }  // namespace
@@ -431,11 +481,12 @@ void check_recipe(const Model& model, const Recipe& recipe) {
   require(!model.is_quantized(), ErrorCode::kUsage, model.dir.path().string(),
           ": is already quantized; start from the float checkpoint");
   check_passes(recipe);
-  require(!recipe.quantize_attention || !recipe.activations.dynamic, ErrorCode::kUnsupported, "recipe ", recipe.name,
-          ": quantize: attention needs static activations");
-  require(
-      !recipe.quantize_attention || !recipe.migrate_attention, ErrorCode::kUnsupported, "recipe ", recipe.name,
-      ": migrate: attention would change values whose quantizer (quantize: attention) is chosen already; leave one of them out");
+  require(!recipe.quantize_attention || !recipe.activations.dynamic, ErrorCode::kUnsupported,
+          "recipe ", recipe.name, ": quantize: attention needs static activations");
+  require(!recipe.quantize_attention || !recipe.migrate_attention, ErrorCode::kUnsupported,
+          "recipe ", recipe.name,
+          ": migrate: attention would change values whose quantizer (quantize: attention) is "
+          "chosen already; leave one of them out");
   validate(recipe.activations, 0, "recipe " + recipe.name + ": activations");
   check_groups(model, recipe);
   bool any = false;
@@ -448,16 +499,21 @@ void check_recipe(const Model& model, const Recipe& recipe) {
   for (const Site& site : derive_sites(model, scope_of(recipe)))
     for (const int linear : site.linears) check(model.param_of(linear));
   for (const Param& p : model.params) {
-    if (!recipe.quantize_lm_head || p.slot != Slot::kLmHead || p.tied_to < 0 || is_ignored(recipe, p.module)) continue;
-    require(model.spec.stacks.size() == 1, ErrorCode::kUnsupported, "recipe ", recipe.name, ": ", p.module, " of ",
-            model.spec.model_type, " is tied to the embedding and cannot be quantized apart from it; leave quantize: lm_head out");
+    if (!recipe.quantize_lm_head || p.slot != Slot::kLmHead || p.tied_to < 0 ||
+        is_ignored(recipe, p.module))
+      continue;
+    require(model.spec.stacks.size() == 1, ErrorCode::kUnsupported, "recipe ", recipe.name, ": ",
+            p.module, " of ", model.spec.model_type,
+            " is tied to the embedding and cannot be quantized apart from it; leave quantize: "
+            "lm_head out");
     check(p);
   }
-  require(any, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": every linear is ignored, nothing to quantize");
+  require(any, ErrorCode::kInvalidInput, "recipe ", recipe.name,
+          ": every linear is ignored, nothing to quantize");
 }
 
-void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, ExecContext& ctx,
-              const Journal* journal) {
+void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe,
+              ExecContext& ctx, const Journal* journal) {
   require(!samples.empty(), ErrorCode::kInvalidInput, "calibration: no samples");
   Pipeline(model, samples, recipe, ctx, journal).run();
 }

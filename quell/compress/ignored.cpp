@@ -18,14 +18,16 @@ namespace {
 
 constexpr std::size_t kSuggested = 3;
 
-/// A linear and what it may be called. Sites are called by their whole names only: a glob for q_proj would match k_proj with it.
+/// A linear and what it may be called. Sites are called by their whole names only: a glob for
+/// q_proj would match k_proj with it.
 struct NamedLinear {
   std::string module;
   std::vector<std::string> names, sites;
 
   bool is_meant_by(const std::string& pattern) const {
     const auto matches = [&](const std::string& name) { return matches_pattern(pattern, name); };
-    return std::any_of(names.begin(), names.end(), matches) || std::find(sites.begin(), sites.end(), pattern) != sites.end();
+    return std::any_of(names.begin(), names.end(), matches) ||
+           std::find(sites.begin(), sites.end(), pattern) != sites.end();
   }
 };
 
@@ -38,18 +40,23 @@ std::map<int, NamedLinear> named_linears(const Model& model, const Recipe& recip
     const Param& p = model.params[static_cast<std::size_t>(model.node_param[n])];
     NamedLinear& linear = linears[model.node_param[n]];
     linear.module = p.module;
-    // With and without the family's prefix: an export names the linears of a bare encoder without it.
+    // With and without the family's prefix: an export names the linears of a bare encoder without
+    // it.
     const bool prefixed = !prefix.empty() && p.module.starts_with(prefix);
     const std::string bare = prefixed ? p.module.substr(prefix.size()) : "";
-    for (const std::string& name : {p.module, p.weight_name, model.node_name(static_cast<int>(n)), bare})
-      if (!name.empty() && std::find(linear.names.begin(), linear.names.end(), name) == linear.names.end())
+    for (const std::string& name :
+         {p.module, p.weight_name, model.node_name(static_cast<int>(n)), bare})
+      if (!name.empty() &&
+          std::find(linear.names.begin(), linear.names.end(), name) == linear.names.end())
         linear.names.push_back(name);
   }
-  // What a site is called depends on which linears are quantized: by this recipe, as `quell inspect` has it, or all of them.
-  for (const SiteScope& scope :
-       {scope_of(recipe), SiteScope{.projections = true}, SiteScope{.projections = true, .head = true, .lm_head = true}})
+  // What a site is called depends on which linears are quantized: by this recipe, as `quell
+  // inspect` has it, or all of them.
+  for (const SiteScope& scope : {scope_of(recipe), SiteScope{.projections = true},
+                                 SiteScope{.projections = true, .head = true, .lm_head = true}})
     for (const Site& site : derive_sites(model, scope))
-      for (const int n : site.linears) linears.at(model.node_param[static_cast<std::size_t>(n)]).sites.push_back(site.name);
+      for (const int n : site.linears)
+        linears.at(model.node_param[static_cast<std::size_t>(n)]).sites.push_back(site.name);
   return linears;
 }
 
@@ -84,11 +91,14 @@ std::string near_names(const std::string& pattern, const std::map<int, NamedLine
 }  // namespace
 
 bool matches_pattern(const std::string& pattern, const std::string& name) {
-  if (!pattern.starts_with("re:")) return pattern == name || ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+  if (!pattern.starts_with("re:"))
+    return pattern == name || ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
   try {
-    return std::regex_search(name, std::regex(pattern.substr(3)), std::regex_constants::match_continuous);
+    return std::regex_search(name, std::regex(pattern.substr(3)),
+                             std::regex_constants::match_continuous);
   } catch (const std::regex_error& e) {
-    throw Error(ErrorCode::kUsage, "--ignore " + pattern + ": not a valid regular expression: " + e.what());
+    throw Error(ErrorCode::kUsage,
+                "--ignore " + pattern + ": not a valid regular expression: " + e.what());
   }
 }
 
@@ -103,8 +113,9 @@ void resolve_ignored(const Model& model, Recipe& recipe) {
       any = true;
       modules.insert(linear.module);
     }
-    require(any, ErrorCode::kUsage, "--ignore \"", pattern, "\": no linear of the model is called so; near are ",
-            near_names(pattern, linears), " (quell inspect lists them)");
+    require(any, ErrorCode::kUsage, "--ignore \"", pattern,
+            "\": no linear of the model is called so; near are ", near_names(pattern, linears),
+            " (quell inspect lists them)");
   }
   recipe.ignore.assign(modules.begin(), modules.end());
 }

@@ -48,7 +48,9 @@ QuantSpec spec_of(const Json& j) {
 
 /// The step by its bits, so that nothing is lost in decimals.
 Json to_json(const StepAndZero& s) { return {std::bit_cast<std::uint32_t>(s.scale), s.zero_point}; }
-StepAndZero step_of(const Json& j) { return {std::bit_cast<float>(j.at(0).get<std::uint32_t>()), j.at(1).get<std::int32_t>()}; }
+StepAndZero step_of(const Json& j) {
+  return {std::bit_cast<float>(j.at(0).get<std::uint32_t>()), j.at(1).get<std::int32_t>()};
+}
 
 Json to_json(const ActivationQuant& q) {
   Json groups;
@@ -67,7 +69,9 @@ ActivationQuant quant_of(const Json& j) {
   return q;
 }
 Json to_json(const std::optional<ActivationQuant>& q) { return q ? to_json(*q) : Json(); }
-std::optional<ActivationQuant> optional_quant_of(const Json& j) { return j.is_null() ? std::nullopt : std::optional(quant_of(j)); }
+std::optional<ActivationQuant> optional_quant_of(const Json& j) {
+  return j.is_null() ? std::nullopt : std::optional(quant_of(j));
+}
 
 /// Items as JSON, their tensors beside it under "plan.item.name".
 class Writer {
@@ -75,19 +79,28 @@ class Writer {
   Json item(const ShiftScale& i) {
     Json values = Json::array();
     for (const ChangedValue& v : i.values)
-      values.push_back({v.value, static_cast<int>(v.producer), v.producer_node, v.restore, v.shared.heads, v.shared.dim});
+      values.push_back({v.value, static_cast<int>(v.producer), v.producer_node, v.restore,
+                        v.shared.heads, v.shared.dim});
     keep("scale", i.scale);
     if (i.shift.defined()) keep("shift", i.shift);
     return {{"kind", "shift_scale"}, {"values", values}, {"linears", i.linears}};
   }
   Json item(const SplitChannels& i) {
-    return {{"kind", "split"}, {"value", i.value}, {"producers", i.producers}, {"linears", i.linears}, {"sources", i.sources}};
+    return {{"kind", "split"},
+            {"value", i.value},
+            {"producers", i.producers},
+            {"linears", i.linears},
+            {"sources", i.sources}};
   }
-  Json item(const SetInputQuant& i) { return {{"kind", "input"}, {"value", i.value}, {"quant", to_json(i.quant)}}; }
+  Json item(const SetInputQuant& i) {
+    return {{"kind", "input"}, {"value", i.value}, {"quant", to_json(i.quant)}};
+  }
   Json item(const SetAttentionQuant& i) {
     return {{"kind", "attention"},
             {"node", i.node},
-            {"quant", {to_json(i.quant.query), to_json(i.quant.key), to_json(i.quant.value), to_json(i.quant.probs)}}};
+            {"quant",
+             {to_json(i.quant.query), to_json(i.quant.key), to_json(i.quant.value),
+              to_json(i.quant.probs)}}};
   }
   Json item(const ReplaceWeight& i) {
     keep("steps", i.weight.qparams.scale);
@@ -114,23 +127,26 @@ PlanItem read_item(const Json& j, const SafetensorsFile& file, const std::string
   if (kind == "input") return SetInputQuant{j.at("value").get<int>(), quant_of(j.at("quant"))};
   if (kind == "attention") {
     const Json& q = j.at("quant");
-    return SetAttentionQuant{
-        j.at("node").get<int>(),
-        {optional_quant_of(q.at(0)), optional_quant_of(q.at(1)), optional_quant_of(q.at(2)), optional_quant_of(q.at(3))}};
+    return SetAttentionQuant{j.at("node").get<int>(),
+                             {optional_quant_of(q.at(0)), optional_quant_of(q.at(1)),
+                              optional_quant_of(q.at(2)), optional_quant_of(q.at(3))}};
   }
   if (kind == "weight")
-    return ReplaceWeight{j.at("node").get<int>(),
-                         QTensor{spec_of(j.at("spec")), {tensor("steps"), tensor("zeros")}, tensor("codes")}};
+    return ReplaceWeight{
+        j.at("node").get<int>(),
+        QTensor{spec_of(j.at("spec")), {tensor("steps"), tensor("zeros")}, tensor("codes")}};
   if (kind == "norm_epsilon") return SetNormEpsilon{j.at("epsilon").get<double>()};
   if (kind == "bias") return AddToBias{j.at("node").get<int>(), tensor("delta")};
   if (kind == "split")
     return SplitChannels{j.at("value").get<int>(), j.at("producers").get<std::vector<int>>(),
-                         j.at("linears").get<std::vector<int>>(), j.at("sources").get<std::vector<std::int32_t>>()};
+                         j.at("linears").get<std::vector<int>>(),
+                         j.at("sources").get<std::vector<std::int32_t>>()};
   require(kind == "shift_scale", ErrorCode::kInvalidInput, "unknown item ", kind);
   ShiftScale item;
   for (const Json& v : j.at("values"))
-    item.values.push_back({v.at(0).get<int>(), static_cast<ProducerKind>(v.at(1).get<int>()), v.at(2).get<int>(),
-                           v.at(3).get<bool>(), SharedHeads{v.at(4).get<std::int64_t>(), v.at(5).get<std::int64_t>()}});
+    item.values.push_back({v.at(0).get<int>(), static_cast<ProducerKind>(v.at(1).get<int>()),
+                           v.at(2).get<int>(), v.at(3).get<bool>(),
+                           SharedHeads{v.at(4).get<std::int64_t>(), v.at(5).get<std::int64_t>()}});
   item.linears = j.at("linears").get<std::vector<int>>();
   item.scale = tensor("scale");
   if (file.has(prefix + "shift")) item.shift = tensor("shift");
@@ -174,21 +190,25 @@ class Hash {
 
 }  // namespace
 
-Journal::Journal(fs::path directory, JournalKey key) : directory_(std::move(directory)), key_(std::move(key)) {
+Journal::Journal(fs::path directory, JournalKey key)
+    : directory_(std::move(directory)), key_(std::move(key)) {
   std::error_code ec;
   const fs::path file = directory_ / kKeyFile;
   const std::string old = fs::exists(file, ec) ? read_text_file(file, 1 << 12) : std::string();
   if (old != text_of(key_)) {
-    require(!fs::exists(directory_, ec) || fs::is_empty(directory_, ec) || fs::exists(file, ec), ErrorCode::kUsage,
-            directory_.string(), ": is in the way of the journal of this run; remove it or choose another output");
+    require(!fs::exists(directory_, ec) || fs::is_empty(directory_, ec) || fs::exists(file, ec),
+            ErrorCode::kUsage, directory_.string(),
+            ": is in the way of the journal of this run; remove it or choose another output");
     if (!old.empty()) {
       const bool same_build = old.substr(0, old.find('\n')) == key_.build;
       log(LogLevel::kInfo, directory_.string() + ": its steps are of " +
-                               (same_build ? "another run (model, data, recipe or processor)" : "another build of quell") +
+                               (same_build ? "another run (model, data, recipe or processor)"
+                                           : "another build of quell") +
                                " and are computed again");
     }
     if (directory_.has_parent_path()) fs::create_directories(directory_.parent_path(), ec);
-    OutputDirectory fresh(directory_, true);  // a process that is killed leaves no journal without a key
+    OutputDirectory fresh(directory_,
+                          true);  // a process that is killed leaves no journal without a key
     write_text_file(fresh.staging() / kKeyFile, text_of(key_));
     fresh.commit();
   }
@@ -209,7 +229,8 @@ std::vector<Plan> Journal::read(const std::string& step) const {
     const Json all = Json::parse(file.metadata().at("plans"));
     for (std::size_t p = 0; p < all.size(); ++p) {
       plans.emplace_back();
-      for (std::size_t i = 0; i < all[p].size(); ++i) plans.back().push_back(read_item(all[p][i], file, prefix_of(p, i)));
+      for (std::size_t i = 0; i < all[p].size(); ++i)
+        plans.back().push_back(read_item(all[p][i], file, prefix_of(p, i)));
     }
   } catch (const std::exception& e) {
     warn_of_damage(path, e);
@@ -229,10 +250,12 @@ void Journal::write(const std::string& step, const std::vector<Plan>& plans) con
     }
     all.push_back(std::move(items));
   }
-  write_safetensors(directory_ / (step + kPlanEnding), writer.tensors, {{"key", text_of(key_)}, {"plans", all.dump()}});
+  write_safetensors(directory_ / (step + kPlanEnding), writer.tensors,
+                    {{"key", text_of(key_)}, {"plans", all.dump()}});
 }
 
-std::optional<std::vector<double>> Journal::read_note(const std::string& step, std::size_t i) const {
+std::optional<std::vector<double>> Journal::read_note(const std::string& step,
+                                                      std::size_t i) const {
   const fs::path path = directory_ / str(step, ".", i, kNoteEnding);
   std::error_code ec;
   if (!fs::exists(path, ec)) return std::nullopt;
@@ -240,7 +263,8 @@ std::optional<std::vector<double>> Journal::read_note(const std::string& step, s
     const Json note = read_json_file(path);
     if (note.at("key") != text_of(key_)) return std::nullopt;
     std::vector<double> values;
-    for (const Json& bits : note.at("values")) values.push_back(std::bit_cast<double>(bits.get<std::uint64_t>()));
+    for (const Json& bits : note.at("values"))
+      values.push_back(std::bit_cast<double>(bits.get<std::uint64_t>()));
     return values;
   } catch (const std::exception& e) {
     warn_of_damage(path, e);
@@ -248,10 +272,12 @@ std::optional<std::vector<double>> Journal::read_note(const std::string& step, s
   }
 }
 
-void Journal::write_note(const std::string& step, std::size_t i, const std::vector<double>& values) const {
+void Journal::write_note(const std::string& step, std::size_t i,
+                         const std::vector<double>& values) const {
   Json bits = Json::array();
   for (const double v : values) bits.push_back(std::bit_cast<std::uint64_t>(v));
-  write_text_file(directory_ / str(step, ".", i, kNoteEnding), Json({{"key", text_of(key_)}, {"values", bits}}).dump());
+  write_text_file(directory_ / str(step, ".", i, kNoteEnding),
+                  Json({{"key", text_of(key_)}, {"values", bits}}).dump());
 }
 
 void Journal::finish() const {
@@ -259,7 +285,8 @@ void Journal::finish() const {
   fs::remove_all(directory_, ec);
 }
 
-JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe, Isa isa) {
+JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& samples,
+                       const Recipe& recipe, Isa isa) {
   Hash hash;
   hash.add(kernels::sgemm_library());
   hash.add(std::string(isa_name(isa)));
@@ -271,7 +298,8 @@ JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& sample
   }
   for (const TokenBatch& b : samples) {
     hash.add(str(b.batch, "x", b.length, "x", b.decoder_length));
-    for (const auto* v : {&b.ids, &b.mask, &b.type_ids, &b.decoder_ids, &b.decoder_mask}) hash.add(*v);
+    for (const auto* v : {&b.ids, &b.mask, &b.type_ids, &b.decoder_ids, &b.decoder_mask})
+      hash.add(*v);
     hash.add(b.pixels.data(), b.pixels.size() * sizeof(float));
   }
   hash.add(canonical_text(recipe));

@@ -10,7 +10,8 @@ namespace {
 Tensor scale_at(const ChannelStats& stats, float t, DType type) {
   Tensor s = Tensor::f32({static_cast<std::int64_t>(stats.max.size())});
   for (std::size_t j = 0; j < stats.max.size(); ++j) {
-    const float up = stats.max[j] > t ? stats.max[j] / t : 1.0F, down = stats.min[j] < -t ? stats.min[j] / -t : 1.0F;
+    const float up = stats.max[j] > t ? stats.max[j] / t : 1.0F,
+                down = stats.min[j] < -t ? stats.min[j] / -t : 1.0F;
     s.f32()[j] = round_to(type, std::max(up, down));
   }
   return s;
@@ -19,19 +20,23 @@ Tensor scale_at(const ChannelStats& stats, float t, DType type) {
 Range scaled_range(const ChannelStats& stats, const Tensor& scale, DType type) {
   Range r{stats.min.front() / scale.f32().front(), stats.max.front() / scale.f32().front()};
   for (std::size_t j = 0; j < stats.max.size(); ++j)
-    r = {std::min(r.min, stats.min[j] / scale.f32()[j]), std::max(r.max, stats.max[j] / scale.f32()[j])};
+    r = {std::min(r.min, stats.min[j] / scale.f32()[j]),
+         std::max(r.max, stats.max[j] / scale.f32()[j])};
   return {round_to(type, r.min), round_to(type, r.max)};
 }
 
 /// kCode as the reference counts: by repeated subtraction in double.
 std::vector<double> thresholds_of(const ChannelStats& stats, double floor, ThresholdGrid grid) {
-  const double amax = std::max(0.0, static_cast<double>(*std::max_element(stats.max.begin(), stats.max.end())));
-  const double amin = std::min(0.0, static_cast<double>(*std::min_element(stats.min.begin(), stats.min.end())));
+  const double amax =
+      std::max(0.0, static_cast<double>(*std::max_element(stats.max.begin(), stats.max.end())));
+  const double amin =
+      std::min(0.0, static_cast<double>(*std::min_element(stats.min.begin(), stats.min.end())));
   const int num = std::max(100, static_cast<int>(amax / 0.5));
   const double high = std::max(-amin, amax), step = (high - floor) / num;
   std::vector<double> out;
   if (grid == ThresholdGrid::kPaper) {
-    for (int k = num; k > 0 && high > 0 && high * k / num >= floor; --k) out.push_back(high * k / num);
+    for (int k = num; k > 0 && high > 0 && high * k / num >= floor; --k)
+      out.push_back(high * k / num);
     return out;
   }
   for (double t = high; t >= floor; t -= step) {
@@ -73,7 +78,9 @@ class Search {
     SiteCandidate winner = std::move(candidates[best]);
     if (holdout) {
       winner = scaled(all, result.thresholds[best]);
-      if (SiteCandidate wide = best < unsplit ? SiteCandidate() : split(winner); !wide.sources.empty()) winner = std::move(wide);
+      if (SiteCandidate wide = best < unsplit ? SiteCandidate() : split(winner);
+          !wide.sources.empty())
+        winner = std::move(wide);
     }
     result.range = winner.range;
     result.scale = std::move(winner.scale);
@@ -87,9 +94,12 @@ class Search {
   double peer_extreme(const ChannelStats& stats) const {
     if (options_.peers <= 0) return 0;
     std::vector<float> extremes;
-    for (std::size_t j = 0; j < stats.max.size(); ++j) extremes.push_back(std::max(stats.max[j], -stats.min[j]));
-    const auto at = static_cast<std::size_t>(options_.peers * static_cast<double>(extremes.size() - 1));
-    std::nth_element(extremes.begin(), extremes.begin() + static_cast<std::ptrdiff_t>(at), extremes.end());
+    for (std::size_t j = 0; j < stats.max.size(); ++j)
+      extremes.push_back(std::max(stats.max[j], -stats.min[j]));
+    const auto at =
+        static_cast<std::size_t>(options_.peers * static_cast<double>(extremes.size() - 1));
+    std::nth_element(extremes.begin(), extremes.begin() + static_cast<std::ptrdiff_t>(at),
+                     extremes.end());
     return static_cast<double>(extremes[at]);
   }
 
@@ -117,7 +127,8 @@ class Search {
     return {std::move(scale), range};
   }
 
-  /// The same with channels above the threshold spread over columns; no sources where there are none.
+  /// The same with channels above the threshold spread over columns; no sources where there are
+  /// none.
   SiteCandidate split(const SiteCandidate& from) const {
     SiteCandidate wide;
     wide.sources = split_channels(from.scale.f32(), options_.split_columns, options_.split_unit);
@@ -126,7 +137,8 @@ class Search {
     wide.scale = Tensor::f32({static_cast<std::int64_t>(wide.sources.size())});
     for (std::size_t c = 0; c < wide.sources.size(); ++c)
       wide.scale.f32()[c] = from.scale.f32()[static_cast<std::size_t>(wide.sources[c])];
-    wide.shift = copy_shifts(wide.sources, from.scale.f32(), calculate_qparams(wide.range, problem_.activations).scale);
+    wide.shift = copy_shifts(wide.sources, from.scale.f32(),
+                             calculate_qparams(wide.range, problem_.activations).scale);
     return wide;
   }
 
@@ -137,7 +149,8 @@ class Search {
 
 }  // namespace
 
-OsPlusResult search_threshold(const SiteProblem& problem, const OsPlusOptions& options, ExecContext& ctx) {
+OsPlusResult search_threshold(const SiteProblem& problem, const OsPlusOptions& options,
+                              ExecContext& ctx) {
   return Search(problem, options).run(ctx);
 }
 

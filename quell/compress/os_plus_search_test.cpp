@@ -1,4 +1,5 @@
-// The search against numbers recorded from the official implementation (vectors 3, 4 and 6 of the specification).
+// The search against numbers recorded from the official implementation (vectors 3, 4 and 6 of the
+// specification).
 #include "quell/compress/os_plus_search.h"
 
 #include <gtest/gtest.h>
@@ -17,8 +18,8 @@ namespace {
 
 using Generator = quell::testing::GoldenNumbers;
 
-/// Losses come from f32 products whose outputs are 10^4 times larger than the differences that are squared; indices and scales are
-/// exact.
+/// Losses come from f32 products whose outputs are 10^4 times larger than the differences that are
+/// squared; indices and scales are exact.
 constexpr double kF32Products = 2e-5;
 
 struct Setting {
@@ -26,12 +27,16 @@ struct Setting {
   QuantSpec activations, weights;
 };
 
-QuantSpec spec(int bits, bool symmetric, Granularity granularity, bool dynamic = false, std::int64_t group = 0) {
+QuantSpec spec(int bits, bool symmetric, Granularity granularity, bool dynamic = false,
+               std::int64_t group = 0) {
   return {bits, symmetric, granularity, group, dynamic};
 }
-const Setting kInt8 = {"8b", spec(8, true, Granularity::kPerTensor), spec(8, true, Granularity::kPerTensor)};
-const Setting kInt6 = {"6b", spec(6, false, Granularity::kPerTensor), spec(6, false, Granularity::kPerChannel)};
-const Setting kToken4 = {"4b token", spec(4, false, Granularity::kPerToken, true), spec(4, false, Granularity::kPerChannel)};
+const Setting kInt8 = {"8b", spec(8, true, Granularity::kPerTensor),
+                       spec(8, true, Granularity::kPerTensor)};
+const Setting kInt6 = {"6b", spec(6, false, Granularity::kPerTensor),
+                       spec(6, false, Granularity::kPerChannel)};
+const Setting kToken4 = {"4b token", spec(4, false, Granularity::kPerToken, true),
+                         spec(4, false, Granularity::kPerChannel)};
 const Setting kGroup4 = {"4b group", spec(4, false, Granularity::kPerGroup, true, 4),
                          spec(4, false, Granularity::kPerGroup, false, 4)};
 
@@ -63,14 +68,17 @@ class OsPlusSearch : public ::testing::Test {
     shift = Tensor::f32({8});
     for (int j = 0; j < 8; ++j) {
       float low = x.row(0)[j], high = low;
-      for (int i = 1; i < 8; ++i) low = std::min(low, x.row(i)[j]), high = std::max(high, x.row(i)[j]);
-      const float middle = shift.f32()[static_cast<std::size_t>(j)] = rounded(rounded(high + low) / 2);
+      for (int i = 1; i < 8; ++i)
+        low = std::min(low, x.row(i)[j]), high = std::max(high, x.row(i)[j]);
+      const float middle = shift.f32()[static_cast<std::size_t>(j)] =
+          rounded(rounded(high + low) / 2);
       for (int i = 0; i < 8; ++i) x.row(i)[j] = rounded(x.row(i)[j] - middle);
     }
     for (std::int64_t r = 0; r < outputs; ++r) {
       double sum = 0;
       for (std::int64_t j = 0; j < 8; ++j)
-        sum += static_cast<double>(p.weight.row(r)[j]) * static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
+        sum += static_cast<double>(p.weight.row(r)[j]) *
+               static_cast<double>(shift.f32()[static_cast<std::size_t>(j)]);
       float& bias = p.bias.f32()[static_cast<std::size_t>(r)];
       bias = type == DType::kF32 ? static_cast<float>(static_cast<double>(bias) + sum)
                                  : rounded(bias + rounded(static_cast<float>(sum)));
@@ -100,11 +108,13 @@ class OsPlusSearch : public ::testing::Test {
     o.race.rule = RaceRule::kExhaustive;
     OsPlusResult all = search_threshold(p, o, ctx);
     EXPECT_EQ(raced.race.best, all.race.best);
-    for (std::size_t c = 0; c < all.race.losses.size(); ++c) EXPECT_LE(raced.race.losses[c], all.race.losses[c] * (1 + 1e-12));
+    for (std::size_t c = 0; c < all.race.losses.size(); ++c)
+      EXPECT_LE(raced.race.losses[c], all.race.losses[c] * (1 + 1e-12));
     return all;
   }
 
-  void expect(const OsPlusResult& r, double threshold, double loss, double tolerance, int best = -1) {
+  void expect(const OsPlusResult& r, double threshold, double loss, double tolerance,
+              int best = -1) {
     ASSERT_GE(r.race.best, 0);
     const auto at = static_cast<std::size_t>(r.race.best);
     EXPECT_NEAR(r.thresholds[at], threshold, 1e-6 * threshold);
@@ -143,8 +153,8 @@ TEST_F(OsPlusSearch, SingleLinear) {
   expect(run(kGroup4), 1.59544384, 0.0106358016, kF32Products, 83);
 }
 
-/// The official search with tensors of f16 and bf16, run for this test (torch 2.x on a CPU): thresholds and scales that differ from
-/// those in f32.
+/// The official search with tensors of f16 and bf16, run for this test (torch 2.x on a CPU):
+/// thresholds and scales that differ from those in f32.
 TEST_F(OsPlusSearch, TensorsOfHalfPrecision) {
   struct Case {
     LossArithmetic arithmetic;
@@ -153,22 +163,23 @@ TEST_F(OsPlusSearch, TensorsOfHalfPrecision) {
     int best;
     double threshold, loss, scale_1, scale_4;
   };
-  const Case cases[] = {{LossArithmetic::kF16, false, &kInt8, 61, 2.37109375, 0.000152298046, 1.18652344, 1.90429688},
-                        {LossArithmetic::kF16, false, &kInt6, 96, 1.140625, 0.00232060836, 2.46484375, 3.95898438},
-                        {LossArithmetic::kF16, false, &kToken4, 89, 1.38671875, 0.0182779822, 2.02734375, 3.25585938},
-                        {LossArithmetic::kF16, false, &kGroup4, 82, 1.6328125, 0.00986214727, 1.72265625, 2.765625},
-                        {LossArithmetic::kF16, true, &kInt8, 41, 2.30859375, 0.000253541133, 1, 1.39453125},
-                        {LossArithmetic::kF16, true, &kInt6, 97, 1.06640625, 0.00174249918, 1.93359375, 3.01757812},
-                        {LossArithmetic::kF16, true, &kToken4, 51, 2.087890625, 0.0193041395, 1, 1.54199219},
-                        {LossArithmetic::kF16, true, &kGroup4, 33, 2.486328125, 0.0127566205, 1, 1.29492188},
-                        {LossArithmetic::kBF16, false, &kInt8, 71, 2.015625, 0.000258318003, 1.4296875, 2.234375},
-                        {LossArithmetic::kBF16, false, &kInt6, 93, 1.2421875, 0.00172557367, 2.3125, 3.625},
-                        {LossArithmetic::kBF16, false, &kToken4, 90, 1.3515625, 0.0134012392, 2.125, 3.328125},
-                        {LossArithmetic::kBF16, false, &kGroup4, 68, 2.125, 0.00814538542, 1.3515625, 2.125},
-                        {LossArithmetic::kBF16, true, &kInt8, 38, 2.390625, 0.000906808011, 1, 1.359375},
-                        {LossArithmetic::kBF16, true, &kInt6, 81, 1.4296875, 0.00423758384, 1.484375, 2.265625},
-                        {LossArithmetic::kBF16, true, &kToken4, 61, 1.875, 0.0232282374, 1.1328125, 1.734375},
-                        {LossArithmetic::kBF16, true, &kGroup4, 71, 1.65625, 0.0100882398, 1.28125, 1.9609375}};
+  const Case cases[] = {
+      {LossArithmetic::kF16, false, &kInt8, 61, 2.37109375, 0.000152298046, 1.18652344, 1.90429688},
+      {LossArithmetic::kF16, false, &kInt6, 96, 1.140625, 0.00232060836, 2.46484375, 3.95898438},
+      {LossArithmetic::kF16, false, &kToken4, 89, 1.38671875, 0.0182779822, 2.02734375, 3.25585938},
+      {LossArithmetic::kF16, false, &kGroup4, 82, 1.6328125, 0.00986214727, 1.72265625, 2.765625},
+      {LossArithmetic::kF16, true, &kInt8, 41, 2.30859375, 0.000253541133, 1, 1.39453125},
+      {LossArithmetic::kF16, true, &kInt6, 97, 1.06640625, 0.00174249918, 1.93359375, 3.01757812},
+      {LossArithmetic::kF16, true, &kToken4, 51, 2.087890625, 0.0193041395, 1, 1.54199219},
+      {LossArithmetic::kF16, true, &kGroup4, 33, 2.486328125, 0.0127566205, 1, 1.29492188},
+      {LossArithmetic::kBF16, false, &kInt8, 71, 2.015625, 0.000258318003, 1.4296875, 2.234375},
+      {LossArithmetic::kBF16, false, &kInt6, 93, 1.2421875, 0.00172557367, 2.3125, 3.625},
+      {LossArithmetic::kBF16, false, &kToken4, 90, 1.3515625, 0.0134012392, 2.125, 3.328125},
+      {LossArithmetic::kBF16, false, &kGroup4, 68, 2.125, 0.00814538542, 1.3515625, 2.125},
+      {LossArithmetic::kBF16, true, &kInt8, 38, 2.390625, 0.000906808011, 1, 1.359375},
+      {LossArithmetic::kBF16, true, &kInt6, 81, 1.4296875, 0.00423758384, 1.484375, 2.265625},
+      {LossArithmetic::kBF16, true, &kToken4, 61, 1.875, 0.0232282374, 1.1328125, 1.734375},
+      {LossArithmetic::kBF16, true, &kGroup4, 71, 1.65625, 0.0100882398, 1.28125, 1.9609375}};
   for (const Case& c : cases) {
     SCOPED_TRACE(::testing::Message() << (c.arithmetic == LossArithmetic::kF16 ? "f16 " : "bf16 ")
                                       << (c.attention ? "qkv " : "fc1 ") << c.setting->name);
@@ -181,14 +192,16 @@ TEST_F(OsPlusSearch, TensorsOfHalfPrecision) {
     const OsPlusResult r = run(*c.setting);
     ASSERT_EQ(r.race.best, c.best);
     const auto at = static_cast<std::size_t>(c.best);
-    EXPECT_FLOAT_EQ(round_to(rounded_to(c.arithmetic), static_cast<float>(r.thresholds[at])), static_cast<float>(c.threshold));
+    EXPECT_FLOAT_EQ(round_to(rounded_to(c.arithmetic), static_cast<float>(r.thresholds[at])),
+                    static_cast<float>(c.threshold));
     EXPECT_NEAR(r.race.losses[at] / c.loss, 1, 2e-2);
     EXPECT_FLOAT_EQ(r.scale.f32()[1], static_cast<float>(c.scale_1));
     EXPECT_FLOAT_EQ(r.scale.f32()[4], static_cast<float>(c.scale_4));
   }
 }
 
-/// Rows, or sequences that attend to each other, drawn at random: far fewer products, a loss that can hardly be told apart.
+/// Rows, or sequences that attend to each other, drawn at random: far fewer products, a loss that
+/// can hardly be told apart.
 TEST_F(OsPlusSearch, SampledRaceEndsNextToTheBest) {
   for (const bool attention : {false, true}) {
     SCOPED_TRACE(attention ? "attention" : "linear");
@@ -199,7 +212,8 @@ TEST_F(OsPlusSearch, SampledRaceEndsNextToTheBest) {
     batch.length = kLength;
     batch.mask.assign(kSequences * kLength, 1);
     for (std::int64_t s = 1; s < kSequences; ++s)
-      for (std::int64_t i = kLength - s % 5; i < kLength; ++i) batch.mask[static_cast<std::size_t>(s * kLength + i)] = 0;
+      for (std::int64_t i = kLength - s % 5; i < kLength; ++i)
+        batch.mask[static_cast<std::size_t>(s * kLength + i)] = 0;
     batch.ids = batch.type_ids = std::vector<std::int32_t>(batch.mask.size(), 0);
     inputs = g.make({kSequences * kLength, kHidden}, -1, 1);
     for (std::int64_t i = 0; i < inputs.rows(); ++i)
@@ -246,7 +260,8 @@ TEST_F(OsPlusSearch, JointAttention) {
   expect(run(kGroup4), 2.72497153, 0.0120312525, 5e-5);
 }
 
-/// BLOOM as the reference splits it: ALiBi, and the rows of q, k and v taken for each other (vector 5).
+/// BLOOM as the reference splits it: ALiBi, and the rows of q, k and v taken for each other (vector
+/// 5).
 TEST_F(OsPlusSearch, AlibiInCompatLayout) {
   make(7, 24);
   make_decoder_attention();
@@ -256,9 +271,11 @@ TEST_F(OsPlusSearch, AlibiInCompatLayout) {
   expect(run(kInt6), 1.37595534, 0.00121565501, 1e-4);
 }
 
-/// Heads are compared on their own; their losses add up to that of the whole attention, computed here in one piece.
+/// Heads are compared on their own; their losses add up to that of the whole attention, computed
+/// here in one piece.
 TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
-  constexpr std::int64_t kHeads = 6, kKvHeads = 2, kDim = 8, kColumns = 24, kQ = kHeads * kDim, kKv = kKvHeads * kDim;
+  constexpr std::int64_t kHeads = 6, kKvHeads = 2, kDim = 8, kColumns = 24, kQ = kHeads * kDim,
+                         kKv = kKvHeads * kDim;
   Generator g(5);
   TokenBatch batches[2];
   std::vector<Tensor> x, tables;
@@ -267,7 +284,8 @@ TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
     t.batch = 40 + b;
     t.length = 7 + b;
     for (std::int64_t s = 0; s < t.batch; ++s)
-      for (std::int64_t i = 0; i < t.length; ++i) t.mask.push_back(s % 4 == 1 ? i > 1 : i < t.length - s % 3);  // left, right, none
+      for (std::int64_t i = 0; i < t.length; ++i)
+        t.mask.push_back(s % 4 == 1 ? i > 1 : i < t.length - s % 3);  // left, right, none
     t.ids.assign(t.mask.size(), 0);
     x.push_back(g.make({t.rows(), kColumns}, -2, 2));
     tables.push_back(g.make({kHeads * t.length, t.length}, -1, 1));
@@ -293,7 +311,8 @@ TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
       p.x.push_back(&x[b]);
       p.batches.push_back(&batches[b]);
       std::vector<std::int32_t>& at = p.positions.emplace_back();
-      for (std::int64_t i = 0; i < batches[b].rows(); ++i) at.push_back(static_cast<std::int32_t>(i % batches[b].length));
+      for (std::int64_t i = 0; i < batches[b].rows(); ++i)
+        at.push_back(static_cast<std::int32_t>(i % batches[b].length));
       if (name == "table") p.position_bias.push_back(&tables[b]);
     }
     SiteCandidate candidate{.scale = g.make({kColumns}, 1, 1.5), .range = {-1.5F, 1.8F}};
@@ -306,19 +325,21 @@ TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
     std::int64_t tokens = 0;
     for (std::size_t b = 0; b < 2; ++b) {
       const auto attend = [&](const Tensor& input, const Tensor& weight) {
-        Tensor y = Tensor::f32({input.rows(), weight.rows()}), out = Tensor::f32({input.rows(), kQ});
+        Tensor y = Tensor::f32({input.rows(), weight.rows()}),
+               out = Tensor::f32({input.rows(), kQ});
         matmul_nt(input, weight, p.bias, y.span(), ctx);
         Tensor parts[3];
         for (std::int64_t i = 0, from = 0; i < 3; from += p.rows[static_cast<std::size_t>(i++)]) {
           parts[i] = Tensor::f32({y.rows(), p.rows[static_cast<std::size_t>(i)]});
-          for (std::int64_t r = 0; r < y.rows(); ++r) std::copy_n(y.row(r) + from, parts[i].cols(), parts[i].row(r));
+          for (std::int64_t r = 0; r < y.rows(); ++r)
+            std::copy_n(y.row(r) + from, parts[i].cols(), parts[i].row(r));
         }
         AttentionCall call{.spec = p.attention, .queries = batches[b], .keys = batches[b]};
         call.positions = p.positions[b];
         if (name == "table") call.bias = &tables[b];
         rotate_operands(call, parts[0], parts[1], ctx);
-        attention(call.shape(), parts[0], parts[1], parts[2], batches[b].mask, out.span(), call.score_hook(parts[0], parts[1]),
-                  nullptr, ctx);
+        attention(call.shape(), parts[0], parts[1], parts[2], batches[b].mask, out.span(),
+                  call.score_hook(parts[0], parts[1]), nullptr, ctx);
         return out;
       };
       Tensor scaled = x[b].clone();
@@ -328,16 +349,19 @@ TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
       for (std::int64_t i = 0; i < is.rows(); ++i) {
         if (!batches[b].mask[static_cast<std::size_t>(i)]) continue;
         ++tokens;
-        for (std::int64_t j = 0; j < kQ; ++j) sum += std::pow(static_cast<double>(is.row(i)[j] - want.row(i)[j]), 2);
+        for (std::int64_t j = 0; j < kQ; ++j)
+          sum += std::pow(static_cast<double>(is.row(i)[j] - want.row(i)[j]), 2);
       }
     }
     for (const LossArithmetic arithmetic : {LossArithmetic::kInteger, LossArithmetic::kF32})
       for (const RaceRule rule : {RaceRule::kExact, RaceRule::kSampled}) {
-        const RaceResult r = race(p, {&candidate, 1}, {.arithmetic = arithmetic, .rule = rule}, ctx);
+        const RaceResult r =
+            race(p, {&candidate, 1}, {.arithmetic = arithmetic, .rule = rule}, ctx);
         EXPECT_NEAR(r.losses.front() / (sum / static_cast<double>(tokens)), 1, 1e-4);
         EXPECT_TRUE(r.complete.front());
         ExecContext many(4);
-        EXPECT_EQ(race(p, {&candidate, 1}, {.arithmetic = arithmetic, .rule = rule}, many).losses, r.losses);
+        EXPECT_EQ(race(p, {&candidate, 1}, {.arithmetic = arithmetic, .rule = rule}, many).losses,
+                  r.losses);
       }
   }
 }
@@ -411,13 +435,15 @@ TEST_F(OsPlusSearch, GridOfThePaper) {
   const OsPlusResult r = run(kInt8);
   ASSERT_EQ(r.thresholds.size(), 100U);
   for (std::size_t i = 0; i < 100; ++i)
-    EXPECT_NEAR(r.thresholds[i], static_cast<double>(largest) * static_cast<double>(100 - i) / 100, 1e-12);
+    EXPECT_NEAR(r.thresholds[i], static_cast<double>(largest) * static_cast<double>(100 - i) / 100,
+                1e-12);
   EXPECT_GE(r.race.best, 0);
   for (float& v : inputs.f32()) v = 0;
   EXPECT_EQ(run(kInt8).race.best, -1);
 }
 
-/// Codes that one candidate leaves for the next are those that it would have made itself, whatever their order.
+/// Codes that one candidate leaves for the next are those that it would have made itself, whatever
+/// their order.
 TEST_F(OsPlusSearch, CandidatesDoNotDependOnThoseBefore) {
   constexpr std::int64_t kColumns = 64, kOutputs = 70, kRows = 40;
   Generator g(21);
@@ -453,7 +479,8 @@ TEST_F(OsPlusSearch, CandidatesDoNotDependOnThoseBefore) {
     q.weights = setting.weights;
     const RaceResult together = race(q, candidates, all, ctx);
     for (std::size_t c = 0; c < candidates.size(); ++c)
-      EXPECT_EQ(race(q, {&candidates[c], 1}, all, ctx).losses.front(), together.losses[c]) << setting.name << " " << c;
+      EXPECT_EQ(race(q, {&candidates[c], 1}, all, ctx).losses.front(), together.losses[c])
+          << setting.name << " " << c;
   }
 }
 

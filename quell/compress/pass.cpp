@@ -12,7 +12,8 @@ std::unique_ptr<Pass> make_pass(const PassParams& params, const Recipe& recipe) 
     if (factory->name == params.pass()) return factory->make(params, recipe);
     known += (known.empty() ? "" : ", ") + std::string(factory->name);
   }
-  throw Error(ErrorCode::kInvalidInput, "pass \"" + params.pass() + "\" is unknown; known are " + known);
+  throw Error(ErrorCode::kInvalidInput,
+              "pass \"" + params.pass() + "\" is unknown; known are " + known);
 }
 
 std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
@@ -23,15 +24,20 @@ std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
 
 WeightRange weight_range_of(const PassParams& params, const Recipe& recipe) {
   const std::string name = params.choice("range", {"minmax", "mse", "lsq"}, "minmax");
-  require(name != "lsq" || recipe.weights.symmetric, ErrorCode::kInvalidInput, "recipe ", recipe.name, ": ", params.pass(),
+  require(name != "lsq" || recipe.weights.symmetric, ErrorCode::kInvalidInput, "recipe ",
+          recipe.name, ": ", params.pass(),
           ": range: lsq is centred and needs symmetric weights; use minmax or mse");
-  return name == "mse" ? WeightRange::kMse : name == "lsq" ? WeightRange::kThreeSigma : WeightRange::kMinMax;
+  return name == "mse"   ? WeightRange::kMse
+         : name == "lsq" ? WeightRange::kThreeSigma
+                         : WeightRange::kMinMax;
 }
 
-QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range, const SiteActivations& activations,
-                         ExecContext& ctx) {
-  if (range == WeightRange::kMse) return quantize_weight(weight, spec, mean_squares(activations), ctx);
-  return quantize_weight(weight, spec, range == WeightRange::kThreeSigma ? three_sigma_range : minmax_range);
+QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range,
+                         const SiteActivations& activations, ExecContext& ctx) {
+  if (range == WeightRange::kMse)
+    return quantize_weight(weight, spec, mean_squares(activations), ctx);
+  return quantize_weight(weight, spec,
+                         range == WeightRange::kThreeSigma ? three_sigma_range : minmax_range);
 }
 
 }  // namespace quell

@@ -11,15 +11,15 @@
 
 namespace quell {
 
-/// What a pass does: change what goes into the linears of a site and leave their function alone; choose their codes; or choose the
-/// ranges of static quantizers once the whole model is quantized.
+/// What a pass does: change what goes into the linears of a site and leave their function alone;
+/// choose their codes; or choose the ranges of static quantizers once the whole model is quantized.
 enum class PassStage { kEquivalence, kWeights, kRanges };
 
 /// Which of the captured batches a pass reads.
 enum class SampleChoice { kAll, kFirstBatch };
 
-/// What a pass costs, for an estimate before any work: products of a site's linears with all its tokens, in integers and in floats,
-/// and passes over the whole model.
+/// What a pass costs, for an estimate before any work: products of a site's linears with all its
+/// tokens, in integers and in floats, and passes over the whole model.
 struct PassEffort {
   double integer_products = 0, float_products = 0, forwards = 0;
 };
@@ -31,30 +31,41 @@ class Pass {
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
   /// Whether it may change what goes into the site.
   virtual bool may_change(const Site& /*site*/) const { return false; }
-  /// Whether that may be a change which no weight holds, so that it has to be written down beside the model.
-  virtual bool may_be_explicit(const Site& site) const { return site.only_explicit && may_change(site); }
-  /// Whether the float model computes something else afterwards (corrected biases), so that no float checkpoint should hold it.
+  /// Whether that may be a change which no weight holds, so that it has to be written down beside
+  /// the model.
+  virtual bool may_be_explicit(const Site& site) const {
+    return site.only_explicit && may_change(site);
+  }
+  /// Whether the float model computes something else afterwards (corrected biases), so that no
+  /// float checkpoint should hold it.
   virtual bool changes_float_function() const { return false; }
   virtual PassEffort effort(const Site& /*site*/) const { return {}; }
   /// Before anything is computed: what holds for the whole model.
   virtual Plan plan_model(const Model& /*model*/) const { return {}; }
-  /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one linear of the site is quantized.
-  /// `activations` are the inputs of the site, computed by predecessors that are already quantized.
-  virtual Plan plan(const Site& /*site*/, const SiteActivations& /*activations*/, ExecContext& /*ctx*/) const { return {}; }
-  /// Stage kRanges: the whole quantized model, which is left as it was. What takes long is noted down as it comes.
-  virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/, ExecContext& /*ctx*/,
-                           const Notes& /*notes*/) const {
+  /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one
+  /// linear of the site is quantized. `activations` are the inputs of the site, computed by
+  /// predecessors that are already quantized.
+  virtual Plan plan(const Site& /*site*/, const SiteActivations& /*activations*/,
+                    ExecContext& /*ctx*/) const {
+    return {};
+  }
+  /// Stage kRanges: the whole quantized model, which is left as it was. What takes long is noted
+  /// down as it comes.
+  virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/,
+                           ExecContext& /*ctx*/, const Notes& /*notes*/) const {
     return {};
   }
 };
 
-/// `range: minmax`, `mse` or `lsq` of the passes that choose codes: where the steps of weights come from.
+/// `range: minmax`, `mse` or `lsq` of the passes that choose codes: where the steps of weights come
+/// from.
 enum class WeightRange { kMinMax, kMse, kThreeSigma };
 /// Throws Error(kInvalidInput) for `lsq` with asymmetric weights.
 WeightRange weight_range_of(const PassParams& params, const Recipe& recipe);
-/// Codes of a weight [N, K] rounded to nearest; kMse: ranges that keep the outputs of these inputs best.
-QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range, const SiteActivations& activations,
-                         ExecContext& ctx);
+/// Codes of a weight [N, K] rounded to nearest; kMse: ranges that keep the outputs of these inputs
+/// best.
+QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range,
+                         const SiteActivations& activations, ExecContext& ctx);
 
 struct PassFactory {
   std::string_view name;

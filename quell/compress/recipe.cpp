@@ -32,28 +32,34 @@ std::string join(const std::vector<std::string>& words) {
 double parse_number(const std::string& text, const std::string& what, double low, double high) {
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(ec == std::errc() && end == text.data() + text.size() && value >= low && value <= high, ErrorCode::kInvalidInput, what,
-          ": \"", text, "\" is not a number from ", low, " to ", high);
+  require(ec == std::errc() && end == text.data() + text.size() && value >= low && value <= high,
+          ErrorCode::kInvalidInput, what, ": \"", text, "\" is not a number from ", low, " to ",
+          high);
   return value;
 }
 
-std::int64_t parse_integer(const std::string& text, const std::string& what, std::int64_t low, std::int64_t high) {
-  const double value = parse_number(text, what, static_cast<double>(low), static_cast<double>(high));
-  require(value == std::floor(value), ErrorCode::kInvalidInput, what, ": \"", text, "\" is not a whole number");
+std::int64_t parse_integer(const std::string& text, const std::string& what, std::int64_t low,
+                           std::int64_t high) {
+  const double value =
+      parse_number(text, what, static_cast<double>(low), static_cast<double>(high));
+  require(value == std::floor(value), ErrorCode::kInvalidInput, what, ": \"", text,
+          "\" is not a whole number");
   return static_cast<std::int64_t>(value);
 }
 
 /// A mapping whose keys must be known and distinct.
 class Section {
  public:
-  Section(const YAML::Node& node, std::string where, const std::vector<std::string>& known) : where_(std::move(where)) {
+  Section(const YAML::Node& node, std::string where, const std::vector<std::string>& known)
+      : where_(std::move(where)) {
     require(node.IsMap(), ErrorCode::kInvalidInput, where_, ": expected a mapping");
     for (const auto& item : node) {
       require(item.first.IsScalar(), ErrorCode::kInvalidInput, where_, ": a key is not plain text");
       const std::string key = item.first.Scalar();
-      require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, where_, ": unknown key \"", key,
-              "\"; known are ", join(known));
-      require(values_.emplace(key, item.second).second, ErrorCode::kInvalidInput, where_, ": duplicate key \"", key, '"');
+      require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput,
+              where_, ": unknown key \"", key, "\"; known are ", join(known));
+      require(values_.emplace(key, item.second).second, ErrorCode::kInvalidInput, where_,
+              ": duplicate key \"", key, '"');
     }
   }
   const YAML::Node* find(const std::string& key) const {
@@ -67,16 +73,18 @@ class Section {
     require(node->IsScalar(), ErrorCode::kInvalidInput, where(key), ": expected one value");
     return node->Scalar();
   }
-  std::string choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const {
+  std::string choice(const std::string& key, const std::vector<std::string>& allowed,
+                     const std::string& fallback) const {
     const std::string value = scalar(key, fallback);
-    require(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), ErrorCode::kInvalidInput, where(key), ": \"", value,
-            "\"; use ", join(allowed));
+    require(std::find(allowed.begin(), allowed.end(), value) != allowed.end(),
+            ErrorCode::kInvalidInput, where(key), ": \"", value, "\"; use ", join(allowed));
     return value;
   }
   bool flag(const std::string& key, bool fallback) const {
     return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true";
   }
-  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const {
+  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high,
+                       std::int64_t fallback) const {
     const YAML::Node* node = find(key);
     return node ? parse_integer(scalar(key, ""), where(key), low, high) : fallback;
   }
@@ -86,45 +94,59 @@ class Section {
   std::map<std::string, YAML::Node> values_;
 };
 
-QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec, bool weights, ObserverChoice* observer) {
-  std::vector<std::string> known = {"num_bits", "symmetric", "granularity", "group_size", "codes", "step"};
-  if (!weights) known.insert(known.end(), {"dynamic", "observer", "quantile", "double_count_first_batch", "calibrate"});
+QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec,
+                         bool weights, ObserverChoice* observer) {
+  std::vector<std::string> known = {"num_bits",   "symmetric", "granularity",
+                                    "group_size", "codes",     "step"};
+  if (!weights)
+    known.insert(known.end(),
+                 {"dynamic", "observer", "quantile", "double_count_first_batch", "calibrate"});
   const Section s(node, where, known);
   spec.num_bits = static_cast<int>(s.integer("num_bits", 2, 8, spec.num_bits));
   spec.symmetric = s.flag("symmetric", spec.symmetric);
-  const std::string granularity = s.choice(
-      "granularity",
-      weights ? std::vector<std::string>{"tensor", "channel", "group"} : std::vector<std::string>{"tensor", "token", "group"},
-      granularity_name(spec.granularity));
-  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerToken, Granularity::kPerGroup})
+  const std::string granularity =
+      s.choice("granularity",
+               weights ? std::vector<std::string>{"tensor", "channel", "group"}
+                       : std::vector<std::string>{"tensor", "token", "group"},
+               granularity_name(spec.granularity));
+  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel,
+                              Granularity::kPerToken, Granularity::kPerGroup})
     if (granularity_name(g) == granularity) spec.granularity = g;
   spec.group_size = s.integer("group_size", 1, 1 << 24, 0);
-  require(spec.granularity != Granularity::kPerGroup || spec.group_size > 0, ErrorCode::kInvalidInput, where,
-          ": granularity group needs group_size");
-  require(spec.granularity == Granularity::kPerGroup || spec.group_size == 0, ErrorCode::kInvalidInput, s.where("group_size"),
-          ": has no effect with granularity ", granularity, "; use granularity: group, or leave it out");
-  spec.codes = s.choice("codes", {"restricted", "full"}, "restricted") == "full" ? CodeRange::kFull : CodeRange::kRestricted;
-  spec.step_rule =
-      s.choice("step", {"max_code", "half_range"}, "max_code") == "half_range" ? StepRule::kHalfRange : StepRule::kMaxCode;
-  require(spec.symmetric || spec.codes == CodeRange::kRestricted, ErrorCode::kInvalidInput, s.where("codes"),
+  require(spec.granularity != Granularity::kPerGroup || spec.group_size > 0,
+          ErrorCode::kInvalidInput, where, ": granularity group needs group_size");
+  require(spec.granularity == Granularity::kPerGroup || spec.group_size == 0,
+          ErrorCode::kInvalidInput, s.where("group_size"), ": has no effect with granularity ",
+          granularity, "; use granularity: group, or leave it out");
+  spec.codes = s.choice("codes", {"restricted", "full"}, "restricted") == "full"
+                   ? CodeRange::kFull
+                   : CodeRange::kRestricted;
+  spec.step_rule = s.choice("step", {"max_code", "half_range"}, "max_code") == "half_range"
+                       ? StepRule::kHalfRange
+                       : StepRule::kMaxCode;
+  require(spec.symmetric || spec.codes == CodeRange::kRestricted, ErrorCode::kInvalidInput,
+          s.where("codes"),
           ": has no effect with symmetric: false, whose codes are 0 to 2^bits - 1; leave it out");
   if (weights) return spec;
   spec.dynamic = s.flag("dynamic", spec.granularity != Granularity::kPerTensor);
-  require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput, where,
-          ": static activations are per tensor only");
+  require(spec.dynamic || spec.granularity == Granularity::kPerTensor, ErrorCode::kInvalidInput,
+          where, ": static activations are per tensor only");
   const ObserverChoice usual;
   observer->name = s.choice("observer", observer_names(), observer->name);
   observer->first_batch_twice = s.flag("double_count_first_batch", false);
-  observer->after_search = s.choice("calibrate", {"with_search", "after_search"}, "with_search") == "after_search";
+  observer->after_search =
+      s.choice("calibrate", {"with_search", "after_search"}, "with_search") == "after_search";
   require(!observer->after_search || !spec.dynamic, ErrorCode::kInvalidInput, s.where("calibrate"),
           ": dynamic activations are not calibrated; leave it out");
   if (s.find("quantile")) {
-    require(observer->name.ends_with("quantile"), ErrorCode::kInvalidInput, s.where("quantile"), ": observer ", observer->name,
-            " has none; use avg_quantile or ema_quantile");
+    require(observer->name.ends_with("quantile"), ErrorCode::kInvalidInput, s.where("quantile"),
+            ": observer ", observer->name, " has none; use avg_quantile or ema_quantile");
     observer->quantile = parse_number(s.scalar("quantile", ""), s.where("quantile"), 0.5, 1);
   }
-  require(!spec.dynamic || (observer->name == usual.name && !observer->first_batch_twice), ErrorCode::kInvalidInput, where,
-          ": an observer has no effect on dynamic activations, whose ranges are not calibrated; leave it out");
+  require(!spec.dynamic || (observer->name == usual.name && !observer->first_batch_twice),
+          ErrorCode::kInvalidInput, where,
+          ": an observer has no effect on dynamic activations, whose ranges are not calibrated; "
+          "leave it out");
   return spec;
 }
 
@@ -136,57 +158,69 @@ std::vector<PassParams> read_passes(const YAML::Node& node, const std::string& w
       passes.emplace_back(item.Scalar(), std::map<std::string, std::string>());
       continue;
     }
-    require(item.IsMap() && item.size() == 1 && item.begin()->first.IsScalar(), ErrorCode::kInvalidInput, where,
+    require(item.IsMap() && item.size() == 1 && item.begin()->first.IsScalar(),
+            ErrorCode::kInvalidInput, where,
             ": each pass is a name, or one name with its settings");
     const std::string name = item.begin()->first.Scalar();
     std::map<std::string, std::string> values;
     const YAML::Node settings = item.begin()->second;
-    require(settings.IsMap() || settings.IsNull(), ErrorCode::kInvalidInput, where, ": settings of ", name, " are not a mapping");
+    require(settings.IsMap() || settings.IsNull(), ErrorCode::kInvalidInput, where,
+            ": settings of ", name, " are not a mapping");
     for (const auto& setting : settings) {
-      require(setting.first.IsScalar() && setting.second.IsScalar(), ErrorCode::kInvalidInput, where, ": a setting of ", name,
-              " is not plain");
-      require(values.emplace(setting.first.Scalar(), setting.second.Scalar()).second, ErrorCode::kInvalidInput, where,
-              ": duplicate key \"", setting.first.Scalar(), '"');
+      require(setting.first.IsScalar() && setting.second.IsScalar(), ErrorCode::kInvalidInput,
+              where, ": a setting of ", name, " is not plain");
+      require(values.emplace(setting.first.Scalar(), setting.second.Scalar()).second,
+              ErrorCode::kInvalidInput, where, ": duplicate key \"", setting.first.Scalar(), '"');
     }
     passes.emplace_back(name, std::move(values));
   }
   return passes;
 }
 
-/// yaml-cpp resolves aliases into shared, possibly cyclic, nodes and recurses on depth: both are refused before it builds anything.
+/// yaml-cpp resolves aliases into shared, possibly cyclic, nodes and recurses on depth: both are
+/// refused before it builds anything.
 void refuse_aliases_and_depth(const std::string& yaml, const std::string& source) {
   constexpr std::size_t kMaxBytes = 1 << 20, kMaxDepth = 32;
-  require(yaml.size() <= kMaxBytes, ErrorCode::kInvalidInput, source, ": ", yaml.size(), " bytes, more than a recipe needs");
+  require(yaml.size() <= kMaxBytes, ErrorCode::kInvalidInput, source, ": ", yaml.size(),
+          " bytes, more than a recipe needs");
   std::size_t depth = 0, dashes = 0;
   char quote = 0;
   bool comment = false, line_start = true;
   char previous = '\n';
   for (const char c : yaml) {
     if (c == '\n') comment = false, line_start = true, dashes = 0;
-    const bool token_start = previous == ' ' || previous == '\n' || previous == '[' || previous == '{' || previous == ',' ||
-                             previous == ':' || previous == '-' || previous == '\t';
+    const bool token_start = previous == ' ' || previous == '\n' || previous == '[' ||
+                             previous == '{' || previous == ',' || previous == ':' ||
+                             previous == '-' || previous == '\t';
     if (!comment && !quote && c == '#' && token_start) comment = true;
-    if (!comment && (c == '"' || c == '\'') && (quote == c || (!quote && token_start))) quote = quote ? 0 : c;
+    if (!comment && (c == '"' || c == '\'') && (quote == c || (!quote && token_start)))
+      quote = quote ? 0 : c;
     if (!comment && !quote) {
-      require(!((c == '*' || c == '&' || c == '!') && token_start), ErrorCode::kInvalidInput, source,
-              ": YAML anchors, aliases and tags are not allowed in a recipe; quote a value that starts with ", c);
+      require(!((c == '*' || c == '&' || c == '!') && token_start), ErrorCode::kInvalidInput,
+              source,
+              ": YAML anchors, aliases and tags are not allowed in a recipe; quote a value that "
+              "starts with ",
+              c);
       if (c == '[' || c == '{') ++depth;
       if ((c == ']' || c == '}') && depth > 0) --depth;
       if (line_start && (c == '-' || c == '?')) ++dashes;
       if (c != ' ' && c != '-' && c != '?') line_start = false;
     }
-    require(depth <= kMaxDepth && dashes <= kMaxDepth, ErrorCode::kInvalidInput, source, ": nested too deep");
+    require(depth <= kMaxDepth && dashes <= kMaxDepth, ErrorCode::kInvalidInput, source,
+            ": nested too deep");
     previous = c;
   }
 }
 
 }  // namespace
 
-std::string PassParams::choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const {
+std::string PassParams::choice(const std::string& key, const std::vector<std::string>& allowed,
+                               const std::string& fallback) const {
   const auto it = values_.find(key);
   if (it == values_.end()) return fallback;
-  require(std::find(allowed.begin(), allowed.end(), it->second) != allowed.end(), ErrorCode::kInvalidInput, "pass ", pass_,
-          ": key \"", key, "\": \"", it->second, "\"; use ", join(allowed));
+  require(std::find(allowed.begin(), allowed.end(), it->second) != allowed.end(),
+          ErrorCode::kInvalidInput, "pass ", pass_, ": key \"", key, "\": \"", it->second,
+          "\"; use ", join(allowed));
   return it->second;
 }
 
@@ -194,32 +228,39 @@ bool PassParams::flag(const std::string& key, bool fallback) const {
   return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true";
 }
 
-std::int64_t PassParams::integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const {
+std::int64_t PassParams::integer(const std::string& key, std::int64_t low, std::int64_t high,
+                                 std::int64_t fallback) const {
   const auto it = values_.find(key);
-  return it == values_.end() ? fallback : parse_integer(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
+  return it == values_.end()
+             ? fallback
+             : parse_integer(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
 }
 
 double PassParams::number(const std::string& key, double low, double high, double fallback) const {
   const auto it = values_.find(key);
-  return it == values_.end() ? fallback : parse_number(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
+  return it == values_.end()
+             ? fallback
+             : parse_number(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
 }
 
 void PassParams::check_keys(const std::vector<std::string>& known) const {
   for (const auto& [key, value] : values_)
-    require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput, "pass ", pass_, ": unknown key \"",
-            key, "\"; known are ", join(known));
+    require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput,
+            "pass ", pass_, ": unknown key \"", key, "\"; known are ", join(known));
 }
 
 void set_scheme(Recipe& recipe, const std::string& scheme) {
   static const std::regex kPattern("[wW]([2-8])[aA]([2-8])");
   std::smatch match;
-  require(scheme.size() < 16 && std::regex_match(scheme, match, kPattern), ErrorCode::kUsage, "--scheme ", scheme,
-          ": expected W<bits>A<bits> with 2 to 8 bits, as in W8A8 or W4A4");
+  require(scheme.size() < 16 && std::regex_match(scheme, match, kPattern), ErrorCode::kUsage,
+          "--scheme ", scheme, ": expected W<bits>A<bits> with 2 to 8 bits, as in W8A8 or W4A4");
   recipe.weights.num_bits = std::stoi(match[1]);
   recipe.activations.num_bits = std::stoi(match[2]);
 }
 
-std::string scheme_of(const Recipe& recipe) { return str("W", recipe.weights.num_bits, "A", recipe.activations.num_bits); }
+std::string scheme_of(const Recipe& recipe) {
+  return str("W", recipe.weights.num_bits, "A", recipe.activations.num_bits);
+}
 
 Recipe parse_recipe(const std::string& yaml, const std::string& source) {
   refuse_aliases_and_depth(yaml, source);
@@ -232,21 +273,25 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
             " YAML documents (parted by ---), a recipe is one; remove the others");
     const YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
     const Section s(root, source,
-                    {"name", "description", "scheme", "weights", "activations", "batch_size", "quantize", "migrate", "residual",
-                     "ignore", "passes"});
+                    {"name", "description", "scheme", "weights", "activations", "batch_size",
+                     "quantize", "migrate", "residual", "ignore", "passes"});
     recipe.name = s.scalar("name", source);
     if (s.find("scheme")) set_scheme(recipe, s.scalar("scheme", ""));
     const std::string scheme = scheme_of(recipe);
     if (const YAML::Node* w = s.find("weights"))
       recipe.weights = read_quantizer(*w, s.where("weights"), recipe.weights, true, nullptr);
     if (const YAML::Node* a = s.find("activations"))
-      recipe.activations = read_quantizer(*a, s.where("activations"), recipe.activations, false, &recipe.observer);
-    require(!s.find("scheme") || scheme == scheme_of(recipe), ErrorCode::kInvalidInput, s.where("scheme"), ": says ", scheme,
-            ", num_bits of weights and activations say ", scheme_of(recipe), "; leave one of them out");
+      recipe.activations =
+          read_quantizer(*a, s.where("activations"), recipe.activations, false, &recipe.observer);
+    require(!s.find("scheme") || scheme == scheme_of(recipe), ErrorCode::kInvalidInput,
+            s.where("scheme"), ": says ", scheme, ", num_bits of weights and activations say ",
+            scheme_of(recipe), "; leave one of them out");
     recipe.batch_size = s.integer("batch_size", 1, 4096, recipe.batch_size);
-    recipe.residual_after_quant = s.choice("residual", {"float", "quantized"}, "float") == "quantized";
+    recipe.residual_after_quant =
+        s.choice("residual", {"float", "quantized"}, "float") == "quantized";
     if (const YAML::Node* q = s.find("quantize")) {
-      const Section parts(*q, s.where("quantize"), {"attention", "embeddings", "projections", "head", "lm_head"});
+      const Section parts(*q, s.where("quantize"),
+                          {"attention", "embeddings", "projections", "head", "lm_head"});
       recipe.quantize_attention = parts.flag("attention", false);
       recipe.quantize_embeddings = parts.flag("embeddings", false);
       recipe.quantize_projections = parts.flag("projections", false);
@@ -259,13 +304,15 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
       recipe.migrate_attention = through.flag("attention", false);
     }
     if (const YAML::Node* ignore = s.find("ignore")) {
-      require(ignore->IsSequence(), ErrorCode::kInvalidInput, s.where("ignore"), ": expected a list");
+      require(ignore->IsSequence(), ErrorCode::kInvalidInput, s.where("ignore"),
+              ": expected a list");
       for (const YAML::Node& item : *ignore) {
         require(item.IsScalar(), ErrorCode::kInvalidInput, s.where("ignore"), ": expected names");
         recipe.ignore.push_back(item.Scalar());
       }
     }
-    if (const YAML::Node* passes = s.find("passes")) recipe.passes = read_passes(*passes, s.where("passes"));
+    if (const YAML::Node* passes = s.find("passes"))
+      recipe.passes = read_passes(*passes, s.where("passes"));
   } catch (const YAML::Exception& e) {
     throw Error(ErrorCode::kInvalidInput, source + ": not a valid recipe: " + e.what());
   } catch (const Error& e) {
@@ -283,7 +330,8 @@ std::vector<std::string> builtin_recipe_names() {
 std::string builtin_recipe_text(const std::string& name) {
   for (const Builtin& b : kBuiltins)
     if (name == b.name) return b.text;
-  throw Error(ErrorCode::kUsage, "recipe \"" + name + "\" is unknown; built-in are " + join(builtin_recipe_names()));
+  throw Error(ErrorCode::kUsage,
+              "recipe \"" + name + "\" is unknown; built-in are " + join(builtin_recipe_names()));
 }
 
 Recipe load_recipe(const std::string& name_or_file) {
@@ -297,13 +345,15 @@ Recipe load_recipe(const std::string& name_or_file) {
 
 std::string canonical_text(const Recipe& r) {
   const auto spec = [](const QuantSpec& s) {
-    return str(s.num_bits, " ", s.symmetric, " ", granularity_name(s.granularity), " ", s.group_size, " ", s.dynamic, " ",
-               static_cast<int>(s.codes), " ", static_cast<int>(s.step_rule), "; ");
+    return str(s.num_bits, " ", s.symmetric, " ", granularity_name(s.granularity), " ",
+               s.group_size, " ", s.dynamic, " ", static_cast<int>(s.codes), " ",
+               static_cast<int>(s.step_rule), "; ");
   };
   std::string text =
-      str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ", r.observer.first_batch_twice, " ",
-          r.batch_size, " ", r.quantize_attention, r.residual_after_quant, r.quantize_embeddings, r.quantize_projections,
-          r.quantize_head, r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
+      str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ",
+          r.observer.first_batch_twice, " ", r.batch_size, " ", r.quantize_attention,
+          r.residual_after_quant, r.quantize_embeddings, r.quantize_projections, r.quantize_head,
+          r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
   if (r.observer.after_search) text += "; calibrate after_search";
   for (const std::string& i : r.ignore) text += "; ignore " + i;
   for (const PassParams& p : r.passes) {

@@ -1,4 +1,5 @@
-// What to do to a model, read from YAML. `quell recipes NAME` prints the built-in ones, which document every key.
+// What to do to a model, read from YAML. `quell recipes NAME` prints the built-in ones, which
+// document every key.
 #pragma once
 
 #include <filesystem>
@@ -13,16 +14,19 @@ namespace quell {
 /// Parameters of one pass, as text; the pass reads and checks them.
 class PassParams {
  public:
-  PassParams(std::string pass, std::map<std::string, std::string> values) : pass_(std::move(pass)), values_(std::move(values)) {}
+  PassParams(std::string pass, std::map<std::string, std::string> values)
+      : pass_(std::move(pass)), values_(std::move(values)) {}
   const std::string& pass() const { return pass_; }
   const std::map<std::string, std::string>& values() const { return values_; }
   /// One of `allowed`; throws Error(kInvalidInput) naming pass, key and choices.
-  std::string choice(const std::string& key, const std::vector<std::string>& allowed, const std::string& fallback) const;
+  std::string choice(const std::string& key, const std::vector<std::string>& allowed,
+                     const std::string& fallback) const;
   /// true or false.
   bool flag(const std::string& key, bool fallback) const;
   double number(const std::string& key, double low, double high, double fallback) const;
   /// A whole number.
-  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) const;
+  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high,
+                       std::int64_t fallback) const;
   /// Throws Error(kInvalidInput) on a key that is not in `known`.
   void check_keys(const std::vector<std::string>& known) const;
 
@@ -40,8 +44,10 @@ struct Recipe {
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value
   bool quantize_embeddings = false;   ///< tables, one step a row
   bool quantize_projections = false, quantize_head = false;
-  bool quantize_lm_head = false;  ///< where it is tied to the embedding, it gets a matrix of its own
-  /// Changes of what fc2 reads go through a ReLU into fc1, those of what out_proj reads through the attention into v.
+  bool quantize_lm_head =
+      false;  ///< where it is tied to the embedding, it gets a matrix of its own
+  /// Changes of what fc2 reads go through a ReLU into fc1, those of what out_proj reads through the
+  /// attention into v.
   bool migrate_relu = false, migrate_attention = false;
   std::vector<std::string> ignore;  ///< module names, globs, or re:REGEX (anchored at the start)
   std::vector<PassParams> passes;   ///< in order
@@ -51,8 +57,8 @@ struct Recipe {
 void set_scheme(Recipe& recipe, const std::string& scheme);
 std::string scheme_of(const Recipe& recipe);
 
-/// Throws Error(kInvalidInput) with file, key and remedy. Aliases are refused (they could be cyclic), duplicate and unknown keys
-/// too.
+/// Throws Error(kInvalidInput) with file, key and remedy. Aliases are refused (they could be
+/// cyclic), duplicate and unknown keys too.
 Recipe parse_recipe(const std::string& yaml, const std::string& source);
 
 std::vector<std::string> builtin_recipe_names();

@@ -30,16 +30,20 @@ TEST(Recipe, BuiltinsParseAndTheirPassesExist) {
 TEST(Recipe, ReadsEveryKey) {
   const Recipe r = parse_recipe(
       "name: n\nscheme: W4A6\nweights: {symmetric: false, granularity: group, group_size: 32}\n"
-      "activations: {granularity: token}\nbatch_size: 4\nresidual: quantized\nquantize: {attention: true, head: true}\n"
-      "ignore: ['lm_head', 're:.*fc2']\npasses:\n  - os_plus: {shift: always, samples: first_batch}\n  - rtn\n",
+      "activations: {granularity: token}\nbatch_size: 4\nresidual: quantized\nquantize: "
+      "{attention: true, head: true}\n"
+      "ignore: ['lm_head', 're:.*fc2']\npasses:\n  - os_plus: {shift: always, samples: "
+      "first_batch}\n  - rtn\n",
       "r");
   EXPECT_EQ(scheme_of(r), "W4A6");
   EXPECT_FALSE(r.weights.symmetric);
   EXPECT_EQ(r.weights.group_size, 32);
   EXPECT_TRUE(r.activations.dynamic);
   EXPECT_EQ(r.batch_size, 4);
-  EXPECT_TRUE(r.residual_after_quant && r.quantize_attention && r.quantize_head && !r.quantize_embeddings);
-  EXPECT_TRUE(is_ignored(r, "lm_head") && is_ignored(r, "model.layers.0.fc2") && !is_ignored(r, "model.layers.0.fc1"));
+  EXPECT_TRUE(r.residual_after_quant && r.quantize_attention && r.quantize_head &&
+              !r.quantize_embeddings);
+  EXPECT_TRUE(is_ignored(r, "lm_head") && is_ignored(r, "model.layers.0.fc2") &&
+              !is_ignored(r, "model.layers.0.fc1"));
   EXPECT_EQ(r.passes.size(), 2U);
 }
 
@@ -64,14 +68,19 @@ TEST(Recipe, RefusesWhatItDoesNotKnow) {
 }
 
 TEST(Recipe, RefusesNumbersOutOfRange) {
-  for (const char* number : {"-1", "0", "1.5", "nan", ".inf", "1e99", "99999999999999999999", "two", ""})
-    for (const std::string key : {"batch_size: ", "weights: {granularity: group, group_size: ", "activations: {num_bits: "})
-      expect_refused(key + "'" + number + "'" + (key.find('{') == std::string::npos ? "" : "}"), "number");
-  for (const char* setting : {"adaround: {iterations: ", "gptq: {sweeps: ", "peg: {groups: ", "token_wise_clipping: {epochs: ",
-                              "token_wise_clipping: {candidates: "})
+  for (const char* number :
+       {"-1", "0", "1.5", "nan", ".inf", "1e99", "99999999999999999999", "two", ""})
+    for (const std::string key :
+         {"batch_size: ", "weights: {granularity: group, group_size: ", "activations: {num_bits: "})
+      expect_refused(key + "'" + number + "'" + (key.find('{') == std::string::npos ? "" : "}"),
+                     "number");
+  for (const char* setting :
+       {"adaround: {iterations: ", "gptq: {sweeps: ", "peg: {groups: ",
+        "token_wise_clipping: {epochs: ", "token_wise_clipping: {candidates: "})
     for (const char* number : {"-1", "2.5", "nan", "1e99"})
       expect_refused(std::string("passes: [{") + setting + number + "}}]", "number");
-  for (const char* setting : {"os_plus: {floor: ", "smoothquant: {alpha: ", "gptq: {damping: ", "token_wise_clipping: {step: "})
+  for (const char* setting : {"os_plus: {floor: ", "smoothquant: {alpha: ", "gptq: {damping: ",
+                              "token_wise_clipping: {step: "})
     for (const char* number : {"-1", "nan", "inf", "1e99", "x"})
       expect_refused(std::string("passes: [{") + setting + number + "}}]", "not a number");
 }
@@ -92,7 +101,9 @@ TEST(Recipe, RefusesWhatHasNoEffect) {
   expect_refused("passes: [{token_wise_clipping: {learning_rate: 0.1}}]", "epochs");
   // What says the same as leaving it out is no contradiction.
   EXPECT_NO_THROW(
-      parse_recipe("scheme: W4A8\nweights: {num_bits: 4}\nactivations: {granularity: token, observer: avg_minmax}", "r"));
+      parse_recipe("scheme: W4A8\nweights: {num_bits: 4}\nactivations: {granularity: token, "
+                   "observer: avg_minmax}",
+                   "r"));
 }
 
 }  // namespace

@@ -8,9 +8,13 @@ namespace {
 
 constexpr double kLayerNormEps = 1e-5;
 
-double at(const TensorView& t, std::int64_t i, std::int64_t j) { return static_cast<double>(t.row(i)[j]); }
+double at(const TensorView& t, std::int64_t i, std::int64_t j) {
+  return static_cast<double>(t.row(i)[j]);
+}
 
-void add_to(Tensor& t, std::int64_t i, std::int64_t j, double value) { t.row(i)[j] += static_cast<float>(value); }
+void add_to(Tensor& t, std::int64_t i, std::int64_t j, double value) {
+  t.row(i)[j] += static_cast<float>(value);
+}
 
 /// Weight of each pooled row in a mean.
 std::vector<double> row_weights(PoolingMode mode, const std::vector<PooledRow>& rows) {
@@ -26,7 +30,8 @@ std::vector<double> row_weights(PoolingMode mode, const std::vector<PooledRow>& 
 }
 
 /// Of one mode, whose gradient is `g` [H].
-void add_pooling(PoolingMode mode, const TensorView& x, const std::vector<PooledRow>& rows, const float* g, Tensor& out) {
+void add_pooling(PoolingMode mode, const TensorView& x, const std::vector<PooledRow>& rows,
+                 const float* g, Tensor& out) {
   if (rows.empty()) return;
 
   if (mode == PoolingMode::kCls || mode == PoolingMode::kLastToken) {
@@ -45,15 +50,18 @@ void add_pooling(PoolingMode mode, const TensorView& x, const std::vector<Pooled
   }
   const std::vector<double> weights = row_weights(mode, rows);
   for (std::size_t r = 0; r < rows.size(); ++r)
-    for (std::int64_t j = 0; j < x.cols(); ++j) add_to(out, rows[r].row, j, weights[r] * static_cast<double>(g[j]));
+    for (std::int64_t j = 0; j < x.cols(); ++j)
+      add_to(out, rows[r].row, j, weights[r] * static_cast<double>(g[j]));
 }
 
-Tensor back(const PoolingModule& pooling, const TensorView& x, const TokenBatch& batch, const TensorView& g) {
+Tensor back(const PoolingModule& pooling, const TensorView& x, const TokenBatch& batch,
+            const TensorView& g) {
   Tensor out = Tensor::f32(x.shape());
   for (std::int64_t b = 0; b < batch.batch; ++b) {
     const std::vector<PooledRow> rows = pooled_rows(pooling, batch, b);
     for (std::size_t m = 0; m < pooling.modes.size(); ++m)
-      add_pooling(pooling.modes[m], x, rows, g.row(b) + static_cast<std::int64_t>(m) * x.cols(), out);
+      add_pooling(pooling.modes[m], x, rows, g.row(b) + static_cast<std::int64_t>(m) * x.cols(),
+                  out);
   }
   return out;
 }
@@ -66,20 +74,24 @@ double product(const TensorView& x, std::int64_t i, const Tensor& weight, std::i
 }
 
 Tensor back(const DenseModule& dense, const TensorView& x, const TokenBatch&, const TensorView& g) {
-  constexpr double kStep = 1e-4;  // the functions are computed in double, so that differences are good enough
+  constexpr double kStep =
+      1e-4;  // the functions are computed in double, so that differences are good enough
 
   const ElementFunction activation = element_function(dense.activation);
   Tensor out = Tensor::f32(x.shape());
   for (std::int64_t i = 0; i < x.rows(); ++i) {
     std::vector<double> sums(static_cast<std::size_t>(x.cols()));
     for (std::int64_t j = 0; j < g.cols(); ++j) {
-      const double bias = dense.bias.defined() ? static_cast<double>(dense.bias.f32()[static_cast<std::size_t>(j)]) : 0.0;
+      const double bias = dense.bias.defined()
+                              ? static_cast<double>(dense.bias.f32()[static_cast<std::size_t>(j)])
+                              : 0.0;
       const double y = product(x, i, dense.weight, j) + bias;
       const double slope = (activation(y + kStep) - activation(y - kStep)) / (2 * kStep);
       for (std::int64_t k = 0; k < x.cols(); ++k) {
         double& sum = sums[static_cast<std::size_t>(k)];
         sum += at(g, i, j) * slope * at(dense.weight, j, k);
-        if (dense.adds_input && dense.projection.defined()) sum += at(g, i, j) * at(dense.projection, j, k);
+        if (dense.adds_input && dense.projection.defined())
+          sum += at(g, i, j) * at(dense.projection, j, k);
       }
     }
     for (std::int64_t k = 0; k < x.cols(); ++k) {
@@ -101,19 +113,23 @@ Tensor back(const NormalizeModule&, const TensorView& x, const TokenBatch&, cons
     }
     const double length = std::max(std::sqrt(square), 1e-12);
     for (std::int64_t j = 0; j < x.cols(); ++j)
-      out.row(i)[j] = static_cast<float>((at(g, i, j) - at(x, i, j) * dot / (length * length)) / length);
+      out.row(i)[j] =
+          static_cast<float>((at(g, i, j) - at(x, i, j) * dot / (length * length)) / length);
   }
   return out;
 }
 
-/// y = z w + b with z = (x - mean) / deviation: dx = (h - mean(h) - z mean(h z)) / deviation, h = g w
-Tensor back(const LayerNormModule& norm, const TensorView& x, const TokenBatch&, const TensorView& g) {
+/// y = z w + b with z = (x - mean) / deviation: dx = (h - mean(h) - z mean(h z)) / deviation, h = g
+/// w
+Tensor back(const LayerNormModule& norm, const TensorView& x, const TokenBatch&,
+            const TensorView& g) {
   Tensor out = Tensor::f32(x.shape());
   const auto n = static_cast<double>(x.cols());
   for (std::int64_t i = 0; i < x.rows(); ++i) {
     double mean = 0, variance = 0;
     for (std::int64_t j = 0; j < x.cols(); ++j) mean += at(x, i, j) / n;
-    for (std::int64_t j = 0; j < x.cols(); ++j) variance += (at(x, i, j) - mean) * (at(x, i, j) - mean) / n;
+    for (std::int64_t j = 0; j < x.cols(); ++j)
+      variance += (at(x, i, j) - mean) * (at(x, i, j) - mean) / n;
     const double deviation = std::sqrt(variance + kLayerNormEps);
 
     const auto h = [&](std::int64_t j) {
@@ -125,15 +141,16 @@ Tensor back(const LayerNormModule& norm, const TensorView& x, const TokenBatch&,
       mean_h += h(j) / n;
       mean_hz += h(j) * z(j) / n;
     }
-    for (std::int64_t j = 0; j < x.cols(); ++j) out.row(i)[j] = static_cast<float>((h(j) - mean_h - z(j) * mean_hz) / deviation);
+    for (std::int64_t j = 0; j < x.cols(); ++j)
+      out.row(i)[j] = static_cast<float>((h(j) - mean_h - z(j) * mean_hz) / deviation);
   }
   return out;
 }
 
 }  // namespace
 
-Tensor embed_backward(const SentencePipeline& pipeline, const TensorView& hidden, const TokenBatch& batch,
-                      const TensorView& gradient, ExecContext& ctx) {
+Tensor embed_backward(const SentencePipeline& pipeline, const TensorView& hidden,
+                      const TokenBatch& batch, const TensorView& gradient, ExecContext& ctx) {
   // What each module read.
   std::vector<Tensor> inputs;
   Tensor values[2] = {Tensor::copy_of(hidden), Tensor()};
@@ -144,7 +161,8 @@ Tensor embed_backward(const SentencePipeline& pipeline, const TensorView& hidden
   }
 
   Tensor gradients[2];
-  Tensor& of_sentences = gradients[index(SentenceValue::kSentence)] = Tensor::f32(values[index(SentenceValue::kSentence)].shape());
+  Tensor& of_sentences = gradients[index(SentenceValue::kSentence)] =
+      Tensor::f32(values[index(SentenceValue::kSentence)].shape());
   for (std::int64_t b = 0; b < gradient.rows(); ++b)  // dimensions that were cut off have none
     std::copy_n(gradient.row(b), gradient.cols(), of_sentences.row(b));
 

@@ -23,7 +23,8 @@ namespace {
 constexpr std::int64_t kFewRows = 96;  ///< whole blocks of the kernels
 constexpr std::uint64_t kOrderSeed = 1;
 
-/// Rows that are multiplied together: some sequences, one behind the other, where tokens attend to each other, else any that count.
+/// Rows that are multiplied together: some sequences, one behind the other, where tokens attend to
+/// each other, else any that count.
 struct Chunk {
   Tensor x;
   TokenBatch batch;                     // attention
@@ -32,7 +33,9 @@ struct Chunk {
   const Tensor* bias = nullptr;         // attention
   std::vector<bool> counts;             // empty: all rows
 
-  std::int64_t tokens() const { return counts.empty() ? x.rows() : std::count(counts.begin(), counts.end(), true); }
+  std::int64_t tokens() const {
+    return counts.empty() ? x.rows() : std::count(counts.begin(), counts.end(), true);
+  }
 };
 
 /// One part of the outputs for one chunk.
@@ -41,7 +44,8 @@ struct Piece {
   std::int64_t part = 0;
   Tensor target = {};
 };
-/// What is computed before the race looks at its sums again; a single piece where there is one part.
+/// What is computed before the race looks at its sums again; a single piece where there is one
+/// part.
 using Block = std::vector<Piece>;
 
 /// Null: stays in memory.
@@ -55,14 +59,17 @@ struct SequenceRef {
 };
 
 /// Without padding on the right, unless a table of biases has the length of the batch.
-std::vector<SequenceRef> sequences_of(const SiteProblem& p, const std::vector<std::size_t>& batches) {
+std::vector<SequenceRef> sequences_of(const SiteProblem& p,
+                                      const std::vector<std::size_t>& batches) {
   std::vector<SequenceRef> out;
   for (const std::size_t b : batches) {
     const TokenBatch& batch = *p.batches[b];
     require(batch.starts.empty(), ErrorCode::kInvalidInput, "a search needs batches with padding");
     for (std::int64_t s = 0; s < batch.batch; ++s) {
       std::int64_t n = batch.length;
-      while (p.position_bias.empty() && n > 1 && !batch.mask[static_cast<std::size_t>(s * batch.length + n - 1)]) --n;
+      while (p.position_bias.empty() && n > 1 &&
+             !batch.mask[static_cast<std::size_t>(s * batch.length + n - 1)])
+        --n;
       out.push_back({b, s * batch.length, n});
     }
   }
@@ -70,7 +77,8 @@ std::vector<SequenceRef> sequences_of(const SiteProblem& p, const std::vector<st
 }
 
 /// Sequences in the order given, about `size` rows a chunk.
-std::vector<Chunk> chunks_of_sequences(const SiteProblem& p, std::span<const SequenceRef> sequences, std::int64_t size) {
+std::vector<Chunk> chunks_of_sequences(const SiteProblem& p, std::span<const SequenceRef> sequences,
+                                       std::int64_t size) {
   std::vector<Chunk> chunks;
   for (std::size_t first = 0; first < sequences.size();) {
     std::size_t last = first;
@@ -79,7 +87,8 @@ std::vector<Chunk> chunks_of_sequences(const SiteProblem& p, std::span<const Seq
     t.starts = {0};
     if (!p.position_bias.empty()) chunk.bias = p.position_bias[sequences[first].batch];
     const auto joins = [&](const SequenceRef& s) {
-      return t.rows() == 0 || (t.rows() + s.length <= size && (!chunk.bias || s.batch == sequences[first].batch));
+      return t.rows() == 0 ||
+             (t.rows() + s.length <= size && (!chunk.bias || s.batch == sequences[first].batch));
     };
     for (; last < sequences.size() && joins(sequences[last]); ++last) {
       t.starts.push_back(t.rows() + sequences[last].length);
@@ -92,7 +101,8 @@ std::vector<Chunk> chunks_of_sequences(const SiteProblem& p, std::span<const Seq
       const SequenceRef& s = sequences[first];
       to = std::copy_n(p.x[s.batch]->row(s.begin), s.length * chunk.x.cols(), to);
       const auto copy = [&](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to) {
-        if (!from.empty()) to.insert(to.end(), from.begin() + s.begin, from.begin() + s.begin + s.length);
+        if (!from.empty())
+          to.insert(to.end(), from.begin() + s.begin, from.begin() + s.begin + s.length);
       };
       copy(p.batches[s.batch]->ids, t.ids);
       copy(p.batches[s.batch]->mask, t.mask);
@@ -104,13 +114,16 @@ std::vector<Chunk> chunks_of_sequences(const SiteProblem& p, std::span<const Seq
   return chunks;
 }
 
-std::vector<Chunk> chunks_of_rows(const SiteProblem& p, std::span<const float* const> rows, std::size_t size) {
+std::vector<Chunk> chunks_of_rows(const SiteProblem& p, std::span<const float* const> rows,
+                                  std::size_t size) {
   std::vector<Chunk> chunks;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
     const std::size_t end = std::min(rows.size(), begin + size);
     Tensor& x = chunks.emplace_back().x;
-    x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(end - begin), p.x.front()->cols()});
-    for (std::size_t i = begin; i < end; ++i) std::copy_n(rows[i], x.cols(), x.row(static_cast<std::int64_t>(i - begin)));
+    x = Tensor::uninitialized(DType::kF32,
+                              {static_cast<std::int64_t>(end - begin), p.x.front()->cols()});
+    for (std::size_t i = begin; i < end; ++i)
+      std::copy_n(rows[i], x.cols(), x.row(static_cast<std::int64_t>(i - begin)));
     spill(x, p.scratch);
   }
   return chunks;
@@ -119,7 +132,9 @@ std::vector<Chunk> chunks_of_rows(const SiteProblem& p, std::span<const float* c
 /// The chunks of all tokens that count, in random order where the race samples.
 std::vector<Chunk> chunks_of(const SiteProblem& p, const RaceOptions& options) {
   std::vector<std::size_t> batches;
-  for (std::size_t b = options.odd_batches ? 1 : 0; b < p.x.size(); b += options.odd_batches ? 2 : 1) batches.push_back(b);
+  for (std::size_t b = options.odd_batches ? 1 : 0; b < p.x.size();
+       b += options.odd_batches ? 2 : 1)
+    batches.push_back(b);
   const bool sampled = options.rule == RaceRule::kSampled;
   const std::int64_t count = sampled ? kSampledChunks : kRaceChunks;
   std::vector<Chunk> chunks;
@@ -135,14 +150,15 @@ std::vector<Chunk> chunks_of(const SiteProblem& p, const RaceOptions& options) {
       for (std::int64_t i = 0; i < p.x[b]->rows(); ++i)
         if (row_counts(*p.x[b], *p.batches[b], i)) rows.push_back(p.x[b]->row(i));
     if (sampled) Random(kOrderSeed).shuffle(rows);
-    chunks = chunks_of_rows(p, rows, (rows.size() / static_cast<std::size_t>(count * kFewRows) + 1) * kFewRows);
+    chunks = chunks_of_rows(
+        p, rows, (rows.size() / static_cast<std::size_t>(count * kFewRows) + 1) * kFewRows);
   }
   for (const std::size_t b : batches) p.x[b]->drop_pages();
   return chunks;
 }
 
-/// The stacked weight in parts whose outputs belong together: a key and value head with its queries, padded with rows of zeros to
-/// whole panels of the kernels; or all of it.
+/// The stacked weight in parts whose outputs belong together: a key and value head with its
+/// queries, padded with rows of zeros to whole panels of the kernels; or all of it.
 struct Parts {
   const Tensor* given = nullptr;  ///< the weight as it came, or
   Tensor stacked = {};            ///< by part
@@ -151,11 +167,16 @@ struct Parts {
   std::vector<std::int64_t> split;  ///< as SiteProblem::rows, of one part
   AttentionSpec attention = {};     ///< of one part
 
-  const Tensor& weight() const { return stacked.defined() ? stacked : *given; }  ///< [count * rows, C]
+  const Tensor& weight() const {
+    return stacked.defined() ? stacked : *given;
+  }  ///< [count * rows, C]
   /// Of `all`, shaped like the weight.
-  TensorView rows_of(std::int64_t part, const Tensor& all) const { return {all.row(part * rows), DType::kF32, {rows, all.cols()}}; }
+  TensorView rows_of(std::int64_t part, const Tensor& all) const {
+    return {all.row(part * rows), DType::kF32, {rows, all.cols()}};
+  }
   TensorView bias_of(std::int64_t part) const {
-    return bias.defined() ? TensorView(bias.f32().data() + part * rows, DType::kF32, {rows}) : TensorView();
+    return bias.defined() ? TensorView(bias.f32().data() + part * rows, DType::kF32, {rows})
+                          : TensorView();
   }
 };
 
@@ -174,7 +195,8 @@ Parts parts_of(const SiteProblem& p) {
   parts.attention.num_heads /= parts.count;
   parts.attention.num_kv_heads = 1;
   for (std::int64_t& n : parts.split) n /= parts.count;
-  parts.rows = kernels::round_up(std::accumulate(parts.split.begin(), parts.split.end(), std::int64_t{0}), kernels::kPanel);
+  parts.rows = kernels::round_up(
+      std::accumulate(parts.split.begin(), parts.split.end(), std::int64_t{0}), kernels::kPanel);
   parts.stacked = Tensor::f32({parts.count * parts.rows, p.weight.cols()});
   if (p.bias.defined()) parts.bias = Tensor::f32({parts.count * parts.rows});
   for (std::int64_t part = 0; part < parts.count; ++part) {
@@ -182,7 +204,8 @@ Parts parts_of(const SiteProblem& p) {
     for (std::size_t i = 0; i < p.rows.size(); ++i) {
       const std::int64_t n = parts.split[i], begin = from + part * n;
       std::copy_n(p.weight.row(begin), n * p.weight.cols(), parts.stacked.row(to));
-      if (p.bias.defined()) std::copy_n(p.bias.f32().data() + begin, n, parts.bias.f32().data() + to);
+      if (p.bias.defined())
+        std::copy_n(p.bias.f32().data() + begin, n, parts.bias.f32().data() + to);
       from += p.rows[i];
       to += n;
     }
@@ -190,20 +213,23 @@ Parts parts_of(const SiteProblem& p) {
   return parts;
 }
 
-/// Exact races order blocks by their loss: of one part each, where there are several. Sampled ones draw a piece of every part, each
-/// for other tokens as far as there are enough, so that no part is judged by the others.
+/// Exact races order blocks by their loss: of one part each, where there are several. Sampled ones
+/// draw a piece of every part, each for other tokens as far as there are enough, so that no part is
+/// judged by the others.
 std::vector<Block> blocks_of(std::size_t chunks, std::size_t parts, bool sampled) {
   std::vector<Block> blocks;
   if (sampled) {
     for (std::size_t round = 0; round < chunks; ++round) {
       Block& block = blocks.emplace_back();
       for (std::size_t part = 0; part < parts; ++part)
-        block.push_back({(round + part * chunks / parts) % chunks, static_cast<std::int64_t>(part)});
+        block.push_back(
+            {(round + part * chunks / parts) % chunks, static_cast<std::int64_t>(part)});
     }
     return blocks;
   }
   constexpr std::size_t kWanted = 2 * kRaceChunks;
-  const std::size_t per_part = parts == 1 ? chunks : std::clamp<std::size_t>(kWanted / parts, 1, chunks);
+  const std::size_t per_part =
+      parts == 1 ? chunks : std::clamp<std::size_t>(kWanted / parts, 1, chunks);
   for (std::size_t part = 0; part < parts; ++part)
     for (std::size_t i = 0; i < per_part; ++i) {
       Block& block = blocks.emplace_back();
@@ -217,13 +243,15 @@ std::vector<Block> blocks_of(std::size_t chunks, std::size_t parts, bool sampled
 class CandidateProduct {
  public:
   virtual ~CandidateProduct() = default;
-  /// Quantizes a chunk, unless that was done, for the products to come. With one part, the chunks before may be forgotten.
+  /// Quantizes a chunk, unless that was done, for the products to come. With one part, the chunks
+  /// before may be forgotten.
   virtual void read(std::size_t chunk, const Tensor& x) = 0;
   /// Of a chunk that was read. May be called from several threads.
   virtual void multiply(const Piece& piece, Tensor& y) const = 0;
 };
 
-/// Where what was made of a chunk is kept: with one part, instead of what was made of the chunk before.
+/// Where what was made of a chunk is kept: with one part, instead of what was made of the chunk
+/// before.
 template <typename T>
 T& slot_of(std::size_t chunk, const Parts& parts, std::vector<T>& inputs) {
   if (parts.count == 1) inputs.clear();
@@ -238,7 +266,8 @@ void round_values(DType type, std::span<float> values) {
 void round_values(DType type, Tensor& t, ExecContext& ctx) {
   if (type == DType::kF32) return;
   ctx.pool.parallel_for(t.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    round_values(type, t.f32().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
+    round_values(type, t.f32().subspan(static_cast<std::size_t>(begin),
+                                       static_cast<std::size_t>(end - begin)));
   });
 }
 
@@ -249,19 +278,27 @@ Tensor rounded_copy(DType type, const TensorView& t, ExecContext& ctx) {
 }
 
 /// y = x w^T + bias, the product and the sum rounded.
-void linear_rounded_to(DType type, const Tensor& x, const TensorView& w, const TensorView& bias, Tensor& y, ExecContext& ctx) {
+void linear_rounded_to(DType type, const Tensor& x, const TensorView& w, const TensorView& bias,
+                       Tensor& y, ExecContext& ctx) {
   if (type == DType::kF32) return matmul_nt(x, w, bias, y.span(), ctx);
   matmul_nt(x, w, TensorView(), y.span(), ctx);
   round_values(type, y, ctx);
   if (!bias.numel()) return;
   for (std::int64_t i = 0; i < y.rows(); ++i)
-    for (std::int64_t j = 0; j < y.cols(); ++j) y.row(i)[j] = round_to(type, y.row(i)[j] + bias.f32()[static_cast<std::size_t>(j)]);
+    for (std::int64_t j = 0; j < y.cols(); ++j)
+      y.row(i)[j] = round_to(type, y.row(i)[j] + bias.f32()[static_cast<std::size_t>(j)]);
 }
 
 class FakeQuantizedProduct final : public CandidateProduct {
  public:
-  FakeQuantizedProduct(const SiteProblem& p, const Parts& parts, const SiteCandidate& candidate, DType type, ExecContext& ctx)
-      : ctx_(ctx), parts_(parts), candidate_(candidate), type_(type), scratch_(p.scratch), quant_{p.activations, {}} {
+  FakeQuantizedProduct(const SiteProblem& p, const Parts& parts, const SiteCandidate& candidate,
+                       DType type, ExecContext& ctx)
+      : ctx_(ctx),
+        parts_(parts),
+        candidate_(candidate),
+        type_(type),
+        scratch_(p.scratch),
+        quant_{p.activations, {}} {
     const Tensor& weight = parts.weight();
     weight_ = candidate.sources.empty() ? weight.clone() : split_columns(weight, candidate.sources);
     round_values(type_, weight_, ctx);
@@ -271,7 +308,8 @@ class FakeQuantizedProduct final : public CandidateProduct {
       fake_quantize_weight(weight_, p.weights, weight_.span(), ctx);
     else
       fake_quantize_rounded(p.weights, nullptr, type_, weight_, ctx);
-    if (!quant_.spec.dynamic) quant_.qparams = calculate_qparams(candidate.range, quant_.spec, type_);
+    if (!quant_.spec.dynamic)
+      quant_.qparams = calculate_qparams(candidate.range, quant_.spec, type_);
   }
   void read(std::size_t chunk, const Tensor& x) override {
     Tensor& scaled = slot_of(chunk, parts_, inputs_);
@@ -282,12 +320,14 @@ class FakeQuantizedProduct final : public CandidateProduct {
     if (type_ == DType::kF32)
       fake_quantize_activations(scaled, quant_, Rounding::kDivide, scaled.span(), ctx_);
     else
-      fake_quantize_rounded(quant_.spec, quant_.spec.dynamic ? nullptr : &quant_.qparams, type_, scaled, ctx_);
+      fake_quantize_rounded(quant_.spec, quant_.spec.dynamic ? nullptr : &quant_.qparams, type_,
+                            scaled, ctx_);
     if (parts_.count > 1) spill(scaled, scratch_);
   }
   void multiply(const Piece& piece, Tensor& y) const override {
     const Tensor& x = inputs_[piece.chunk];
-    linear_rounded_to(type_, x, parts_.rows_of(piece.part, weight_), parts_.bias_of(piece.part), y, ctx_);
+    linear_rounded_to(type_, x, parts_.rows_of(piece.part, weight_), parts_.bias_of(piece.part), y,
+                      ctx_);
     x.drop_pages();
   }
 
@@ -308,9 +348,16 @@ class FakeQuantizedProduct final : public CandidateProduct {
 class IntegerProduct final : public CandidateProduct {
  public:
   IntegerProduct(const SiteProblem& p, const Parts& parts, ExecContext& ctx)
-      : p_(p), parts_(parts), ctx_(ctx), rows_(kernels::row_kernels(ctx.isa)), n_(parts.weight().rows()), k_(p.weight.cols()) {
-    const int max_w = p.weights.symmetric ? std::max(-p.weights.min_code(), p.weights.max_code()) : 1 << (p.weights.num_bits - 1);
-    kernel_ = &kernels::choose_gemm_s8(ctx.isa, p.activations.max_code() + code_shift(p.activations), max_w);
+      : p_(p),
+        parts_(parts),
+        ctx_(ctx),
+        rows_(kernels::row_kernels(ctx.isa)),
+        n_(parts.weight().rows()),
+        k_(p.weight.cols()) {
+    const int max_w = p.weights.symmetric ? std::max(-p.weights.min_code(), p.weights.max_code())
+                                          : 1 << (p.weights.num_bits - 1);
+    kernel_ = &kernels::choose_gemm_s8(ctx.isa,
+                                       p.activations.max_code() + code_shift(p.activations), max_w);
     prepare(k_);
     // Parts, where there are several, are whole panels.
     const auto padded = static_cast<std::size_t>(kernels::round_up(n_, kernels::kPanel));
@@ -320,14 +367,18 @@ class IntegerProduct final : public CandidateProduct {
     row_sum_.assign(padded, 0);
     offset_.assign(padded, 0);
     weight_zero_.assign(padded, 0);
-    if (parts.bias.defined()) std::copy(parts.bias.f32().begin(), parts.bias.f32().end(), bias_.begin());
+    if (parts.bias.defined())
+      std::copy(parts.bias.f32().begin(), parts.bias.f32().end(), bias_.begin());
   }
 
   /// Whether integers hold the scheme.
   static bool fits(const SiteProblem& p) {
-    const bool groups = p.weights.granularity == Granularity::kPerGroup || p.activations.granularity == Granularity::kPerGroup;
-    const bool tensor_at_run_time = p.activations.dynamic && p.activations.granularity != Granularity::kPerToken;
-    return !groups && !tensor_at_run_time && p.weight.cols() <= std::numeric_limits<std::int32_t>::max() / (255 * 255);
+    const bool groups = p.weights.granularity == Granularity::kPerGroup ||
+                        p.activations.granularity == Granularity::kPerGroup;
+    const bool tensor_at_run_time =
+        p.activations.dynamic && p.activations.granularity != Granularity::kPerToken;
+    return !groups && !tensor_at_run_time &&
+           p.weight.cols() <= std::numeric_limits<std::int32_t>::max() / (255 * 255);
   }
 
   void set(const SiteCandidate& candidate) {
@@ -342,7 +393,8 @@ class IntegerProduct final : public CandidateProduct {
     if (!input_.spec.dynamic) input_.qparams = calculate_qparams(candidate.range, input_.spec);
     const std::int32_t zero = input_.qparams.zero_point + code_shift(input_.spec);
     for (std::size_t j = 0; j < static_cast<std::size_t>(n_); ++j) {
-      scale_[j] = input_.spec.dynamic ? qparams_[j].scale : input_.qparams.scale * qparams_[j].scale;
+      scale_[j] =
+          input_.spec.dynamic ? qparams_[j].scale : input_.qparams.scale * qparams_[j].scale;
       offset_[j] = (input_.spec.dynamic ? -1 : -zero) * row_sum_[j];
     }
   }
@@ -361,11 +413,14 @@ class IntegerProduct final : public CandidateProduct {
   /// By row, without the product in memory.
   std::vector<double> squared_errors(const Piece& piece) const {
     std::vector<std::int32_t> term;
-    return gemm_squared_errors(*kernel_, inputs_[piece.chunk], packed_of(piece), epilogue(piece, term), piece.target, ctx_);
+    return gemm_squared_errors(*kernel_, inputs_[piece.chunk], packed_of(piece),
+                               epilogue(piece, term), piece.target, ctx_);
   }
 
  private:
-  const kernels::PackedWeights& packed_of(const Piece& piece) const { return packed_[static_cast<std::size_t>(piece.part)]; }
+  const kernels::PackedWeights& packed_of(const Piece& piece) const {
+    return packed_[static_cast<std::size_t>(piece.part)];
+  }
 
   kernels::Epilogue epilogue(const Piece& piece, std::vector<std::int32_t>& term) const {
     const std::int64_t first = piece.part * parts_.rows;
@@ -377,9 +432,9 @@ class IntegerProduct final : public CandidateProduct {
     return e;
   }
 
-  /// Codes of weight * scale. Thresholds fall from one candidate to the next, so that the columns with a scale other than 1 are few
-  /// at first, and those of the candidate before among them (`may_nest`): then the others keep their codes in all rows that keep
-  /// their step.
+  /// Codes of weight * scale. Thresholds fall from one candidate to the next, so that the columns
+  /// with a scale other than 1 are few at first, and those of the candidate before among them
+  /// (`may_nest`): then the others keep their codes in all rows that keep their step.
   void encode(const Tensor& weight, std::span<const float> scale, bool may_nest) {
     const float* s = scale.data();
     std::vector<std::int32_t> columns, added;
@@ -391,8 +446,11 @@ class IntegerProduct final : public CandidateProduct {
         others[j] = 0.0F;
       }
     const bool few = may_nest && columns.size() <= scale.size() / 4;
-    const bool nested = few && nestable_ && std::includes(columns.begin(), columns.end(), columns_.begin(), columns_.end());
-    std::set_difference(columns.begin(), columns.end(), columns_.begin(), columns_.end(), std::back_inserter(added));
+    const bool nested =
+        few && nestable_ &&
+        std::includes(columns.begin(), columns.end(), columns_.begin(), columns_.end());
+    std::set_difference(columns.begin(), columns.end(), columns_.begin(), columns_.end(),
+                        std::back_inserter(added));
     const auto count = static_cast<std::int64_t>(columns.size());
     const auto gather = [&](std::int64_t i, std::vector<float>& to) {
       for (std::size_t c = 0; c < columns.size(); ++c) to[c] = weight.row(i)[columns[c]];
@@ -411,9 +469,13 @@ class IntegerProduct final : public CandidateProduct {
           all = range(weight.row(i), s, k_);
           continue;
         }
-        Range& other = others_[static_cast<std::size_t>(i)];  // with 0, which every range is widened to
-        const auto held = [&](std::int32_t j) { return weight.row(i)[j] == other.min || weight.row(i)[j] == other.max; };
-        if (!nested || std::any_of(added.begin(), added.end(), held)) other = range(weight.row(i), others.data(), k_);
+        Range& other =
+            others_[static_cast<std::size_t>(i)];  // with 0, which every range is widened to
+        const auto held = [&](std::int32_t j) {
+          return weight.row(i)[j] == other.min || weight.row(i)[j] == other.max;
+        };
+        if (!nested || std::any_of(added.begin(), added.end(), held))
+          other = range(weight.row(i), others.data(), k_);
         all = other;
         if (count == 0) continue;
         gather(i, few_weights);
@@ -432,30 +494,32 @@ class IntegerProduct final : public CandidateProduct {
     ctx_.pool.parallel_for(parts_.count * panels, 1, [&](std::int64_t panel, std::int64_t) {
       std::vector<float> few_weights(columns.size());
       std::vector<std::uint8_t> few_codes(columns.size());
-      for (std::int64_t i = panel * kernels::kPanel; i < std::min(n_, (panel + 1) * kernels::kPanel); ++i) {
+      for (std::int64_t i = panel * kernels::kPanel;
+           i < std::min(n_, (panel + 1) * kernels::kPanel); ++i) {
         const auto at = static_cast<std::size_t>(i);
         const StepAndZero before = qparams_[at];
         qparams_[at] = calculate_qparams(ranges[at], p_.weights);
         const kernels::CodeArgs args = code_args(p_.weights, qparams_[at]);
         std::uint8_t* codes = codes_.as<std::uint8_t>().data() + i * k_;
-        if (nested && before.scale == qparams_[at].scale && before.zero_point == qparams_[at].zero_point) {
+        if (nested && before.scale == qparams_[at].scale &&
+            before.zero_point == qparams_[at].zero_point) {
           gather(i, few_weights);
-          rows_.quantize_scaled(few_weights.data(), factors.data(), kernels::Factor::kMultiply, count, qparams_[at].scale, args,
-                                few_codes.data());
+          rows_.quantize_scaled(few_weights.data(), factors.data(), kernels::Factor::kMultiply,
+                                count, qparams_[at].scale, args, few_codes.data());
           for (std::size_t c = 0; c < columns.size(); ++c) {
             row_sum_[at] += few_codes[c] - codes[columns[c]];
             codes[columns[c]] = few_codes[c];
           }
           continue;
         }
-        const std::int32_t sum =
-            rows_.quantize_scaled(weight.row(i), s, kernels::Factor::kMultiply, k_, qparams_[at].scale, args, codes);
+        const std::int32_t sum = rows_.quantize_scaled(weight.row(i), s, kernels::Factor::kMultiply,
+                                                       k_, qparams_[at].scale, args, codes);
         row_sum_[at] = sum - shift * static_cast<std::int32_t>(k_);
         weight_zero_[at] = qparams_[at].zero_point - moved;
       }
       const std::int64_t part = panel / panels, at = panel % panels;
-      kernels::pack_panels(codes_.as<std::uint8_t>().data() + part * parts_.rows * k_, k_, false, shift,
-                           packed_[static_cast<std::size_t>(part)], at, at + 1);
+      kernels::pack_panels(codes_.as<std::uint8_t>().data() + part * parts_.rows * k_, k_, false,
+                           shift, packed_[static_cast<std::size_t>(part)], at, at + 1);
     });
     nestable_ = few;
     columns_ = std::move(columns);
@@ -466,7 +530,8 @@ class IntegerProduct final : public CandidateProduct {
     nestable_ = false;
     codes_ = Tensor::uninitialized(DType::kU8, {n_, k_});
     packed_.resize(static_cast<std::size_t>(parts_.count));
-    for (kernels::PackedWeights& w : packed_) kernels::prepare_packing(parts_.rows, k_, kernel_->layout, w);
+    for (kernels::PackedWeights& w : packed_)
+      kernels::prepare_packing(parts_.rows, k_, kernel_->layout, w);
   }
 
   QuantizedRows quantize(const Tensor& x) const {
@@ -479,7 +544,8 @@ class IntegerProduct final : public CandidateProduct {
       std::vector<float> columns(candidate_->sources.size());
       for (std::int64_t i = begin; i < end; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        for (std::size_t c = 0; c < columns.size(); ++c) columns[c] = x.row(i)[candidate_->sources[c]] - candidate_->shift.f32()[c];
+        for (std::size_t c = 0; c < columns.size(); ++c)
+          columns[c] = x.row(i)[candidate_->sources[c]] - candidate_->shift.f32()[c];
         const float* row = columns.empty() ? x.row(i) : columns.data();
         StepAndZero qp = input_.qparams;
         if (input_.spec.dynamic) {
@@ -488,7 +554,8 @@ class IntegerProduct final : public CandidateProduct {
           q.scale[at] = qp.scale;
           q.zero[at] = qp.zero_point + code_shift(input_.spec);
         }
-        q.sum[at] = rows_.quantize_scaled(row, s, kernels::Factor::kDivide, k_, qp.scale, code_args(input_.spec, qp), q.row(i));
+        q.sum[at] = rows_.quantize_scaled(row, s, kernels::Factor::kDivide, k_, qp.scale,
+                                          code_args(input_.spec, qp), q.row(i));
       }
     });
     return q;
@@ -504,7 +571,8 @@ class IntegerProduct final : public CandidateProduct {
   const SiteCandidate* candidate_ = nullptr;
   Tensor codes_;  // [N, K] before packing
   Tensor split_;  // the weight, where the candidate splits channels
-  // Of the last candidate, where `nestable_`: columns that were scaled, and the ranges of the others by row.
+  // Of the last candidate, where `nestable_`: columns that were scaled, and the ranges of the
+  // others by row.
   bool nestable_ = false;
   std::vector<std::int32_t> columns_;
   std::vector<Range> others_;
@@ -518,7 +586,8 @@ class IntegerProduct final : public CandidateProduct {
 
 class Race {
  public:
-  Race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options, ExecContext& ctx)
+  Race(const SiteProblem& problem, std::span<const SiteCandidate> candidates,
+       const RaceOptions& options, ExecContext& ctx)
       : p_(problem),
         candidates_(candidates),
         options_(options),
@@ -534,16 +603,20 @@ class Race {
       round_values(type_, chunk.x, ctx_);
       spill(chunk.x, p_.scratch);
       if (!p_.attention.rotary_inv_freq.empty())
-        chunk.rotary = make_rotary_table(chunk.positions, p_.attention.rotary_inv_freq, p_.attention.rotary_amplitude, ctx_);
+        chunk.rotary = make_rotary_table(chunk.positions, p_.attention.rotary_inv_freq,
+                                         p_.attention.rotary_amplitude, ctx_);
       tokens_ += chunk.tokens();
     }
     require(tokens_ > 0, ErrorCode::kInvalidInput, "search: no token in the calibration batches");
-    if (options_.arithmetic == LossArithmetic::kInteger && IntegerProduct::fits(p_)) integer_.emplace(p_, parts_, ctx_);
-    compares_products_ = integer_ && p_.kind != SiteKind::kAttention && p_.kind != SiteKind::kGatedMlp;
+    if (options_.arithmetic == LossArithmetic::kInteger && IntegerProduct::fits(p_))
+      integer_.emplace(p_, parts_, ctx_);
+    compares_products_ =
+        integer_ && p_.kind != SiteKind::kAttention && p_.kind != SiteKind::kGatedMlp;
     blocks_ = blocks_of(chunks_.size(), static_cast<std::size_t>(parts_.count), sampled);
     set_targets();
     sums_.assign(candidates_.size(), std::vector<double>(blocks_.size(), -1.0));
-    if (sampled) units_.assign(candidates_.size(), std::vector<std::vector<double>>(blocks_.size()));
+    if (sampled)
+      units_.assign(candidates_.size(), std::vector<std::vector<double>>(blocks_.size()));
   }
 
   RaceResult run() {
@@ -555,12 +628,14 @@ class Race {
     if (count == 0) return result;
     double best = kNever;
     const auto finish = [&](std::size_t c) {
-      // Equal totals are won by the smaller index; the order of additions must not decide, so the limit leaves room for rounding.
+      // Equal totals are won by the smaller index; the order of additions must not decide, so the
+      // limit leaves room for rounding.
       constexpr double kRoom = 1 + 1e-12;
       advance(c, order, [&](double total) {
         if (options_.rule == RaceRule::kExhaustive) return false;
         if (total > best * kRoom) return true;
-        return options_.rule == RaceRule::kSampled && result.best >= 0 && is_worse(c, static_cast<std::size_t>(result.best));
+        return options_.rule == RaceRule::kSampled && result.best >= 0 &&
+               is_worse(c, static_cast<std::size_t>(result.best));
       });
       if (!complete(c)) return;
       const double total = sum(c);
@@ -569,8 +644,8 @@ class Race {
         result.best = static_cast<int>(c);
       }
     };
-    // Whoever seems to lead finishes first, and the others, in their order so that most of their codes stay from one to the next,
-    // are compared with it.
+    // Whoever seems to lead finishes first, and the others, in their order so that most of their
+    // codes stay from one to the next, are compared with it.
     const std::size_t leader = find_leader();
     finish(leader);
     // Where most of the loss is, sums exceed the best total earliest; samples must not know.
@@ -591,11 +666,13 @@ class Race {
   void subtract(const Tensor& shift, Tensor& x) const {
     ctx_.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
-        for (std::int64_t j = 0; j < x.cols(); ++j) x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
+        for (std::int64_t j = 0; j < x.cols(); ++j)
+          x.row(i)[j] -= shift.f32()[static_cast<std::size_t>(j)];
     });
   }
 
-  /// On a sixteenth of the blocks, the best of every eighth candidate, then of its neighbours ever closer.
+  /// On a sixteenth of the blocks, the best of every eighth candidate, then of its neighbours ever
+  /// closer.
   std::size_t find_leader() {
     std::vector<std::size_t> few;
     const std::size_t wanted = (blocks_.size() + kRaceChunks - 1) / kRaceChunks;
@@ -627,22 +704,27 @@ class Race {
 
   void sort_by_loss(std::size_t c, std::vector<std::size_t>& order) const {
     std::vector<double> per_row;
-    for (std::size_t b = 0; b < blocks_.size(); ++b) per_row.push_back(sums_[c][b] / static_cast<double>(rows_of(blocks_[b])));
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return per_row[a] > per_row[b]; });
+    for (std::size_t b = 0; b < blocks_.size(); ++b)
+      per_row.push_back(sums_[c][b] / static_cast<double>(rows_of(blocks_[b])));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return per_row[a] > per_row[b]; });
   }
 
-  /// Whether chance hardly explains that the units of `c` computed so far are worse than the same of `best`.
+  /// Whether chance hardly explains that the units of `c` computed so far are worse than the same
+  /// of `best`.
   bool is_worse(std::size_t c, std::size_t best) const {
     PairedTest test;
     double units = 0;
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
       units += static_cast<double>(units_[best][b].size());
-      for (std::size_t i = 0; i < units_[c][b].size(); ++i) test.add(units_[c][b][i] - units_[best][b][i]);
+      for (std::size_t i = 0; i < units_[c][b].size(); ++i)
+        test.add(units_[c][b][i] - units_[best][b][i]);
     }
     return test.is_positive(units);
   }
 
-  /// Computes the blocks that candidate `c` still lacks, until `is_out` says so of its sum. A loss that is not finite never wins.
+  /// Computes the blocks that candidate `c` still lacks, until `is_out` says so of its sum. A loss
+  /// that is not finite never wins.
   template <typename IsOut>
   double advance(std::size_t c, std::span<const std::size_t> order, const IsOut& is_out) {
     double total = sum(c);
@@ -657,7 +739,8 @@ class Race {
         else
           fake.emplace(p_, parts_, candidates_[c], type_, ctx_);
       }
-      const std::vector<double> units = units_of(blocks_[b], integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake);
+      const std::vector<double> units =
+          units_of(blocks_[b], integer_ ? static_cast<CandidateProduct&>(*integer_) : *fake);
       const double loss = std::accumulate(units.begin(), units.end(), 0.0);
       sums_[c][b] = loss >= 0 ? loss : std::numeric_limits<double>::infinity();
       total += sums_[c][b];
@@ -672,16 +755,19 @@ class Race {
     return rows;
   }
 
-  /// Calls `body` for each piece: at the same time where there are enough of them, else one after the other with all threads.
+  /// Calls `body` for each piece: at the same time where there are enough of them, else one after
+  /// the other with all threads.
   void for_pieces(std::int64_t count, const std::function<void(std::size_t)>& body) const {
     if (count < 2 * ctx_.pool.num_threads()) {
       for (std::int64_t i = 0; i < count; ++i) body(static_cast<std::size_t>(i));
     } else {
-      ctx_.pool.parallel_for(count, 1, [&](std::int64_t i, std::int64_t) { body(static_cast<std::size_t>(i)); });
+      ctx_.pool.parallel_for(
+          count, 1, [&](std::int64_t i, std::int64_t) { body(static_cast<std::size_t>(i)); });
     }
   }
 
-  /// The squared errors of a block by what a sample is drawn of: rows, or pieces where tokens attend to each other.
+  /// The squared errors of a block by what a sample is drawn of: rows, or pieces where tokens
+  /// attend to each other.
   std::vector<double> units_of(Block& block, CandidateProduct& product) {
     multiplied_ += rows_of(block);
     std::vector<std::vector<double>> rows(block.size());
@@ -713,14 +799,16 @@ class Race {
   }
 
   void set_targets() {
-    const Tensor rounded = type_ == DType::kF32 ? Tensor() : rounded_copy(type_, parts_.weight(), ctx_);
+    const Tensor rounded =
+        type_ == DType::kF32 ? Tensor() : rounded_copy(type_, parts_.weight(), ctx_);
     const Tensor& weight = type_ == DType::kF32 ? parts_.weight() : rounded;
     for (Block& block : blocks_)
       for_pieces(std::ssize(block), [&](std::size_t i) {
         Piece& piece = block[i];
         const Tensor& x = chunks_[piece.chunk].x;
         Tensor y = Tensor::uninitialized(DType::kF32, {x.rows(), parts_.rows});
-        linear_rounded_to(type_, x, parts_.rows_of(piece.part, weight), parts_.bias_of(piece.part), y, ctx_);
+        linear_rounded_to(type_, x, parts_.rows_of(piece.part, weight), parts_.bias_of(piece.part),
+                          y, ctx_);
         x.drop_pages();
         piece.target = output(piece, std::move(y));
         if (compares_products_) piece.target = pack_target(piece.target, ctx_);
@@ -736,7 +824,8 @@ class Race {
     ctx_.pool.parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
         if (counts.empty() || counts[static_cast<std::size_t>(i)])
-          rows[static_cast<std::size_t>(i)] = k.squared_difference(y.row(i), piece.target.row(i), y.cols());
+          rows[static_cast<std::size_t>(i)] =
+              k.squared_difference(y.row(i), piece.target.row(i), y.cols());
     });
     return rows;
   }
@@ -761,8 +850,10 @@ class Race {
     const std::int64_t nq = parts_.split[0], nk = parts_.split[1];
     Tensor q = slice_columns(y, 0, nq), k = slice_columns(y, nq, nk);
     const Tensor v = slice_columns(y, nq + nk, parts_.split[2]);
-    if (p_.q_norm) normalize_heads(NormKind::kRmsNorm, p_.q_norm->weight, p_.q_norm->bias, p_.norm_eps, q, ctx_);
-    if (p_.k_norm) normalize_heads(NormKind::kRmsNorm, p_.k_norm->weight, p_.k_norm->bias, p_.norm_eps, k, ctx_);
+    if (p_.q_norm)
+      normalize_heads(NormKind::kRmsNorm, p_.q_norm->weight, p_.q_norm->bias, p_.norm_eps, q, ctx_);
+    if (p_.k_norm)
+      normalize_heads(NormKind::kRmsNorm, p_.k_norm->weight, p_.k_norm->bias, p_.norm_eps, k, ctx_);
     AttentionCall call{.spec = spec, .queries = chunk.batch, .keys = chunk.batch};
     call.first_head = piece.part * spec.num_heads;
     call.positions = chunk.positions;
@@ -808,16 +899,18 @@ class Race {
   std::vector<Chunk> chunks_;
   std::vector<Block> blocks_;
   std::optional<IntegerProduct> integer_;
-  bool compares_products_ = false;         ///< the loss is that of the integer product itself: targets are packed, all rows count
+  bool compares_products_ = false;  ///< the loss is that of the integer product itself: targets are
+                                    ///< packed, all rows count
   std::vector<std::vector<double>> sums_;  ///< by candidate and block; -1: not computed
-  std::vector<std::vector<std::vector<double>>> units_;  ///< what they are made of, where the race is sampled
-  std::int64_t tokens_ = 0, multiplied_ = 0;             ///< multiplied: rows times parts
+  std::vector<std::vector<std::vector<double>>>
+      units_;                                 ///< what they are made of, where the race is sampled
+  std::int64_t tokens_ = 0, multiplied_ = 0;  ///< multiplied: rows times parts
 };
 
 }  // namespace
 
-RaceResult race(const SiteProblem& problem, std::span<const SiteCandidate> candidates, const RaceOptions& options,
-                ExecContext& ctx) {
+RaceResult race(const SiteProblem& problem, std::span<const SiteCandidate> candidates,
+                const RaceOptions& options, ExecContext& ctx) {
   return Race(problem, candidates, options, ctx).run();
 }
 

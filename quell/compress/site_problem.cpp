@@ -11,11 +11,14 @@ void describe_attention(const Site& site, const SiteActivations& activations, Si
   const Model& model = *site.model;
   p.attention = model.attention_of(site.attention_node);
   p.position_bias = activations.position_bias;
-  for (const TokenBatch* batch : activations.batches) p.positions.push_back(position_ids(model.spec, *batch));
+  for (const TokenBatch* batch : activations.batches)
+    p.positions.push_back(position_ids(model.spec, *batch));
   const Node& attention = model.graph.nodes[static_cast<std::size_t>(site.attention_node)];
   const auto head_norm = [&](ValueId operand) -> const Param* {
     const int node = model.graph.producer[static_cast<std::size_t>(operand)];
-    return model.graph.nodes[static_cast<std::size_t>(node)].kind == StepKind::kHeadNorm ? &model.param_of(node) : nullptr;
+    return model.graph.nodes[static_cast<std::size_t>(node)].kind == StepKind::kHeadNorm
+               ? &model.param_of(node)
+               : nullptr;
   };
   p.q_norm = head_norm(attention.in[0]);
   p.k_norm = head_norm(attention.in[1]);
@@ -24,8 +27,9 @@ void describe_attention(const Site& site, const SiteActivations& activations, Si
 
 }  // namespace
 
-SiteProblem describe_site(const Site& site, const SiteActivations& activations, const QuantSpec& weights,
-                          const QuantSpec& activation_spec, StackOrder order) {
+SiteProblem describe_site(const Site& site, const SiteActivations& activations,
+                          const QuantSpec& weights, const QuantSpec& activation_spec,
+                          StackOrder order) {
   SiteProblem p;
   p.kind = site.kind;
   p.batches = activations.batches;
@@ -44,7 +48,8 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations, 
     bias |= param.bias.defined();
   }
   if (site.kind == SiteKind::kAttention) describe_attention(site, activations, p);
-  if (site.kind == SiteKind::kGatedMlp) p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
+  if (site.kind == SiteKind::kGatedMlp)
+    p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
   if (order == StackOrder::kByHead && site.kind == SiteKind::kAttention)
     std::stable_sort(rows.begin(), rows.end(), [&](const auto& a, const auto& b) {
       return a.second / p.attention.head_dim < b.second / p.attention.head_dim;
@@ -55,7 +60,8 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations, 
   for (std::int64_t i = 0; i < count; ++i) {
     const auto& [param, row] = rows[static_cast<std::size_t>(i)];
     std::copy_n(param->weight.row(row), p.weight.cols(), p.weight.row(i));
-    if (param->bias.defined()) p.bias.f32()[static_cast<std::size_t>(i)] = param->bias.f32()[static_cast<std::size_t>(row)];
+    if (param->bias.defined())
+      p.bias.f32()[static_cast<std::size_t>(i)] = param->bias.f32()[static_cast<std::size_t>(row)];
   }
   return p;
 }

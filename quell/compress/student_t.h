@@ -5,14 +5,15 @@
 
 namespace quell {
 
-/// P(T > t) of Student's t with `freedom` >= 1 degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+/// P(T > t) of Student's t with `freedom` >= 1 degrees of freedom (Abramowitz and Stegun, 26.7.3
+/// and 26.7.4).
 double student_t_tail(double t, std::int64_t freedom);
 
 class PairedTest {
  public:
   void add(double difference);
-  /// One-sided, p < 1e-4; `population`: how many differences there are to draw from, without putting back. Never with less than
-  /// three.
+  /// One-sided, p < 1e-4; `population`: how many differences there are to draw from, without
+  /// putting back. Never with less than three.
   bool is_positive(double population) const;
 
  private:

@@ -18,7 +18,8 @@ TEST(StudentT, TailsOfStudentsT) {
   EXPECT_NEAR(student_t_tail(2.228, 10), 0.025, 1e-5);
   EXPECT_NEAR(student_t_tail(3.291, 100000), 0.0005, 1e-6);
   EXPECT_NEAR(student_t_tail(-2.228, 10), 0.975, 1e-5);
-  EXPECT_NEAR(student_t_tail(3.0, 1000) / student_t_tail(3.0, 1001), 1, 3e-2) << "where the normal distribution takes over";
+  EXPECT_NEAR(student_t_tail(3.0, 1000) / student_t_tail(3.0, 1001), 1, 3e-2)
+      << "where the normal distribution takes over";
 }
 
 TEST(PairedTest, FindsWhatChanceDoesNotExplain) {

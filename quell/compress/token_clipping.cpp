@@ -29,7 +29,9 @@ std::vector<float> sorted_magnitudes(std::vector<float> values) {
 
 /// torch.quantile, linear.
 float quantile(std::span<const float> sorted, double p) {
-  const double rank = static_cast<double>(static_cast<float>(p)) * static_cast<double>(sorted.size() - 1), below = std::floor(rank);
+  const double rank = static_cast<double>(static_cast<float>(p)) *
+                      static_cast<double>(sorted.size() - 1),
+               below = std::floor(rank);
   const auto weight = static_cast<float>(rank - below);
   const float a = sorted[static_cast<std::size_t>(below)],
               b = sorted[std::min(sorted.size() - 1, static_cast<std::size_t>(below) + 1)];
@@ -40,8 +42,8 @@ class Clipping {
   static constexpr const char* kWhat = "token_wise_clipping";
 
  public:
-  Clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options, ExecContext& ctx,
-           const Notes& notes)
+  Clipping(Model& model, const std::vector<TokenBatch>& samples,
+           const TokenClippingOptions& options, ExecContext& ctx, const Notes& notes)
       : model_(model),
         samples_(samples),
         options_(options),
@@ -78,14 +80,17 @@ class Clipping {
     prepare_loss();
     double best = std::numeric_limits<double>::infinity();
     for (std::size_t c = 0; c < result_.percentiles.size(); ++c) {
-      result_.losses.push_back(noted([&] { return loss(clipping_plan(model_, result_, static_cast<int>(c)), best); }));
+      result_.losses.push_back(
+          noted([&] { return loss(clipping_plan(model_, result_, static_cast<int>(c)), best); }));
       if (result_.losses.back() < best) {
         best = result_.losses.back();
         result_.best = static_cast<int>(c);
       }
-      ctx_.progress("clip", static_cast<std::int64_t>(c) + 1, static_cast<std::int64_t>(result_.percentiles.size()));
+      ctx_.progress("clip", static_cast<std::int64_t>(c) + 1,
+                    static_cast<std::int64_t>(result_.percentiles.size()));
     }
-    require(result_.best >= 0, ErrorCode::kNumeric, "token_wise_clipping: no percentile gives a finite loss");
+    require(result_.best >= 0, ErrorCode::kNumeric,
+            "token_wise_clipping: no percentile gives a finite loss");
     if (options_.epochs > 0) learn();
     return std::move(result_);
   }
@@ -99,12 +104,14 @@ class Clipping {
   }
 
   void add(const QuantizerPlace& place, const QuantSpec& spec) {
-    (place.value >= 0 ? by_value_[place.value] : by_point_[{place.node, place.point}]) = result_.places.size();
+    (place.value >= 0 ? by_value_[place.value] : by_point_[{place.node, place.point}]) =
+        result_.places.size();
     result_.places.push_back(place);
     bits_ = std::max(bits_, spec.num_bits);
   }
 
-  /// 1, 1 - step, ... as the reference counts: a step for 128 tokens of 32 sequences, finer for larger batches.
+  /// 1, 1 - step, ... as the reference counts: a step for 128 tokens of 32 sequences, finer for
+  /// larger batches.
   std::vector<double> grid() const {
     if (options_.percentile > 0) return {options_.percentile};
     double step = options_.step;
@@ -119,10 +126,16 @@ class Clipping {
       step = std::min(0.01, std::round(exact / digit) * digit);
     }
     // Tenths of the grid's width by bits; 8, 6 and 4 are the reference's.
-    const double width = bits_ >= 8 ? 0.1 : bits_ == 7 ? 0.2 : bits_ == 6 ? 0.3 : bits_ == 5 ? 0.6 : 0.9;
-    const auto count = options_.candidates > 0 ? options_.candidates : static_cast<std::int64_t>(width / step);
+    const double width = bits_ >= 8   ? 0.1
+                         : bits_ == 7 ? 0.2
+                         : bits_ == 6 ? 0.3
+                         : bits_ == 5 ? 0.6
+                                      : 0.9;
+    const auto count =
+        options_.candidates > 0 ? options_.candidates : static_cast<std::int64_t>(width / step);
     std::vector<double> out;
-    for (std::int64_t i = 0; i < std::max<std::int64_t>(count, 1) && 1.0 - step * static_cast<double>(i) > 0; ++i)
+    for (std::int64_t i = 0;
+         i < std::max<std::int64_t>(count, 1) && 1.0 - step * static_cast<double>(i) > 0; ++i)
       out.push_back(1.0 - step * static_cast<double>(i));
     return out;
   }
@@ -135,19 +148,23 @@ class Clipping {
       for (std::size_t i = 0; i < result_.places.size(); ++i) places.push_back(make_observer({}));
     }
     const auto see = [&](std::size_t place, const std::vector<Range>& by_candidate) {
-      for (std::size_t c = 0; c < observers.size(); ++c) observers[c][place]->observe(by_candidate[c]);
+      for (std::size_t c = 0; c < observers.size(); ++c)
+        observers[c][place]->observe(by_candidate[c]);
     };
     const auto see_rows = [&](std::size_t place, const TensorView& x, const TokenBatch& of) {
-      see(place, x.rows() == of.rows() ? clip_tokens(extrema(x, of), result_.percentiles) : unclipped(range_of(x.f32(), kWhat)));
+      see(place, x.rows() == of.rows() ? clip_tokens(extrema(x, of), result_.percentiles)
+                                       : unclipped(range_of(x.f32(), kWhat)));
     };
     const OpTable ops = make_float_ops(model_);
     for (const TokenBatch& batch : samples_) {
       Executor executor(model_, ops, false, batch, ctx_);
-      executor.on_attention = [&](int n, AttentionPoint point, const TensorView& operand, Range probs) {
+      executor.on_attention = [&](int n, AttentionPoint point, const TensorView& operand,
+                                  Range probs) {
         const auto it = by_point_.find({n, static_cast<int>(point)});
         if (it == by_point_.end()) return;
         if (point == AttentionPoint::kProbs) return see(it->second, unclipped(probs));
-        see_rows(it->second, operand, executor.batch_of(node(n).in[static_cast<std::size_t>(point)]));
+        see_rows(it->second, operand,
+                 executor.batch_of(node(n).in[static_cast<std::size_t>(point)]));
       };
       for (int n = 0; n < static_cast<int>(model_.graph.nodes.size()); ++n) {
         executor.run({n, n + 1});
@@ -171,9 +188,12 @@ class Clipping {
     }
     return tokens;
   }
-  std::vector<Range> unclipped(Range range) const { return std::vector<Range>(result_.percentiles.size(), range); }
+  std::vector<Range> unclipped(Range range) const {
+    return std::vector<Range>(result_.percentiles.size(), range);
+  }
 
-  std::map<std::string, Tensor> outputs(const OpTable& ops, bool quantized, const TokenBatch& batch) {
+  std::map<std::string, Tensor> outputs(const OpTable& ops, bool quantized,
+                                        const TokenBatch& batch) {
     ForwardOutputs out;
     run_forward(model_, ops, {}, quantized, batch, out, ctx_);
     return compared(std::move(out));
@@ -183,7 +203,8 @@ class Clipping {
   static std::map<std::string, Tensor> compared(ForwardOutputs out) {
     std::map<std::string, Tensor> kept;
     const auto take = [&](const char* name) {
-      if (const auto it = out.values.find(name); it != out.values.end()) kept[name] = std::move(it->second);
+      if (const auto it = out.values.find(name); it != out.values.end())
+        kept[name] = std::move(it->second);
     };
     for (const char* name : {"logits", "start_logits", "end_logits"}) take(name);
     if (kept.empty()) take("embedding");
@@ -191,20 +212,24 @@ class Clipping {
     return kept;
   }
 
-  /// Masked models and those with an encoder have such a head too, but other targets than the next token of the batch.
+  /// Masked models and those with an encoder have such a head too, but other targets than the next
+  /// token of the batch.
   bool predicts_next_tokens() const {
     bool head = false, causal = model_.spec.stacks.size() == 1;
     for (const Param& p : model_.params) head |= p.slot == Slot::kLmHead;
     for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n)
-      if (model_.graph.nodes[n].kind == StepKind::kAttention) causal &= model_.attention_of(static_cast<int>(n)).causal;
+      if (model_.graph.nodes[n].kind == StepKind::kAttention)
+        causal &= model_.attention_of(static_cast<int>(n)).causal;
     return head && causal;
   }
 
   void prepare_loss() {
     const bool language_model = predicts_next_tokens();
-    cross_entropy_ = options_.loss == ClippingLoss::kCrossEntropy || (options_.loss == ClippingLoss::kAuto && language_model);
-    require(!cross_entropy_ || language_model, ErrorCode::kUsage,
-            "token_wise_clipping: loss cross_entropy needs a causal language model; use loss: outputs");
+    cross_entropy_ = options_.loss == ClippingLoss::kCrossEntropy ||
+                     (options_.loss == ClippingLoss::kAuto && language_model);
+    require(
+        !cross_entropy_ || language_model, ErrorCode::kUsage,
+        "token_wise_clipping: loss cross_entropy needs a causal language model; use loss: outputs");
     model_.rounding = Rounding::kDivide;
     if (!cross_entropy_) {
       const OpTable ops = make_float_ops(model_);
@@ -212,7 +237,8 @@ class Clipping {
     }
     for (std::size_t p = 0; p < model_.params.size(); ++p) {
       Param& param = model_.params[p];
-      if (options_.float_weights && param.dequantized.defined()) tables_[p] = std::exchange(param.dequantized, Tensor());
+      if (options_.float_weights && param.dequantized.defined())
+        tables_[p] = std::exchange(param.dequantized, Tensor());
       if (!options_.float_weights && param.quantized) weights_[p] = dequantize(*param.quantized);
     }
   }
@@ -223,8 +249,10 @@ class Clipping {
       if (!ops[n] || !model_.param_of(static_cast<int>(n)).quantized) continue;
       const Param& p = model_.param_of(static_cast<int>(n));
       const auto weight = weights_.find(static_cast<std::size_t>(model_.node_param[n]));
-      const TensorView& w = weight == weights_.end() ? TensorView(model_.weight_of(p)) : TensorView(weight->second);
-      if (const auto input = model_.input_quant.find(node(static_cast<int>(n)).in[0]); input != model_.input_quant.end())
+      const TensorView& w =
+          weight == weights_.end() ? TensorView(model_.weight_of(p)) : TensorView(weight->second);
+      if (const auto input = model_.input_quant.find(node(static_cast<int>(n)).in[0]);
+          input != model_.input_quant.end())
         ops[n] = make_fake_quantized_linear(w, p.bias, input->second, model_.rounding);
     }
     return ops;
@@ -238,7 +266,8 @@ class Clipping {
     for (std::size_t b = 0; b < samples_.size() && sum < limit; ++b) {
       const auto got = outputs(ops, true, samples_[b]);
       for (const auto& [name, tensor] : got)
-        sum += cross_entropy_ ? cross_entropy(tensor, samples_[b]) : mean_square(tensor, targets_[b].at(name), samples_[b]);
+        sum += cross_entropy_ ? cross_entropy(tensor, samples_[b])
+                              : mean_square(tensor, targets_[b].at(name), samples_[b]);
     }
     return sum;
   }
@@ -262,7 +291,8 @@ class Clipping {
     double sum = 0;
     std::int64_t count = 0;
     for (std::int64_t b = 0; b < batch.batch; ++b)
-      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b); ++i, ++count)
+      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b);
+           ++i, ++count)
         sum += negative_log_likelihood({logits.row(i), static_cast<std::size_t>(logits.cols())},
                                        batch.ids[static_cast<std::size_t>(i) + 1]);
     return count ? sum / static_cast<double>(count) : 0.0;
@@ -279,7 +309,8 @@ class Clipping {
       const StepAndZero& at = quantizer(place).qparams;
       parameters.insert(parameters.end(), {at.scale, static_cast<float>(at.zero_point)});
     }
-    CosineAdam adam(parameters.size(), options_.learning_rate, options_.epochs * static_cast<std::int64_t>(samples_.size()));
+    CosineAdam adam(parameters.size(), options_.learning_rate,
+                    options_.epochs * static_cast<std::int64_t>(samples_.size()));
     for (std::int64_t epoch = 0; epoch < options_.epochs; ++epoch)
       for (std::size_t b = 0; b < samples_.size(); ++b) {
         const std::vector<double> loss_and_gradients = notes_.next([&] { return gradients(b); });
@@ -289,13 +320,17 @@ class Clipping {
           ActivationQuant& at = quantizer(result_.places[i]);
           float &scale = parameters[2 * i], &zero = parameters[2 * i + 1];
           scale = std::max(std::fabs(scale), 0x1p-23F);
-          zero = std::clamp(zero, static_cast<float>(at.spec.min_code()), static_cast<float>(at.spec.max_code()));
+          zero = std::clamp(zero, static_cast<float>(at.spec.min_code()),
+                            static_cast<float>(at.spec.max_code()));
           at.qparams = {scale, static_cast<std::int32_t>(std::nearbyint(zero))};
         }
-        ctx_.progress("learn", epoch * static_cast<std::int64_t>(samples_.size()) + static_cast<std::int64_t>(b) + 1,
-                      options_.epochs * static_cast<std::int64_t>(samples_.size()));
+        ctx_.progress(
+            "learn",
+            epoch * static_cast<std::int64_t>(samples_.size()) + static_cast<std::int64_t>(b) + 1,
+            options_.epochs * static_cast<std::int64_t>(samples_.size()));
       }
-    for (const QuantizerPlace& place : result_.places) result_.learned.push_back(quantizer(place).qparams);
+    for (const QuantizerPlace& place : result_.places)
+      result_.learned.push_back(quantizer(place).qparams);
     result_.fine_loss = noted([&] { return loss({}, kAll); });
   }
 
@@ -304,8 +339,8 @@ class Clipping {
     return **model_.attention_quant.at(place.node).points()[static_cast<std::size_t>(place.point)];
   }
 
-  /// The loss on one batch, and its gradients to scale and zero point of every place. Symmetric quantizers have no zero point to
-  /// move.
+  /// The loss on one batch, and its gradients to scale and zero point of every place. Symmetric
+  /// quantizers have no zero point to move.
   std::vector<double> gradients(std::size_t b) {
     const TokenBatch& batch = samples_[b];
     const OpTable ops = make_ops();
@@ -314,7 +349,8 @@ class Clipping {
     executor.run({0, static_cast<int>(model_.graph.nodes.size())});
     Backward backward(model_, weights_, executor, ctx_);
     double loss = 0;
-    const std::map<std::string, ValueId> output(model_.graph.outputs.begin(), model_.graph.outputs.end());
+    const std::map<std::string, ValueId> output(model_.graph.outputs.begin(),
+                                                model_.graph.outputs.end());
     if (cross_entropy_) {
       const Tensor logits = executor.restored(output.at("logits"));
       loss = cross_entropy(logits, batch);
@@ -334,15 +370,18 @@ class Clipping {
     backward.run();
     std::vector<double> out = {loss};
     for (const QuantizerPlace& place : result_.places) {
-      const StepGradient g = place.value >= 0 ? backward.at_values[place.value] : backward.at_points[{place.node, place.point}];
+      const StepGradient g = place.value >= 0 ? backward.at_values[place.value]
+                                              : backward.at_points[{place.node, place.point}];
       out.insert(out.end(), {g.scale, quantizer(place).spec.symmetric ? 0.0 : g.zero_point});
     }
     return out;
   }
 
-  static Tensor mean_square_gradient(const Tensor& got, const Tensor& want, const TokenBatch& batch) {
+  static Tensor mean_square_gradient(const Tensor& got, const Tensor& want,
+                                     const TokenBatch& batch) {
     std::int64_t count = 0;
-    for (std::int64_t i = 0; i < got.rows(); ++i) count += row_counts(got, batch, i) ? got.cols() : 0;
+    for (std::int64_t i = 0; i < got.rows(); ++i)
+      count += row_counts(got, batch, i) ? got.cols() : 0;
     Tensor out = Tensor::f32(got.shape());
     for (std::int64_t i = 0; i < got.rows(); ++i)
       for (std::int64_t j = 0; j < got.cols() && row_counts(got, batch, i); ++j)
@@ -356,11 +395,13 @@ class Clipping {
     for (std::int64_t b = 0; b < batch.batch; ++b) count += batch.row_count(b) - 1;
     Tensor out = Tensor::f32(logits.shape());
     for (std::int64_t b = 0; b < batch.batch; ++b)
-      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b); ++i) {
+      for (std::int64_t i = batch.row_begin(b); i + 1 < batch.row_begin(b) + batch.row_count(b);
+           ++i) {
         const std::span<const float> row(logits.row(i), static_cast<std::size_t>(logits.cols()));
         const double total = log_sum_exp(row);
         for (std::size_t j = 0; j < row.size(); ++j)
-          out.row(i)[j] = static_cast<float>(std::exp(static_cast<double>(row[j]) - total) / static_cast<double>(count));
+          out.row(i)[j] = static_cast<float>(std::exp(static_cast<double>(row[j]) - total) /
+                                             static_cast<double>(count));
         out.row(i)[batch.ids[static_cast<std::size_t>(i) + 1]] -= 1.0F / static_cast<float>(count);
       }
     return out;
@@ -389,8 +430,10 @@ class Clipping {
 }  // namespace
 
 std::vector<Range> clip_tokens(const TokenExtrema& tokens, std::span<const double> percentiles) {
-  require(!tokens.max.empty(), ErrorCode::kInvalidInput, "token_wise_clipping: a batch without tokens");
-  const std::vector<float> highs = sorted_magnitudes(tokens.max), lows = sorted_magnitudes(tokens.min);
+  require(!tokens.max.empty(), ErrorCode::kInvalidInput,
+          "token_wise_clipping: a batch without tokens");
+  const std::vector<float> highs = sorted_magnitudes(tokens.max),
+                           lows = sorted_magnitudes(tokens.min);
   std::vector<Range> out;
   for (const double p : percentiles) {
     const float high = quantile(highs, p), low = -quantile(lows, p);
@@ -404,8 +447,9 @@ std::vector<Range> clip_tokens(const TokenExtrema& tokens, std::span<const doubl
   return out;
 }
 
-TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options,
-                                          ExecContext& ctx, const Notes& notes) {
+TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples,
+                                          const TokenClippingOptions& options, ExecContext& ctx,
+                                          const Notes& notes) {
   return Clipping(model, samples, options, ctx, notes).run();
 }
 
@@ -422,12 +466,14 @@ Plan plan_of(const Model& model, const TokenClippingResult& result, const QParam
       const QuantSpec& spec = model.input_quant.at(place.value).spec;
       plan.emplace_back(SetInputQuant{place.value, {spec, qparams_of(i, spec)}});
     } else {
-      AttentionQuant& quant = attention.emplace(place.node, model.attention_quant.at(place.node)).first->second;
+      AttentionQuant& quant =
+          attention.emplace(place.node, model.attention_quant.at(place.node)).first->second;
       ActivationQuant& at = **quant.points()[static_cast<std::size_t>(place.point)];
       at.qparams = qparams_of(i, at.spec);
     }
   }
-  for (auto& [node, quant] : attention) plan.emplace_back(SetAttentionQuant{node, std::move(quant)});
+  for (auto& [node, quant] : attention)
+    plan.emplace_back(SetAttentionQuant{node, std::move(quant)});
   return plan;
 }
 

@@ -1,6 +1,7 @@
-// Token-Wise Clipping (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.2). Coarse stage: ranges that leave out the tokens
-// whose extrema are largest, with one percentile for all quantizers, chosen by the error of the model's output. Fine stage: steps
-// and zero points that follow the gradient of that error.
+// Token-Wise Clipping (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.2). Coarse stage:
+// ranges that leave out the tokens whose extrema are largest, with one percentile for all
+// quantizers, chosen by the error of the model's output. Fine stage: steps and zero points that
+// follow the gradient of that error.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +20,10 @@ struct TokenExtrema {
   std::vector<float> max, min;
 };
 
-/// Bounds are extrema of tokens: the largest of `max` that is at most the p-quantile of |max|, the smallest of `min` that is at
-/// least minus the p-quantile of |min|. Quantiles are torch.quantile's, bit for bit (rank in double of p rounded to f32). One range
-/// for each p in [0, 1]; at least one token.
+/// Bounds are extrema of tokens: the largest of `max` that is at most the p-quantile of |max|, the
+/// smallest of `min` that is at least minus the p-quantile of |min|. Quantiles are
+/// torch.quantile's, bit for bit (rank in double of p rounded to f32). One range for each p in [0,
+/// 1]; at least one token.
 std::vector<Range> clip_tokens(const TokenExtrema& tokens, std::span<const double> percentiles);
 
 enum class ClippingLoss {
@@ -31,11 +33,12 @@ enum class ClippingLoss {
 };
 
 struct TokenClippingOptions {
-  double step = 0;              ///< of the grid 1, 1 - step, ...; 0: by the size of a batch, as the reference
+  double step = 0;  ///< of the grid 1, 1 - step, ...; 0: by the size of a batch, as the reference
   std::int64_t candidates = 0;  ///< 0: by the number of bits, as the reference
   double percentile = 0;        ///< not 0: no search
   ClippingLoss loss = ClippingLoss::kAuto;
-  bool float_weights = false;  ///< the loss with weights in float, as Outlier Suppression; else quantized, as Outlier Suppression+
+  bool float_weights = false;  ///< the loss with weights in float, as Outlier Suppression; else
+                               ///< quantized, as Outlier Suppression+
   std::int64_t epochs = 0;     ///< of the fine stage over the batches; 0: none
   double learning_rate = 1e-5;
 };
@@ -48,18 +51,22 @@ struct QuantizerPlace {
 
 struct TokenClippingResult {
   std::vector<QuantizerPlace> places;
-  std::vector<double> percentiles, losses;  ///< in the order tried; a loss that cannot win any more is a lower bound of itself
-  std::vector<std::vector<Range>> ranges;   ///< by candidate and place
+  std::vector<double> percentiles,
+      losses;  ///< in the order tried; a loss that cannot win any more is a lower bound of itself
+  std::vector<std::vector<Range>> ranges;  ///< by candidate and place
   int best = -1;
-  std::vector<StepAndZero> learned;       ///< by place, of the fine stage; empty: there was none
-  std::vector<double> step_losses;        ///< of the fine stage, in front of each step
-  double coarse_loss = 0, fine_loss = 0;  ///< of all batches in front of the fine stage and behind it
+  std::vector<StepAndZero> learned;  ///< by place, of the fine stage; empty: there was none
+  std::vector<double> step_losses;   ///< of the fine stage, in front of each step
+  double coarse_loss = 0,
+         fine_loss = 0;  ///< of all batches in front of the fine stage and behind it
 };
 
-/// The quantized model is changed while candidates are tried and left as it was; losses and gradients are noted down. Throws
-/// Error(kUsage) where no static quantizer or no output fits the loss.
-TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples, const TokenClippingOptions& options,
-                                          ExecContext& ctx, const Notes& notes = {});
+/// The quantized model is changed while candidates are tried and left as it was; losses and
+/// gradients are noted down. Throws Error(kUsage) where no static quantizer or no output fits the
+/// loss.
+TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples,
+                                          const TokenClippingOptions& options, ExecContext& ctx,
+                                          const Notes& notes = {});
 
 /// The quantizers of one candidate.
 Plan clipping_plan(const Model& model, const TokenClippingResult& result, int candidate);

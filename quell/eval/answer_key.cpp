@@ -25,12 +25,15 @@ std::optional<std::int64_t> as_integer(const std::string& text) {
   return value;
 }
 
-/// The choice that a string names; -1 where it is none. Labels of the file come first: they say what its digits mean.
+/// The choice that a string names; -1 where it is none. Labels of the file come first: they say
+/// what its digits mean.
 std::int64_t choice_of(const std::string& text, int first, const std::vector<std::string>& labels) {
-  if (const auto it = std::find(labels.begin(), labels.end(), text); it != labels.end()) return it - labels.begin();
+  if (const auto it = std::find(labels.begin(), labels.end(), text); it != labels.end())
+    return it - labels.begin();
   const std::string upper = upper_ascii(text);
   const auto same = [&](const std::string& label) { return upper_ascii(label) == upper; };
-  if (const auto it = std::find_if(labels.begin(), labels.end(), same); it != labels.end()) return it - labels.begin();
+  if (const auto it = std::find_if(labels.begin(), labels.end(), same); it != labels.end())
+    return it - labels.begin();
 
   if (upper.size() == 1 && upper[0] >= 'A' && upper[0] <= 'Z') return upper[0] - 'A';
   const std::optional<std::int64_t> number = as_integer(text);
@@ -39,15 +42,18 @@ std::int64_t choice_of(const std::string& text, int first, const std::vector<std
 
 std::string text_of(const Json& value) {
   if (value.is_string()) return python::strip(value.get<std::string>());
-  const bool whole = value.is_number_float() && value.get<double>() == std::floor(value.get<double>());
-  if (whole && std::fabs(value.get<double>()) < 1e9) return std::to_string(value.get<std::int64_t>());
+  const bool whole =
+      value.is_number_float() && value.get<double>() == std::floor(value.get<double>());
+  if (whole && std::fabs(value.get<double>()) < 1e9)
+    return std::to_string(value.get<std::int64_t>());
   return value.dump();
 }
 
 }  // namespace
 
-std::size_t find_answer(const Json& row, const std::vector<AnswerKey>& keys, const std::vector<std::string>& labels,
-                        std::size_t choices, const std::string& where) {
+std::size_t find_answer(const Json& row, const std::vector<AnswerKey>& keys,
+                        const std::vector<std::string>& labels, std::size_t choices,
+                        const std::string& where) {
   std::optional<std::int64_t> answer;
   std::string known, given_by;
   for (const AnswerKey& key : keys) {
@@ -57,11 +63,12 @@ std::size_t find_answer(const Json& row, const std::vector<AnswerKey>& keys, con
     const std::string text = text_of(*it);
     if (text.empty()) continue;
 
-    const std::int64_t value = choice_of(text, key.first, key.by_label ? labels : std::vector<std::string>());
-    require(value >= 0 && value < static_cast<std::int64_t>(choices), ErrorCode::kInvalidInput, where, ": \"", key.name,
-            "\" is not one of the ", choices, " choices: ", it->dump());
-    require(!answer || *answer == value, ErrorCode::kInvalidInput, where, ": \"", key.name, "\" ", it->dump(),
-            " names another choice than \"", given_by, '"');
+    const std::int64_t value =
+        choice_of(text, key.first, key.by_label ? labels : std::vector<std::string>());
+    require(value >= 0 && value < static_cast<std::int64_t>(choices), ErrorCode::kInvalidInput,
+            where, ": \"", key.name, "\" is not one of the ", choices, " choices: ", it->dump());
+    require(!answer || *answer == value, ErrorCode::kInvalidInput, where, ": \"", key.name, "\" ",
+            it->dump(), " names another choice than \"", given_by, '"');
     answer = value;
     given_by = key.name;
   }

@@ -5,7 +5,10 @@ namespace quell {
 const std::vector<GlueTask>& glue_tasks() {
   static const std::vector<GlueTask> tasks = {
       {"sst2", "classification", {{"sentence"}, "label"}, {{"sentence"}, "label"}},
-      {"mrpc", "classification", {{"#1 String", "#2 String"}, "Quality"}, {{"sentence1", "sentence2"}, "label"}},
+      {"mrpc",
+       "classification",
+       {{"#1 String", "#2 String"}, "Quality"},
+       {{"sentence1", "sentence2"}, "label"}},
       {"cola", "classification", {{"4"}, "2"}, {{"sentence"}, "label"}},
       {"rte",
        "classification",

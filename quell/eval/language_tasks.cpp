@@ -22,7 +22,8 @@ struct Question {
 
 std::string field(const Json& row, const char* key, const std::string& where) {
   const auto it = row.find(key);
-  require(it != row.end() && it->is_string(), ErrorCode::kInvalidInput, where, ": no string \"", key, '"');
+  require(it != row.end() && it->is_string(), ErrorCode::kInvalidInput, where, ": no string \"",
+          key, '"');
   return it->get<std::string>();
 }
 
@@ -32,11 +33,13 @@ Question with_choices(const std::string& context, const std::vector<std::string>
   return q;
 }
 
-std::vector<std::string> strings(const Json& list, const std::string& name, const std::string& where) {
+std::vector<std::string> strings(const Json& list, const std::string& name,
+                                 const std::string& where) {
   require(list.is_array() && !list.empty(), ErrorCode::kInvalidInput, where, ": no list ", name);
   std::vector<std::string> out;
   for (const Json& s : list) {
-    require(s.is_string(), ErrorCode::kInvalidInput, where, ": ", name, " holds something other than strings");
+    require(s.is_string(), ErrorCode::kInvalidInput, where, ": ", name,
+            " holds something other than strings");
     out.push_back(s.get<std::string>());
   }
   return out;
@@ -47,7 +50,8 @@ struct LabelledChoices {
   std::vector<std::string> texts, labels;
 };
 
-/// A list of strings, one object {"text": [...], "label": [...]}, or a list of objects {"text", "label"}.
+/// A list of strings, one object {"text": [...], "label": [...]}, or a list of objects {"text",
+/// "label"}.
 LabelledChoices read_choices(const Json& row, const char* key, const std::string& where) {
   const std::string name = str('"', key, '"');
   const auto it = row.find(key);
@@ -58,20 +62,23 @@ LabelledChoices read_choices(const Json& row, const char* key, const std::string
     if (it->contains("label")) out.labels = strings((*it)["label"], name + " of \"label\"", where);
   } else if (it->is_array() && !it->empty() && it->front().is_object()) {
     for (const Json& choice : *it) {
-      require(choice.is_object(), ErrorCode::kInvalidInput, where, ": ", name, " holds something other than objects");
+      require(choice.is_object(), ErrorCode::kInvalidInput, where, ": ", name,
+              " holds something other than objects");
       out.texts.push_back(field(choice, "text", where));
       if (choice.contains("label")) out.labels.push_back(field(choice, "label", where));
     }
   } else {
     out.texts = strings(*it, name, where);
   }
-  require(out.labels.empty() || out.labels.size() == out.texts.size(), ErrorCode::kInvalidInput, where, ": ", out.labels.size(),
-          " labels for ", out.texts.size(), " choices");
+  require(out.labels.empty() || out.labels.size() == out.texts.size(), ErrorCode::kInvalidInput,
+          where, ": ", out.labels.size(), " labels for ", out.texts.size(), " choices");
   return out;
 }
 
-/// The right choice, by any of the names that data sets give it. "gold" and "label" count from 0, "answerKey" and "answer" from 1.
-std::size_t right_choice(const Json& row, std::vector<AnswerKey> keys, const LabelledChoices& choices, const std::string& where) {
+/// The right choice, by any of the names that data sets give it. "gold" and "label" count from 0,
+/// "answerKey" and "answer" from 1.
+std::size_t right_choice(const Json& row, std::vector<AnswerKey> keys,
+                         const LabelledChoices& choices, const std::string& where) {
   keys.insert(keys.begin(), {"gold", 0});
   return find_answer(row, keys, choices.labels, choices.texts.size(), where);
 }
@@ -94,7 +101,8 @@ Question read_piqa(const Json& row, const std::string& where) {
   return q;
 }
 
-/// As published by its authors ("question": {"stem", "choices"}) or as a table of the question and its choices.
+/// As published by its authors ("question": {"stem", "choices"}) or as a table of the question and
+/// its choices.
 Question read_arc(const Json& row, const std::string& where) {
   const std::vector<AnswerKey> keys = {{"answerKey", 1, true}};
   if (row.contains("query")) return read_prepared(row, keys, where);
@@ -108,15 +116,18 @@ Question read_arc(const Json& row, const std::string& where) {
   return q;
 }
 
-/// With "query" and "choices" already cleaned, or as the data set has it: "activity_label", "ctx_a", "ctx_b", "endings".
+/// With "query" and "choices" already cleaned, or as the data set has it: "activity_label",
+/// "ctx_a", "ctx_b", "endings".
 Question read_hellaswag(const Json& row, const std::string& where) {
   const std::vector<AnswerKey> keys = {{"label", 0}};
   if (row.contains("query")) return read_prepared(row, keys, where);
 
-  const std::string second = unicode::encode(python::capitalize(unicode::decode(field(row, "ctx_b", where))));
+  const std::string second =
+      unicode::encode(python::capitalize(unicode::decode(field(row, "ctx_b", where))));
   LabelledChoices endings = {strings(row.value("endings", Json()), "\"endings\"", where), {}};
   for (std::string& e : endings.texts) e = clean_hellaswag(e);
-  Question q = with_choices(clean_hellaswag(field(row, "activity_label", where) + ": " + field(row, "ctx_a", where) + " " + second),
+  Question q = with_choices(clean_hellaswag(field(row, "activity_label", where) + ": " +
+                                            field(row, "ctx_a", where) + " " + second),
                             endings.texts);
   q.gold = right_choice(row, keys, endings, where);
   return q;
@@ -128,9 +139,11 @@ Question read_winogrande(const Json& row, const std::string& where) {
   const std::size_t blank = sentence.find('_');
   require(blank != std::string::npos, ErrorCode::kInvalidInput, where, ": the sentence has no _");
   const std::string rest = python::strip(sentence.substr(blank + 1));
-  const LabelledChoices options = {{field(row, "option1", where), field(row, "option2", where)}, {}};
+  const LabelledChoices options = {{field(row, "option1", where), field(row, "option2", where)},
+                                   {}};
   Question q;
-  for (const std::string& option : options.texts) q.choices.push_back({sentence.substr(0, blank) + option, " " + rest, rest});
+  for (const std::string& option : options.texts)
+    q.choices.push_back({sentence.substr(0, blank) + option, " " + rest, rest});
   q.gold = right_choice(row, {{"answer", 1}}, options, where);
   return q;
 }
@@ -158,20 +171,26 @@ struct EncodedChoice {
   bool too_long = false;  ///< so is a part of what is scored
 };
 
-/// Tokens of context and continuation together, so that a merge across the border counts for the continuation.
-EncodedChoice encode_choice(const Choice& choice, const Tokenizer& tokenizer, std::int64_t context, const std::string& where) {
+/// Tokens of context and continuation together, so that a merge across the border counts for the
+/// continuation.
+EncodedChoice encode_choice(const Choice& choice, const Tokenizer& tokenizer, std::int64_t context,
+                            const std::string& where) {
   const std::string before = python::rstrip(choice.context);
-  const std::string after = choice.context.substr(before.size()) + choice.continuation;  // spaces go with the continuation
+  const std::string after = choice.context.substr(before.size()) +
+                            choice.continuation;  // spaces go with the continuation
   const EncodeOptions plain{.add_special_tokens = false};
   const std::vector<std::int32_t> whole = tokenizer.encode(before + after, plain).ids;
-  require(whole.size() >= 2, ErrorCode::kInvalidInput, where, ": context and choice are fewer than two tokens");
+  require(whole.size() >= 2, ErrorCode::kInvalidInput, where,
+          ": context and choice are fewer than two tokens");
   std::size_t border = std::min(tokenizer.encode(before, plain).ids.size(), whole.size() - 1);
   border = std::max<std::size_t>(border, 1);
-  const std::size_t inputs = whole.size() - 1, dropped = inputs - std::min(inputs, static_cast<std::size_t>(context));
+  const std::size_t inputs = whole.size() - 1,
+                    dropped = inputs - std::min(inputs, static_cast<std::size_t>(context));
   TokenSequence s;
   s.ids.assign(whole.begin() + static_cast<std::ptrdiff_t>(dropped), whole.end() - 1);
   s.labels.assign(s.ids.size(), -100);
-  for (std::size_t i = std::max(border, dropped + 1); i < whole.size(); ++i) s.labels[i - 1 - dropped] = whole[i];
+  for (std::size_t i = std::max(border, dropped + 1); i < whole.size(); ++i)
+    s.labels[i - 1 - dropped] = whole[i];
   return {std::move(s), dropped > 0, border < dropped + 1};
 }
 
@@ -181,7 +200,8 @@ std::size_t count_characters(const std::string& text) { return unicode::decode(t
 
 std::string clean_hellaswag(std::string text) {
   const auto replace_all = [&](std::string_view from, std::string_view to) {
-    for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+    for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+      text.replace(at, from.size(), to);
   };
   text = python::strip(text);
   replace_all(" [title]", ". ");
@@ -205,28 +225,36 @@ const std::vector<std::string>& choice_task_names() {
   return names;
 }
 
-ChoiceSet load_choice_task(const std::string& task, const std::filesystem::path& file, const Tokenizer& tokenizer,
-                           const Model& model, std::int64_t skip, std::int64_t limit) {
-  return make_choice_set(task, read_json_rows(file), file.string(), tokenizer, model.spec.max_position_embeddings, skip, limit);
+ChoiceSet load_choice_task(const std::string& task, const std::filesystem::path& file,
+                           const Tokenizer& tokenizer, const Model& model, std::int64_t skip,
+                           std::int64_t limit) {
+  return make_choice_set(task, read_json_rows(file), file.string(), tokenizer,
+                         model.spec.max_position_embeddings, skip, limit);
 }
 
-ChoiceSet make_choice_set(const std::string& task, const std::vector<Json>& rows, const std::string& source,
-                          const Tokenizer& tokenizer, std::int64_t context, std::int64_t skip, std::int64_t limit) {
-  const auto* entry = std::find_if(std::begin(kReaders), std::end(kReaders), [&](const auto& e) { return e.first == task; });
+ChoiceSet make_choice_set(const std::string& task, const std::vector<Json>& rows,
+                          const std::string& source, const Tokenizer& tokenizer,
+                          std::int64_t context, std::int64_t skip, std::int64_t limit) {
+  const auto* entry = std::find_if(std::begin(kReaders), std::end(kReaders),
+                                   [&](const auto& e) { return e.first == task; });
   require(entry != std::end(kReaders), ErrorCode::kUsage, "--task ", task, " is unknown");
   ChoiceSet set;
   RowCount cut, too_long;
   const std::size_t begin = static_cast<std::size_t>(skip);
-  for (std::size_t i = begin; i < rows.size() && (limit == 0 || i < begin + static_cast<std::size_t>(limit)); ++i) {
+  for (std::size_t i = begin;
+       i < rows.size() && (limit == 0 || i < begin + static_cast<std::size_t>(limit)); ++i) {
     const std::string where = str(source, ": row ", i + 1);
     const Question q = entry->second(rows[i], where);
     std::vector<EncodedChoice> encoded;
-    for (const Choice& choice : q.choices) encoded.push_back(encode_choice(choice, tokenizer, context, where));
-    if (std::any_of(encoded.begin(), encoded.end(), [](const EncodedChoice& e) { return e.too_long; })) {
+    for (const Choice& choice : q.choices)
+      encoded.push_back(encode_choice(choice, tokenizer, context, where));
+    if (std::any_of(encoded.begin(), encoded.end(),
+                    [](const EncodedChoice& e) { return e.too_long; })) {
       too_long.add(i + 1);
       continue;
     }
-    if (std::any_of(encoded.begin(), encoded.end(), [](const EncodedChoice& e) { return e.cut; })) cut.add(i + 1);
+    if (std::any_of(encoded.begin(), encoded.end(), [](const EncodedChoice& e) { return e.cut; }))
+      cut.add(i + 1);
 
     ChoiceQuestion question{set.sequences.size(), q.choices.size(), {}, q.gold};
     for (const Choice& choice : q.choices)
@@ -234,8 +262,10 @@ ChoiceSet make_choice_set(const std::string& task, const std::vector<Json>& rows
     for (EncodedChoice& e : encoded) set.sequences.push_back(std::move(e.sequence));
     set.questions.push_back(std::move(question));
   }
-  cut.warn(source, str("lose the beginning of their context, which the model's ", context, " tokens do not hold"));
-  too_long.warn(source, str("are left out: a choice is longer than the model's ", context, " tokens"));
+  cut.warn(source, str("lose the beginning of their context, which the model's ", context,
+                       " tokens do not hold"));
+  too_long.warn(source,
+                str("are left out: a choice is longer than the model's ", context, " tokens"));
   require(!set.questions.empty(), ErrorCode::kInvalidInput, source, ": no rows left to evaluate");
   return set;
 }

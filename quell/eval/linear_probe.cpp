@@ -21,15 +21,19 @@ std::vector<ProbePart> parse_features(const std::string& text, const std::string
       continue;
     }
     const bool cls = part.starts_with("cls"), mean = part.starts_with("mean");
-    const std::string number = part.substr(std::min(part.size(), cls ? std::size_t{3} : std::size_t{4}));
-    require((cls || mean) && number.find_first_not_of("0123456789") == std::string::npos && number.size() < 5,
-            ErrorCode::kInvalidInput, source, ": feature \"", part, "\" is not meanN, clsN or embedding");
+    const std::string number =
+        part.substr(std::min(part.size(), cls ? std::size_t{3} : std::size_t{4}));
+    require((cls || mean) && number.find_first_not_of("0123456789") == std::string::npos &&
+                number.size() < 5,
+            ErrorCode::kInvalidInput, source, ": feature \"", part,
+            "\" is not meanN, clsN or embedding");
     parts.push_back({cls, number.empty() ? -1 : std::stoll(number)});
   }
   return parts;
 }
 
-void append_pooled(const ProbePart& part, const Tensor& hidden, const TokenBatch& batch, std::int64_t r, std::vector<double>& out) {
+void append_pooled(const ProbePart& part, const Tensor& hidden, const TokenBatch& batch,
+                   std::int64_t r, std::vector<double>& out) {
   std::vector<double> sum(static_cast<std::size_t>(hidden.cols()), 0.0);
   double count = 0;
   for (std::int64_t i = r * batch.length; i < (r + 1) * batch.length; ++i) {
@@ -48,7 +52,8 @@ LinearProbe read_linear_probe(const std::filesystem::path& path, const Model& mo
   probe.weight = to_f32(file.at("weight"), "weight");
   probe.bias = to_f32(file.at("bias"), "bias");
   const std::int64_t hidden = model.spec.hidden_size;
-  require(probe.weight.shape().rank() == 2 && probe.bias.numel() == probe.weight.rows(), ErrorCode::kInvalidInput, file.source(),
+  require(probe.weight.shape().rank() == 2 && probe.bias.numel() == probe.weight.rows(),
+          ErrorCode::kInvalidInput, file.source(),
           ": weight must be [classes, D] and bias [classes]");
   const auto features = file.metadata().find("features");
   if (features != file.metadata().end())
@@ -62,16 +67,18 @@ LinearProbe read_linear_probe(const std::filesystem::path& path, const Model& mo
     size += part.sentence ? model.sentence.dimension(hidden) : hidden;
   }
   probe.pair = probe.weight.cols() == 4 * size;
-  require(probe.pair || probe.weight.cols() == size, ErrorCode::kInvalidInput, file.source(), ": ", probe.weight.cols(),
-          " features, the model gives ", size, " (or ", 4 * size, " for pairs)");
+  require(probe.pair || probe.weight.cols() == size, ErrorCode::kInvalidInput, file.source(), ": ",
+          probe.weight.cols(), " features, the model gives ", size, " (or ", 4 * size,
+          " for pairs)");
   for (const ProbePart& part : probe.parts)
-    require(part.hidden <= static_cast<std::int64_t>(model.spec.stacks[0].layers.size()), ErrorCode::kInvalidInput, file.source(),
-            ": the model has no hidden state ", part.hidden);
+    require(part.hidden <= static_cast<std::int64_t>(model.spec.stacks[0].layers.size()),
+            ErrorCode::kInvalidInput, file.source(), ": the model has no hidden state ",
+            part.hidden);
   return probe;
 }
 
-std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model, const std::vector<TokenSequence>& sequences,
-                         ExecContext& ctx) {
+std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model,
+                         const std::vector<TokenSequence>& sequences, ExecContext& ctx) {
   std::vector<std::vector<double>> features(sequences.size());
   for_each_forward(
       model, sequences, true,
@@ -83,8 +90,9 @@ std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model, co
             features[i].insert(features[i].end(), embedding.begin(), embedding.end());
             continue;
           }
-          append_pooled(part, part.hidden < 0 ? states.back() : states[static_cast<std::size_t>(part.hidden)], batch, r,
-                        features[i]);
+          append_pooled(
+              part, part.hidden < 0 ? states.back() : states[static_cast<std::size_t>(part.hidden)],
+              batch, r, features[i]);
         }
       },
       "evaluate", ctx);
@@ -101,7 +109,8 @@ std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model, co
     std::vector<float> scores;
     for (std::int64_t c = 0; c < probe.weight.rows(); ++c) {
       double sum = static_cast<double>(probe.bias.f32()[static_cast<std::size_t>(c)]);
-      for (std::size_t j = 0; j < x.size(); ++j) sum += static_cast<double>(probe.weight.row(c)[j]) * x[j];
+      for (std::size_t j = 0; j < x.size(); ++j)
+        sum += static_cast<double>(probe.weight.row(c)[j]) * x[j];
       scores.push_back(static_cast<float>(sum));
     }
     classes.push_back(argmax(scores));

@@ -1,4 +1,5 @@
-// Linear probes on a frozen encoder: label = argmax(weight x + bias) of features x made of its hidden states.
+// Linear probes on a frozen encoder: label = argmax(weight x + bias) of features x made of its
+// hidden states.
 #pragma once
 
 #include <filesystem>
@@ -21,13 +22,14 @@ struct LinearProbe {
   bool pair = false;  ///< [u, v, |u - v|, u * v] of two sentences
 };
 
-/// A .safetensors file with `weight` and `bias`. Metadata "features" says what x is: "mean2+cls2+mean3+cls3", or "embedding" for
-/// the sentence embedding that the model's modules make; without it x is the mean of the last hidden state, or [u, v, |u - v|, u *
-/// v] where D is four times the hidden size. Throws Error(kInvalidInput).
+/// A .safetensors file with `weight` and `bias`. Metadata "features" says what x is:
+/// "mean2+cls2+mean3+cls3", or "embedding" for the sentence embedding that the model's modules
+/// make; without it x is the mean of the last hidden state, or [u, v, |u - v|, u * v] where D is
+/// four times the hidden size. Throws Error(kInvalidInput).
 LinearProbe read_linear_probe(const std::filesystem::path& file, const Model& model);
 
 /// Predicted classes: one for each sequence, or for each two in a row of pairs.
-std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model, const std::vector<TokenSequence>& sequences,
-                         ExecContext& ctx);
+std::vector<int> predict(const LinearProbe& probe, const ForwardModel& model,
+                         const std::vector<TokenSequence>& sequences, ExecContext& ctx);
 
 }  // namespace quell

@@ -12,7 +12,8 @@ namespace {
 std::vector<double> ranks(std::span<const double> values) {
   std::vector<std::size_t> order(values.size());
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return values[i] < values[j]; });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t i, std::size_t j) { return values[i] < values[j]; });
   std::vector<double> out(values.size());
   for (std::size_t begin = 0; begin < order.size();) {
     std::size_t end = begin;
@@ -28,7 +29,8 @@ std::vector<double> ranks(std::span<const double> values) {
 
 double pearson(std::span<const double> a, std::span<const double> b) {
   const auto n = static_cast<double>(a.size());
-  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / n, mean_b = std::accumulate(b.begin(), b.end(), 0.0) / n;
+  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / n,
+               mean_b = std::accumulate(b.begin(), b.end(), 0.0) / n;
   double ab = 0, aa = 0, bb = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     ab += (a[i] - mean_a) * (b[i] - mean_b);
@@ -38,7 +40,9 @@ double pearson(std::span<const double> a, std::span<const double> b) {
   return aa > 0 && bb > 0 ? 100 * ab / std::sqrt(aa * bb) : 0;
 }
 
-double spearman(std::span<const double> a, std::span<const double> b) { return pearson(ranks(a), ranks(b)); }
+double spearman(std::span<const double> a, std::span<const double> b) {
+  return pearson(ranks(a), ranks(b));
+}
 
 double accuracy(std::span<const int> predicted, std::span<const int> expected) {
   double right = 0;
@@ -57,7 +61,8 @@ double f1(std::span<const int> predicted, std::span<const int> expected) {
 
 double matthews(std::span<const int> predicted, std::span<const int> expected) {
   int classes = 0;
-  for (std::size_t i = 0; i < predicted.size(); ++i) classes = std::max({classes, predicted[i] + 1, expected[i] + 1});
+  for (std::size_t i = 0; i < predicted.size(); ++i)
+    classes = std::max({classes, predicted[i] + 1, expected[i] + 1});
   std::vector<double> p(static_cast<std::size_t>(classes)), t(p.size());
   double right = 0;
   for (std::size_t i = 0; i < predicted.size(); ++i) {

@@ -1,4 +1,5 @@
-// Numbers that say how good predictions are. Shares and correlations are returned as 0..100; docs/evaluation.md has the formulas.
+// Numbers that say how good predictions are. Shares and correlations are returned as 0..100;
+// docs/evaluation.md has the formulas.
 #pragma once
 
 #include <cstdint>

@@ -19,7 +19,8 @@ TEST(Metrics, CorrelationsByHand) {
 }
 
 TEST(Metrics, ClassificationByHand) {
-  const std::array<int, 6> predicted = {1, 1, 0, 0, 1, 0}, expected = {1, 0, 0, 1, 1, 0};  // tp 2, fp 1, fn 1, tn 2
+  const std::array<int, 6> predicted = {1, 1, 0, 0, 1, 0},
+                           expected = {1, 0, 0, 1, 1, 0};  // tp 2, fp 1, fn 1, tn 2
   EXPECT_NEAR(accuracy(predicted, expected), 100 * 4.0 / 6, 1e-9);
   EXPECT_NEAR(f1(predicted, expected), 100 * 2.0 / 3, 1e-9);
   EXPECT_NEAR(matthews(predicted, expected), 100 * (2 * 2 - 1 * 1) / 9.0, 1e-9);

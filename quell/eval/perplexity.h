@@ -10,8 +10,9 @@
 namespace quell {
 
 struct PerplexityOptions {
-  std::string protocol;              ///< gptq, windows (default), llama.cpp or lm-eval
-  std::int64_t window = 0;           ///< tokens; 0: 512 for llama.cpp, else 2048, at most the model's context
+  std::string protocol;  ///< gptq, windows (default), llama.cpp or lm-eval
+  std::int64_t window =
+      0;  ///< tokens; 0: 512 for llama.cpp, else 2048, at most the model's context
   std::int64_t skip = 0, limit = 0;  ///< windows; documents for lm-eval
 };
 
@@ -21,10 +22,11 @@ struct PerplexitySet {
 };
 
 /// Throws Error(kUsage | kInvalidInput).
-PerplexitySet make_perplexity_set(const PerplexityOptions& options, const Dataset& data, const Tokenizer* tokenizer,
-                                  const Model& model);
+PerplexitySet make_perplexity_set(const PerplexityOptions& options, const Dataset& data,
+                                  const Tokenizer* tokenizer, const Model& model);
 
-/// Undoes WikiText's tokenization ("@-@", spaces before punctuation), as lm-evaluation-harness does.
+/// Undoes WikiText's tokenization ("@-@", spaces before punctuation), as lm-evaluation-harness
+/// does.
 std::string detokenize_wikitext(std::string text);
 /// The documents of WikiText: a heading "= Title =" opens one.
 std::vector<std::string> split_wikitext(const std::string& text);

@@ -34,14 +34,17 @@ double ngram_f1(const Words& expected, const Words& predicted, std::size_t n) {
   const auto count = [n](const Words& words) {
     std::map<Words, std::int64_t> counts;
     for (std::size_t i = 0; i + n <= words.size(); ++i)
-      ++counts[Words(words.begin() + static_cast<std::ptrdiff_t>(i), words.begin() + static_cast<std::ptrdiff_t>(i + n))];
+      ++counts[Words(words.begin() + static_cast<std::ptrdiff_t>(i),
+                     words.begin() + static_cast<std::ptrdiff_t>(i + n))];
     return counts;
   };
   const auto a = count(expected), b = count(predicted);
   std::int64_t matches = 0;
   for (const auto& [gram, times] : a)
     if (const auto it = b.find(gram); it != b.end()) matches += std::min(times, it->second);
-  const auto grams = [n](const Words& w) { return static_cast<double>(w.size() + 1 > n ? w.size() + 1 - n : 0); };
+  const auto grams = [n](const Words& w) {
+    return static_cast<double>(w.size() + 1 > n ? w.size() + 1 - n : 0);
+  };
   return f1(static_cast<double>(matches), grams(predicted), grams(expected));
 }
 
@@ -55,14 +58,16 @@ double lcs_f1(const Words& expected, const Words& predicted) {
       diagonal = above;
     }
   }
-  return f1(static_cast<double>(row.back()), static_cast<double>(predicted.size()), static_cast<double>(expected.size()));
+  return f1(static_cast<double>(row.back()), static_cast<double>(predicted.size()),
+            static_cast<double>(expected.size()));
 }
 
 }  // namespace
 
 RougeScores rouge(std::string_view reference, std::string_view prediction) {
   const Words expected = words_of(reference), predicted = words_of(prediction);
-  return {ngram_f1(expected, predicted, 1), ngram_f1(expected, predicted, 2), lcs_f1(expected, predicted)};
+  return {ngram_f1(expected, predicted, 1), ngram_f1(expected, predicted, 2),
+          lcs_f1(expected, predicted)};
 }
 
 }  // namespace quell

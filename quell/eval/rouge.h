@@ -1,5 +1,5 @@
-// ROUGE (Lin 2004) as the package rouge_score computes it without stemming: lower case, runs of [a-z0-9], F1 of clipped n-grams or
-// of the longest common subsequence.
+// ROUGE (Lin 2004) as the package rouge_score computes it without stemming: lower case, runs of
+// [a-z0-9], F1 of clipped n-grams or of the longest common subsequence.
 #pragma once
 
 #include <string_view>

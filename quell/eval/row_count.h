@@ -17,7 +17,9 @@ struct RowCount {
   }
   /// One line, where there are any: "SOURCE: 3 rows WHAT (the first is row 17)".
   void warn(const std::string& source, const std::string& what) const {
-    if (count > 0) log(LogLevel::kWarning, str(source, ": ", count, " rows ", what, " (the first is row ", first, ")"));
+    if (count > 0)
+      log(LogLevel::kWarning,
+          str(source, ": ", count, " rows ", what, " (the first is row ", first, ")"));
   }
 };
 

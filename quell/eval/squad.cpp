@@ -23,8 +23,8 @@ std::int64_t stride_of(std::int64_t max_length) { return std::min(kStride, max_l
 /// Texts of {"text": [...]} or of [{"text"}, ...].
 std::vector<std::string> read_answers(const Json& answers) {
   std::vector<std::string> out;
-  require(answers.is_array() || answers.is_object(), ErrorCode::kInvalidInput, "answers is ", answers.dump(),
-          "; write [] where there is none");
+  require(answers.is_array() || answers.is_object(), ErrorCode::kInvalidInput, "answers is ",
+          answers.dump(), "; write [] where there is none");
   if (answers.is_object()) return answers.at("text").get<std::vector<std::string>>();
   for (const Json& answer : answers) out.push_back(answer.at("text").get<std::string>());
   return out;
@@ -33,8 +33,9 @@ std::vector<std::string> read_answers(const Json& answers) {
 /// A question, its context beside it or given by its paragraph.
 void add_question(const Json& qa, const Json& context, SquadSet& set) {
   // Spaces in front of a question would only take the context's room (as run_qa.py has it).
-  SquadQuestion q{python::lstrip(qa.at("question").get<std::string>()), unicode::decode(context.get<std::string>()),
-                  read_answers(qa.at("answers")), set.questions.size() + 1};
+  SquadQuestion q{python::lstrip(qa.at("question").get<std::string>()),
+                  unicode::decode(context.get<std::string>()), read_answers(qa.at("answers")),
+                  set.questions.size() + 1};
   set.version2 |= q.answers.empty() || qa.value("is_impossible", Json()) == true;
   set.questions.push_back(std::move(q));
 }
@@ -71,7 +72,8 @@ struct Answer {
   std::optional<float> null_score;
 };
 
-void consider(const Window& w, std::span<const float> start, std::span<const float> end, bool version2, Answer& answer) {
+void consider(const Window& w, std::span<const float> start, std::span<const float> end,
+              bool version2, Answer& answer) {
   if (start.empty()) return;
   const float null_score = start.front() + end.front();
   answer.null_score = std::min(answer.null_score.value_or(null_score), null_score);
@@ -90,12 +92,14 @@ void consider(const Window& w, std::span<const float> start, std::span<const flo
     }
 }
 
-/// As run_qa.py writes it; where no span is possible, it predicts the word "empty" with a score of 0.
+/// As run_qa.py writes it; where no span is possible, it predicts the word "empty" with a score of
+/// 0.
 std::string text_of(const Answer& answer, const SquadQuestion& q, bool version2) {
   if (version2 && answer.null_score.value_or(0) > answer.score.value_or(0)) return "";
   if (!answer.score) return "empty";
   return unicode::encode(
-      q.context.substr(static_cast<std::size_t>(answer.span.begin), static_cast<std::size_t>(answer.span.end - answer.span.begin)));
+      q.context.substr(static_cast<std::size_t>(answer.span.begin),
+                       static_cast<std::size_t>(answer.span.end - answer.span.begin)));
 }
 
 }  // namespace
@@ -118,33 +122,38 @@ SquadSet parse_squad(const Json& json, const std::string& source) {
   } catch (const Error& e) {
     throw Error(e.code(), str(source, ": question ", set.questions.size() + 1, ": ", e.what()));
   } catch (const Json::exception& e) {
-    throw Error(ErrorCode::kInvalidInput,
-                str(source, ": not in SQuAD's layout at question ", set.questions.size() + 1, ": ", e.what()));
+    throw Error(ErrorCode::kInvalidInput, str(source, ": not in SQuAD's layout at question ",
+                                              set.questions.size() + 1, ": ", e.what()));
   }
   require(!set.questions.empty(), ErrorCode::kInvalidInput, source, ": no questions");
   return set;
 }
 
-void leave_out_long_questions(SquadSet& set, const Tokenizer& tokenizer, std::int64_t max_length, const std::string& source) {
+void leave_out_long_questions(SquadSet& set, const Tokenizer& tokenizer, std::int64_t max_length,
+                              const std::string& source) {
   RowCount too_long;
-  const auto limit = static_cast<std::size_t>(max_length), stride = static_cast<std::size_t>(stride_of(max_length));
+  const auto limit = static_cast<std::size_t>(max_length),
+             stride = static_cast<std::size_t>(stride_of(max_length));
   std::erase_if(set.questions, [&](const SquadQuestion& q) {
     if (tokenizer.encode_pair(q.question, "").ids.size() + stride < limit) return false;
-    if (tokenizer.encode_pair(q.question, unicode::encode(q.context)).ids.size() <= limit) return false;
+    if (tokenizer.encode_pair(q.question, unicode::encode(q.context)).ids.size() <= limit)
+      return false;
     too_long.add(q.row);
     return true;
   });
-  too_long.warn(source, str("are left out: beside the question, ", max_length, " tokens leave no room for windows of the context"));
+  too_long.warn(source, str("are left out: beside the question, ", max_length,
+                            " tokens leave no room for windows of the context"));
 }
 
-SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer, const SquadSet& set, std::int64_t max_length,
-                           ExecContext& ctx) {
+SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer,
+                           const SquadSet& set, std::int64_t max_length, ExecContext& ctx) {
   const std::vector<SquadQuestion>& questions = set.questions;
   std::vector<TokenSequence> sequences;
   std::vector<Window> windows;
   for (std::size_t q = 0; q < questions.size(); ++q) {
     const std::string context = unicode::encode(questions[q].context);
-    for (Encoding& e : tokenizer.encode_pair_windows(questions[q].question, context, {.max_length = max_length, .details = true},
+    for (Encoding& e : tokenizer.encode_pair_windows(questions[q].question, context,
+                                                     {.max_length = max_length, .details = true},
                                                      stride_of(max_length))) {
       sequences.push_back({std::move(e.ids), std::move(e.type_ids), {}});
       windows.push_back({q, std::move(e.offsets), std::move(e.sequence_ids)});
@@ -156,11 +165,13 @@ SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer
   for_each_forward(
       model, sequences, false,
       [&](std::size_t i, const TokenBatch& batch, std::int64_t r, const ForwardOutputs& outputs) {
-        const auto start = outputs.values.find("start_logits"), end = outputs.values.find("end_logits");
+        const auto start = outputs.values.find("start_logits"),
+                   end = outputs.values.find("end_logits");
         require(start != outputs.values.end() && end != outputs.values.end(), ErrorCode::kUsage,
                 "this model gives no answer spans; squad needs a question-answering head");
         const auto row = [&](const Tensor& t) {
-          const auto values = t.f32().subspan(static_cast<std::size_t>(r * batch.length), windows[i].offsets.size());
+          const auto values = t.f32().subspan(static_cast<std::size_t>(r * batch.length),
+                                              windows[i].offsets.size());
           return std::vector<float>(values.begin(), values.end());
         };
         start_scores[i] = row(start->second);

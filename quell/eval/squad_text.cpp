@@ -11,7 +11,8 @@ namespace quell {
 namespace {
 
 bool is_ascii_punctuation(char32_t c) {
-  return (c >= U'!' && c <= U'/') || (c >= U':' && c <= U'@') || (c >= U'[' && c <= U'`') || (c >= U'{' && c <= U'~');
+  return (c >= U'!' && c <= U'/') || (c >= U':' && c <= U'@') || (c >= U'[' && c <= U'`') ||
+         (c >= U'{' && c <= U'~');
 }
 
 /// re.sub(r'\b(a|an|the)\b', ' ', text)
@@ -23,8 +24,8 @@ std::u32string without_articles(std::u32string_view text) {
       continue;
     }
     const auto begin = text.begin() + static_cast<std::ptrdiff_t>(at);
-    const std::u32string_view word =
-        text.substr(at, static_cast<std::size_t>(std::find_if_not(begin, text.end(), python::is_word) - begin));
+    const std::u32string_view word = text.substr(
+        at, static_cast<std::size_t>(std::find_if_not(begin, text.end(), python::is_word) - begin));
     if (word == U"a" || word == U"an" || word == U"the")
       out.push_back(U' ');
     else
@@ -40,7 +41,8 @@ std::vector<std::u32string> normalized_words(const std::string& text) {
   return python::split(without_articles(plain));
 }
 
-double f1_of(const std::vector<std::u32string>& predicted, const std::vector<std::u32string>& expected, bool version2) {
+double f1_of(const std::vector<std::u32string>& predicted,
+             const std::vector<std::u32string>& expected, bool version2) {
   if (version2 && (predicted.empty() || expected.empty())) return predicted == expected ? 1 : 0;
 
   std::map<std::u32string, std::int64_t> left;
@@ -65,7 +67,8 @@ std::string normalize_answer(const std::string& text) {
   return unicode::encode(out);
 }
 
-AnswerScore score_answer(const std::string& prediction, const std::vector<std::string>& answers, bool version2) {
+AnswerScore score_answer(const std::string& prediction, const std::vector<std::string>& answers,
+                         bool version2) {
   const std::vector<std::u32string> predicted = normalized_words(prediction);
   std::vector<std::vector<std::u32string>> expected;
   for (const std::string& answer : answers)

@@ -13,7 +13,8 @@ TEST(SquadText, Normalization) {
   EXPECT_EQ(normalize_answer(" The  Eiffel Tower! "), "eiffel tower");
   EXPECT_EQ(normalize_answer("ÉCOLE ΟΔΥΣΣΕΥΣ İ"), "école οδυσσευς i\u0307");
   EXPECT_EQ(normalize_answer("the\u00a0York\u3000an\u2028x"), "york x");
-  EXPECT_EQ(normalize_answer("a\u0301b a\u0301 an–the"), "\u0301b \u0301 –");  // marks and dashes end words
+  EXPECT_EQ(normalize_answer("a\u0301b a\u0301 an–the"),
+            "\u0301b \u0301 –");  // marks and dashes end words
   EXPECT_EQ(normalize_answer("la the2 a_b ªa"), "la the2 ab ªa");
   EXPECT_EQ(normalize_answer("«U.S.A.» “the” …"), "«usa» “ ” …");  // only ASCII punctuation goes
   EXPECT_EQ(normalize_answer("t-h-e"), "");                        // punctuation goes first
@@ -46,7 +47,8 @@ TEST(SquadFile, LayoutsAndVersions) {
   const auto nested = [](const std::vector<Json>& all, const char* version) {
     Json qas = Json::array();
     for (const Json& a : all) qas.push_back({{"question", " q?"}, {"answers", a}});
-    const Json paragraph = {{"context", "c"}, {"qas", qas}}, article = {{"paragraphs", Json::array({paragraph})}};
+    const Json paragraph = {{"context", "c"}, {"qas", qas}},
+               article = {{"paragraphs", Json::array({paragraph})}};
     Json out = {{"data", Json::array({article})}};
     if (version) out["version"] = version;
     return out;
@@ -62,7 +64,9 @@ TEST(SquadFile, LayoutsAndVersions) {
   EXPECT_TRUE(second.questions[1].answers.empty());
 
   const Json row = {
-      {"context", "c"}, {"question", "q"}, {"answers", {{"text", Json::array({"x"})}, {"answer_start", Json::array({0})}}}};
+      {"context", "c"},
+      {"question", "q"},
+      {"answers", {{"text", Json::array({"x"})}, {"answer_start", Json::array({0})}}}};
   for (const Json& flat : {Json{{"data", Json::array({row})}}, Json::array({row})})
     EXPECT_EQ(parse_squad(flat, "f").questions[0].answers[0], "x");
   EXPECT_THROW(parse_squad({{"data", {{{"context", "c"}}}}}, "f"), Error);

@@ -25,11 +25,13 @@ TEST(HellaSwag, BracketsAndTitlesGo) {
 }
 
 TEST(WikiText, DocumentsAndDetokenization) {
-  const auto documents = split_wikitext(" \n = A = \n text \n = = B = = \n more \n = C = \n end \n");
+  const auto documents =
+      split_wikitext(" \n = A = \n text \n = = B = = \n more \n = C = \n end \n");
   ASSERT_EQ(documents.size(), 2U);
   EXPECT_EQ(documents[1], " = C = \n end \n");
-  EXPECT_EQ(detokenize_wikitext("a well @-@ known 1 @,@ 000 , ( so to speak ) . \n next 's \" word \""),
-            "a well-known 1,000, (so to speak).\nnext's \"word\"");
+  EXPECT_EQ(
+      detokenize_wikitext("a well @-@ known 1 @,@ 000 , ( so to speak ) . \n next 's \" word \""),
+      "a well-known 1,000, (so to speak).\nnext's \"word\"");
 }
 
 TEST(TokenStatistics, EqualsHandComputedMeans) {
@@ -46,7 +48,8 @@ TEST(TokenStatistics, EqualsHandComputedMeans) {
   EXPECT_NEAR(j["same_top_p"]["value"].get<double>(), 50, 1e-9);
   EXPECT_NEAR(j["delta_p_mean"]["value"].get<double>(), -12.5, 1e-5);
   EXPECT_NEAR(j["delta_p_rms"]["value"].get<double>(), 25 / std::sqrt(2.0), 1e-5);
-  // log-perplexities 2 ln 2 and ln 2: half a difference of ln 2 on either side, over sqrt(n - 1) = 1 and sqrt(n) inside the mean
+  // log-perplexities 2 ln 2 and ln 2: half a difference of ln 2 on either side, over sqrt(n - 1) =
+  // 1 and sqrt(n) inside the mean
   EXPECT_NEAR(j["log_ppl_ratio"]["error"].get<double>(), std::log(2.0) / 2, 1e-6);
   EXPECT_NE(s.to_text().find("Same top p: 50.000"), std::string::npos) << s.to_text();
 }

@@ -32,7 +32,9 @@ double covariance(const std::vector<double>& a, const std::vector<double>& b) {
   return (mean_product(a, b) - mean_of(a) * mean_of(b)) / static_cast<double>(a.size() - 1);
 }
 
-Estimate estimate(const std::vector<double>& v) { return {mean_of(v), std::sqrt(std::max(0.0, covariance(v, v)))}; }
+Estimate estimate(const std::vector<double>& v) {
+  return {mean_of(v), std::sqrt(std::max(0.0, covariance(v, v)))};
+}
 
 /// Linear interpolation between the order statistics.
 double percentile(const std::vector<double>& sorted, double fraction) {
@@ -52,8 +54,9 @@ std::vector<double> sorted(std::vector<double> v) {
   return v;
 }
 
-Summary summarize(const std::vector<double>& nll, const std::vector<double>& nll_base, const std::vector<double>& kld,
-                  const std::vector<double>& p_diff, std::int64_t same_top) {
+Summary summarize(const std::vector<double>& nll, const std::vector<double>& nll_base,
+                  const std::vector<double>& kld, const std::vector<double>& p_diff,
+                  std::int64_t same_top) {
   Summary s;
   const Estimate log_ppl = estimate(nll), log_base = estimate(nll_base);
   const double cov = covariance(nll, nll_base);
@@ -61,10 +64,12 @@ Summary summarize(const std::vector<double>& nll, const std::vector<double>& nll
   s.base = {std::exp(log_base.mean), std::exp(log_base.mean) * log_base.error};
   s.correlation = log_ppl.error * log_base.error > 0 ? cov / (log_ppl.error * log_base.error) : 1;
   s.log_ratio = {log_ppl.mean - log_base.mean,
-                 std::sqrt(std::max(0.0, log_ppl.error * log_ppl.error + log_base.error * log_base.error - 2 * cov))};
+                 std::sqrt(std::max(0.0, log_ppl.error * log_ppl.error +
+                                             log_base.error * log_base.error - 2 * cov))};
   s.ratio = {std::exp(s.log_ratio.mean), std::exp(s.log_ratio.mean) * s.log_ratio.error};
-  s.difference = {s.ppl.mean - s.base.mean, std::sqrt(std::max(0.0, s.ppl.error * s.ppl.error + s.base.error * s.base.error -
-                                                                        2 * s.ppl.mean * s.base.mean * cov))};
+  s.difference = {s.ppl.mean - s.base.mean,
+                  std::sqrt(std::max(0.0, s.ppl.error * s.ppl.error + s.base.error * s.base.error -
+                                              2 * s.ppl.mean * s.base.mean * cov))};
   s.kld = estimate(kld);
   s.p_diff = estimate(p_diff);
   std::vector<double> squares;
@@ -80,7 +85,8 @@ Summary summarize(const std::vector<double>& nll, const std::vector<double>& nll
 
 }  // namespace
 
-void TokenStatistics::add(std::span<const float> base, std::span<const float> logits, std::int32_t target) {
+void TokenStatistics::add(std::span<const float> base, std::span<const float> logits,
+                          std::int32_t target) {
   nll_.push_back(negative_log_likelihood(logits, target));
   nll_base_.push_back(negative_log_likelihood(base, target));
   kld_.push_back(kl_divergence(base, logits));
@@ -89,7 +95,9 @@ void TokenStatistics::add(std::span<const float> base, std::span<const float> lo
 }
 
 double TokenStatistics::mean_kl() const { return mean_of(kld_); }
-double TokenStatistics::same_top() const { return 100.0 * static_cast<double>(same_top_) / static_cast<double>(kld_.size()); }
+double TokenStatistics::same_top() const {
+  return 100.0 * static_cast<double>(same_top_) / static_cast<double>(kld_.size());
+}
 
 Json TokenStatistics::to_json() const {
   const Summary s = summarize(nll_, nll_base_, kld_, p_diff_, same_top_);
@@ -121,7 +129,9 @@ std::string TokenStatistics::to_text() const {
     out += line;
     out += '\n';
   };
-  const auto estimate_line = [&](const char* name, const Estimate& e) { print("%s: %10.6lf ± %10.6lf", name, e.mean, e.error); };
+  const auto estimate_line = [&](const char* name, const Estimate& e) {
+    print("%s: %10.6lf ± %10.6lf", name, e.mean, e.error);
+  };
   out += "====== Perplexity statistics ======\n";
   estimate_line("Mean PPL(Q)                   ", s.ppl);
   estimate_line("Mean PPL(base)                ", s.base);

@@ -1,4 +1,5 @@
-// Token by token comparison of a model with its float base: the numbers of llama.cpp's perplexity tool (docs/evaluation.md).
+// Token by token comparison of a model with its float base: the numbers of llama.cpp's perplexity
+// tool (docs/evaluation.md).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ class TokenStatistics {
   std::int64_t count() const { return static_cast<std::int64_t>(kld_.size()); }
   double mean_kl() const;
   double same_top() const;  ///< 0..100
-  /// Perplexities with their ratio, KL divergence, probability differences, each with its standard error or percentiles.
+  /// Perplexities with their ratio, KL divergence, probability differences, each with its standard
+  /// error or percentiles.
   Json to_json() const;
   /// The same as the lines that llama-perplexity prints.
   std::string to_text() const;

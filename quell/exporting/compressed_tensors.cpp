@@ -25,7 +25,9 @@ Json quantizer_args(const QuantSpec& spec, bool weights) {
                {"symmetric", spec.symmetric}, {"strategy", granularity_name(spec.granularity)},
                {"group_size", nullptr},       {"dynamic", spec.dynamic}};
   if (spec.granularity == Granularity::kPerGroup) args["group_size"] = spec.group_size;
-  args["observer"] = weights ? "memoryless_minmax" : spec.dynamic ? "memoryless_minmax" : "static_minmax";
+  args["observer"] = weights        ? "memoryless_minmax"
+                     : spec.dynamic ? "memoryless_minmax"
+                                    : "static_minmax";
   args["observer_kwargs"] = Json::object();
   return args;
 }
@@ -34,28 +36,32 @@ Json quantizer_args(const QuantSpec& spec, bool weights) {
 struct CodeLayout {
   std::string weight_name, module;  ///< as the library's class calls them
   bool packed = false;              ///< several codes a word
-  bool by_row =
-      false;  ///< a step for the whole tensor is written once a row, which means the same (of several matrices in one tensor)
+  bool by_row = false;  ///< a step for the whole tensor is written once a row, which means the same
+                        ///< (of several matrices in one tensor)
 };
 
 /// Signed codes of `parts` as they lie in the file, one a byte.
 Tensor stored_codes(const Parts& parts) {
   const Param& first = *parts.front();
-  return pack<std::int8_t>(DType::kI8, parts, first.quantized->codes.cols(), first.packing.transposed, [](const Param& p) {
-    const QuantSpec& spec = p.quantized->spec;
-    const int offset = spec.symmetric ? 0 : 1 << (spec.num_bits - 1);  // the format stores signed codes
-    std::vector<int> codes;
-    for (const std::int16_t c : p.quantized->codes.as<std::int16_t>()) codes.push_back(c - offset);
-    p.quantized->codes.drop_pages();
-    return codes;
-  });
+  return pack<std::int8_t>(
+      DType::kI8, parts, first.quantized->codes.cols(), first.packing.transposed,
+      [](const Param& p) {
+        const QuantSpec& spec = p.quantized->spec;
+        const int offset =
+            spec.symmetric ? 0 : 1 << (spec.num_bits - 1);  // the format stores signed codes
+        std::vector<int> codes;
+        for (const std::int16_t c : p.quantized->codes.as<std::int16_t>())
+          codes.push_back(c - offset);
+        p.quantized->codes.drop_pages();
+        return codes;
+      });
 }
 
 void add_codes(const Parts& parts, const CodeLayout& layout, StoredKind kind, TensorSet& out) {
   const Param& first = *parts.front();
   const QTensor& q = *first.quantized;
-  const Shape shape =
-      packed_shape(static_cast<std::int64_t>(parts.size()), q.codes.rows(), q.codes.cols(), first.packing.transposed);
+  const Shape shape = packed_shape(static_cast<std::int64_t>(parts.size()), q.codes.rows(),
+                                   q.codes.cols(), first.packing.transposed);
   const int bits = q.spec.num_bits;
   if (!layout.packed) {
     out.add(
@@ -64,9 +70,11 @@ void add_codes(const Parts& parts, const CodeLayout& layout, StoredKind kind, Te
   }
   const Shape words = {shape[0], packed_words(shape[1], bits)};
   out.add(
-      layout.weight_name + kPackedSuffix, DType::kI32, words, [=] { return pack_stored_codes(stored_codes(parts), bits); }, kind);
+      layout.weight_name + kPackedSuffix, DType::kI32, words,
+      [=] { return pack_stored_codes(stored_codes(parts), bits); }, kind);
   const std::array<std::int64_t, 2> sizes = {shape[0], shape[1]};
-  out.add(layout.weight_name + kShapeSuffix, Tensor::from<std::int64_t>(sizes, {2}), StoredKind::kSteps);
+  out.add(layout.weight_name + kShapeSuffix, Tensor::from<std::int64_t>(sizes, {2}),
+          StoredKind::kSteps);
 }
 
 void add_steps(const Parts& parts, const CodeLayout& layout, TensorSet& out) {
@@ -77,7 +85,8 @@ void add_steps(const Parts& parts, const CodeLayout& layout, TensorSet& out) {
   const std::int64_t per_row = steps == 1 ? 1 : steps / rows;
   const auto spread = [&](auto values) {
     using T = typename decltype(values)::value_type;
-    return steps == 1 && layout.by_row ? std::vector<T>(static_cast<std::size_t>(rows), values[0]) : values;
+    return steps == 1 && layout.by_row ? std::vector<T>(static_cast<std::size_t>(rows), values[0])
+                                       : values;
   };
   Tensor scale = pack<float>(DType::kF32, parts, per_row, false, [&](const Param& p) {
     const auto s = p.quantized->qparams.scale.f32();
@@ -90,11 +99,13 @@ void add_steps(const Parts& parts, const CodeLayout& layout, TensorSet& out) {
 
   Tensor zero = pack<std::int8_t>(DType::kI8, parts, per_row, false, [&](const Param& p) {
     std::vector<int> zeros;
-    for (const std::int32_t z : p.quantized->qparams.zero_point.as<std::int32_t>()) zeros.push_back(z - offset);
+    for (const std::int32_t z : p.quantized->qparams.zero_point.as<std::int32_t>())
+      zeros.push_back(z - offset);
     return spread(zeros);
   });
   zero.reshape(scale_shape);
-  out.add(layout.module + ".weight_zero_point", layout.packed && !whole ? pack_stored_zero_points(zero, bits) : std::move(zero),
+  out.add(layout.module + ".weight_zero_point",
+          layout.packed && !whole ? pack_stored_zero_points(zero, bits) : std::move(zero),
           StoredKind::kSteps);
 }
 
@@ -105,7 +116,8 @@ void add_input_steps(const ActivationQuant& input, const CodeLayout& layout, Ten
   out.add(layout.module + ".input_scale", std::move(input_scale), StoredKind::kSteps);
   if (input.spec.symmetric) return;
   Tensor input_zero(DType::kI8, {1});
-  input_zero.as<std::int8_t>()[0] = static_cast<std::int8_t>(input.qparams.zero_point - (1 << (input.spec.num_bits - 1)));
+  input_zero.as<std::int8_t>()[0] =
+      static_cast<std::int8_t>(input.qparams.zero_point - (1 << (input.spec.num_bits - 1)));
   out.add(layout.module + ".input_zero_point", std::move(input_zero), StoredKind::kSteps);
 }
 
@@ -123,15 +135,19 @@ class Exporter {
     for (const Param& p : model.params) by_row_ |= p.packing.parts > 1;
     for (std::size_t i = 0; i < model.params.size(); ++i) add_param(static_cast<int>(i));
     add_second_head();
-    for (const auto& [prefix, affines] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
+    for (const auto& [prefix, affines] :
+         {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
       for (const auto& [value, affine] : *affines) {
-        const std::string name = prefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]);
+        const std::string name =
+            prefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]);
         tensors_.add(name + ".scale", affine.scale);
         if (affine.shift.defined()) tensors_.add(name + ".shift", affine.shift);
       }
     for (const auto& [value, quant] : model.input_quant)
       if (quant.groups)
-        add_groups(*quant.groups, kGroupsPrefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]));
+        add_groups(
+            *quant.groups,
+            kGroupsPrefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]));
   }
 
   const TensorSet& tensors() const { return tensors_; }
@@ -175,21 +191,25 @@ class Exporter {
   }
 
   const ActivationQuant& input_of(int param) const {
-    return model_.input_quant.at(model_.graph.nodes[static_cast<std::size_t>(node_of_.at(param))].in[0]);
+    return model_.input_quant.at(
+        model_.graph.nodes[static_cast<std::size_t>(node_of_.at(param))].in[0]);
   }
 
   bool reads_constant_input(int n) const {
-    return model_.graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kLinear && reads_constant(model_, n);
+    return model_.graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kLinear &&
+           reads_constant(model_, n);
   }
 
   QuantSpec weight_spec(QuantSpec spec) const {
-    if (by_row_ && spec.granularity == Granularity::kPerTensor) spec.granularity = Granularity::kPerChannel;
+    if (by_row_ && spec.granularity == Granularity::kPerTensor)
+      spec.granularity = Granularity::kPerChannel;
     return spec;
   }
 
   CodeLayout layout_of(const Param& p, int num_bits) const {
     const std::string weight = names_.of_class(p.weight_name);
-    return {weight, weight.substr(0, weight.size() - std::string_view(".weight").size()), num_bits <= kMaxPackedBits, by_row_};
+    return {weight, weight.substr(0, weight.size() - std::string_view(".weight").size()),
+            num_bits <= kMaxPackedBits, by_row_};
   }
 
   void add_param(int index) {
@@ -200,7 +220,8 @@ class Exporter {
     if (p.quantized) {
       for (const Param* part : parts)
         require(part->quantized.has_value(), ErrorCode::kUsage, p.weight_name,
-                ": holds several matrices, of which only some are quantized; quantize or ignore all of them");
+                ": holds several matrices, of which only some are quantized; quantize or ignore "
+                "all of them");
       const CodeLayout layout = layout_of(p, p.quantized->spec.num_bits);
       add_codes(parts, layout, StoredKind::kCodes, tensors_);
       add_steps(parts, layout, tensors_);
@@ -215,7 +236,8 @@ class Exporter {
     if (!p.bias.defined() || p.added_bias) return;
     tensors_.add(names_.of_class(p.bias_name), as_stored(stored_bias(parts, source_), narrow_));
 
-    // Classes tie the bias of a language model's head to its second name only together with the weight.
+    // Classes tie the bias of a language model's head to its second name only together with the
+    // weight.
     const std::string own_bias = p.module + ".bias";
     if (p.slot == Slot::kLmHead && p.tied_to < 0 && p.bias_name != own_bias)
       tensors_.add(names_.of_class(own_bias), as_stored(stored_bias(parts, source_), narrow_));
@@ -230,11 +252,13 @@ class Exporter {
           tensors_.add(module + suffix, Tensor::copy_of(it->second), StoredKind::kFloatLinears);
   }
 
-  /// A quantized table: its codes; or, where a head multiplies with the float table, that one, from which a reader makes the codes.
+  /// A quantized table: its codes; or, where a head multiplies with the float table, that one, from
+  /// which a reader makes the codes.
   void add_table(const Param& p) {
     const int index = static_cast<int>(&p - model_.params.data());
     const bool head_reads_it =
-        std::any_of(model_.params.begin(), model_.params.end(), [&](const Param& other) { return other.tied_to == index; });
+        std::any_of(model_.params.begin(), model_.params.end(),
+                    [&](const Param& other) { return other.tied_to == index; });
     if (head_reads_it) {
       add_weight({&p}, names_.of_class(p.weight_name), StoredKind::kEmbeddings, narrow_, tensors_);
       return;
@@ -250,7 +274,8 @@ class Exporter {
 
   void add_groups(const ChannelGroups& groups, const std::string& name) {
     const auto count = static_cast<std::int64_t>(groups.steps.size());
-    Tensor channels(DType::kI32, {static_cast<std::int64_t>(groups.channels.size())}), zero(DType::kI32, {count});
+    Tensor channels(DType::kI32, {static_cast<std::int64_t>(groups.channels.size())}),
+        zero(DType::kI32, {count});
     Tensor scale = Tensor::f32({count});
     std::copy(groups.channels.begin(), groups.channels.end(), channels.as<std::int32_t>().begin());
     for (std::size_t g = 0; g < groups.steps.size(); ++g) {
@@ -263,18 +288,21 @@ class Exporter {
   }
 
   Json own_section(const ActivationQuant& input) const {
-    Json own = {{"version", 2},
-                {"input_codes", input.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
-                {"input_step", input.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
-                {"residual_after_quant", model_.residual_after_quant}};
-    if (const std::vector<std::string> accepted = model_.dir.accepted().met(); !accepted.empty()) own["accepted"] = accepted;
+    Json own = {
+        {"version", 2},
+        {"input_codes", input.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
+        {"input_step", input.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
+        {"residual_after_quant", model_.residual_after_quant}};
+    if (const std::vector<std::string> accepted = model_.dir.accepted().met(); !accepted.empty())
+      own["accepted"] = accepted;
     for (const Param& p : model_.params)
       if (p.added_rows + p.added_columns > 0)
         own["added_channels"][p.module] = {{"rows", p.added_rows}, {"columns", p.added_columns}};
     for (const auto& [node, quant] : model_.attention_quant) {
       Json points = Json::object();
       for (std::size_t i = 0; i < quant.points().size(); ++i)
-        if (const auto& point = *quant.points()[i]) points[AttentionQuant::kNames[i]] = activation_quant_to_json(*point);
+        if (const auto& point = *quant.points()[i])
+          points[AttentionQuant::kNames[i]] = activation_quant_to_json(*point);
       own["attention"][model_.node_name(node)] = points;
     }
     return own;
@@ -300,7 +328,8 @@ ExportSummary export_compressed_tensors(const Model& model, const fs::path& out,
                         copy_side_files(model.dir.path(), directory.staging())};
   copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", exporter.config().dump(2) + "\n");
-  write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().sources(), {{"format", "pt"}});
+  write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().sources(),
+                    {{"format", "pt"}});
   directory.commit();
   return summary;
 }

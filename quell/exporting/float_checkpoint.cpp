@@ -9,11 +9,17 @@
 
 namespace quell {
 
-ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out, bool replace) {
-  for (const auto& [values, what] : {std::pair(&model.restore, "a residual branch that would have to undo the migration"),
-                                     {&model.explicit_affine, "a scale and shift that no weight can hold"}})
-    require(values->empty(), ErrorCode::kUnsupported, "a plain ", model.spec.model_type, " checkpoint cannot hold ", what, " (",
-            values->empty() ? "" : model.node_name(model.graph.producer[static_cast<std::size_t>(values->begin()->first)]),
+ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out,
+                                      bool replace) {
+  for (const auto& [values, what] :
+       {std::pair(&model.restore, "a residual branch that would have to undo the migration"),
+        {&model.explicit_affine, "a scale and shift that no weight can hold"}})
+    require(values->empty(), ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
+            " checkpoint cannot hold ", what, " (",
+            values->empty()
+                ? ""
+                : model.node_name(
+                      model.graph.producer[static_cast<std::size_t>(values->begin()->first)]),
             "); write --format compressed-tensors instead");
   require(!model.bias_corrected, ErrorCode::kUnsupported,
           "a float checkpoint with corrected biases would not compute what the "
@@ -22,12 +28,12 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
   const Checkpoint source = original_of(model);
   TensorSet tensors;
   for (const Param& p : model.params) {
-    require(p.added_rows + p.added_columns == 0, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
-            " checkpoint cannot hold the channels that were added to ", p.module,
-            "; use split: 0, or write --format compressed-tensors");
-    require(!p.added_bias && !p.added_weight, ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
-            " checkpoint has no place for the bias that the shift added to ", p.module,
-            "; use shift: never, or write --format compressed-tensors");
+    require(p.added_rows + p.added_columns == 0, ErrorCode::kUnsupported, "a plain ",
+            model.spec.model_type, " checkpoint cannot hold the channels that were added to ",
+            p.module, "; use split: 0, or write --format compressed-tensors");
+    require(!p.added_bias && !p.added_weight, ErrorCode::kUnsupported, "a plain ",
+            model.spec.model_type, " checkpoint has no place for the bias that the shift added to ",
+            p.module, "; use shift: never, or write --format compressed-tensors");
     if (p.packing.part > 0) continue;
     const Parts parts = parts_of(model, p);
     if (p.tied_to < 0 && p.weight.defined())
@@ -40,10 +46,12 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
   if (const std::vector<std::string> accepted = model.dir.accepted().met(); !accepted.empty())
     config["quell"]["accepted"] = accepted;
   OutputDirectory directory(out, replace);
-  const ExportSummary summary{tensors.bytes(), {}, copy_side_files(model.dir.path(), directory.staging())};
+  const ExportSummary summary{
+      tensors.bytes(), {}, copy_side_files(model.dir.path(), directory.staging())};
   copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");
-  write_safetensors(directory.staging() / "model.safetensors", tensors.sources(), {{"format", "pt"}});
+  write_safetensors(directory.staging() / "model.safetensors", tensors.sources(),
+                    {{"format", "pt"}});
   directory.commit();
   return summary;
 }

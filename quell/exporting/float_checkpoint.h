@@ -1,4 +1,5 @@
-// Writes the migrated float model as an ordinary checkpoint of its family, which transformers loads unchanged.
+// Writes the migrated float model as an ordinary checkpoint of its family, which transformers loads
+// unchanged.
 #pragma once
 
 #include <filesystem>
@@ -7,8 +8,10 @@
 
 namespace quell {
 
-/// Float weights of `model` (quantized or not) in f32, config.json and side files. Throws Error(kUnsupported) naming what the
-/// family has no place for: biases that a shift added, norms whose residual branch must undo the migration.
-ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out, bool replace);
+/// Float weights of `model` (quantized or not) in f32, config.json and side files. Throws
+/// Error(kUnsupported) naming what the family has no place for: biases that a shift added, norms
+/// whose residual branch must undo the migration.
+ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out,
+                                      bool replace);
 
 }  // namespace quell

@@ -8,7 +8,9 @@ namespace quell {
 namespace {
 
 /// "BertModel", but not "GPT2LMHeadModel".
-bool is_bare(const std::string& architecture) { return architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel"); }
+bool is_bare(const std::string& architecture) {
+  return architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel");
+}
 
 }  // namespace
 
@@ -20,7 +22,8 @@ std::vector<std::string> linears_of_other_classes(const std::string& model_type)
 }
 
 ModuleNames::ModuleNames(const Model& model)
-    : prefix_(find_family(model.spec.model_type).prefix), bare_(is_bare(architecture_of(Settings(model.config)))) {}
+    : prefix_(find_family(model.spec.model_type).prefix),
+      bare_(is_bare(architecture_of(Settings(model.config)))) {}
 
 std::string ModuleNames::of_class(const std::string& name) const {
   return bare_ && name.starts_with(prefix_) ? name.substr(prefix_.size()) : name;
@@ -47,10 +50,12 @@ std::vector<std::string> ignored_modules(const Model& model) {
   for (std::size_t i = 0; i < model.params.size(); ++i)
     if (is_linear[i] && !model.params[i].quantized) {
       add(model.params[i].module);
-      if (model.params[i].module == "embed_out") add("lm_head");  // of GPT-NeoX, since transformers 5
+      if (model.params[i].module == "embed_out")
+        add("lm_head");  // of GPT-NeoX, since transformers 5
     }
   const auto has = [&](const std::string& module) {
-    return std::any_of(model.params.begin(), model.params.end(), [&](const Param& p) { return p.module == module; });
+    return std::any_of(model.params.begin(), model.params.end(),
+                       [&](const Param& p) { return p.module == module; });
   };
   for (const std::string& module : linears_of_other_classes(model.spec.model_type))
     if (!has(module)) add(module);

@@ -17,15 +17,19 @@ bool any(const Range& range, Predicate predicate) {
 /// Whether the library's class makes one matrix of all texts' tokens in front of fc1 (OPT).
 bool flattens_tokens(const Model& model) { return model.spec.model_type == "opt"; }
 
-/// Whether the library's class looks for the weight of a linear before it has made one of packed codes (T5).
+/// Whether the library's class looks for the weight of a linear before it has made one of packed
+/// codes (T5).
 bool needs_plain_codes(const Model& model) { return model.spec.model_type == "t5"; }
 
 /// Whether the value is one row a sequence, not one a token.
 bool is_one_row_a_text(const Model& model, ValueId value) {
   for (int node = model.graph.producer[static_cast<std::size_t>(value)]; node >= 0;) {
     const Node& n = model.graph.nodes[static_cast<std::size_t>(node)];
-    if (n.kind == StepKind::kSelectFirst || n.kind == StepKind::kSelectLast || n.kind == StepKind::kSelectEos) return true;
-    if (n.kind != StepKind::kLinear && n.kind != StepKind::kActivation && n.kind != StepKind::kNorm) return false;
+    if (n.kind == StepKind::kSelectFirst || n.kind == StepKind::kSelectLast ||
+        n.kind == StepKind::kSelectEos)
+      return true;
+    if (n.kind != StepKind::kLinear && n.kind != StepKind::kActivation && n.kind != StepKind::kNorm)
+      return false;
     if (n.in[0] == kNoValue) return false;
     node = model.graph.producer[static_cast<std::size_t>(n.in[0])];
   }
@@ -35,11 +39,14 @@ bool is_one_row_a_text(const Model& model, ValueId value) {
 /// What the steps of the linears' inputs are.
 void add_input_features(const Model& model, std::vector<std::string>& out) {
   const auto input = [&](auto predicate) {
-    return any(model.input_quant, [&](const auto& item) { return predicate(item.first, item.second); });
+    return any(model.input_quant,
+               [&](const auto& item) { return predicate(item.first, item.second); });
   };
   if (input([](ValueId, const ActivationQuant& q) { return q.groups != nullptr; }))
     out.emplace_back("inputs have steps of their own for groups of channels");
-  if (input([](ValueId, const ActivationQuant& q) { return q.spec.symmetric && q.spec.codes == CodeRange::kRestricted; }))
+  if (input([](ValueId, const ActivationQuant& q) {
+        return q.spec.symmetric && q.spec.codes == CodeRange::kRestricted;
+      }))
     out.emplace_back("input codes are restricted");
   if (input([](ValueId, const ActivationQuant& q) {
         return q.spec.symmetric && q.spec.dynamic && q.spec.step_rule == StepRule::kMaxCode;
@@ -50,16 +57,21 @@ void add_input_features(const Model& model, std::vector<std::string>& out) {
         return q.spec.granularity == Granularity::kPerToken && is_one_row_a_text(model, v);
       }))
     out.emplace_back("the head's inputs have a step a text");
-  if (flattens_tokens(model) &&
-      input([](ValueId, const ActivationQuant& q) { return q.spec.granularity == Granularity::kPerToken; }))
-    out.emplace_back("inputs have a step a token, which transformers' OPT would make one step for all tokens");
+  if (flattens_tokens(model) && input([](ValueId, const ActivationQuant& q) {
+        return q.spec.granularity == Granularity::kPerToken;
+      }))
+    out.emplace_back(
+        "inputs have a step a token, which transformers' OPT would make one step for all tokens");
 }
 
-/// A quantized linear that also reads what depends on weights alone (DeBERTa's relative embeddings), which stays float here.
+/// A quantized linear that also reads what depends on weights alone (DeBERTa's relative
+/// embeddings), which stays float here.
 bool reads_float_constants(const Model& model) {
   for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
     const bool linear = model.graph.nodes[n].kind == StepKind::kLinear;
-    if (linear && model.param_of(static_cast<int>(n)).quantized && reads_constant(model, static_cast<int>(n))) return true;
+    if (linear && model.param_of(static_cast<int>(n)).quantized &&
+        reads_constant(model, static_cast<int>(n)))
+      return true;
   }
   return false;
 }
@@ -67,12 +79,15 @@ bool reads_float_constants(const Model& model) {
 }  // namespace
 
 std::string recipes_for_others(const Model& model) {
-  const bool transposed = any(model.params, [](const Param& p) { return p.packing.transposed && p.weight.shape().rank() == 2; });
+  const bool transposed = any(model.params, [](const Param& p) {
+    return p.packing.transposed && p.weight.shape().rank() == 2;
+  });
   if (transposed || any(model.graph.constant, [](bool c) { return c; })) return "";
   if (flattens_tokens(model)) return "minmax";
   if (needs_plain_codes(model)) return "minmax or minmax_dynamic with more than 4 bits";
   // A head that is tied to the embeddings of two stacks cannot be quantized apart.
-  return model.spec.stacks.size() > 1 ? "minmax or minmax_dynamic" : "minmax, minmax_dynamic or rtn_group32";
+  return model.spec.stacks.size() > 1 ? "minmax or minmax_dynamic"
+                                      : "minmax, minmax_dynamic or rtn_group32";
 }
 
 std::vector<std::string> own_features(const Model& model) {
@@ -80,9 +95,12 @@ std::vector<std::string> own_features(const Model& model) {
   const auto where = [&](const auto& values) {
     return model.node_name(model.graph.producer[static_cast<std::size_t>(values.begin()->first)]);
   };
-  if (!model.restore.empty()) out.push_back("residual branches undo the migration (first behind " + where(model.restore) + ")");
+  if (!model.restore.empty())
+    out.push_back("residual branches undo the migration (first behind " + where(model.restore) +
+                  ")");
   if (!model.explicit_affine.empty())
-    out.push_back("a scale that no weight can hold (first behind " + where(model.explicit_affine) + ")");
+    out.push_back("a scale that no weight can hold (first behind " + where(model.explicit_affine) +
+                  ")");
   if (!model.attention_quant.empty()) out.emplace_back("attention runs on codes");
   if (model.residual_after_quant) out.emplace_back("residual branches read quantized values");
   add_input_features(model, out);
@@ -94,11 +112,15 @@ std::vector<std::string> own_features(const Model& model) {
     out.emplace_back("outlier channels were split over added columns");
   if (any(model.params, [](const Param& p) { return p.added_bias || p.added_weight; }))
     out.emplace_back("modules without a bias or weight got one");
-  if (any(model.params, [](const Param& p) { return p.dequantized.numel() > 0; })) out.emplace_back("embeddings are quantized");
-  if (needs_plain_codes(model) &&
-      any(model.params, [](const Param& p) { return p.quantized && p.quantized->spec.num_bits <= kMaxPackedBits; }))
-    out.emplace_back("codes are packed, and transformers' T5 looks for weights before they are unpacked");
-  if (reads_float_constants(model)) out.emplace_back("quantized linears also read relative embeddings, which stay float");
+  if (any(model.params, [](const Param& p) { return p.dequantized.numel() > 0; }))
+    out.emplace_back("embeddings are quantized");
+  if (needs_plain_codes(model) && any(model.params, [](const Param& p) {
+        return p.quantized && p.quantized->spec.num_bits <= kMaxPackedBits;
+      }))
+    out.emplace_back(
+        "codes are packed, and transformers' T5 looks for weights before they are unpacked");
+  if (reads_float_constants(model))
+    out.emplace_back("quantized linears also read relative embeddings, which stay float");
   return out;
 }
 

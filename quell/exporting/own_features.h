@@ -8,11 +8,12 @@
 
 namespace quell {
 
-/// One phrase for each thing that other readers would leave out and so compute another function; empty where the file means the
-/// same to them.
+/// One phrase for each thing that other readers would leave out and so compute another function;
+/// empty where the file means the same to them.
 std::vector<std::string> own_features(const Model& model);
 
-/// Built-in recipes whose files of this model others read; "" where there is none (GPT-2's Conv1D, DeBERTa).
+/// Built-in recipes whose files of this model others read; "" where there is none (GPT-2's Conv1D,
+/// DeBERTa).
 std::string recipes_for_others(const Model& model);
 
 }  // namespace quell

@@ -27,7 +27,8 @@ void copy_sentence_modules(const Model& model, const fs::path& to) {
     std::error_code ec;
     fs::create_directories((to / file).parent_path(), ec);
     fs::copy_file(from / file, to / file, fs::copy_options::overwrite_existing, ec);
-    require(!ec, ErrorCode::kIo, (from / file).string(), ": cannot copy to ", to.string(), ": ", ec.message());
+    require(!ec, ErrorCode::kIo, (from / file).string(), ": cannot copy to ", to.string(), ": ",
+            ec.message());
   }
 }
 

@@ -7,8 +7,8 @@
 
 namespace quell {
 
-/// Copies the files of the modules behind the encoder to `to`, where the encoder itself lies at the top: modules.json then says so.
-/// Throws Error(kIo).
+/// Copies the files of the modules behind the encoder to `to`, where the encoder itself lies at the
+/// top: modules.json then says so. Throws Error(kIo).
 void copy_sentence_modules(const Model& model, const std::filesystem::path& to);
 
 }  // namespace quell

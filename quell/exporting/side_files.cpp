@@ -13,43 +13,52 @@ namespace quell {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::uintmax_t kMaxCopiedFile = 512U << 20;  ///< bytes of a file that is not a module's weights
-constexpr std::size_t kMaxCode = 16U << 20;            ///< bytes of a file of Python
-constexpr int kMaxDepth = 8;                           ///< of folders in a module's folder
+constexpr std::uintmax_t kMaxCopiedFile =
+    512U << 20;                              ///< bytes of a file that is not a module's weights
+constexpr std::size_t kMaxCode = 16U << 20;  ///< bytes of a file of Python
+constexpr int kMaxDepth = 8;                 ///< of folders in a module's folder
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   return text;
 }
 
 template <std::size_t n>
 bool is_one_of(const std::string& text, const char* const (&choices)[n]) {
-  return std::any_of(std::begin(choices), std::end(choices), [&](const char* c) { return text == c; });
+  return std::any_of(std::begin(choices), std::end(choices),
+                     [&](const char* c) { return text == c; });
 }
 
 template <std::size_t n>
 bool begins_with_one_of(const std::string& text, const char* const (&choices)[n]) {
-  return std::any_of(std::begin(choices), std::end(choices), [&](const char* c) { return text.starts_with(c); });
+  return std::any_of(std::begin(choices), std::end(choices),
+                     [&](const char* c) { return text.starts_with(c); });
 }
 
-/// Weights of the old model in any framework's form, and what training left: replaced, or of no use to a reader.
+/// Weights of the old model in any framework's form, and what training left: replaced, or of no use
+/// to a reader.
 bool is_replaced(const std::string& name) {
-  static constexpr const char* kWeights[] = {".safetensors", ".bin",     ".pt",   ".pth",       ".ckpt",     ".h5",  ".msgpack",
-                                             ".gguf",        ".ggml",    ".onnx", ".onnx_data", ".ot",       ".npz", ".index",
-                                             ".tflite",      ".mlmodel", ".pkl",  ".pickle",    ".llamafile"};
-  static constexpr const char* kTraining[] = {"trainer_state.json", "trainer_log.jsonl", "training_args.json", "config.v4.json"};
+  static constexpr const char* kWeights[] = {
+      ".safetensors", ".bin",     ".pt",   ".pth",       ".ckpt",     ".h5",  ".msgpack",
+      ".gguf",        ".ggml",    ".onnx", ".onnx_data", ".ot",       ".npz", ".index",
+      ".tflite",      ".mlmodel", ".pkl",  ".pickle",    ".llamafile"};
+  static constexpr const char* kTraining[] = {"trainer_state.json", "trainer_log.jsonl",
+                                              "training_args.json", "config.v4.json"};
   const std::string extension = lower(fs::path(name).extension().string());
   const bool results = name.ends_with("_results.json");
-  return is_one_of(extension, kWeights) || name.ends_with(".index.json") || results || is_one_of(name, kTraining);
+  return is_one_of(extension, kWeights) || name.ends_with(".index.json") || results ||
+         is_one_of(name, kTraining);
 }
 
-/// Settings and vocabularies by their extensions, old ones by their names, and what a model card and its licence are called.
+/// Settings and vocabularies by their extensions, old ones by their names, and what a model card
+/// and its licence are called.
 bool is_wanted(const std::string& name) {
   static constexpr const char* kExtensions[] = {".json", ".jinja", ".txt",   ".model", ".tiktoken",
                                                 ".bpe",  ".spm",   ".vocab", ".codes"};
-  static constexpr const char* kBeginnings[] = {"readme",     "license",     "licence",     "notice",     "copying",
-                                                "use_policy", "third_party", "third-party", "thirdparty", "tokenizer",
-                                                "vocab",      "merges",      "bpe.codes"};
+  static constexpr const char* kBeginnings[] = {
+      "readme",      "license",    "licence",   "notice", "copying", "use_policy", "third_party",
+      "third-party", "thirdparty", "tokenizer", "vocab",  "merges",  "bpe.codes"};
   const std::string small = lower(name), extension = fs::path(small).extension().string();
   if (extension == ".py" || extension == ".ipynb") return false;
   return is_one_of(extension, kExtensions) || begins_with_one_of(small, kBeginnings);
@@ -57,9 +66,10 @@ bool is_wanted(const std::string& name) {
 
 /// Folders that are no part of a model: other forms of it, and what training left.
 bool is_unrelated_folder(const std::string& name) {
-  static constexpr const char* kNames[] = {"onnx", "openvino", "runs", "original", "logs", "coreml", "eval", "wandb", "gguf"};
-  return is_one_of(lower(name), kNames) || name.starts_with("checkpoint-") || name.starts_with("global_step") ||
-         name == "__pycache__";
+  static constexpr const char* kNames[] = {"onnx",   "openvino", "runs",  "original", "logs",
+                                           "coreml", "eval",     "wandb", "gguf"};
+  return is_one_of(lower(name), kNames) || name.starts_with("checkpoint-") ||
+         name.starts_with("global_step") || name == "__pycache__";
 }
 
 class SideFiles {
@@ -86,7 +96,8 @@ class SideFiles {
       } else if (code.contains(name) || (is_wanted(name) && !is_replaced(name))) {
         copy_file(name);
       } else if (!is_replaced(name)) {
-        leave(name, fs::path(name).extension() == ".py" ? "code that no auto_map names" : "of no known use");
+        leave(name, fs::path(name).extension() == ".py" ? "code that no auto_map names"
+                                                        : "of no known use");
       }
     }
     for (const fs::path& file : code)
@@ -111,18 +122,22 @@ class SideFiles {
   }
 
   static bool belongs_to(const std::string& folder, const std::set<std::string>& modules) {
-    return std::any_of(modules.begin(), modules.end(),
-                       [&](const std::string& m) { return m == folder || m.starts_with(folder + "/"); });
+    return std::any_of(modules.begin(), modules.end(), [&](const std::string& m) {
+      return m == folder || m.starts_with(folder + "/");
+    });
   }
 
   /// A link that leads out of the directory would bring along what nobody put there.
   bool stays_inside(const fs::path& path) const {
     std::error_code ec;
     const fs::path real = fs::canonical(path, ec);
-    return !ec && std::mismatch(root_.begin(), root_.end(), real.begin(), real.end()).first == root_.end();
+    return !ec &&
+           std::mismatch(root_.begin(), root_.end(), real.begin(), real.end()).first == root_.end();
   }
 
-  void leave(const std::string& name, const std::string& why) { left_.push_back(name + " (" + why + ")"); }
+  void leave(const std::string& name, const std::string& why) {
+    left_.push_back(name + " (" + why + ")");
+  }
 
   void copy_file(const fs::path& name, std::uintmax_t limit = kMaxCopiedFile) {
     std::error_code ec;
@@ -131,13 +146,15 @@ class SideFiles {
     if (fs::file_size(source, ec) > limit) return leave(name.string(), "too large");
     fs::create_directories((to_ / name).parent_path(), ec);
     fs::copy_file(source, to_ / name, ec);
-    require(!ec, ErrorCode::kIo, source.string(), ": cannot copy to ", to_.string(), ": ", ec.message());
+    require(!ec, ErrorCode::kIo, source.string(), ": cannot copy to ", to_.string(), ": ",
+            ec.message());
   }
 
   /// Everything below `folder` whose file name `wanted` accepts.
   template <typename Wanted>
   void copy_folder(const fs::path& folder, const Wanted& wanted, int depth = 0) {
-    if (!stays_inside(from_ / folder)) return leave(folder.string() + "/", "a link out of the directory");
+    if (!stays_inside(from_ / folder))
+      return leave(folder.string() + "/", "a link out of the directory");
     if (depth > kMaxDepth) return leave(folder.string() + "/", "nested too deep");
     for (const fs::directory_entry& entry : entries(from_ / folder)) {
       const std::string name = entry.path().filename().string();
@@ -157,7 +174,8 @@ class SideFiles {
       static constexpr const char* kPickles[] = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"};
       const bool pickle = is_one_of(lower(fs::path(name).extension().string()), kPickles);
       if (pickle && !has_weights)
-        leave(folder + "/" + name, "a pickle can run code when it is read: save the module as model.safetensors");
+        leave(folder + "/" + name,
+              "a pickle can run code when it is read: save the module as model.safetensors");
       return !pickle;
     });
   }
@@ -167,11 +185,13 @@ class SideFiles {
     return fs::is_regular_file(from_ / name, ec) ? read_json_file(from_ / name) : Json();
   }
 
-  /// Paths of the entries of modules.json, but for the model itself. They come from a file that anybody may have written.
+  /// Paths of the entries of modules.json, but for the model itself. They come from a file that
+  /// anybody may have written.
   std::set<std::string> module_folders() {
     std::set<std::string> out;
     const Json modules = read("modules.json");
-    if (modules.is_null() && !read("1_Pooling/config.json").is_null()) out.insert("1_Pooling");  // read alone, as a mean
+    if (modules.is_null() && !read("1_Pooling/config.json").is_null())
+      out.insert("1_Pooling");  // read alone, as a mean
     if (!modules.is_array()) return out;
     for (const Json& module : modules) {
       if (!module.is_object()) continue;
@@ -187,12 +207,15 @@ class SideFiles {
     return out;
   }
 
-  /// Files of Python that a loader imports: named by an auto_map or as a module's type, and what those import from beside them.
+  /// Files of Python that a loader imports: named by an auto_map or as a module's type, and what
+  /// those import from beside them.
   std::set<fs::path> code_files() const {
     std::set<fs::path> out;
-    for (const char* file : {"config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"}) {
+    for (const char* file : {"config.json", "tokenizer_config.json", "processor_config.json",
+                             "preprocessor_config.json"}) {
       const Json json = read(file);
-      const Json& map = json.is_object() && json.contains("auto_map") ? json["auto_map"] : Json::object();
+      const Json& map =
+          json.is_object() && json.contains("auto_map") ? json["auto_map"] : Json::object();
       for (const Json& entry : map)
         for (const Json& name : entry.is_array() ? entry : Json::array({entry}))
           if (name.is_string()) add_code(name.get<std::string>(), out);
@@ -207,7 +230,9 @@ class SideFiles {
   /// `name`: "file.Class" or "folder.file.Class"; "owner/repository--file.Class" lies elsewhere.
   void add_code(const std::string& name, std::set<fs::path>& out) const {
     const std::size_t dot = name.rfind('.');
-    if (dot == std::string::npos || name.find("--") != std::string::npos || name.find('/') != std::string::npos) return;
+    if (dot == std::string::npos || name.find("--") != std::string::npos ||
+        name.find('/') != std::string::npos)
+      return;
     std::string path = name.substr(0, dot);
     std::replace(path.begin(), path.end(), '.', '/');
     add_code_file(path + ".py", out);
@@ -215,14 +240,17 @@ class SideFiles {
 
   void add_code_file(const fs::path& file, std::set<fs::path>& out) const {
     std::error_code ec;
-    if (file.is_absolute() || !fs::is_regular_file(from_ / file, ec) || !out.insert(file).second) return;
+    if (file.is_absolute() || !fs::is_regular_file(from_ / file, ec) || !out.insert(file).second)
+      return;
     std::istringstream lines(read_text_file(from_ / file, kMaxCode));
     for (std::string line; std::getline(lines, line);) {
       std::replace_if(
           line.begin(), line.end(), [](char c) { return c == ',' || c == '(' || c == ')'; }, ' ');
       std::istringstream words(line);
       std::string from, module, import;
-      if (!(words >> from >> module >> import) || from != "from" || !module.starts_with(".") || import != "import") continue;
+      if (!(words >> from >> module >> import) || from != "from" || !module.starts_with(".") ||
+          import != "import")
+        continue;
       module.erase(0, 1);
       std::replace(module.begin(), module.end(), '.', '/');
       if (!module.empty()) add_code_file(file.parent_path() / (module + ".py"), out);

@@ -1,5 +1,5 @@
-// The files that travel with a model beside config.json and its weights: tokenizer, chat templates, generation settings, the
-// modules of a sentence model, licence and model card.
+// The files that travel with a model beside config.json and its weights: tokenizer, chat templates,
+// generation settings, the modules of a sentence model, licence and model card.
 #pragma once
 
 #include <filesystem>
@@ -8,10 +8,12 @@
 
 namespace quell {
 
-/// Copies them from the model directory `from` to `to`. Of folders: additional_chat_templates, and whole those that modules.json
-/// names. Weights of the old model stay behind, so do folders that belong to no module, hidden files, pickles, and code that no
-/// auto_map names. Links to files are followed, links to directories where those lie inside `from`.
-/// Returns what stayed behind and a user may miss, with the reason, for a message. Throws Error(kIo).
-std::vector<std::string> copy_side_files(const std::filesystem::path& from, const std::filesystem::path& to);
+/// Copies them from the model directory `from` to `to`. Of folders: additional_chat_templates, and
+/// whole those that modules.json names. Weights of the old model stay behind, so do folders that
+/// belong to no module, hidden files, pickles, and code that no auto_map names. Links to files are
+/// followed, links to directories where those lie inside `from`. Returns what stayed behind and a
+/// user may miss, with the reason, for a message. Throws Error(kIo).
+std::vector<std::string> copy_side_files(const std::filesystem::path& from,
+                                         const std::filesystem::path& to);
 
 }  // namespace quell

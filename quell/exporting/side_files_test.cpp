@@ -29,7 +29,8 @@ class SideFiles : public ::testing::Test {
   }
   bool arrived(const std::string& name) const { return fs::exists(to() / name); }
   bool mentions(const std::vector<std::string>& left, const std::string& name) const {
-    return std::any_of(left.begin(), left.end(), [&](const std::string& l) { return l.find(name) != std::string::npos; });
+    return std::any_of(left.begin(), left.end(),
+                       [&](const std::string& l) { return l.find(name) != std::string::npos; });
   }
 
  private:
@@ -89,7 +90,8 @@ TEST_F(SideFiles, OldWeightsAndUnrelatedFoldersStay) {
 }
 
 TEST_F(SideFiles, FoldersOfModulesTravelWholeWithoutPickles) {
-  put("modules.json", R"([{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+  put("modules.json",
+      R"([{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
                           {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
                           {"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
                           {"idx": 3, "path": "3_Dense", "type": "sentence_transformers.models.Dense"},
@@ -101,11 +103,12 @@ TEST_F(SideFiles, FoldersOfModulesTravelWholeWithoutPickles) {
   put("2_Dense/more/vocab.txt");
   put("3_Dense/pytorch_model.bin");
   const std::vector<std::string> left = copy_side_files(from(), to());
-  for (const char* name :
-       {"modules.json", "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "2_Dense/more/vocab.txt"})
+  for (const char* name : {"modules.json", "1_Pooling/config.json", "2_Dense/config.json",
+                           "2_Dense/model.safetensors", "2_Dense/more/vocab.txt"})
     EXPECT_TRUE(arrived(name)) << name;
   EXPECT_FALSE(arrived("2_Dense/pytorch_model.bin") || arrived("3_Dense/pytorch_model.bin"));
-  EXPECT_TRUE(mentions(left, "3_Dense/pytorch_model.bin") && mentions(left, "elsewhere") && mentions(left, "/etc"));
+  EXPECT_TRUE(mentions(left, "3_Dense/pytorch_model.bin") && mentions(left, "elsewhere") &&
+              mentions(left, "/etc"));
   EXPECT_FALSE(mentions(left, "2_Dense"));  // the same weights are there without a pickle
 }
 
@@ -116,9 +119,11 @@ TEST_F(SideFiles, PoolingAloneTravels) {
 }
 
 TEST_F(SideFiles, CodeTravelsWhereAnAutoMapNamesIt) {
-  put("config.json", R"({"auto_map": {"AutoModel": "modeling_x.Model", "AutoConfig": "owner/elsewhere--configuration_y.Config"}})");
+  put("config.json",
+      R"({"auto_map": {"AutoModel": "modeling_x.Model", "AutoConfig": "owner/elsewhere--configuration_y.Config"}})");
   put("tokenizer_config.json", R"({"auto_map": {"AutoTokenizer": ["tokenization_x.Slow", null]}})");
-  put("modeling_x.py", "import torch\nfrom .configuration_x import Config\nfrom . import (helper)\n");
+  put("modeling_x.py",
+      "import torch\nfrom .configuration_x import Config\nfrom . import (helper)\n");
   put("configuration_x.py");
   put("helper.py");
   put("tokenization_x.py");
@@ -145,7 +150,8 @@ TEST_F(SideFiles, LinksToFilesAreFollowedThoseToOtherDirectoriesAreNot) {
   EXPECT_EQ(read_text_file(to() / "vocab.txt"), "vocabulary");
   EXPECT_FALSE(fs::is_symlink(to() / "vocab.txt"));
   EXPECT_FALSE(arrived("1_Pooling") || arrived("merges.txt") || arrived("2_Loop"));
-  EXPECT_TRUE(mentions(left, "1_Pooling/ (a link out") && mentions(left, "merges.txt (no regular file)"));
+  EXPECT_TRUE(mentions(left, "1_Pooling/ (a link out") &&
+              mentions(left, "merges.txt (no regular file)"));
 }
 
 }  // namespace

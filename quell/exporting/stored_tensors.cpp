@@ -7,12 +7,15 @@
 
 namespace quell {
 
-Checkpoint original_of(const Model& model) { return model.dir.has("config.json") ? Checkpoint::open(model.dir) : Checkpoint(); }
+Checkpoint original_of(const Model& model) {
+  return model.dir.has("config.json") ? Checkpoint::open(model.dir) : Checkpoint();
+}
 
 Parts parts_of(const Model& model, const Param& p) {
   Parts parts;
   for (const Param& other : model.params)
-    if (p.packing.parts == 1 ? &other == &p : other.weight_name == p.weight_name) parts.push_back(&other);
+    if (p.packing.parts == 1 ? &other == &p : other.weight_name == p.weight_name)
+      parts.push_back(&other);
   return parts;
 }
 
@@ -21,25 +24,30 @@ namespace {
 Tensor stored_weight(const Parts& parts, const Shape& shape) {
   const Param& first = *parts.front();
   const float less = first.packing.plus_one ? 1.0F : 0.0F;
-  Tensor out = pack<float>(DType::kF32, parts, first.weight.shape().rank() == 2 ? first.weight.cols() : 1, first.packing.transposed,
-                           [&](const Param& p) {
-                             std::vector<float> values(p.weight.f32().begin(), p.weight.f32().end());
-                             for (float& v : values) v -= less;
-                             p.weight.drop_pages();
-                             return values;
-                           });
+  Tensor out =
+      pack<float>(DType::kF32, parts, first.weight.shape().rank() == 2 ? first.weight.cols() : 1,
+                  first.packing.transposed, [&](const Param& p) {
+                    std::vector<float> values(p.weight.f32().begin(), p.weight.f32().end());
+                    for (float& v : values) v -= less;
+                    p.weight.drop_pages();
+                    return values;
+                  });
   out.reshape(shape);
   return out;
 }
 
 }  // namespace
 
-std::uint64_t ExportSummary::total() const { return std::accumulate(bytes.begin(), bytes.end(), std::uint64_t{0}); }
+std::uint64_t ExportSummary::total() const {
+  return std::accumulate(bytes.begin(), bytes.end(), std::uint64_t{0});
+}
 
 StoredKind kind_of(const Model& model, const Param& p) {
   StoredKind kind = StoredKind::kOther;
   for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
-    if (model.node_param[n] < 0 || &model.params[static_cast<std::size_t>(model.node_param[n])] != &p) continue;
+    if (model.node_param[n] < 0 ||
+        &model.params[static_cast<std::size_t>(model.node_param[n])] != &p)
+      continue;
     const StepKind step = model.graph.nodes[n].kind;
     if (step == StepKind::kEmbedding || step == StepKind::kTable) return StoredKind::kEmbeddings;
     if (step == StepKind::kLinear) kind = StoredKind::kFloatLinears;
@@ -50,7 +58,8 @@ StoredKind kind_of(const Model& model, const Param& p) {
 DType float_type_of(const Checkpoint& checkpoint) {
   std::map<DType, std::size_t> bytes;
   for (const auto& [name, view] : checkpoint.tensors())
-    if (view.dtype() == DType::kF16 || view.dtype() == DType::kBF16) bytes[view.dtype()] += view.num_bytes();
+    if (view.dtype() == DType::kF16 || view.dtype() == DType::kBF16)
+      bytes[view.dtype()] += view.num_bytes();
   if (bytes.empty()) return DType::kF32;
   return bytes[DType::kF16] > bytes[DType::kBF16] ? DType::kF16 : DType::kBF16;
 }
@@ -58,34 +67,40 @@ DType float_type_of(const Checkpoint& checkpoint) {
 namespace {
 
 bool fits(std::span<const float> values, DType narrow, float less = 0.0F) {
-  return std::all_of(values.begin(), values.end(), [&](float v) { return round_to(narrow, v - less) == v - less; });
+  return std::all_of(values.begin(), values.end(),
+                     [&](float v) { return round_to(narrow, v - less) == v - less; });
 }
 
 Tensor narrowed(const Tensor& values, DType narrow) {
   std::vector<std::uint16_t> bits;
-  for (const float v : values.f32()) bits.push_back(narrow == DType::kF16 ? f32_to_f16(v) : f32_to_bf16(v));
+  for (const float v : values.f32())
+    bits.push_back(narrow == DType::kF16 ? f32_to_f16(v) : f32_to_bf16(v));
   return Tensor::copy_of(TensorView(bits.data(), narrow, values.shape()));
 }
 
 }  // namespace
 
 Tensor as_stored(Tensor values, DType narrow) {
-  return narrow == DType::kF32 || !fits(values.f32(), narrow) ? std::move(values) : narrowed(values, narrow);
+  return narrow == DType::kF32 || !fits(values.f32(), narrow) ? std::move(values)
+                                                              : narrowed(values, narrow);
 }
 
-void add_weight(const Parts& parts, const std::string& name, StoredKind kind, DType narrow, TensorSet& out) {
+void add_weight(const Parts& parts, const std::string& name, StoredKind kind, DType narrow,
+                TensorSet& out) {
   const Param& first = *parts.front();
   const Shape& own = first.weight.shape();
   const Shape shape = first.stored_shape.rank() > 0 ? first.stored_shape
-                      : own.rank() == 1
-                          ? own
-                          : packed_shape(static_cast<std::int64_t>(parts.size()), own[0], own[1], first.packing.transposed);
-  const bool narrows = narrow != DType::kF32 && std::all_of(parts.begin(), parts.end(), [&](const Param* p) {
-                         const bool exact = fits(p->weight.f32(), narrow, p->packing.plus_one ? 1.0F : 0.0F);
-                         p->weight.drop_pages();
-                         return exact;
-                       });
-  if (first.packing.plain() && !narrows && !first.weight.in_scratch()) {  // it lies there as it is written
+                      : own.rank() == 1             ? own
+                                        : packed_shape(static_cast<std::int64_t>(parts.size()),
+                                                       own[0], own[1], first.packing.transposed);
+  const bool narrows =
+      narrow != DType::kF32 && std::all_of(parts.begin(), parts.end(), [&](const Param* p) {
+        const bool exact = fits(p->weight.f32(), narrow, p->packing.plus_one ? 1.0F : 0.0F);
+        p->weight.drop_pages();
+        return exact;
+      });
+  if (first.packing.plain() && !narrows &&
+      !first.weight.in_scratch()) {  // it lies there as it is written
     out.add_view(name, TensorView(first.weight.view().raw(), DType::kF32, shape), kind);
     return;
   }
@@ -97,10 +112,13 @@ void add_weight(const Parts& parts, const std::string& name, StoredKind kind, DT
 }
 
 Tensor stored_bias(const Parts& parts, const Checkpoint& checkpoint) {
-  Tensor bias = pack<float>(DType::kF32, parts, 1, false,
-                            [](const Param& p) { return std::vector<float>(p.bias.f32().begin(), p.bias.f32().end()); });
-  const auto found = checkpoint.tensors().find(parts.front()->bias_name);  // [1, N] of BART's final_logits_bias
-  const bool same_size = found != checkpoint.tensors().end() && found->second.numel() == bias.numel();
+  Tensor bias = pack<float>(DType::kF32, parts, 1, false, [](const Param& p) {
+    return std::vector<float>(p.bias.f32().begin(), p.bias.f32().end());
+  });
+  const auto found =
+      checkpoint.tensors().find(parts.front()->bias_name);  // [1, N] of BART's final_logits_bias
+  const bool same_size =
+      found != checkpoint.tensors().end() && found->second.numel() == bias.numel();
   bias.reshape(same_size ? found->second.shape() : Shape{bias.numel()});
   return bias;
 }

@@ -15,31 +15,38 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 
 /// Shard names come from an untrusted index: plain file names only.
 std::string checked_shard_name(const Json& value, const fs::path& index) {
-  require(value.is_string(), ErrorCode::kInvalidInput, index.string(), ": weight_map holds a value that is not a string");
+  require(value.is_string(), ErrorCode::kInvalidInput, index.string(),
+          ": weight_map holds a value that is not a string");
   const auto name = value.get<std::string>();
-  const bool plain = !name.empty() && name.front() != '.' && name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
-  require(plain, ErrorCode::kInvalidInput, index.string(), ": shard name \"", name, "\" is not a plain file name");
+  const bool plain = !name.empty() && name.front() != '.' &&
+                     name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
+  require(plain, ErrorCode::kInvalidInput, index.string(), ": shard name \"", name,
+          "\" is not a plain file name");
   return name;
 }
 
-/// transformers loads the adapter that lies in a directory; the weights beside it are not the model that was trained.
+/// transformers loads the adapter that lies in a directory; the weights beside it are not the model
+/// that was trained.
 void refuse_adapter(const ModelDirectory& directory) {
   constexpr const char* kAdapter = "adapter_config.json";
   if (!directory.has(kAdapter) || directory.accepted().accepts(kAdapter)) return;
 
-  throw Error(ErrorCode::kUnsupported, (directory.path() / kAdapter).string() +
-                                           ": adapters are not applied; merge it into the model first (peft: merge_and_unload), or "
-                                           "--accept adapter_config.json to go on without it");
+  throw Error(
+      ErrorCode::kUnsupported,
+      (directory.path() / kAdapter).string() +
+          ": adapters are not applied; merge it into the model first (peft: merge_and_unload), or "
+          "--accept adapter_config.json to go on without it");
 }
 
-/// Copies of the weights are common, and so are mistakes about which of them counts. Variants ("model.fp16.safetensors") are asked
-/// for by name in transformers, so they do no harm.
+/// Copies of the weights are common, and so are mistakes about which of them counts. Variants
+/// ("model.fp16.safetensors") are asked for by name in transformers, so they do no harm.
 void report_other_weights(const fs::path& dir, const std::set<std::string>& read) {
   std::error_code ec;
   std::set<std::string> others;
   for (const auto& entry : fs::directory_iterator(dir, ec)) {
     const std::string name = entry.path().filename().string();
-    const bool shard = name.starts_with("model-") || name.starts_with("consolidated") || name.starts_with("pytorch_model");
+    const bool shard = name.starts_with("model-") || name.starts_with("consolidated") ||
+                       name.starts_with("pytorch_model");
     if (shard && name.ends_with(".safetensors") && !read.contains(name)) others.insert(name);
     if (name == kIndex && read.contains(kSingle)) others.insert(name);
   }
@@ -47,7 +54,8 @@ void report_other_weights(const fs::path& dir, const std::set<std::string>& read
 
   std::string names;
   for (const std::string& name : others) names += (names.empty() ? "" : ", ") + name;
-  log_once(LogLevel::kWarning, dir.string() + ": " + names + ": not read; the weights are in " + *read.begin() +
+  log_once(LogLevel::kWarning, dir.string() + ": " + names + ": not read; the weights are in " +
+                                   *read.begin() +
                                    (read.size() > 1 ? " and the other files of its index" : ""));
 }
 
@@ -59,16 +67,19 @@ Json normalize_config(Json config) {
     for (const char* key : {"rope_theta", "partial_rotary_factor"})
       if (rope.contains(key) && !config.contains(key)) config[key] = rope[key];
     const std::string type = json_string(rope, "rope_type", "default");
-    if (type != "default" && (!config.contains("rope_scaling") || config["rope_scaling"].is_null())) config["rope_scaling"] = rope;
+    if (type != "default" && (!config.contains("rope_scaling") || config["rope_scaling"].is_null()))
+      config["rope_scaling"] = rope;
   }
-  if (config.contains("dtype") && !config.contains("torch_dtype")) config["torch_dtype"] = config["dtype"];
+  if (config.contains("dtype") && !config.contains("torch_dtype"))
+    config["torch_dtype"] = config["dtype"];
   return config;
 }
 
 Checkpoint Checkpoint::open(const ModelDirectory& directory) {
   const fs::path& dir = directory.path();
   std::error_code ec;
-  require(fs::is_directory(dir, ec), ErrorCode::kIo, dir.string(), ": not a directory; expected a Hugging Face model directory");
+  require(fs::is_directory(dir, ec), ErrorCode::kIo, dir.string(),
+          ": not a directory; expected a Hugging Face model directory");
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
   refuse_adapter(directory);
@@ -86,13 +97,14 @@ Checkpoint Checkpoint::open(const ModelDirectory& directory) {
     shards[kSingle];
   } else if (fs::exists(dir / kIndex, ec)) {
     const Json index = read_json_file(dir / kIndex);
-    require(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(), ErrorCode::kInvalidInput,
-            (dir / kIndex).string(), ": no weight_map");
-    for (const auto& [tensor, file] : index["weight_map"].items()) shards[checked_shard_name(file, dir / kIndex)].insert(tensor);
+    require(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
+            ErrorCode::kInvalidInput, (dir / kIndex).string(), ": no weight_map");
+    for (const auto& [tensor, file] : index["weight_map"].items())
+      shards[checked_shard_name(file, dir / kIndex)].insert(tensor);
   } else {
     for (const auto& entry : fs::directory_iterator(dir, ec))
-      require(entry.path().extension() != ".bin" && entry.path().extension() != ".pt", ErrorCode::kUnsupported,
-              entry.path().string(),
+      require(entry.path().extension() != ".bin" && entry.path().extension() != ".pt",
+              ErrorCode::kUnsupported, entry.path().string(),
               ": a pickle can run code when it is read; convert it first with transformers: "
               "AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)");
     throw Error(ErrorCode::kIo, (dir / kSingle).string() + ": missing");
@@ -100,8 +112,8 @@ Checkpoint Checkpoint::open(const ModelDirectory& directory) {
   for (const auto& [file, expected] : shards) {
     auto shard = std::make_shared<SafetensorsFile>(dir / file);
     for (const auto& [name, view] : shard->tensors()) {
-      require(checkpoint.tensors_.emplace(name, view).second, ErrorCode::kInvalidInput, shard->source(), ": tensor \"", name,
-              "\" is also in another shard");
+      require(checkpoint.tensors_.emplace(name, view).second, ErrorCode::kInvalidInput,
+              shard->source(), ": tensor \"", name, "\" is also in another shard");
       checkpoint.sources_[name] = shard->source();
     }
     for (const std::string& name : expected)

@@ -16,8 +16,9 @@ namespace quell {
 /// Owns the mapped shards; views stay valid while it lives.
 class Checkpoint {
  public:
-  /// Maps `dir`/model.safetensors, or the shards that model.safetensors.index.json names, and reads config.json.
-  /// Throws Error(kIo | kInvalidInput | kUnsupported): a pickle (pytorch_model.bin) is refused with the way to convert it.
+  /// Maps `dir`/model.safetensors, or the shards that model.safetensors.index.json names, and reads
+  /// config.json. Throws Error(kIo | kInvalidInput | kUnsupported): a pickle (pytorch_model.bin) is
+  /// refused with the way to convert it.
   static Checkpoint open(const ModelDirectory& dir);
 
   const std::filesystem::path& dir() const { return directory_.path(); }
@@ -42,8 +43,9 @@ class Checkpoint {
   std::map<std::string, std::string> sources_;
 };
 
-/// With a transformers-5 config (`rope_parameters`, `dtype`) also in the transformers-4 keys (`rope_theta`, `rope_scaling`,
-/// `torch_dtype`, `partial_rotary_factor`), for tools that know only these. Keys already there win.
+/// With a transformers-5 config (`rope_parameters`, `dtype`) also in the transformers-4 keys
+/// (`rope_theta`, `rope_scaling`, `torch_dtype`, `partial_rotary_factor`), for tools that know only
+/// these. Keys already there win.
 Json normalize_config(Json config);
 
 }  // namespace quell

@@ -18,7 +18,8 @@ const Json* find(const Json& object, const std::string& key) {
 }
 
 [[noreturn]] void wrong(const std::string& key, const char* expected, const Json& found) {
-  throw Error(ErrorCode::kInvalidInput, str("key \"", key, "\": expected ", expected, ", found ", found.dump().substr(0, 60)));
+  throw Error(ErrorCode::kInvalidInput, str("key \"", key, "\": expected ", expected, ", found ",
+                                            found.dump().substr(0, 60)));
 }
 
 }  // namespace
@@ -26,12 +27,13 @@ const Json* find(const Json& object, const std::string& key) {
 Json parse_json(std::string_view text, const std::string& source) {
   std::vector<std::unordered_set<std::string>> keys;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    require(depth <= kMaxDepth, ErrorCode::kInvalidInput, source, ": nested deeper than ", kMaxDepth, " levels");
+    require(depth <= kMaxDepth, ErrorCode::kInvalidInput, source, ": nested deeper than ",
+            kMaxDepth, " levels");
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key)
-      require(keys.back().insert(parsed.get<std::string>()).second, ErrorCode::kInvalidInput, source, ": duplicate key \"",
-              parsed.get<std::string>(), '"');
+      require(keys.back().insert(parsed.get<std::string>()).second, ErrorCode::kInvalidInput,
+              source, ": duplicate key \"", parsed.get<std::string>(), '"');
     return true;
   };
   try {
@@ -45,7 +47,8 @@ Json read_json_file(const std::filesystem::path& path) {
   return parse_json(read_text_file(path, std::size_t{512} << 20), path.string());
 }
 
-std::int64_t json_int(const Json& object, const std::string& key, std::int64_t low, std::int64_t high) {
+std::int64_t json_int(const Json& object, const std::string& key, std::int64_t low,
+                      std::int64_t high) {
   const Json* value = find(object, key);
   require(value, ErrorCode::kInvalidInput, "key \"", key, "\" is missing");
   if (!value->is_number_integer()) wrong(key, "an integer", *value);
@@ -56,14 +59,16 @@ std::int64_t json_int(const Json& object, const std::string& key, std::int64_t l
   return n;
 }
 
-std::int64_t json_int(const Json& object, const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) {
+std::int64_t json_int(const Json& object, const std::string& key, std::int64_t low,
+                      std::int64_t high, std::int64_t fallback) {
   return find(object, key) ? json_int(object, key, low, high) : fallback;
 }
 
 double json_number(const Json& object, const std::string& key, double fallback) {
   const Json* value = find(object, key);
   if (!value) return fallback;
-  if (!value->is_number() || !std::isfinite(value->get<double>())) wrong(key, "a finite number", *value);
+  if (!value->is_number() || !std::isfinite(value->get<double>()))
+    wrong(key, "a finite number", *value);
   return value->get<double>();
 }
 

@@ -27,7 +27,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   void* mapped = size_ ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0) : nullptr;
   const int error = errno;
   ::close(fd);
-  require(mapped != MAP_FAILED, ErrorCode::kIo, path.string(), ": cannot map: ", std::strerror(error));
+  require(mapped != MAP_FAILED, ErrorCode::kIo, path.string(),
+          ": cannot map: ", std::strerror(error));
   data_ = static_cast<const std::byte*>(mapped);
 }
 
@@ -40,8 +41,8 @@ void MappedFile::drop_pages() const { quell::drop_pages(data_, size_); }
 std::string read_text_file(const std::filesystem::path& path, std::size_t limit) {
   const MappedFile file(path);
   const auto bytes = file.bytes();
-  require(bytes.size() <= limit, ErrorCode::kInvalidInput, path.string(), ": ", bytes.size(), " bytes, more than the ", limit,
-          " this reader takes");
+  require(bytes.size() <= limit, ErrorCode::kInvalidInput, path.string(), ": ", bytes.size(),
+          " bytes, more than the ", limit, " this reader takes");
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 

@@ -8,7 +8,8 @@
 
 namespace quell {
 
-/// Owns one mapping. Throws Error(kIo) when the file cannot be opened, is a directory, or cannot be mapped.
+/// Owns one mapping. Throws Error(kIo) when the file cannot be opened, is a directory, or cannot be
+/// mapped.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -28,9 +29,11 @@ class MappedFile {
 };
 
 /// The whole file as text. Throws Error(kIo), and Error(kInvalidInput) above `limit` bytes.
-std::string read_text_file(const std::filesystem::path& path, std::size_t limit = std::size_t{1} << 31);
+std::string read_text_file(const std::filesystem::path& path,
+                           std::size_t limit = std::size_t{1} << 31);
 
-/// Writes `text` under a temporary name, then renames. Throws Error(kIo) and removes the temporary file on failure.
+/// Writes `text` under a temporary name, then renames. Throws Error(kIo) and removes the temporary
+/// file on failure.
 void write_text_file(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace quell

@@ -11,17 +11,19 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// The folder of the Transformer module, where modules.json gives it one; else `root`. What is wrong with that file is said by
-/// whoever reads it for its modules.
+/// The folder of the Transformer module, where modules.json gives it one; else `root`. What is
+/// wrong with that file is said by whoever reads it for its modules.
 fs::path model_folder(const fs::path& root) {
   std::error_code ec;
   if (!fs::exists(root / "modules.json", ec)) return root;
 
   try {
     for (const Json& module : read_json_file(root / "modules.json")) {
-      if (!module.is_object() || !json_string(module, "type", "").ends_with(".Transformer")) continue;
+      if (!module.is_object() || !json_string(module, "type", "").ends_with(".Transformer"))
+        continue;
       const fs::path folder = json_string(module, "path", "");
-      const bool below = !folder.empty() && folder.is_relative() && *folder.lexically_normal().begin() != "..";
+      const bool below =
+          !folder.empty() && folder.is_relative() && *folder.lexically_normal().begin() != "..";
       if (below && fs::exists(root / folder / "config.json", ec)) return root / folder;
     }
   } catch (const Error&) {
@@ -41,7 +43,8 @@ struct ModelDirectory::State {
   std::mutex mutex;
 };
 
-ModelDirectory::ModelDirectory(fs::path path, std::vector<std::string> accepted) : state_(std::make_shared<State>()) {
+ModelDirectory::ModelDirectory(fs::path path, std::vector<std::string> accepted)
+    : state_(std::make_shared<State>()) {
   state_->root = std::move(path);
   state_->path = model_folder(state_->root);
   state_->asked_for = accepted;
@@ -70,7 +73,9 @@ const AcceptedKeys& ModelDirectory::accepted() const {
   if (!has("config.json")) return state_->accepted;
 
   const Json config = read_json_file(state_->path / "config.json");
-  const Json recorded = config.is_object() ? config.value("/quell/accepted"_json_pointer, Json::array()) : Json::array();
+  const Json recorded = config.is_object()
+                            ? config.value("/quell/accepted"_json_pointer, Json::array())
+                            : Json::array();
   for (const Json& key : recorded)
     if (key.is_string()) state_->accepted.add(key.get<std::string>());
   return state_->accepted;
@@ -81,8 +86,8 @@ void ModelDirectory::check_accepted() const {
 
   const std::vector<std::string> met = accepted().met();
   for (const std::string& key : state_->asked_for)
-    require(std::find(met.begin(), met.end(), key) != met.end(), ErrorCode::kUsage, "--accept ", key, ": nothing in ",
-            state_->path.string(), " asks for that");
+    require(std::find(met.begin(), met.end(), key) != met.end(), ErrorCode::kUsage, "--accept ",
+            key, ": nothing in ", state_->path.string(), " asks for that");
 }
 
 Settings ModelDirectory::read(const std::string& file) const {

@@ -17,12 +17,15 @@ constexpr int kMaxLinks = 40;
 
 /// "out/" and "out/." as "out".
 fs::path without_ending(fs::path path) {
-  while (path.has_parent_path() && path != path.parent_path() && (!path.has_filename() || path.filename() == "."))
+  while (path.has_parent_path() && path != path.parent_path() &&
+         (!path.has_filename() || path.filename() == "."))
     path = path.parent_path();
   return path;
 }
 
-fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
 
 /// What the link `path` names, seen from where the link lies.
 fs::path target_of_link(const fs::path& path) {
@@ -34,7 +37,8 @@ fs::path target_of_link(const fs::path& path) {
 }  // namespace
 
 fs::path resolve_output(const fs::path& path) {
-  require(!path.empty(), ErrorCode::kUsage, "the path of an output is empty; name a file or folder");
+  require(!path.empty(), ErrorCode::kUsage,
+          "the path of an output is empty; name a file or folder");
   std::error_code ec;
   fs::path at = path;
   for (int links = 0; links < kMaxLinks; ++links) {
@@ -45,8 +49,8 @@ fs::path resolve_output(const fs::path& path) {
     at = without_ending(at);
     if (!fs::is_symlink(at, ec)) {
       const fs::path folder = folder_of(at);
-      require(fs::is_directory(folder, ec), ErrorCode::kIo, path.string(), ": there is no folder ", folder.string(),
-              "; create it first");
+      require(fs::is_directory(folder, ec), ErrorCode::kIo, path.string(), ": there is no folder ",
+              folder.string(), "; create it first");
       return fs::canonical(folder) / at.filename();
     }
     at = target_of_link(at);
@@ -63,7 +67,8 @@ std::optional<int> own_descriptor(const fs::path& path) {
       const std::string name = at.filename().string();
       int number = -1;
       const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-      return error == std::errc() && end == name.data() + name.size() ? std::optional(number) : std::nullopt;
+      return error == std::errc() && end == name.data() + name.size() ? std::optional(number)
+                                                                      : std::nullopt;
     }
     at = target_of_link(at);
   }
@@ -73,10 +78,12 @@ std::optional<int> own_descriptor(const fs::path& path) {
 bool is_mount_point(const fs::path& path) {
   struct statx info {};
   if (::statx(AT_FDCWD, path.c_str(), 0, STATX_BASIC_STATS, &info) != 0) return false;
-  if (info.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) return (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  if (info.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT)
+    return (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
   struct stat own {
   }, folder{};  // an old kernel: a mount on the same device is not seen
-  return ::stat(path.c_str(), &own) == 0 && ::stat((path / "..").c_str(), &folder) == 0 && own.st_dev != folder.st_dev;
+  return ::stat(path.c_str(), &own) == 0 && ::stat((path / "..").c_str(), &folder) == 0 &&
+         own.st_dev != folder.st_dev;
 }
 
 bool is_within(const fs::path& inner, const fs::path& outer) {

@@ -8,9 +8,10 @@ namespace quell {
 namespace {
 
 [[noreturn]] void refuse(const std::string& what) {
-  throw Error(ErrorCode::kUnsupported, "key \"quantization_config\": " + what +
-                                           " is not supported; Quell reads float checkpoints, and quantized ones of "
-                                           "compressed-tensors as int-quantized or pack-quantized");
+  throw Error(ErrorCode::kUnsupported,
+              "key \"quantization_config\": " + what +
+                  " is not supported; Quell reads float checkpoints, and quantized ones of "
+                  "compressed-tensors as int-quantized or pack-quantized");
 }
 
 bool says_nothing(const Json& value) { return value.is_null() || value == false || value.empty(); }
@@ -32,7 +33,8 @@ void check_args(const Settings& args, const std::string& name) {
 void check_group(const Settings& group, const std::string& format) {
   const std::string own_format = json_string(group, "format", format);
   if (own_format != format) refuse("format \"" + own_format + "\" of one group");
-  if (!says_nothing(group.value("output_activations"))) refuse("quantization of outputs (output_activations)");
+  if (!says_nothing(group.value("output_activations")))
+    refuse("quantization of outputs (output_activations)");
 
   const Json& targets = group.value("targets");
   for (const Json& target : targets.is_array() ? targets : Json::array())
@@ -40,7 +42,8 @@ void check_group(const Settings& group, const std::string& format) {
 
   check_args(group.section("weights"), "weights");
   if (!group.has("input_activations"))
-    refuse("quantization of the weights alone (compressed-tensors format \"" + format + "\", input_activations null)");
+    refuse("quantization of the weights alone (compressed-tensors format \"" + format +
+           "\", input_activations null)");
   check_args(group.section("input_activations"), "input_activations");
 }
 
@@ -55,7 +58,8 @@ std::string method_of(const Settings& section) {
 }  // namespace
 
 bool is_known_format(const std::string& format) {
-  for (const char* known : {"int-quantized", "naive-quantized", "pack-quantized", kOwnIntFormat, kOwnPackedFormat})
+  for (const char* known :
+       {"int-quantized", "naive-quantized", "pack-quantized", kOwnIntFormat, kOwnPackedFormat})
     if (format == known) return true;
   return false;
 }
@@ -66,13 +70,16 @@ void check_quantization_config(const Settings& config) {
   const Settings section = config.section("quantization_config");
   const std::string method = method_of(section);
   if (method != "compressed-tensors")
-    refuse(method.empty() ? "a quantization without quant_method" : "quant_method \"" + method + "\"");
+    refuse(method.empty() ? "a quantization without quant_method"
+                          : "quant_method \"" + method + "\"");
   const std::string format = json_string(section, "format", "");
   if (format.empty()) refuse("compressed-tensors without a format");
   if (!is_known_format(format)) refuse("compressed-tensors format \"" + format + "\"");
 
-  if (!says_nothing(section.value("kv_cache_scheme"))) refuse("quantization of keys and values (kv_cache_scheme)");
-  if (!says_nothing(section.value("transform_config"))) refuse("a rotation at run time (transform_config)");
+  if (!says_nothing(section.value("kv_cache_scheme")))
+    refuse("quantization of keys and values (kv_cache_scheme)");
+  if (!says_nothing(section.value("transform_config")))
+    refuse("a rotation at run time (transform_config)");
   const Settings sparsity = section.section("sparsity_config");
   const std::string sparse_format = json_string(sparsity, "format", "dense");
   if (sparse_format != "dense") refuse("sparsity_config of format \"" + sparse_format + "\"");

@@ -33,10 +33,10 @@ void expect_refused(const std::string& header, std::size_t data_bytes, const std
 }
 
 TEST(Safetensors, AcceptsWhatTheFormatAllows) {
-  const auto bytes =
-      image(R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
-            R"("a":{"dtype":"BF16","shape":[2,0],"data_offsets":[4,4]},"c":{"dtype":"I8","shape":[3],"data_offsets":[4,7]}}   )",
-            7);
+  const auto bytes = image(
+      R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
+      R"("a":{"dtype":"BF16","shape":[2,0],"data_offsets":[4,4]},"c":{"dtype":"I8","shape":[3],"data_offsets":[4,7]}}   )",
+      7);
   const SafetensorsFile file(bytes, "x");
   EXPECT_EQ(file.tensors().size(), 3U);
   EXPECT_EQ(file.at("b").shape().rank(), 0);
@@ -48,18 +48,23 @@ TEST(Safetensors, AcceptsWhatTheFormatAllows) {
 TEST(Safetensors, RefusesEveryBrokenRule) {
   const auto one = [](const std::string& body) { return "{\"w\":{" + body + "}}"; };
   expect_refused(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])"), 7, "truncated");
-  expect_refused(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])"), 9, "after the last tensor");
-  expect_refused(one(R"("dtype":"F32","shape":[2],"data_offsets":[4,12])"), 12, "holes and overlaps");
+  expect_refused(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])"), 9,
+                 "after the last tensor");
+  expect_refused(one(R"("dtype":"F32","shape":[2],"data_offsets":[4,12])"), 12,
+                 "holes and overlaps");
   expect_refused(one(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), 8, "needs");
   expect_refused(one(R"("dtype":"F32","shape":[2],"data_offsets":[8,0])"), 8, "data_offsets");
   expect_refused(one(R"("dtype":"F32","shape":[-1],"data_offsets":[0,8])"), 8, "non-negative");
-  expect_refused(one(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8])"), 8, "overflow");
+  expect_refused(one(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8])"), 8,
+                 "overflow");
   expect_refused(one(R"("dtype":"F4","shape":[2],"data_offsets":[0,1])"), 1, "not supported");
   expect_refused(one(R"("dtype":"F32","shape":[2])"), 8, "exactly");
-  expect_refused(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1,
-                 "duplicate");
-  expect_refused(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3,
-                 "holes and overlaps");
+  expect_refused(
+      R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+      1, "duplicate");
+  expect_refused(
+      R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+      3, "holes and overlaps");
   expect_refused(R"({"__metadata__":{"n":1}})", 0, "not a string");
   expect_refused("[1]", 0, "does not start");
   expect_refused("{nonsense", 0, "not valid JSON");
@@ -74,7 +79,8 @@ TEST(Safetensors, WritesWhatItReads) {
   const std::string path = ::testing::TempDir() + "quell_round_trip.safetensors";
   Tensor a = Tensor::f32({2, 3}), b(DType::kI8, {5});
   for (std::size_t i = 0; i < 6; ++i) a.f32()[i] = static_cast<float>(i) / 3;
-  for (std::size_t i = 0; i < 5; ++i) b.as<std::int8_t>()[i] = static_cast<std::int8_t>(-static_cast<int>(i));
+  for (std::size_t i = 0; i < 5; ++i)
+    b.as<std::int8_t>()[i] = static_cast<std::int8_t>(-static_cast<int>(i));
   write_safetensors(path, {{"b", b}, {"a", a}}, {{"format", "pt"}});
   const SafetensorsFile file(path);
   EXPECT_EQ(file.at("a").shape(), a.shape());
@@ -87,9 +93,12 @@ TEST(Safetensors, WritesWhatItReads) {
 }
 
 TEST(ToF32, ConvertsHalvesAndRefusesNaN) {
-  for (std::uint32_t bits = 0; bits < 0x7c00; bits += 7) EXPECT_EQ(f32_to_f16(f16_to_f32(static_cast<std::uint16_t>(bits))), bits);
-  for (std::uint32_t bits = 0; bits < 0x7bff; ++bits) {  // halfway to the next: the even one; beside that: the nearer one
-    const float low = f16_to_f32(static_cast<std::uint16_t>(bits)), high = f16_to_f32(static_cast<std::uint16_t>(bits + 1));
+  for (std::uint32_t bits = 0; bits < 0x7c00; bits += 7)
+    EXPECT_EQ(f32_to_f16(f16_to_f32(static_cast<std::uint16_t>(bits))), bits);
+  for (std::uint32_t bits = 0; bits < 0x7bff;
+       ++bits) {  // halfway to the next: the even one; beside that: the nearer one
+    const float low = f16_to_f32(static_cast<std::uint16_t>(bits)),
+                high = f16_to_f32(static_cast<std::uint16_t>(bits + 1));
     const float middle = (low + high) / 2;
     EXPECT_EQ(f32_to_f16(middle), bits + bits % 2);
     EXPECT_EQ(f32_to_f16(std::nextafter(middle, low)), bits);

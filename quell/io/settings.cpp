@@ -39,7 +39,9 @@ struct AcceptedKeys::State {
   std::set<std::string> met;
 };
 
-AcceptedKeys::AcceptedKeys(std::vector<std::string> keys) : state_(std::make_shared<State>()) { state_->keys = std::move(keys); }
+AcceptedKeys::AcceptedKeys(std::vector<std::string> keys) : state_(std::make_shared<State>()) {
+  state_->keys = std::move(keys);
+}
 
 void AcceptedKeys::add(const std::string& key) { state_->keys.push_back(key); }
 
@@ -54,7 +56,8 @@ const std::vector<std::string>& AcceptedKeys::keys() const { return state_->keys
 std::vector<std::string> AcceptedKeys::met() const {
   std::vector<std::string> out;
   for (const std::string& key : state_->keys)
-    if (state_->met.contains(key) && std::find(out.begin(), out.end(), key) == out.end()) out.push_back(key);
+    if (state_->met.contains(key) && std::find(out.begin(), out.end(), key) == out.end())
+      out.push_back(key);
   return out;
 }
 
@@ -69,8 +72,10 @@ struct Settings::Record {
 
 Settings::Settings() : Settings(Json::object()) {}
 
-Settings::Settings(Json root, std::string file, AcceptedKeys accepted) : record_(std::make_shared<Record>()) {
-  require(root.is_object(), ErrorCode::kInvalidInput, file, file.empty() ? "" : ": ", "not a JSON object");
+Settings::Settings(Json root, std::string file, AcceptedKeys accepted)
+    : record_(std::make_shared<Record>()) {
+  require(root.is_object(), ErrorCode::kInvalidInput, file, file.empty() ? "" : ": ",
+          "not a JSON object");
 
   record_->root = std::move(root);
   record_->file = std::move(file);
@@ -109,7 +114,8 @@ const Json& Settings::value(const std::string& key) const {
 
   record_->read.insert(full_key(found.key()));
   if (aliases_)
-    if (const auto alias = aliases_->find(key); alias != aliases_->end() && object_->contains(alias->second))
+    if (const auto alias = aliases_->find(key);
+        alias != aliases_->end() && object_->contains(alias->second))
       record_->read.insert(full_key(alias->second));
   return *found;
 }
@@ -122,8 +128,8 @@ Settings Settings::section(const std::string& key) const {
     return {};
   }
 
-  require(found->is_object(), ErrorCode::kInvalidInput, "key \"", full_key(key), "\": expected an object, found ",
-          shortened(*found));
+  require(found->is_object(), ErrorCode::kInvalidInput, "key \"", full_key(key),
+          "\": expected an object, found ", shortened(*found));
   record_->opened.insert(full_key(key));
   return {record_, &*found, full_key(key)};
 }
@@ -136,34 +142,41 @@ std::vector<Settings> Settings::sections(const std::string& key) const {
     return {};
   }
 
-  require(found->is_array(), ErrorCode::kInvalidInput, "key \"", full_key(key), "\": expected a list, found ", shortened(*found));
+  require(found->is_array(), ErrorCode::kInvalidInput, "key \"", full_key(key),
+          "\": expected a list, found ", shortened(*found));
   record_->opened.insert(full_key(key));
 
   std::vector<Settings> entries;
   for (std::size_t i = 0; i < found->size(); ++i) {
     const std::string path = full_key(key) + "." + std::to_string(i);
     const Json& entry = (*found)[i];
-    require(entry.is_object(), ErrorCode::kInvalidInput, "key \"", path, "\": expected an object, found ", shortened(entry));
+    require(entry.is_object(), ErrorCode::kInvalidInput, "key \"", path,
+            "\": expected an object, found ", shortened(entry));
     record_->opened.insert(path);
     entries.push_back({record_, &entry, path});
   }
   return entries;
 }
 
-bool Settings::accepts(const std::string& full_key) const { return record_->accepted.accepts(full_key); }
+bool Settings::accepts(const std::string& full_key) const {
+  return record_->accepted.accepts(full_key);
+}
 
 void Settings::refuse(const std::string& key, const std::string& reason) const {
   const Json& found = value(key);
   const std::string name = full_key(key);
   if (accepts(name)) {
-    log_once(LogLevel::kWarning, record_->file + ": key \"" + name + "\" (" + shortened(found) + ") accepted: " + reason);
+    log_once(LogLevel::kWarning, record_->file + ": key \"" + name + "\" (" + shortened(found) +
+                                     ") accepted: " + reason);
     return;
   }
-  throw Error(ErrorCode::kUnsupported, "key \"" + name + "\" (" + shortened(found) + "): " + reason + "; --accept " + name +
+  throw Error(ErrorCode::kUnsupported, "key \"" + name + "\" (" + shortened(found) +
+                                           "): " + reason + "; --accept " + name +
                                            " goes on without it, with other results");
 }
 
-void Settings::collect(const Json& object, const std::string& path, std::vector<Leftover>& out) const {
+void Settings::collect(const Json& object, const std::string& path,
+                       std::vector<Leftover>& out) const {
   const auto visit = [&](const std::string& key, const Json& value) {
     const std::string name = path.empty() ? key : path + "." + key;
     if (record_->read.contains(name)) return;
@@ -187,14 +200,18 @@ std::vector<Settings::Leftover> Settings::leftovers() const {
   return out;
 }
 
-std::vector<std::string> Settings::read_keys() const { return {record_->read.begin(), record_->read.end()}; }
+std::vector<std::string> Settings::read_keys() const {
+  return {record_->read.begin(), record_->read.end()};
+}
 
-std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low, std::int64_t high) {
+std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low,
+                      std::int64_t high) {
   object.value(key);
   return json_int(object.json(), object.stored_key(key), low, high);
 }
 
-std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback) {
+std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low,
+                      std::int64_t high, std::int64_t fallback) {
   object.value(key);
   return json_int(object.json(), object.stored_key(key), low, high, fallback);
 }
@@ -209,7 +226,8 @@ bool json_bool(const Settings& object, const std::string& key, bool fallback) {
   return json_bool(object.json(), object.stored_key(key), fallback);
 }
 
-std::string json_string(const Settings& object, const std::string& key, const std::string& fallback) {
+std::string json_string(const Settings& object, const std::string& key,
+                        const std::string& fallback) {
   object.value(key);
   return json_string(object.json(), object.stored_key(key), fallback);
 }
@@ -218,31 +236,32 @@ FileReport judge_leftovers(const Settings& settings, std::span<const KeyRule> ru
   FileReport report{settings.file(), settings.read_keys(), {}};
 
   for (const Settings::Leftover& left : settings.leftovers()) {
-    const auto rule = std::find_if(rules.begin(), rules.end(), [&](const KeyRule& r) { return matches(r.key, left.key); });
+    const auto rule = std::find_if(rules.begin(), rules.end(),
+                                   [&](const KeyRule& r) { return matches(r.key, left.key); });
 
     if (rule == rules.end() && settings.accepts(left.key)) {
       report.left.push_back({left.key, left.value, FileReport::Fate::kAccepted});
       continue;
     }
     if (rule == rules.end()) {
-      log_once(LogLevel::kWarning,
-               settings.file() + ": key \"" + left.key + "\" (" + shortened(left.value) + ") is not known and was not used");
+      log_once(LogLevel::kWarning, settings.file() + ": key \"" + left.key + "\" (" +
+                                       shortened(left.value) + ") is not known and was not used");
       report.left.push_back({left.key, left.value, FileReport::Fate::kWarned});
       continue;
     }
 
     const Json neutral = Json::parse(rule->neutral);
-    const bool changes =
-        rule->effect == KeyRule::Effect::kChangesResults && std::find(neutral.begin(), neutral.end(), left.value) == neutral.end();
+    const bool changes = rule->effect == KeyRule::Effect::kChangesResults &&
+                         std::find(neutral.begin(), neutral.end(), left.value) == neutral.end();
     if (!changes) {
       report.left.push_back({left.key, left.value, FileReport::Fate::kNoEffect});
       continue;
     }
 
-    const std::string line =
-        settings.file() + ": key \"" + left.key + "\" (" + shortened(left.value) + "): " + std::string(rule->what);
-    require(settings.accepts(left.key), ErrorCode::kUnsupported, line, " is not supported; --accept ", left.key,
-            " goes on without it, with other results");
+    const std::string line = settings.file() + ": key \"" + left.key + "\" (" +
+                             shortened(left.value) + "): " + std::string(rule->what);
+    require(settings.accepts(left.key), ErrorCode::kUnsupported, line,
+            " is not supported; --accept ", left.key, " goes on without it, with other results");
     log_once(LogLevel::kWarning, line + " is left out, as accepted");
     report.left.push_back({left.key, left.value, FileReport::Fate::kAccepted});
   }

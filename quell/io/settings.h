@@ -1,4 +1,5 @@
-// JSON settings of a model directory, read so that what was asked for is remembered: what nobody asked for can be found afterwards.
+// JSON settings of a model directory, read so that what was asked for is remembered: what nobody
+// asked for can be found afterwards.
 #pragma once
 
 #include <map>
@@ -12,7 +13,8 @@
 
 namespace quell {
 
-/// Keys that the user takes responsibility for ("key" or "section.key"), and which of them were asked for. Copies share both.
+/// Keys that the user takes responsibility for ("key" or "section.key"), and which of them were
+/// asked for. Copies share both.
 class AcceptedKeys {
  public:
   AcceptedKeys() : AcceptedKeys(std::vector<std::string>()) {}
@@ -30,18 +32,19 @@ class AcceptedKeys {
   std::shared_ptr<State> state_;
 };
 
-/// One JSON object of a file, with a record of the keys that were read. Copies, and the sections inside it, share the file's
-/// record. Cheap to copy; not for use from several threads.
+/// One JSON object of a file, with a record of the keys that were read. Copies, and the sections
+/// inside it, share the file's record. Cheap to copy; not for use from several threads.
 class Settings {
  public:
   /// No file: every key is missing.
   Settings();
-  /// The object `root`, which `file` names in messages; keys in `accepted` are not refused. Throws Error(kInvalidInput) when
-  /// `root` is not an object.
+  /// The object `root`, which `file` names in messages; keys in `accepted` are not refused. Throws
+  /// Error(kInvalidInput) when `root` is not an object.
   explicit Settings(Json root, std::string file = "", AcceptedKeys accepted = {});
 
-  /// The same object with other names for some keys: `aliases[key]` is another name under which the file may hold it ("n_embd" for
-  /// "hidden_size"). `key` itself wins where both are there, as the general name does in transformers' attribute_map.
+  /// The same object with other names for some keys: `aliases[key]` is another name under which the
+  /// file may hold it ("n_embd" for "hidden_size"). `key` itself wins where both are there, as the
+  /// general name does in transformers' attribute_map.
   Settings with_aliases(std::map<std::string, std::string> aliases) const;
   /// The name under which the file holds `key`.
   const std::string& stored_key(const std::string& key) const;
@@ -50,21 +53,23 @@ class Settings {
   /// The object itself, without a trace in the record.
   const Json& json() const { return *object_; }
 
-  /// Whether the key is there, be it null; and whether it is there and not null. Neither counts as reading it.
+  /// Whether the key is there, be it null; and whether it is there and not null. Neither counts as
+  /// reading it.
   bool contains(const std::string& key) const;
   bool has(const std::string& key) const;
 
   /// The value with everything inside it, null where it is missing. Counts as read.
   const Json& value(const std::string& key) const;
-  /// The object under `key`, read key by key in its turn; without keys where it is missing or null. Throws Error(kInvalidInput)
-  /// when it is something else.
+  /// The object under `key`, read key by key in its turn; without keys where it is missing or null.
+  /// Throws Error(kInvalidInput) when it is something else.
   Settings section(const std::string& key) const;
-  /// The objects of the list under `key`; none where it is missing or null. Throws Error(kInvalidInput) when an entry is something
-  /// else.
+  /// The objects of the list under `key`; none where it is missing or null. Throws
+  /// Error(kInvalidInput) when an entry is something else.
   std::vector<Settings> sections(const std::string& key) const;
 
-  /// For a value with which the reference computes something that we do not: throws Error(kUnsupported) saying `reason` and how to
-  /// go on, unless the user accepted the key. Counts as read.
+  /// For a value with which the reference computes something that we do not: throws
+  /// Error(kUnsupported) saying `reason` and how to go on, unless the user accepted the key. Counts
+  /// as read.
   void refuse(const std::string& key, const std::string& reason) const;
 
   /// A key that was not read, with the sections around it ("rope_scaling.factor").
@@ -82,7 +87,9 @@ class Settings {
  private:
   struct Record;
   Settings(std::shared_ptr<Record> record, const Json* object, std::string path);
-  std::string full_key(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
+  std::string full_key(const std::string& key) const {
+    return path_.empty() ? key : path_ + "." + key;
+  }
   void collect(const Json& object, const std::string& path, std::vector<Leftover>& out) const;
 
   std::shared_ptr<Record> record_;
@@ -92,11 +99,14 @@ class Settings {
 };
 
 // As their counterparts for plain JSON (json.h); the key counts as read.
-std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low, std::int64_t high);
-std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low, std::int64_t high, std::int64_t fallback);
+std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low,
+                      std::int64_t high);
+std::int64_t json_int(const Settings& object, const std::string& key, std::int64_t low,
+                      std::int64_t high, std::int64_t fallback);
 double json_number(const Settings& object, const std::string& key, double fallback);
 bool json_bool(const Settings& object, const std::string& key, bool fallback);
-std::string json_string(const Settings& object, const std::string& key, const std::string& fallback);
+std::string json_string(const Settings& object, const std::string& key,
+                        const std::string& fallback);
 
 /// What is known of a key that no code reads.
 struct KeyRule {
@@ -105,7 +115,8 @@ struct KeyRule {
 
   std::string_view key;  ///< "key" or "section.key"; '*' stands for any characters
   Effect effect = Effect::kNone;
-  /// Of a key that changes results: JSON of the values with which it does not, as a list ("[null, false]").
+  /// Of a key that changes results: JSON of the values with which it does not, as a list ("[null,
+  /// false]").
   std::string_view neutral = "[null]";
   /// Of a key that changes results: what the reference does with it.
   std::string_view what = "";
@@ -125,8 +136,8 @@ struct FileReport {
   std::vector<Left> left;
 };
 
-/// Judges what is left over in a file after everybody has read it. Throws Error(kUnsupported) at a key that changes results and was
-/// not accepted; logs one warning for each key without a rule.
+/// Judges what is left over in a file after everybody has read it. Throws Error(kUnsupported) at a
+/// key that changes results and was not accepted; logs one warning for each key without a rule.
 FileReport judge_leftovers(const Settings& settings, std::span<const KeyRule> rules);
 
 }  // namespace quell

@@ -21,20 +21,25 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab, std::uint64_t seed) {
   Random rng(seed);
   std::vector<std::int32_t> ids;
-  for (std::int64_t i = 0; i < count; ++i) ids.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab))));
+  for (std::int64_t i = 0; i < count; ++i)
+    ids.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab))));
   return ids;
 }
 
-TokenBatch random_batch(const ModelSpec& spec, std::int64_t batch, std::int64_t length, std::uint64_t seed) {
+TokenBatch random_batch(const ModelSpec& spec, std::int64_t batch, std::int64_t length,
+                        std::uint64_t seed) {
   std::vector<TokenSequence> sequences;
   std::vector<std::size_t> order;
   for (std::int64_t b = 0; b < batch; ++b) {
-    sequences.push_back({random_ids(length, spec.vocab_size, seed + static_cast<std::uint64_t>(b)), {}, {}});
+    sequences.push_back(
+        {random_ids(length, spec.vocab_size, seed + static_cast<std::uint64_t>(b)), {}, {}});
     order.push_back(static_cast<std::size_t>(b));
   }
   return make_batch(sequences, order, spec.pad_token_id);
@@ -65,11 +70,14 @@ struct Case {
 class Bench {
  public:
   explicit Bench(const BenchJob& job) : job_(job) {
-    require(job.model_dir.empty() != job.random.empty(), ErrorCode::kUsage, "name a model directory or --random, one of both");
+    require(job.model_dir.empty() != job.random.empty(), ErrorCode::kUsage,
+            "name a model directory or --random, one of both");
     ExecContext ctx;
-    model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir)) : make_random_model(job.random);
+    model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir))
+                                : make_random_model(job.random);
     job.model_dir.check_accepted();
-    const bool quantize = !job.scheme.empty() || !job.recipe.empty() || job.quantize_attention || job.quantize_lm_head;
+    const bool quantize = !job.scheme.empty() || !job.recipe.empty() || job.quantize_attention ||
+                          job.quantize_lm_head;
     require(!quantize || !model_.is_quantized(), ErrorCode::kUsage, job.model_dir.string(),
             ": is quantized already; leave --scheme and --recipe out");
     if (quantize) {
@@ -79,32 +87,40 @@ class Bench {
       recipe.quantize_lm_head |= job.quantize_lm_head;
       if (job.quantize_attention) recipe.residual_after_quant = true;
       std::vector<TokenBatch> samples;
-      samples.push_back(random_batch(model_.spec, 4, std::min<std::int64_t>(32, model_.spec.max_position_embeddings), 99));
+      samples.push_back(random_batch(
+          model_.spec, 4, std::min<std::int64_t>(32, model_.spec.max_position_embeddings), 99));
       compress(model_, samples, recipe, ctx);
       scheme_ = scheme_of(recipe) +
-                (recipe.weights.granularity == Granularity::kPerGroup ? str(" g", recipe.weights.group_size) : "") +
-                (recipe.quantize_attention ? " + attention" : "") + (recipe.quantize_lm_head ? " + head" : "") +
+                (recipe.weights.granularity == Granularity::kPerGroup
+                     ? str(" g", recipe.weights.group_size)
+                     : "") +
+                (recipe.quantize_attention ? " + attention" : "") +
+                (recipe.quantize_lm_head ? " + head" : "") +
                 (recipe.activations.dynamic ? " per token" : "");
     } else {
       scheme_ = model_.is_quantized() ? "as stored" : "f32";
     }
     engines_ = job.engines;
     if (engines_.empty())
-      engines_ = model_.is_quantized() ? std::vector<std::string>{"float", "integer"} : std::vector<std::string>{"float"};
+      engines_ = model_.is_quantized() ? std::vector<std::string>{"float", "integer"}
+                                       : std::vector<std::string>{"float"};
     for (const int t : job.threads.empty() ? std::vector<int>{0} : job.threads)
       contexts_.push_back(std::make_unique<ExecContext>(t));
-    for (const std::string& e : engines_) models_.push_back(make_engine(e, model_, *contexts_.front()));
+    for (const std::string& e : engines_)
+      models_.push_back(make_engine(e, model_, *contexts_.front()));
     if (!job.text.empty()) read_text();
   }
 
   Json run() {
     for (std::size_t e = 0; e < engines_.size(); ++e)
       for (const auto& ctx : contexts_) add_cases(*models_[e], engines_[e], *ctx);
-    require(!cases_.empty(), ErrorCode::kUsage, "nothing to measure; use --shape, -p, -n or --text");
+    require(!cases_.empty(), ErrorCode::kUsage,
+            "nothing to measure; use --shape, -p, -n or --text");
     for (Case& c : cases_) c.run();  // warm up
     for (int r = 0; r < job_.repeat; ++r)
       for (Case& c : cases_) c.seconds.push_back(c.run());
-    Json report = {{"cpu", cpu_name()}, {"isa", isa_name(contexts_.front()->isa)}, {"rows", Json::array()}};
+    Json report = {
+        {"cpu", cpu_name()}, {"isa", isa_name(contexts_.front()->isa)}, {"rows", Json::array()}};
     for (const auto& ctx : contexts_) report["threads"].push_back(ctx->pool.num_threads());
     report["threads_because"] = thread_count_reason(!job_.threads.empty(), cpu_budget());
     for (Case& c : cases_) {
@@ -128,30 +144,34 @@ class Bench {
 
  private:
   void add_cases(const ForwardModel& engine, const std::string& name, ExecContext& ctx) {
-    const auto add = [&](const std::string& test, const std::string& unit, double units, std::function<double()> body) {
+    const auto add = [&](const std::string& test, const std::string& unit, double units,
+                         std::function<double()> body) {
       cases_.push_back({name, test, unit, ctx.pool.num_threads(), units, std::move(body), {}});
       case_contexts_.push_back(&ctx);
     };
     for (const BenchShape& s : job_.shapes) {
-      const auto batch = std::make_shared<TokenBatch>(random_batch(model_.spec, s.batch, s.length, 5));
-      add(str(s.batch, "x", s.length), "tokens", static_cast<double>(s.batch * s.length), [&engine, &ctx, batch] {
-        const auto start = Clock::now();
-        ForwardOutputs outputs;
-        engine.forward(*batch, outputs, ctx);
-        return seconds_since(start);
-      });
+      const auto batch =
+          std::make_shared<TokenBatch>(random_batch(model_.spec, s.batch, s.length, 5));
+      add(str(s.batch, "x", s.length), "tokens", static_cast<double>(s.batch * s.length),
+          [&engine, &ctx, batch] {
+            const auto start = Clock::now();
+            ForwardOutputs outputs;
+            engine.forward(*batch, outputs, ctx);
+            return seconds_since(start);
+          });
     }
     if (job_.prompt > 0)
-      add(str("prompt ", job_.prompt), "tokens", static_cast<double>(job_.prompt), [this, &engine, &ctx] {
-        BatchDecoder decoder(engine, 1, job_.prompt + 1, format());
-        decoder.add(random_ids(job_.prompt, model_.spec.vocab_size, 7));
-        const auto start = Clock::now();
-        decoder.step(ctx);
-        return seconds_since(start);
-      });
+      add(str("prompt ", job_.prompt), "tokens", static_cast<double>(job_.prompt),
+          [this, &engine, &ctx] {
+            BatchDecoder decoder(engine, 1, job_.prompt + 1, format());
+            decoder.add(random_ids(job_.prompt, model_.spec.vocab_size, 7));
+            const auto start = Clock::now();
+            decoder.step(ctx);
+            return seconds_since(start);
+          });
     if (job_.generate > 0)
-      add(str("generate ", job_.generate, job_.sequences > 1 ? str(" x ", job_.sequences) : ""), "tokens",
-          static_cast<double>(job_.generate * job_.sequences), [this, &engine, &ctx] {
+      add(str("generate ", job_.generate, job_.sequences > 1 ? str(" x ", job_.sequences) : ""),
+          "tokens", static_cast<double>(job_.generate * job_.sequences), [this, &engine, &ctx] {
             BatchDecoder decoder(engine, job_.sequences, job_.generate + 2, format());
             for (std::int64_t s = 0; s < job_.sequences; ++s)
               decoder.add(random_ids(1, model_.spec.vocab_size, 7 + static_cast<std::uint64_t>(s)));
@@ -161,11 +181,12 @@ class Bench {
             return seconds_since(start);
           });
     if (!lines_.empty())
-      add(job_.text.filename().string(), "lines", static_cast<double>(lines_.size()), [this, &engine, &ctx] {
-        const auto start = Clock::now();
-        embed_lines(engine, ctx);
-        return seconds_since(start);
-      });
+      add(job_.text.filename().string(), "lines", static_cast<double>(lines_.size()),
+          [this, &engine, &ctx] {
+            const auto start = Clock::now();
+            embed_lines(engine, ctx);
+            return seconds_since(start);
+          });
   }
 
   KvFormat format() const { return job_.kv_int8 ? KvFormat::kInt8 : KvFormat::kF32; }
@@ -181,11 +202,15 @@ class Bench {
   void embed_lines(const ForwardModel& engine, ExecContext& ctx) const {
     constexpr std::size_t kTokens = 1024;
     std::vector<TokenSequence> sequences(lines_.size());
-    ctx.pool.parallel_for(static_cast<std::int64_t>(lines_.size()), 64, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        sequences[static_cast<std::size_t>(i)].ids =
-            tokenizer_->encode(lines_[static_cast<std::size_t>(i)], {.max_length = longest_text(model_)}).ids;
-    });
+    ctx.pool.parallel_for(static_cast<std::int64_t>(lines_.size()), 64,
+                          [&](std::int64_t begin, std::int64_t end) {
+                            for (std::int64_t i = begin; i < end; ++i)
+                              sequences[static_cast<std::size_t>(i)].ids =
+                                  tokenizer_
+                                      ->encode(lines_[static_cast<std::size_t>(i)],
+                                               {.max_length = longest_text(model_)})
+                                      .ids;
+                          });
     std::vector<std::size_t> batch;
     std::size_t tokens = 0;
     const auto flush = [&] {
@@ -217,9 +242,12 @@ class Bench {
       }
       std::sort(sorted.rbegin(), sorted.rend());
       sorted.emplace_back(std::max(0.0, total - known), "outside the operators");
-      for (const auto& [seconds, name] : sorted) shares.push_back({{"operator", name}, {"percent", 100 * seconds / total}});
-      report["profile"].push_back(
-          {{"engine", cases_[i].engine}, {"threads", cases_[i].threads}, {"test", cases_[i].test}, {"shares", shares}});
+      for (const auto& [seconds, name] : sorted)
+        shares.push_back({{"operator", name}, {"percent", 100 * seconds / total}});
+      report["profile"].push_back({{"engine", cases_[i].engine},
+                                   {"threads", cases_[i].threads},
+                                   {"test", cases_[i].test},
+                                   {"shares", shares}});
     }
   }
 
@@ -240,20 +268,28 @@ class Bench {
 Json run_bench_job(const BenchJob& job) { return Bench(job).run(); }
 
 std::string bench_text(const Json& report) {
-  std::string out = report["cpu"].get<std::string>() + ", " + report["isa"].get<std::string>() + "\nthreads:";
+  std::string out =
+      report["cpu"].get<std::string>() + ", " + report["isa"].get<std::string>() + "\nthreads:";
   for (const Json& count : report["threads"]) out += " " + count.dump();
   out += " (" + report["threads_because"].get<std::string>() + ")\n\n";
-  out += "| model | scheme | engine | threads | test | ms (median / min) | per second |\n|---|---|---|---:|---|---:|---:|\n";
+  out +=
+      "| model | scheme | engine | threads | test | ms (median / min) | per second "
+      "|\n|---|---|---|---:|---|---:|---:|\n";
   for (const Json& r : report["rows"])
-    out += format_text("| %s | %s | %s | %d | %s | %.2f / %.2f | %.1f %s |\n", r["model"].get<std::string>().c_str(),
-                       r["scheme"].get<std::string>().c_str(), r["engine"].get<std::string>().c_str(), r["threads"].get<int>(),
-                       r["test"].get<std::string>().c_str(), r["ms_median"].get<double>(), r["ms_min"].get<double>(),
-                       r["per_second"].get<double>(), r["unit"].get<std::string>().c_str());
+    out +=
+        format_text("| %s | %s | %s | %d | %s | %.2f / %.2f | %.1f %s |\n",
+                    r["model"].get<std::string>().c_str(), r["scheme"].get<std::string>().c_str(),
+                    r["engine"].get<std::string>().c_str(), r["threads"].get<int>(),
+                    r["test"].get<std::string>().c_str(), r["ms_median"].get<double>(),
+                    r["ms_min"].get<double>(), r["per_second"].get<double>(),
+                    r["unit"].get<std::string>().c_str());
   if (!report.contains("profile")) return out;
   for (const Json& p : report["profile"]) {
-    out += "\n" + p["engine"].get<std::string>() + ", " + p["test"].get<std::string>() + ", threads " + p["threads"].dump() + ":\n";
+    out += "\n" + p["engine"].get<std::string>() + ", " + p["test"].get<std::string>() +
+           ", threads " + p["threads"].dump() + ":\n";
     for (const Json& s : p["shares"])
-      out += format_text("  %5.1f %%  %s\n", s["percent"].get<double>(), s["operator"].get<std::string>().c_str());
+      out += format_text("  %5.1f %%  %s\n", s["percent"].get<double>(),
+                         s["operator"].get<std::string>().c_str());
   }
   return out;
 }

@@ -17,7 +17,8 @@ struct BenchShape {
 struct BenchJob {
   ModelDirectory model_dir;  ///< or
   std::string random;        ///< a shape with random weights
-  /// Quantize a float model first, on random tokens: the numbers then say how fast such a model runs, not how good it is.
+  /// Quantize a float model first, on random tokens: the numbers then say how fast such a model
+  /// runs, not how good it is.
   std::string recipe, scheme;
   bool quantize_attention = false, quantize_lm_head = false;
   std::vector<std::string> engines;  ///< empty: float, and integer where quantized
@@ -31,8 +32,8 @@ struct BenchJob {
   bool profile = false;  ///< share of time by kind of operator
 };
 
-/// {"rows": [{"model", "scheme", "engine", "threads", "test", "ms_median", "ms_min", "per_second", "unit"}], "profile": [...],
-/// "cpu", "isa", "threads": [counts], "threads_because"}
+/// {"rows": [{"model", "scheme", "engine", "threads", "test", "ms_median", "ms_min", "per_second",
+/// "unit"}], "profile": [...], "cpu", "isa", "threads": [counts], "threads_because"}
 Json run_bench_job(const BenchJob& job);
 /// The report as Markdown.
 std::string bench_text(const Json& report);

@@ -19,7 +19,8 @@ constexpr std::size_t kRun = 12;       // tokens in a row that two texts share b
 /// Of kRun tokens, or of a whole sequence (FNV-1a).
 std::uint64_t hash_of(const std::int32_t* ids, std::size_t count) {
   std::uint64_t h = 14695981039346656037ULL;
-  for (std::size_t i = 0; i < count; ++i) h = (h ^ static_cast<std::uint32_t>(ids[i])) * 1099511628211ULL;
+  for (std::size_t i = 0; i < count; ++i)
+    h = (h ^ static_cast<std::uint32_t>(ids[i])) * 1099511628211ULL;
   return h;
 }
 
@@ -30,12 +31,15 @@ bool same_file(const fs::path& a, const fs::path& b) {
   if (ec || fs::file_size(b, ec) != size || ec) return false;
 
   const MappedFile first(a), second(b);
-  return std::equal(first.bytes().begin(), first.bytes().end(), second.bytes().begin(), second.bytes().end());
+  return std::equal(first.bytes().begin(), first.bytes().end(), second.bytes().begin(),
+                    second.bytes().end());
 }
 
 /// Whether rows [begin, begin + count) of both can be the same (counts of 0: all that follow).
-bool ranges_meet(std::int64_t begin_a, std::int64_t count_a, std::int64_t begin_b, std::int64_t count_b) {
-  const bool a_before_b = count_a > 0 && begin_a + count_a <= begin_b, b_before_a = count_b > 0 && begin_b + count_b <= begin_a;
+bool ranges_meet(std::int64_t begin_a, std::int64_t count_a, std::int64_t begin_b,
+                 std::int64_t count_b) {
+  const bool a_before_b = count_a > 0 && begin_a + count_a <= begin_b,
+             b_before_a = count_b > 0 && begin_b + count_b <= begin_a;
   return !a_before_b && !b_before_a;
 }
 
@@ -60,8 +64,11 @@ std::string table_in(const std::string& text) {
   }
   if (lines.size() < 2) return "";
 
-  const auto all = [&](const auto& holds) { return std::all_of(lines.begin(), lines.end(), holds); };
-  if (all([](const std::string& l) { return l.starts_with('{') && l.ends_with('}'); })) return "JSON objects, which .jsonl is for";
+  const auto all = [&](const auto& holds) {
+    return std::all_of(lines.begin(), lines.end(), holds);
+  };
+  if (all([](const std::string& l) { return l.starts_with('{') && l.ends_with('}'); }))
+    return "JSON objects, which .jsonl is for";
   const auto tabs = [](const std::string& l) { return std::count(l.begin(), l.end(), '\t'); };
   if (tabs(lines[0]) > 0 && all([&](const std::string& l) { return tabs(l) == tabs(lines[0]); }))
     return "columns between tabs, which .tsv and --text-column are for";
@@ -74,47 +81,59 @@ std::string table_in(const std::string& text) {
   try {
     const std::vector<TableRow> rows = split_commas(table, "");
     const std::size_t fields = rows.front().fields.size();
-    if (std::all_of(rows.begin(), rows.end(), [&](const TableRow& r) { return r.fields.size() == fields; }))
+    if (std::all_of(rows.begin(), rows.end(),
+                    [&](const TableRow& r) { return r.fields.size() == fields; }))
       return "columns between commas, which .csv and --text-column are for";
   } catch (const Error&) {  // a quote that stands alone: no table
   }
   return "";
 }
 
-void check_calibration_data(const CalibrationChoice& choice, const Dataset& data, const std::vector<TokenSequence>& samples) {
+void check_calibration_data(const CalibrationChoice& choice, const Dataset& data,
+                            const std::vector<TokenSequence>& samples) {
   const std::string table = table_in(data.raw_text);
-  if (!table.empty()) log(LogLevel::kWarning, data.source + ": its lines, read as text one by one, look like " + table);
+  if (!table.empty())
+    log(LogLevel::kWarning,
+        data.source + ": its lines, read as text one by one, look like " + table);
   if (!choice.data.columns.text.empty() && (data.holds_ids || !data.raw_text.empty()))
     log(LogLevel::kWarning, data.source + ": has no columns, so --text-column is not looked at");
 
   const auto count = static_cast<std::int64_t>(samples.size());
   if (count < std::min(kHandful, choice.num_samples))
-    log(LogLevel::kWarning, str(data.source, ": only ", count, " samples; ranges measured on fewer than ", kHandful,
-                                " are left to chance, 128 are usual"));
+    log(LogLevel::kWarning,
+        str(data.source, ": only ", count, " samples; ranges measured on fewer than ", kHandful,
+            " are left to chance, 128 are usual"));
 }
 
-std::int64_t count_shared_samples(const std::vector<TokenSequence>& samples, const std::vector<TokenSequence>& evaluated) {
+std::int64_t count_shared_samples(const std::vector<TokenSequence>& samples,
+                                  const std::vector<TokenSequence>& evaluated) {
   std::unordered_set<std::uint64_t> runs, wholes;
   for (const TokenSequence& s : evaluated) {
     wholes.insert(hash_of(s.ids.data(), s.ids.size()));
-    for (std::size_t i = 0; i + kRun <= s.ids.size(); ++i) runs.insert(hash_of(s.ids.data() + i, kRun));
+    for (std::size_t i = 0; i + kRun <= s.ids.size(); ++i)
+      runs.insert(hash_of(s.ids.data() + i, kRun));
   }
   return std::count_if(samples.begin(), samples.end(), [&](const TokenSequence& s) {
     if (wholes.contains(hash_of(s.ids.data(), s.ids.size()))) return true;
     std::size_t all = 0, found = 0;
-    for (std::size_t i = 0; i + kRun <= s.ids.size(); ++i, ++all) found += runs.contains(hash_of(s.ids.data() + i, kRun)) ? 1 : 0;
+    for (std::size_t i = 0; i + kRun <= s.ids.size(); ++i, ++all)
+      found += runs.contains(hash_of(s.ids.data() + i, kRun)) ? 1 : 0;
     return found > 0 && 2 * found > all;
   });
 }
 
-void check_calibration_against(const CalibrationChoice& choice, const std::vector<TokenSequence>& samples,
-                               const EvalOptions& options, const DataChoice& eval_data, const EvalSet& set) {
+void check_calibration_against(const CalibrationChoice& choice,
+                               const std::vector<TokenSequence>& samples,
+                               const EvalOptions& options, const DataChoice& eval_data,
+                               const EvalSet& set) {
   const char* advice =
-      ": the figures look better than they are on other texts; keep the two apart (--calibration-skip, --skip, --limit)";
+      ": the figures look better than they are on other texts; keep the two apart "
+      "(--calibration-skip, --skip, --limit)";
   const std::int64_t shared = count_shared_samples(samples, sequences_of(set));
   if (shared > 0)
-    return log(LogLevel::kWarning, str(choice.data.file.string(), ": ", shared, " of ", samples.size(),
-                                       " calibration samples are in the evaluation data", advice));
+    return log(LogLevel::kWarning,
+               str(choice.data.file.string(), ": ", shared, " of ", samples.size(),
+                   " calibration samples are in the evaluation data", advice));
 
   // Prompts and pairs may hide what is the same; windows of running text cannot.
   const std::int64_t used = choice.sampling == Sampling::kFirst ? choice.num_samples : 0;

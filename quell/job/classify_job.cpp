@@ -23,7 +23,8 @@ void append_label(std::string& line, const std::string& label, float score) {
 std::vector<std::size_t> ranking(std::span<const float> scores) {
   std::vector<std::size_t> order(scores.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
   return order;
 }
 
@@ -80,7 +81,9 @@ class Classifier {
     const std::vector<std::size_t> order = ranking(scores);
     if (job_.top_k == 1) return append_label(line, names_[order.front()], scores[order.front()]);
 
-    const std::size_t count = job_.top_k == 0 ? order.size() : std::min(order.size(), static_cast<std::size_t>(job_.top_k));
+    const std::size_t count = job_.top_k == 0
+                                  ? order.size()
+                                  : std::min(order.size(), static_cast<std::size_t>(job_.top_k));
     line += "[";
     for (std::size_t i = 0; i < count; ++i) {
       if (i > 0) line += ", ";
@@ -108,7 +111,8 @@ class Classifier {
       append_number(line, scores[best]);
       line += str(", \"index\": ", t, ", \"word\": ");
       append_string(line, encoding.tokens[t]);
-      line += str(", \"start\": ", encoding.offsets[t].begin, ", \"end\": ", encoding.offsets[t].end, "}");
+      line += str(", \"start\": ", encoding.offsets[t].begin,
+                  ", \"end\": ", encoding.offsets[t].end, "}");
     }
     line += "]";
   }
@@ -129,7 +133,8 @@ class Classifier {
 ScoreFunction score_function(const Json& config, std::int64_t labels) {
   const std::string problem = json_string(config, "problem_type", "");
   if (problem == "regression") return ScoreFunction::kNone;
-  return problem == "multi_label_classification" || labels == 1 ? ScoreFunction::kSigmoid : ScoreFunction::kSoftmax;
+  return problem == "multi_label_classification" || labels == 1 ? ScoreFunction::kSigmoid
+                                                                : ScoreFunction::kSoftmax;
 }
 
 std::vector<float> scores_of(ScoreFunction function, std::span<const float> logits) {
@@ -148,7 +153,8 @@ std::vector<float> scores_of(ScoreFunction function, std::span<const float> logi
 }
 
 std::vector<std::string> label_names(const Json& config, std::int64_t labels) {
-  const Json names = config.is_object() && config.contains("id2label") ? config["id2label"] : Json();
+  const Json names =
+      config.is_object() && config.contains("id2label") ? config["id2label"] : Json();
   std::vector<std::string> out;
   for (std::int64_t i = 0; i < labels; ++i) {
     const std::string key = std::to_string(i);
@@ -160,13 +166,16 @@ std::vector<std::string> label_names(const Json& config, std::int64_t labels) {
   return out;
 }
 
-void run_classify_job(const ClassifyJob& job, std::istream& in, std::ostream& out, ExecContext& ctx) {
+void run_classify_job(const ClassifyJob& job, std::istream& in, std::ostream& out,
+                      ExecContext& ctx) {
   const Model model = load_model(Checkpoint::open(job.text.model_dir));
   require_text_model(model);
   const Head head = model.spec.head;
-  require(head == Head::kSequenceClassification || head == Head::kTokenClassification, ErrorCode::kUnsupported,
-          model.dir.path().string(),
-          ": classify needs a model for sequence or token classification; the head of this one is: ", head_name(head));
+  require(
+      head == Head::kSequenceClassification || head == Head::kTokenClassification,
+      ErrorCode::kUnsupported, model.dir.path().string(),
+      ": classify needs a model for sequence or token classification; the head of this one is: ",
+      head_name(head));
   Classifier classifier(job, model, ctx);
   job.text.model_dir.check_accepted();
   classifier.run(in, out);

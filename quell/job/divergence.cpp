@@ -41,7 +41,9 @@ std::string Divergence::words() const {
   return "relative squared error of the last hidden states";
 }
 
-std::vector<Tensor> Divergence::outputs(const ForwardModel& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const {
+std::vector<Tensor> Divergence::outputs(const ForwardModel& model,
+                                        const std::vector<TokenBatch>& samples,
+                                        ExecContext& ctx) const {
   std::vector<Tensor> out;
   for (const TokenBatch& batch : samples) {
     ForwardOutputs result;
@@ -55,7 +57,8 @@ Divergences Divergence::between(const std::vector<Tensor>& want, const std::vect
                                 const std::vector<TokenBatch>& samples) const {
   Divergences out;
   for (std::size_t b = 0; b < want.size(); ++b) {
-    const TokenBatch batch = spec_.stacks.size() > 1 ? decoder_batch(spec_, samples[b]) : samples[b];
+    const TokenBatch batch =
+        spec_.stacks.size() > 1 ? decoder_batch(spec_, samples[b]) : samples[b];
     const std::int64_t rows_a_sequence = want[b].rows() / batch.batch;
 
     for (std::int64_t sequence = 0; sequence < batch.batch; ++sequence) {

@@ -8,17 +8,20 @@
 
 namespace quell {
 
-/// A sum over the rows of each held-out sequence, and what it is divided by: a divergence whose noise can be told.
+/// A sum over the rows of each held-out sequence, and what it is divided by: a divergence whose
+/// noise can be told.
 struct Divergences {
   std::vector<double> sums;  ///< one a sequence
   double count = 0;
   double mean() const;
 };
 
-/// Whether `better` is smaller than `worse` by more than two standard errors of the difference, sequence by sequence.
+/// Whether `better` is smaller than `worse` by more than two standard errors of the difference,
+/// sequence by sequence.
 bool clearly_smaller(const Divergences& better, const Divergences& worse);
 
-/// KL divergence of logits, 1 - cosine of sentence embeddings, or the relative squared error of the last hidden states.
+/// KL divergence of logits, 1 - cosine of sentence embeddings, or the relative squared error of the
+/// last hidden states.
 class Divergence {
  public:
   /// Of models with the outputs of `model`.
@@ -27,7 +30,8 @@ class Divergence {
   /// "KL divergence of the logits, in nats" and the like.
   std::string words() const;
   /// The output that is compared, of each batch.
-  std::vector<Tensor> outputs(const ForwardModel& model, const std::vector<TokenBatch>& samples, ExecContext& ctx) const;
+  std::vector<Tensor> outputs(const ForwardModel& model, const std::vector<TokenBatch>& samples,
+                              ExecContext& ctx) const;
   /// Over tokens or sequences; padding does not count.
   Divergences between(const std::vector<Tensor>& want, const std::vector<Tensor>& got,
                       const std::vector<TokenBatch>& samples) const;

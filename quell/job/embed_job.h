@@ -24,8 +24,8 @@ struct EmbedJob {
 /// One embedding a text, in order.
 void run_embed_job(const EmbedJob& job, std::istream& in, std::ostream& out, ExecContext& ctx);
 
-/// Gives a model without modules.json the pipeline that sentence-transformers would give it, and says so. Throws Error(kUsage |
-/// kUnsupported) where there is none.
+/// Gives a model without modules.json the pipeline that sentence-transformers would give it, and
+/// says so. Throws Error(kUsage | kUnsupported) where there is none.
 void require_sentence_pipeline(Model& model);
 /// The text of a prompt by its name. Throws Error(kUsage) with the names there are.
 std::string prompt_by_name(const Model& model, const std::string& name);

@@ -9,7 +9,8 @@
 namespace quell {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "both formats hold little-endian numbers");
+static_assert(std::endian::native == std::endian::little,
+              "both formats hold little-endian numbers");
 
 class JsonlWriter final : public EmbeddingWriter {
  public:
@@ -36,18 +37,21 @@ class MatrixWriter : public EmbeddingWriter {
  public:
   MatrixWriter(std::int64_t columns, const std::filesystem::path& file, std::ostream& out)
       : columns_(columns), stream_(file, out), rows_file_(std::tmpfile(), &std::fclose) {
-    require(rows_file_ != nullptr, ErrorCode::kIo, "cannot make a temporary file: ", std::strerror(errno));
+    require(rows_file_ != nullptr, ErrorCode::kIo,
+            "cannot make a temporary file: ", std::strerror(errno));
   }
 
   void add(std::span<const float> embedding) override {
-    const bool ok = std::fwrite(embedding.data(), sizeof(float), embedding.size(), rows_file_.get()) == embedding.size();
+    const bool ok = std::fwrite(embedding.data(), sizeof(float), embedding.size(),
+                                rows_file_.get()) == embedding.size();
     require(ok, ErrorCode::kIo, "cannot write to a temporary file; is the disk full?");
     ++rows_;
   }
 
   void finish() override {
     stream_.write(header(rows_, columns_));
-    const bool rewound = std::fflush(rows_file_.get()) == 0 && std::fseek(rows_file_.get(), 0, SEEK_SET) == 0;
+    const bool rewound =
+        std::fflush(rows_file_.get()) == 0 && std::fseek(rows_file_.get(), 0, SEEK_SET) == 0;
     require(rewound, ErrorCode::kIo, "cannot read a temporary file; is the disk full?");
 
     std::vector<char> part(1 << 16);
@@ -76,7 +80,8 @@ class NpyWriter final : public MatrixWriter {
   std::string header(std::int64_t rows, std::int64_t columns) const override {
     constexpr std::size_t kPrefix = 10, kMultiple = 64;
 
-    std::string text = str("{'descr': '<f4', 'fortran_order': False, 'shape': (", rows, ", ", columns, "), }");
+    std::string text =
+        str("{'descr': '<f4', 'fortran_order': False, 'shape': (", rows, ", ", columns, "), }");
     text.append(kMultiple - (kPrefix + text.size() + 1) % kMultiple, ' ');
     text.push_back('\n');
     std::string out("\x93NUMPY\x01\x00", 8);
@@ -89,7 +94,8 @@ class NpyWriter final : public MatrixWriter {
 class SafetensorsWriter final : public MatrixWriter {
   using MatrixWriter::MatrixWriter;
   std::string header(std::int64_t rows, std::int64_t columns) const override {
-    const Json tensor = {{"dtype", "F32"}, {"shape", {rows, columns}}, {"data_offsets", {0, rows * columns * 4}}};
+    const Json tensor = {
+        {"dtype", "F32"}, {"shape", {rows, columns}}, {"data_offsets", {0, rows * columns * 4}}};
     std::string text = Json{{"__metadata__", {{"format", "pt"}}}, {"embeddings", tensor}}.dump();
     while (text.size() % 8 != 0) text.push_back(' ');
     const auto size = static_cast<std::uint64_t>(text.size());
@@ -101,20 +107,27 @@ class SafetensorsWriter final : public MatrixWriter {
 
 EmbeddingFormat embedding_format(const std::filesystem::path& file, const std::string& chosen) {
   const bool to_standard_output = file.empty() || file == "-";
-  const std::string name = !chosen.empty() ? "." + chosen : to_standard_output ? ".jsonl" : file.extension().string();
+  const std::string name = !chosen.empty()      ? "." + chosen
+                           : to_standard_output ? ".jsonl"
+                                                : file.extension().string();
   if (name == ".jsonl") return EmbeddingFormat::kJsonl;
   if (name == ".npy") return EmbeddingFormat::kNpy;
   if (name == ".safetensors") return EmbeddingFormat::kSafetensors;
   throw Error(ErrorCode::kUsage,
-              "--output " + file.string() + ": ends in none of .jsonl, .npy and .safetensors; choose with --format");
+              "--output " + file.string() +
+                  ": ends in none of .jsonl, .npy and .safetensors; choose with --format");
 }
 
-std::unique_ptr<EmbeddingWriter> make_embedding_writer(EmbeddingFormat format, std::int64_t dimension,
-                                                       const std::filesystem::path& file, std::ostream& standard_output) {
+std::unique_ptr<EmbeddingWriter> make_embedding_writer(EmbeddingFormat format,
+                                                       std::int64_t dimension,
+                                                       const std::filesystem::path& file,
+                                                       std::ostream& standard_output) {
   switch (format) {
     case EmbeddingFormat::kJsonl: return std::make_unique<JsonlWriter>(file, standard_output);
-    case EmbeddingFormat::kNpy: return std::make_unique<NpyWriter>(dimension, file, standard_output);
-    case EmbeddingFormat::kSafetensors: return std::make_unique<SafetensorsWriter>(dimension, file, standard_output);
+    case EmbeddingFormat::kNpy:
+      return std::make_unique<NpyWriter>(dimension, file, standard_output);
+    case EmbeddingFormat::kSafetensors:
+      return std::make_unique<SafetensorsWriter>(dimension, file, standard_output);
   }
   return nullptr;
 }

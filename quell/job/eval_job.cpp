@@ -12,14 +12,18 @@ namespace quell {
 namespace {
 
 /// Summaries are generated, so this task needs more than a forward pass.
-std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const EvalJob& job, ExecContext& ctx) {
+std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const EvalJob& job,
+                                             ExecContext& ctx) {
   const Tokenizer tokenizer = Tokenizer::open(job.model_dir);
   const std::vector<Json> rows = read_json_rows(job.data.file);
-  const std::string document_key = job.data.columns.text.empty() ? "document" : job.data.columns.text.front();
-  const std::string summary_key = job.data.columns.label.empty() ? "summary" : job.data.columns.label;
+  const std::string document_key =
+      job.data.columns.text.empty() ? "document" : job.data.columns.text.front();
+  const std::string summary_key =
+      job.data.columns.label.empty() ? "summary" : job.data.columns.label;
   const ModelSpec& spec = model.model().spec;
   const std::int64_t context =
-      std::min<std::int64_t>(job.options.max_seq_length > 0 ? job.options.max_seq_length : 1024, spec.max_position_embeddings);
+      std::min<std::int64_t>(job.options.max_seq_length > 0 ? job.options.max_seq_length : 1024,
+                             spec.max_position_embeddings);
   GenerateOptions options;
   options.max_new_tokens = job.max_new_tokens;
   options.settings = read_generation_settings(job.model_dir);
@@ -27,22 +31,31 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
   RougeScores sum;
   const auto begin = static_cast<std::size_t>(job.options.skip);
   const std::size_t end =
-      job.options.limit > 0 ? std::min(rows.size(), begin + static_cast<std::size_t>(job.options.limit)) : rows.size();
-  require(begin < end, ErrorCode::kInvalidInput, job.data.file.string(), ": no rows left to evaluate");
+      job.options.limit > 0
+          ? std::min(rows.size(), begin + static_cast<std::size_t>(job.options.limit))
+          : rows.size();
+  require(begin < end, ErrorCode::kInvalidInput, job.data.file.string(),
+          ": no rows left to evaluate");
   for (std::size_t i = begin; i < end; ++i) {
-    const std::string document = json_string(rows[i], document_key, ""), summary = json_string(rows[i], summary_key, "");
-    require(!document.empty() && !summary.empty(), ErrorCode::kInvalidInput, job.data.file.string(), ": row ", i + 1, " lacks \"",
-            document_key, "\" or \"", summary_key, '"');
-    const std::vector<TokenSequence> sequence = {{tokenizer.encode(document, {.max_length = context}).ids, {}, {}}};
+    const std::string document = json_string(rows[i], document_key, ""),
+                      summary = json_string(rows[i], summary_key, "");
+    require(!document.empty() && !summary.empty(), ErrorCode::kInvalidInput, job.data.file.string(),
+            ": row ", i + 1, " lacks \"", document_key, "\" or \"", summary_key, '"');
+    const std::vector<TokenSequence> sequence = {
+        {tokenizer.encode(document, {.max_length = context}).ids, {}, {}}};
     const std::size_t first = 0;
-    const auto tokens = generate(model, make_batch(sequence, {&first, 1}, spec.pad_token_id), options, ctx);
+    const auto tokens =
+        generate(model, make_batch(sequence, {&first, 1}, spec.pad_token_id), options, ctx);
     const RougeScores r = rouge(summary, tokenizer.decode(tokens.front()));
     sum = {sum.rouge1 + r.rouge1, sum.rouge2 + r.rouge2, sum.rouge_l + r.rouge_l};
-    ctx.progress("summarize", static_cast<std::int64_t>(i - begin + 1), static_cast<std::int64_t>(end - begin));
+    ctx.progress("summarize", static_cast<std::int64_t>(i - begin + 1),
+                 static_cast<std::int64_t>(end - begin));
   }
   const auto n = static_cast<std::int64_t>(end - begin);
   const double factor = 100.0 / static_cast<double>(n);
-  return {{"rouge1", factor * sum.rouge1, n}, {"rouge2", factor * sum.rouge2, n}, {"rougeL", factor * sum.rouge_l, n}};
+  return {{"rouge1", factor * sum.rouge1, n},
+          {"rouge2", factor * sum.rouge2, n},
+          {"rougeL", factor * sum.rouge_l, n}};
 }
 
 }  // namespace
@@ -51,7 +64,9 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
   require(job.data.columns.text.empty() || data_ending(job.data.file) != ".txt", ErrorCode::kUsage,
           "--text-column: a .txt file holds lines of text, which have no columns");
   const Model model = load_model(Checkpoint::open(job.model_dir));
-  const std::string engine_name = !job.engine.empty() ? job.engine : model.is_quantized() ? "integer" : "float";
+  const std::string engine_name = !job.engine.empty()    ? job.engine
+                                  : model.is_quantized() ? "integer"
+                                                         : "float";
   Report report;
   if (job.options.task == kSummarization) {
     const auto engine = make_engine(engine_name, model, ctx);
@@ -64,11 +79,13 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
   std::optional<Model> reference;
   std::unique_ptr<ForwardModel> reference_engine;
   if (!job.reference_dir.empty()) {
-    reference = load_model(Checkpoint::open(ModelDirectory(job.reference_dir, job.model_dir.accepted().keys())));
+    reference = load_model(
+        Checkpoint::open(ModelDirectory(job.reference_dir, job.model_dir.accepted().keys())));
     reference_engine = make_float_model(*reference);
   }
   Reference compared{.model = reference_engine.get()};
-  report.add(engine_name, job.options.task, evaluate(*engine, reference_engine ? &compared : nullptr, job.options, set, ctx));
+  report.add(engine_name, job.options.task,
+             evaluate(*engine, reference_engine ? &compared : nullptr, job.options, set, ctx));
   if (compared.tokens.count() > 0) report.tokens = std::move(compared.tokens);
   return report;
 }

@@ -12,9 +12,11 @@ constexpr std::size_t kNamedFiles = 8;
 }  // namespace
 
 std::string bytes_text(std::uint64_t bytes) {
-  if (bytes < std::uint64_t{1} << 20) return format_text("%.1f KiB", static_cast<double>(bytes) / (1 << 10));
+  if (bytes < std::uint64_t{1} << 20)
+    return format_text("%.1f KiB", static_cast<double>(bytes) / (1 << 10));
   const bool large = bytes >= std::uint64_t{1} << 30;
-  return format_text("%.1f %s", static_cast<double>(bytes) / (large ? 1 << 30 : 1 << 20), large ? "GiB" : "MiB");
+  return format_text("%.1f %s", static_cast<double>(bytes) / (large ? 1 << 30 : 1 << 20),
+                     large ? "GiB" : "MiB");
 }
 
 std::string size_message(std::uint64_t bytes_before, const ExportSummary& summary,
@@ -22,22 +24,27 @@ std::string size_message(std::uint64_t bytes_before, const ExportSummary& summar
   std::string parts;
   for (std::size_t k = 0; k < kNumStoredKinds; ++k)
     if (summary.bytes[k] > 0)
-      parts += (parts.empty() ? "" : ", ") + std::string(kStoredKindNames[k]) + " " + bytes_text(summary.bytes[k]);
-  std::string out = "weights: " + bytes_text(bytes_before) + " before, " + bytes_text(summary.total()) + " now (" + parts + ")";
+      parts += (parts.empty() ? "" : ", ") + std::string(kStoredKindNames[k]) + " " +
+               bytes_text(summary.bytes[k]);
+  std::string out = "weights: " + bytes_text(bytes_before) + " before, " +
+                    bytes_text(summary.total()) + " now (" + parts + ")";
   if (divergence)
     out += "; divergence from float on " + str(divergence->tokens) +
-           " calibration tokens: " + format_text("%.2g", divergence->value) + " (" + divergence->what + ")";
+           " calibration tokens: " + format_text("%.2g", divergence->value) + " (" +
+           divergence->what + ")";
   return out;
 }
 
 std::string reader_message(const Model& model, const ExportSummary& summary) {
   if (summary.own_features.empty()) return "";
   std::string reasons;
-  for (const std::string& feature : summary.own_features) reasons += (reasons.empty() ? "" : "; ") + feature;
+  for (const std::string& feature : summary.own_features)
+    reasons += (reasons.empty() ? "" : "; ") + feature;
   const std::string recipes = recipes_for_others(model);
-  const std::string remedy = recipes.empty()
-                                 ? "no recipe writes one of this family that others load"
-                                 : "--recipe " + recipes + " writes one that transformers with compressed-tensors loads";
+  const std::string remedy =
+      recipes.empty()
+          ? "no recipe writes one of this family that others load"
+          : "--recipe " + recipes + " writes one that transformers with compressed-tensors loads";
   return "only Quell reads this file, transformers stops with an error: " + reasons + "; " + remedy;
 }
 
@@ -46,11 +53,13 @@ std::string left_behind_message(const ExportSummary& summary) {
   std::string files;
   for (std::size_t i = 0; i < std::min(kNamedFiles, summary.left_behind.size()); ++i)
     files += (files.empty() ? "" : ", ") + summary.left_behind[i];
-  if (summary.left_behind.size() > kNamedFiles) files += str(" and ", summary.left_behind.size() - kNamedFiles, " more");
+  if (summary.left_behind.size() > kNamedFiles)
+    files += str(" and ", summary.left_behind.size() - kNamedFiles, " more");
   return "not copied: " + files;
 }
 
-Json export_json(std::uint64_t bytes_before, const ExportSummary& summary, const std::optional<MeasuredDivergence>& divergence) {
+Json export_json(std::uint64_t bytes_before, const ExportSummary& summary,
+                 const std::optional<MeasuredDivergence>& divergence) {
   Json bytes = Json::object();
   for (std::size_t k = 0; k < kNumStoredKinds; ++k) bytes[kStoredKindNames[k]] = summary.bytes[k];
   Json out = {{"bytes_before", bytes_before},
@@ -58,7 +67,9 @@ Json export_json(std::uint64_t bytes_before, const ExportSummary& summary, const
               {"bytes", bytes},
               {"only_quell_reads_it", summary.own_features},
               {"left_behind", summary.left_behind}};
-  if (divergence) out["divergence"] = {{"what", divergence->what}, {"value", divergence->value}, {"tokens", divergence->tokens}};
+  if (divergence)
+    out["divergence"] = {
+        {"what", divergence->what}, {"value", divergence->value}, {"tokens", divergence->tokens}};
   return out;
 }
 

@@ -16,7 +16,8 @@ struct MeasuredDivergence {
   std::int64_t tokens = 0;
 };
 
-/// Bytes before and after, what those after consist of, and the distance from the float model, on one line.
+/// Bytes before and after, what those after consist of, and the distance from the float model, on
+/// one line.
 std::string size_message(std::uint64_t bytes_before, const ExportSummary& summary,
                          const std::optional<MeasuredDivergence>& divergence);
 
@@ -26,7 +27,8 @@ std::string reader_message(const Model& model, const ExportSummary& summary);
 /// Files of the model directory that were not copied; empty where there are none.
 std::string left_behind_message(const ExportSummary& summary);
 
-Json export_json(std::uint64_t bytes_before, const ExportSummary& summary, const std::optional<MeasuredDivergence>& divergence);
+Json export_json(std::uint64_t bytes_before, const ExportSummary& summary,
+                 const std::optional<MeasuredDivergence>& divergence);
 
 /// "3.1 MiB".
 std::string bytes_text(std::uint64_t bytes);

@@ -56,11 +56,14 @@ Json describe_stack(const Stack& stack) {
 Json describe_model(const Model& model, const Checkpoint& checkpoint) {
   std::map<std::string, std::uint64_t> bytes;
   std::int64_t parameters = 0;
-  for (const auto& [name, view] : checkpoint.tensors()) bytes[std::string(dtype_name(view.dtype()))] += view.num_bytes();
-  for (const Param& p : model.params) parameters += (p.tied_to < 0 ? p.weight.numel() : 0) + p.bias.numel();
+  for (const auto& [name, view] : checkpoint.tensors())
+    bytes[std::string(dtype_name(view.dtype()))] += view.num_bytes();
+  for (const Param& p : model.params)
+    parameters += (p.tied_to < 0 ? p.weight.numel() : 0) + p.bias.numel();
   std::vector<std::string> tied;
   for (const Param& p : model.params)
-    if (p.tied_to >= 0) tied.push_back(p.module + " = " + model.params[static_cast<std::size_t>(p.tied_to)].module);
+    if (p.tied_to >= 0)
+      tied.push_back(p.module + " = " + model.params[static_cast<std::size_t>(p.tied_to)].module);
   Json stacks = Json::array();
   for (const Stack& stack : model.spec.stacks) stacks.push_back(describe_stack(stack));
   const bool unlimited = model.spec.max_position_embeddings >= std::int64_t{1} << 31;
@@ -83,35 +86,40 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
           {"unused_tensors", model.unused_tensors}};
 }
 
-/// Channels whose largest magnitude lies more than six standard deviations above the mean of all channels' magnitudes.
+/// Channels whose largest magnitude lies more than six standard deviations above the mean of all
+/// channels' magnitudes.
 std::int64_t count_outlier_channels(const ChannelStats& stats) {
   double mean = 0, square = 0;
   std::vector<double> magnitude;
   for (std::size_t j = 0; j < stats.max.size(); ++j)
     magnitude.push_back(static_cast<double>(std::max(stats.max[j], -stats.min[j])));
   for (const double m : magnitude) mean += m / static_cast<double>(magnitude.size());
-  for (const double m : magnitude) square += (m - mean) * (m - mean) / static_cast<double>(magnitude.size());
+  for (const double m : magnitude)
+    square += (m - mean) * (m - mean) / static_cast<double>(magnitude.size());
   const double limit = mean + kOutlierSigmas * std::sqrt(square);
   return std::count_if(magnitude.begin(), magnitude.end(), [&](double m) { return m > limit; });
 }
 
 Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecContext& ctx) {
-  const std::vector<TokenBatch> samples = make_batches(load_samples(choice, model), 16, model.spec.pad_token_id);
+  const std::vector<TokenBatch> samples =
+      make_batches(load_samples(choice, model), 16, model.spec.pad_token_id);
   const std::vector<Site> sites = derive_sites(model, {true, false});
   Json rows = Json::array();
-  for_each_site_input(model, sites, samples, ctx, [&](std::size_t s, const SiteActivations& inputs) {
-    const Site& site = sites[s];
-    const ChannelStats stats = channel_stats(inputs, false, site.name);
-    const auto largest = std::max_element(stats.max.begin(), stats.max.end());
-    const auto smallest = std::min_element(stats.min.begin(), stats.min.end());
-    rows.push_back({{"site", site.name},
-                    {"min", *smallest},
-                    {"max", *largest},
-                    {"largest_channel", *largest > -*smallest ? largest - stats.max.begin() : smallest - stats.min.begin()},
-                    {"outlier_channels", count_outlier_channels(stats)},
-                    {"channels", stats.max.size()},
-                    {"migration", site.refusal.empty() ? "possible" : site.refusal}});
-  });
+  for_each_site_input(
+      model, sites, samples, ctx, [&](std::size_t s, const SiteActivations& inputs) {
+        const Site& site = sites[s];
+        const ChannelStats stats = channel_stats(inputs, false, site.name);
+        const auto largest = std::max_element(stats.max.begin(), stats.max.end());
+        const auto smallest = std::min_element(stats.min.begin(), stats.min.end());
+        rows.push_back({{"site", site.name},
+                        {"min", *smallest},
+                        {"max", *largest},
+                        {"largest_channel", *largest > -*smallest ? largest - stats.max.begin()
+                                                                  : smallest - stats.min.begin()},
+                        {"outlier_channels", count_outlier_channels(stats)},
+                        {"channels", stats.max.size()},
+                        {"migration", site.refusal.empty() ? "possible" : site.refusal}});
+      });
   return rows;
 }
 
@@ -121,9 +129,12 @@ Json describe_files(const ModelDirectory& directory) {
   Json files = Json::array();
   for (const FileReport& report : directory.reports()) {
     if (report.read.empty() && report.left.empty()) continue;  // there is no such file
-    Json file = {{"file", std::filesystem::path(report.file).lexically_relative(directory.path()).string()}, {"read", report.read}};
-    for (const auto& [name, fate] :
-         {std::pair("without_effect", Fate::kNoEffect), {"not_known", Fate::kWarned}, {"accepted", Fate::kAccepted}}) {
+    Json file = {
+        {"file", std::filesystem::path(report.file).lexically_relative(directory.path()).string()},
+        {"read", report.read}};
+    for (const auto& [name, fate] : {std::pair("without_effect", Fate::kNoEffect),
+                                     {"not_known", Fate::kWarned},
+                                     {"accepted", Fate::kAccepted}}) {
       file[name] = Json::array();
       for (const FileReport::Left& left : report.left)
         if (left.fate == fate) file[name].push_back(left.key);
@@ -144,8 +155,9 @@ void try_to_read(const char* what, Json& refused, Read read) {
 }
 
 bool has_tokenizer(const ModelDirectory& directory) {
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spm.model",
-                           "spiece.model", "sentencepiece.bpe.model"})
+  for (const char* file :
+       {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model",
+        "spm.model", "spiece.model", "sentencepiece.bpe.model"})
     if (directory.has(file)) return true;
   return false;
 }
@@ -155,7 +167,8 @@ Json open_other_files(const Model& model, const ModelDirectory& directory) {
   Json refused = Json::object();
   const bool generates = model.spec.head == Head::kCausalLm || model.spec.head == Head::kSeq2SeqLm;
   if (generates) try_to_read("generation", refused, [&] { read_generation_settings(directory); });
-  if (has_tokenizer(directory)) try_to_read("tokenizer", refused, [&] { Tokenizer::open(directory); });
+  if (has_tokenizer(directory))
+    try_to_read("tokenizer", refused, [&] { Tokenizer::open(directory); });
   return refused;
 }
 
@@ -179,8 +192,10 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
     else if (job.kernels)
       report["other_operators"].push_back({{"name", node.name}, {"fused", node.fused}});
   }
-  require(!job.calibration || model.missing_tensors.empty(), ErrorCode::kInvalidInput, job.model_dir.string(), ": tensor \"",
-          model.missing_tensors.empty() ? "" : model.missing_tensors.front(), "\" is missing, so there are no ranges to measure");
+  require(!job.calibration || model.missing_tensors.empty(), ErrorCode::kInvalidInput,
+          job.model_dir.string(), ": tensor \"",
+          model.missing_tensors.empty() ? "" : model.missing_tensors.front(),
+          "\" is missing, so there are no ranges to measure");
   if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
   report["refused"] = open_other_files(model, job.model_dir);
   report["files"] = describe_files(job.model_dir);
@@ -190,16 +205,20 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
 
 std::string inspect_text(const Json& report) {
   std::string out;
-  static const char* const kOrder[] = {
-      "model_type",  "architecture",      "head",           "parameters", "bytes_per_dtype", "layers",
-      "hidden_size", "intermediate_size", "vocab_size",     "norm",       "context",         "quantized",
-      "tied",        "missing_tensors",   "unused_tensors", "isa",        "threads",         "threads_because"};
+  static const char* const kOrder[] = {"model_type",  "architecture",      "head",
+                                       "parameters",  "bytes_per_dtype",   "layers",
+                                       "hidden_size", "intermediate_size", "vocab_size",
+                                       "norm",        "context",           "quantized",
+                                       "tied",        "missing_tensors",   "unused_tensors",
+                                       "isa",         "threads",           "threads_because"};
   for (const char* key : kOrder) {
     const Json& value = report.at(key);
     if (value.empty() || value == "") continue;
-    out += std::string(key) + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+    out += std::string(key) + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) +
+           "\n";
   }
-  for (const auto& [what, line] : report.at("refused").items()) out += "refused, " + what + ": " + line.get<std::string>() + "\n";
+  for (const auto& [what, line] : report.at("refused").items())
+    out += "refused, " + what + ": " + line.get<std::string>() + "\n";
   for (const Json& file : report.at("files")) {
     out += "\nfile " + file.at("file").get<std::string>() + "\n";
     for (const auto& [key, title] : {std::pair("read", "read"),
@@ -207,7 +226,8 @@ std::string inspect_text(const Json& report) {
                                      {"not_known", "not known, not used"},
                                      {"accepted", "accepted"}}) {
       std::string names;
-      for (const Json& name : file.at(key)) names += (names.empty() ? "" : ", ") + name.get<std::string>();
+      for (const Json& name : file.at(key))
+        names += (names.empty() ? "" : ", ") + name.get<std::string>();
       if (!names.empty()) out += "  " + std::string(title) + ": " + names + "\n";
     }
   }
@@ -217,9 +237,10 @@ std::string inspect_text(const Json& report) {
     for (const Json& step : steps) out += "    " + step.get<std::string>() + "\n";
   };
   for (const Json& stack : report["stacks"]) {
-    out += "\nstack: " + stack["layers"].dump() + " layers, " + stack["sets_of_weights"].dump() + " sets of weights, attention " +
-           stack["attention"].dump() + "\n";
-    if (stack.contains("sliding_windows")) out += "  sliding windows by layer: " + stack["sliding_windows"].dump() + "\n";
+    out += "\nstack: " + stack["layers"].dump() + " layers, " + stack["sets_of_weights"].dump() +
+           " sets of weights, attention " + stack["attention"].dump() + "\n";
+    if (stack.contains("sliding_windows"))
+      out += "  sliding windows by layer: " + stack["sliding_windows"].dump() + "\n";
     for (const char* part : {"prologue", "block", "epilogue"}) print_steps(part, stack[part]);
   }
   print_steps("head", report["head_steps"]);
@@ -229,8 +250,9 @@ std::string inspect_text(const Json& report) {
       const std::string fused = l["fused"].get<std::string>();
       out += format_text("%-26s %8lld %8lld  %s%s%s\n", l["name"].get<std::string>().c_str(),
                          static_cast<long long>(l["rows"].get<std::int64_t>()),
-                         static_cast<long long>(l["columns"].get<std::int64_t>()), l["kernel"].get<std::string>().c_str(),
-                         fused.empty() ? "" : "; ", fused.c_str());
+                         static_cast<long long>(l["columns"].get<std::int64_t>()),
+                         l["kernel"].get<std::string>().c_str(), fused.empty() ? "" : "; ",
+                         fused.c_str());
     }
   }
   if (report.contains("other_operators")) {
@@ -239,13 +261,17 @@ std::string inspect_text(const Json& report) {
       out += "  " + o["name"].get<std::string>() + ": " + o["fused"].get<std::string>() + "\n";
   }
   if (report.contains("sites")) {
-    out += "\nsite                                 min        max  beyond 6 sigma  largest  migration\n";
+    out +=
+        "\nsite                                 min        max  beyond 6 sigma  largest  "
+        "migration\n";
     for (const Json& s : report["sites"]) {
-      out += format_text(
-          "%-30s %9.4f  %9.4f  %6lld of %5lld  %7lld  %s\n", s["site"].get<std::string>().c_str(), s["min"].get<double>(),
-          s["max"].get<double>(), static_cast<long long>(s["outlier_channels"].get<std::int64_t>()),
-          static_cast<long long>(s["channels"].get<std::int64_t>()),
-          static_cast<long long>(s["largest_channel"].get<std::int64_t>()), s["migration"].get<std::string>().c_str());
+      out += format_text("%-30s %9.4f  %9.4f  %6lld of %5lld  %7lld  %s\n",
+                         s["site"].get<std::string>().c_str(), s["min"].get<double>(),
+                         s["max"].get<double>(),
+                         static_cast<long long>(s["outlier_channels"].get<std::int64_t>()),
+                         static_cast<long long>(s["channels"].get<std::int64_t>()),
+                         static_cast<long long>(s["largest_channel"].get<std::int64_t>()),
+                         s["migration"].get<std::string>().c_str());
     }
   }
   return out;

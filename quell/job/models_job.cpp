@@ -44,25 +44,31 @@ Json list_models() {
 std::string models_markdown() {
   const Json all = list_models();
   std::string out =
-      "# What Quell reads\n\nThis page is what `quell models --markdown` prints; a test compares the two.\n\n## Model families\n\n"
+      "# What Quell reads\n\nThis page is what `quell models --markdown` prints; a test compares "
+      "the two.\n\n## Model families\n\n"
       "| model_type | family | architectures |\n|---|---|---|\n";
   for (const Json& f : all["families"])
-    out += "| `" + f["model_type"].get<std::string>() + "` | " + f["description"].get<std::string>() + " | " +
-           join(f["architectures"]) + " |\n";
+    out += "| `" + f["model_type"].get<std::string>() + "` | " +
+           f["description"].get<std::string>() + " | " + join(f["architectures"]) + " |\n";
   out +=
-      "\nEvery family is compared with transformers on models with random weights (logits, every hidden state, padding, greedy "
+      "\nEvery family is compared with transformers on models with random weights (logits, every "
+      "hidden state, padding, greedy "
       "generation), and "
-      "every pass and the\nexport run on it in a test. Weights: `safetensors`, one file or shards, F32, F16 or BF16, old tensor "
+      "every pass and the\nexport run on it in a test. Weights: `safetensors`, one file or shards, "
+      "F32, F16 or BF16, old tensor "
       "names too.\n\n";
   out += what_is_read_markdown();
   out += "## Tokenizer components\n\n| stage of tokenizer.json | types |\n|---|---|\n";
-  for (const auto& [stage, types] : tokenizer_components()) out += "| `" + stage + "` | " + join(Json(types)) + " |\n";
+  for (const auto& [stage, types] : tokenizer_components())
+    out += "| `" + stage + "` | " + join(Json(types)) + " |\n";
   out +=
-      "\nBPE with dropout is refused.\n\nWithout `tokenizer.json` the class that `tokenizer_config.json` or `config.json` names "
+      "\nBPE with dropout is refused.\n\nWithout `tokenizer.json` the class that "
+      "`tokenizer_config.json` or `config.json` names "
       "decides "
       "what `vocab.txt`, `vocab.json` with `merges.txt`,\nor a SentencePiece `.model` mean: " +
       join(Json(class_names())) +
-      ",\nwith or without \"Fast\"; others are refused by name. [tokenizers.md](tokenizers.md) says what is read of each file.\n\n"
+      ",\nwith or without \"Fast\"; others are refused by name. [tokenizers.md](tokenizers.md) "
+      "says what is read of each file.\n\n"
       "## Evaluation tasks\n\n" +
       join(all["tasks"]) + "; [evaluation.md](evaluation.md) has the definitions.\n";
   return out;

@@ -14,20 +14,26 @@ namespace quell {
 /// Throws Error(kIo) where `file` is missing or a folder; `argument` says which it is ("--data").
 void check_input_file(const std::filesystem::path& file, const std::string& argument);
 
-/// Throws Error(kUsage) where writing `output` (a file, or a folder and all that is in it) would replace one of `inputs`, files or
-/// model folders, or what they link to. Inputs that are empty or missing do not count.
-void keep_inputs(const std::filesystem::path& output, const std::vector<std::filesystem::path>& inputs);
+/// Throws Error(kUsage) where writing `output` (a file, or a folder and all that is in it) would
+/// replace one of `inputs`, files or model folders, or what they link to. Inputs that are empty or
+/// missing do not count.
+void keep_inputs(const std::filesystem::path& output,
+                 const std::vector<std::filesystem::path>& inputs);
 
-/// As keep_inputs, for an output folder, which must not lie in a model folder either: the next run would take it for a part of it.
-void keep_input_folders(const std::filesystem::path& output, const std::vector<std::filesystem::path>& inputs);
+/// As keep_inputs, for an output folder, which must not lie in a model folder either: the next run
+/// would take it for a part of it.
+void keep_input_folders(const std::filesystem::path& output,
+                        const std::vector<std::filesystem::path>& inputs);
 
-/// Throws Error(kUsage) where the file and another output (a file; or a folder, with what lies in it and its journal) are one.
+/// Throws Error(kUsage) where the file and another output (a file; or a folder, with what lies in
+/// it and its journal) are one.
 void keep_apart(const std::filesystem::path& file, const std::filesystem::path& output);
 
 /// Where the journal of a run that writes `output` lies.
 std::filesystem::path journal_beside(const std::filesystem::path& output);
 
-/// The file of --json, opened before any work: "" is none, "-" and names of the standard output are that.
+/// The file of --json, opened before any work: "" is none, "-" and names of the standard output are
+/// that.
 class JsonFile {
  public:
   explicit JsonFile(const std::string& path);

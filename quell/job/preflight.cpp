@@ -45,7 +45,8 @@ std::uint64_t free_disk(const fs::path& path) {
 
 std::uint64_t float_bytes(const Checkpoint& checkpoint) {
   std::uint64_t bytes = 0;
-  for (const auto& [name, view] : checkpoint.tensors()) bytes += sizeof(float) * static_cast<std::uint64_t>(view.numel());
+  for (const auto& [name, view] : checkpoint.tensors())
+    bytes += sizeof(float) * static_cast<std::uint64_t>(view.numel());
   return bytes;
 }
 
@@ -54,15 +55,20 @@ struct Sizes {
   std::uint64_t quantized = 0;  ///< weights that get codes
   std::uint64_t largest = 0;    ///< elements of a matrix
   std::uint64_t output = 0, journal = 0;
-  std::uint64_t matrices() const { return sizeof(float) * floats + sizeof(std::int16_t) * quantized; }
+  std::uint64_t matrices() const {
+    return sizeof(float) * floats + sizeof(std::int16_t) * quantized;
+  }
 };
 
 /// Bytes of the codes and steps of a matrix of `rows` rows.
 std::uint64_t coded_bytes(const QuantSpec& spec, std::uint64_t elements, std::uint64_t rows) {
   std::uint64_t steps = 1;
   if (spec.granularity == Granularity::kPerChannel) steps = rows;
-  if (spec.granularity == Granularity::kPerGroup) steps = elements / static_cast<std::uint64_t>(spec.group_size);
-  const std::uint64_t codes = spec.num_bits <= kMaxPackedBits ? elements * static_cast<std::uint64_t>(spec.num_bits) / 8 : elements;
+  if (spec.granularity == Granularity::kPerGroup)
+    steps = elements / static_cast<std::uint64_t>(spec.group_size);
+  const std::uint64_t codes = spec.num_bits <= kMaxPackedBits
+                                  ? elements * static_cast<std::uint64_t>(spec.num_bits) / 8
+                                  : elements;
   return codes + steps * (sizeof(float) + (spec.symmetric ? 0 : 1));
 }
 
@@ -107,10 +113,11 @@ struct Peak {
   std::uint64_t values = 0;  ///< what calibration carries along and compares with, wherever it lies
 };
 
-/// At the peak of the run, without what the file cache holds: the matrices, all or those of the widest site, with their codes; the
-/// search, which holds the site's inputs twice more, its outputs and two more copies of its weights (three of q, k, v); the values
-/// in flight of all batches, a few times the hidden size; outputs of the first tokens. With values in scratch: of the search one
-/// block, of values in flight those of one batch, and the site's inputs once, as they are read.
+/// At the peak of the run, without what the file cache holds: the matrices, all or those of the
+/// widest site, with their codes; the search, which holds the site's inputs twice more, its outputs
+/// and two more copies of its weights (three of q, k, v); the values in flight of all batches, a
+/// few times the hidden size; outputs of the first tokens. With values in scratch: of the search
+/// one block, of values in flight those of one batch, and the site's inputs once, as they are read.
 Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
   const Sizes sizes = sizes_of(model, job.recipe);
   constexpr std::uint64_t kValuesInFlight = 4;
@@ -128,24 +135,33 @@ Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<Token
       columns = static_cast<std::uint64_t>(w.cols());
       rows += static_cast<std::uint64_t>(w.rows());
     }
-    const std::uint64_t compared = 2 * columns + rows, copies = site.kind == SiteKind::kAttention ? 3 : 2;
-    peak.values = std::max(peak.values, sizeof(float) * tokens * (compared + kValuesInFlight * hidden));
-    widest = std::max(widest, sizeof(float) * ((model.values_in_scratch
-                                                    ? tokens * columns + tokens / static_cast<std::uint64_t>(kRaceChunks) * compared
-                                                    : tokens * compared) +
-                                               copies * columns * rows));
+    const std::uint64_t compared = 2 * columns + rows,
+                        copies = site.kind == SiteKind::kAttention ? 3 : 2;
+    peak.values =
+        std::max(peak.values, sizeof(float) * tokens * (compared + kValuesInFlight * hidden));
+    widest = std::max(
+        widest,
+        sizeof(float) *
+            ((model.values_in_scratch
+                  ? tokens * columns + tokens / static_cast<std::uint64_t>(kRaceChunks) * compared
+                  : tokens * compared) +
+             copies * columns * rows));
     matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * columns * rows);
   }
   std::uint64_t outputs = hidden;
   for (const auto& [name, value] : model.graph.outputs)
     if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
   const std::uint64_t calibrating =
-      widest + matrices + sizeof(float) * kValuesInFlight * hidden * (model.values_in_scratch ? longest : tokens);
+      widest + matrices +
+      sizeof(float) * kValuesInFlight * hidden * (model.values_in_scratch ? longest : tokens);
   const std::uint64_t comparing =
-      sizeof(float) * (sizes.largest + 2 * outputs * std::min(longest, static_cast<std::uint64_t>(kComparedTokens)));
+      sizeof(float) *
+      (sizes.largest +
+       2 * outputs * std::min(longest, static_cast<std::uint64_t>(kComparedTokens)));
   peak.memory = std::max(calibrating, comparing);
   if (!model.scratch)
-    peak.memory = sizes.matrices() + (job.eval ? sizeof(float) * sizes.floats : 0) + std::max(calibrating - matrices, comparing);
+    peak.memory = sizes.matrices() + (job.eval ? sizeof(float) * sizes.floats : 0) +
+                  std::max(calibrating - matrices, comparing);
   return peak;
 }
 
@@ -153,13 +169,17 @@ Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<Token
 
 namespace {
 
-constexpr std::uint64_t kProgram = std::uint64_t{16} << 20;  ///< bytes of the program itself, its libraries and threads
+constexpr std::uint64_t kProgram =
+    std::uint64_t{16} << 20;  ///< bytes of the program itself, its libraries and threads
 
-/// While the checkpoint is read, its file lies in memory beside the matrices; while the written one is read again, its file lies
-/// beside the matrices made of it and the codes. With matrices on the disk neither does.
-std::uint64_t holding_files(const Checkpoint& checkpoint, const Model& model, const Sizes& sizes, std::uint64_t output_bytes) {
+/// While the checkpoint is read, its file lies in memory beside the matrices; while the written one
+/// is read again, its file lies beside the matrices made of it and the codes. With matrices on the
+/// disk neither does.
+std::uint64_t holding_files(const Checkpoint& checkpoint, const Model& model, const Sizes& sizes,
+                            std::uint64_t output_bytes) {
   if (model.scratch) return 0;
-  return std::max(checkpoint.num_bytes() + sizeof(float) * sizes.floats, output_bytes + sizes.matrices());
+  return std::max(checkpoint.num_bytes() + sizeof(float) * sizes.floats,
+                  output_bytes + sizes.matrices());
 }
 
 }  // namespace
@@ -172,7 +192,9 @@ std::shared_ptr<ScratchFile> scratch_for(const QuantizeJob& job, const Checkpoin
 }
 
 void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBatch>& samples) {
-  const auto fits = [&] { return job.max_memory == 0 || peak_of(job, model, samples).memory <= job.max_memory; };
+  const auto fits = [&] {
+    return job.max_memory == 0 || peak_of(job, model, samples).memory <= job.max_memory;
+  };
   if (fits()) return;
   if (!model.scratch) {
     model.scratch = std::make_shared<ScratchFile>(directory_above(job.output));
@@ -182,34 +204,46 @@ void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBat
   model.values_in_scratch = true;
 }
 
-void check_quantize_job(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
-  require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage, "--format ", job.format,
-          " is unknown; use compressed-tensors or float");
+void check_quantize_job(const QuantizeJob& job, const Model& model,
+                        const std::vector<TokenBatch>& samples) {
+  require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage,
+          "--format ", job.format, " is unknown; use compressed-tensors or float");
   check_recipe(model, job.recipe);
   const Sizes sizes = sizes_of(model, job.recipe);
-  const std::uint64_t need = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output, room = free_disk(job.output);
+  const std::uint64_t need = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output,
+                      room = free_disk(job.output);
   // The matrices lie in scratch already, their codes do not.
   const Peak peak = peak_of(job, model, samples);
-  const std::uint64_t passing =
-      sizes.journal + (model.scratch ? sizeof(std::int16_t) * sizes.quantized : 0) + (model.values_in_scratch ? peak.values : 0);
-  require(room == 0 || need + passing <= room, ErrorCode::kIo, job.output.string(), ": needs about ", bytes_text(need + passing),
-          " with the journal of the run, the disk has ", bytes_text(room), "; free some, or write elsewhere");
+  const std::uint64_t passing = sizes.journal +
+                                (model.scratch ? sizeof(std::int16_t) * sizes.quantized : 0) +
+                                (model.values_in_scratch ? peak.values : 0);
+  require(room == 0 || need + passing <= room, ErrorCode::kIo, job.output.string(),
+          ": needs about ", bytes_text(need + passing),
+          " with the journal of the run, the disk has ", bytes_text(room),
+          "; free some, or write elsewhere");
   if (job.max_memory > 0 && peak.memory > job.max_memory)
-    throw Error(ErrorCode::kUsage, str("--max-memory ", bytes_text(job.max_memory), " is too little: about ",
-                                       bytes_text(peak.memory), " are needed, with matrices and values on the disk",
-                                       "; allow more, or use fewer or shorter samples (--num-samples, --max-seq-length)"));
+    throw Error(
+        ErrorCode::kUsage,
+        str("--max-memory ", bytes_text(job.max_memory), " is too little: about ",
+            bytes_text(peak.memory), " are needed, with matrices and values on the disk",
+            "; allow more, or use fewer or shorter samples (--num-samples, --max-seq-length)"));
   if (job.format != "float") return;
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
   for (const PassParams& params : job.recipe.passes) {
     const auto pass = make_pass(params, job.recipe);
-    require(!pass->changes_float_function(), ErrorCode::kUnsupported, "--format float: with ", params.pass(),
-            " a float checkpoint would not compute what the original does; leave it out, or write --format compressed-tensors");
+    require(!pass->changes_float_function(), ErrorCode::kUnsupported, "--format float: with ",
+            params.pass(),
+            " a float checkpoint would not compute what the original does; leave it out, or write "
+            "--format compressed-tensors");
     for (const Site& site : sites) {
       if (pass->stage() != PassStage::kEquivalence || !pass->may_change(site)) continue;
-      const bool restored = std::any_of(site.values.begin(), site.values.end(), [](const ChangedValue& v) { return v.restore; });
-      require(!restored && !pass->may_be_explicit(site), ErrorCode::kUnsupported, "--format float: a plain ", model.spec.model_type,
-              " checkpoint cannot hold what ", params.pass(), " does to ", site.name,
-              restored ? " (a residual branch would have to undo it)" : " (a scale that no weight can hold)",
+      const bool restored = std::any_of(site.values.begin(), site.values.end(),
+                                        [](const ChangedValue& v) { return v.restore; });
+      require(!restored && !pass->may_be_explicit(site), ErrorCode::kUnsupported,
+              "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
+              params.pass(), " does to ", site.name,
+              restored ? " (a residual branch would have to undo it)"
+                       : " (a scale that no weight can hold)",
               "; write --format compressed-tensors instead");
     }
   }
@@ -218,7 +252,9 @@ void check_quantize_job(const QuantizeJob& job, const Model& model, const std::v
 Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   QuantizeJob job = asked;
   job.output = check_output(asked);
-  { const OutputDirectory probe(job.output, job.replace_output); }  // what the run would be refused for
+  {
+    const OutputDirectory probe(job.output, job.replace_output);
+  }  // what the run would be refused for
 
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
@@ -226,8 +262,9 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   Preflight out;
   out.available_memory = available_memory();
   const auto scratch = scratch_for(job, checkpoint);
-  require(scratch || out.available_memory == 0 || float_bytes(checkpoint) < out.available_memory, ErrorCode::kInvalidInput,
-          job.model_dir.string(), ": its weights take ", bytes_text(float_bytes(checkpoint)), " in memory, of which ",
+  require(scratch || out.available_memory == 0 || float_bytes(checkpoint) < out.available_memory,
+          ErrorCode::kInvalidInput, job.model_dir.string(), ": its weights take ",
+          bytes_text(float_bytes(checkpoint)), " in memory, of which ",
           bytes_text(out.available_memory), " are available; --max-memory leaves them on the disk");
   Model model = load_model(checkpoint, false, scratch);
   resolve_ignored(model, job.recipe);
@@ -235,8 +272,8 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   const double load = seconds();
   const auto sequences = load_samples(job.calibration, model);
   job.model_dir.check_accepted();
-  const std::vector<TokenBatch> samples =
-      make_batches(sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  const std::vector<TokenBatch> samples = make_batches(
+      sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
   const double read = seconds();
   fit_memory(job, model, samples);
   check_quantize_job(job, model, samples);
@@ -247,19 +284,22 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   out.sites = static_cast<std::int64_t>(derive_sites(model, scope_of(job.recipe)).size());
   const Peak peak = peak_of(job, model, samples);
   out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
-  out.peak_memory = std::max(peak.memory, holding_files(checkpoint, model, sizes, out.output_bytes)) + kProgram;
+  out.peak_memory =
+      std::max(peak.memory, holding_files(checkpoint, model, sizes, out.output_bytes)) + kProgram;
   out.values_in_scratch = model.values_in_scratch;
-  if (model.scratch) out.scratch_bytes = sizes.matrices() + (model.values_in_scratch ? peak.values : 0);
+  if (model.scratch)
+    out.scratch_bytes = sizes.matrices() + (model.values_in_scratch ? peak.values : 0);
   out.journal_bytes = sizes.journal;
   out.free_disk = free_disk(job.output);
 
   const TimeEstimate time = estimate_time(model, job.recipe, samples, ctx);
   constexpr double kWrittenPerSecond = 5e8;  // bytes; not measured, a disk of today
-  out.stages = {{"read the model and the samples", read},
-                {"calibrate and round", time.calibrate},
-                {"search", time.search},
-                {"choose ranges", time.ranges},
-                {"write, and read again", load + static_cast<double>(out.output_bytes) / kWrittenPerSecond}};
+  out.stages = {
+      {"read the model and the samples", read},
+      {"calibrate and round", time.calibrate},
+      {"search", time.search},
+      {"choose ranges", time.ranges},
+      {"write, and read again", load + static_cast<double>(out.output_bytes) / kWrittenPerSecond}};
   return out;
 }
 
@@ -281,19 +321,26 @@ Json Preflight::to_json() const {
 std::string Preflight::to_text() const {
   std::string out = str(samples, " samples, ", tokens, " tokens with padding, ", sites, " sites\n");
   double total = 0;
-  const auto line = [](const char* name, double seconds) { return format_text("  %-42s about %8.1f s\n", name, seconds); };
+  const auto line = [](const char* name, double seconds) {
+    return format_text("  %-42s about %8.1f s\n", name, seconds);
+  };
   for (const Stage& s : stages) {
     total += s.seconds;
     out += line(s.name.c_str(), s.seconds);
   }
   out += line("together, evaluation left out", total);
-  out += "memory at its peak: about " + bytes_text(peak_memory) + " of " + bytes_text(available_memory) + " available" +
-         (values_in_scratch   ? ", the matrices and values on the disk"
-          : scratch_bytes > 0 ? ", the matrices on the disk"
-                              : "") +
-         (peak_memory > available_memory ? "; NOT ENOUGH: fewer --num-samples, or a machine with more" : "") + "\n";
-  return out + "disk: about " + bytes_text(output_bytes) + ", and " + bytes_text(journal_bytes + scratch_bytes) +
-         " while it runs, of " + bytes_text(free_disk) + " free\n";
+  out +=
+      "memory at its peak: about " + bytes_text(peak_memory) + " of " +
+      bytes_text(available_memory) + " available" +
+      (values_in_scratch   ? ", the matrices and values on the disk"
+       : scratch_bytes > 0 ? ", the matrices on the disk"
+                           : "") +
+      (peak_memory > available_memory ? "; NOT ENOUGH: fewer --num-samples, or a machine with more"
+                                      : "") +
+      "\n";
+  return out + "disk: about " + bytes_text(output_bytes) + ", and " +
+         bytes_text(journal_bytes + scratch_bytes) + " while it runs, of " + bytes_text(free_disk) +
+         " free\n";
 }
 
 }  // namespace quell

@@ -25,18 +25,22 @@ struct Preflight {
   std::string to_text() const;
 };
 
-/// Where matrices of the job's model lie on the disk: beside the output, or nowhere (null), by `max_memory`.
+/// Where matrices of the job's model lie on the disk: beside the output, or nowhere (null), by
+/// `max_memory`.
 std::shared_ptr<ScratchFile> scratch_for(const QuantizeJob& job, const Checkpoint& checkpoint);
 
-/// Where the job's `max_memory` would not do otherwise, moves the matrices to the disk, and if that is not enough what calibration
-/// carries from step to step.
+/// Where the job's `max_memory` would not do otherwise, moves the matrices to the disk, and if that
+/// is not enough what calibration carries from step to step.
 void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBatch>& samples);
 
-/// Throws Error(kInvalidInput | kUnsupported | kIo) where `job` cannot end well: sizes that do not fit the recipe, a format that
-/// cannot hold what its passes do, no room on the disk, and Error(kUsage) where its `max_memory` is too little.
-void check_quantize_job(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples);
+/// Throws Error(kInvalidInput | kUnsupported | kIo) where `job` cannot end well: sizes that do not
+/// fit the recipe, a format that cannot hold what its passes do, no room on the disk, and
+/// Error(kUsage) where its `max_memory` is too little.
+void check_quantize_job(const QuantizeJob& job, const Model& model,
+                        const std::vector<TokenBatch>& samples);
 
-/// Estimates from the sizes of model and samples, and from trying the recipe on a layer or two (time_estimate.h).
+/// Estimates from the sizes of model and samples, and from trying the recipe on a layer or two
+/// (time_estimate.h).
 Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx);
 
 }  // namespace quell

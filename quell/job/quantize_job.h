@@ -30,16 +30,18 @@ struct QuantizeJob {
   std::string format = "compressed-tensors";  ///< or "float": the migrated model, not quantized
   std::optional<EvalOptions> eval;            ///< measured as float, simulated and integer model
   DataChoice eval_data;
-  std::uint64_t max_memory = 0;  ///< bytes; 0: matrices beyond kMatricesInMemory lie on the disk, whatever there is
+  std::uint64_t max_memory =
+      0;  ///< bytes; 0: matrices beyond kMatricesInMemory lie on the disk, whatever there is
 };
 
 inline constexpr std::uint64_t kMatricesInMemory = std::uint64_t{2} << 30;
 
-/// Sequences for calibration: rows of text or ids, or windows of a token stream. Throws Error(kInvalidInput) when there are none.
+/// Sequences for calibration: rows of text or ids, or windows of a token stream. Throws
+/// Error(kInvalidInput) when there are none.
 std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model);
 
-/// Where the job's output really goes (resolve_output). Throws Error(kUsage | kIo) where that cannot be, or would replace what the
-/// job reads.
+/// Where the job's output really goes (resolve_output). Throws Error(kUsage | kIo) where that
+/// cannot be, or would replace what the job reads.
 std::filesystem::path check_output(const QuantizeJob& job);
 
 /// A second run with the same output ends at once with Error(kIo) while this one works.

@@ -8,7 +8,8 @@
 
 namespace quell {
 
-void Report::add(const std::string& engine, const std::string& task, const std::vector<MetricResult>& results) {
+void Report::add(const std::string& engine, const std::string& task,
+                 const std::vector<MetricResult>& results) {
   for (const MetricResult& r : results) rows.push_back({engine, task, r});
 }
 
@@ -45,11 +46,13 @@ std::string Report::to_table() const {
   for (const std::string& engine : engines) {
     out += pad(engine, 16);
     for (const std::string& metric : metrics) {
-      const auto it = std::find_if(rows.begin(), rows.end(),
-                                   [&](const ReportRow& r) { return r.engine == engine && r.result.metric == metric; });
-      const bool small =
-          metric == "kl" || metric.starts_with("cosine") || metric.ends_with("perplexity") || metric == "bits_per_byte";
-      const std::string text = it == rows.end() ? "-" : format_text(small ? "%.4f" : "%.2f", it->result.value);
+      const auto it = std::find_if(rows.begin(), rows.end(), [&](const ReportRow& r) {
+        return r.engine == engine && r.result.metric == metric;
+      });
+      const bool small = metric == "kl" || metric.starts_with("cosine") ||
+                         metric.ends_with("perplexity") || metric == "bits_per_byte";
+      const std::string text =
+          it == rows.end() ? "-" : format_text(small ? "%.4f" : "%.2f", it->result.value);
       out += " " + pad(text, 14);
     }
     out += "\n";
@@ -66,6 +69,8 @@ std::string format_text(const char* pattern, ...) {
   return text;
 }
 
-void write_json_file(const std::string& path, const Json& json) { write_text_file(path, json.dump(2) + "\n"); }
+void write_json_file(const std::string& path, const Json& json) {
+  write_text_file(path, json.dump(2) + "\n");
+}
 
 }  // namespace quell

@@ -17,9 +17,11 @@ struct ReportRow {
 struct Report {
   std::vector<ReportRow> rows;
   TokenStatistics tokens;  ///< perplexity beside a float model; else empty
-  Json written;            ///< of `quantize`: sizes and readers of the files (export_json); else null
-  void add(const std::string& engine, const std::string& task, const std::vector<MetricResult>& results);
-  /// {"results": [{"engine", "task", "metric", "value", "samples"}]}, and "written" where there is one
+  Json written;  ///< of `quantize`: sizes and readers of the files (export_json); else null
+  void add(const std::string& engine, const std::string& task,
+           const std::vector<MetricResult>& results);
+  /// {"results": [{"engine", "task", "metric", "value", "samples"}]}, and "written" where there is
+  /// one
   Json to_json() const;
   /// Metrics as columns, engines as rows.
   std::string to_table() const;

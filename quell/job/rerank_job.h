@@ -11,7 +11,8 @@ struct RerankJob {
   TextJob text;  ///< the documents
   std::string query;
   std::int64_t top_k = 0;  ///< documents to print; 0: all
-  /// In front of the query and of every document; not set: as sentence-transformers chooses among the model's own.
+  /// In front of the query and of every document; not set: as sentence-transformers chooses among
+  /// the model's own.
   std::optional<std::string> query_prompt, document_prompt;
 };
 
@@ -21,9 +22,9 @@ struct RankedText {
   std::string text;
 };
 
-/// Best first; equal scores in the order of the input. Cross encoders (sequence classification with one label) score query and
-/// document together, behind the activation that sentence-transformers' CrossEncoder uses; other models compare the embeddings of
-/// both.
+/// Best first; equal scores in the order of the input. Cross encoders (sequence classification with
+/// one label) score query and document together, behind the activation that sentence-transformers'
+/// CrossEncoder uses; other models compare the embeddings of both.
 std::vector<RankedText> rerank(const RerankJob& job, std::istream& in, ExecContext& ctx);
 
 /// {"index", "score", "text"} a line.

@@ -23,7 +23,9 @@ namespace {
 
 constexpr int kTrials = 3;  // remedies that are tried on the whole model
 
-double decibel(double signal, double noise) { return noise > 0 ? 10 * std::log10(signal / noise) : 99.0; }
+double decibel(double signal, double noise) {
+  return noise > 0 ? 10 * std::log10(signal / noise) : 99.0;
+}
 
 struct Energy {
   double signal = 0, noise = 0;
@@ -40,31 +42,38 @@ struct Energy {
 /// By channel, what rounds to a code of a static quantizer without being clipped.
 std::vector<Range> representable(const ActivationQuant& quant, std::int64_t channels) {
   const auto bounds = [&](const StepAndZero& q) {
-    const auto value = [&](std::int32_t code, float half) { return (static_cast<float>(code - q.zero_point) + half) * q.scale; };
+    const auto value = [&](std::int32_t code, float half) {
+      return (static_cast<float>(code - q.zero_point) + half) * q.scale;
+    };
     return Range{value(quant.spec.min_code(), -0.5F), value(quant.spec.max_code(), 0.5F)};
   };
   std::vector<Range> out(static_cast<std::size_t>(channels), bounds(quant.qparams));
   if (const ChannelGroups* groups = quant.groups.get())
     for (std::size_t c = 0; c < groups->channels.size(); ++c)
-      out[static_cast<std::size_t>(groups->channels[c])] = bounds(groups->steps[c / static_cast<std::size_t>(groups->size())]);
+      out[static_cast<std::size_t>(groups->channels[c])] =
+          bounds(groups->steps[c / static_cast<std::size_t>(groups->size())]);
   return out;
 }
 
 class Measurer {
  public:
-  Measurer(const Model& original, Model& model, const SiteReportJob& job, const std::vector<TokenBatch>& samples, ExecContext& ctx)
+  Measurer(const Model& original, Model& model, const SiteReportJob& job,
+           const std::vector<TokenBatch>& samples, ExecContext& ctx)
       : original_(original), model_(model), samples_(samples), ctx_(ctx), divergence_(original) {
     for (Site& site : derive_sites(model, scope_of(job.recipe)))
-      if (std::any_of(site.linears.begin(), site.linears.end(), [&](int n) { return model_.param_of(n).quantized.has_value(); }))
+      if (std::any_of(site.linears.begin(), site.linears.end(),
+                      [&](int n) { return model_.param_of(n).quantized.has_value(); }))
         sites_.push_back(std::move(site));
   }
 
   void run(SiteReport& report) {
-    for (const LoweredNode& node : describe_lowering(model_, ctx_)) kernels_[node.name] = node.kernel;
+    for (const LoweredNode& node : describe_lowering(model_, ctx_))
+      kernels_[node.name] = node.kernel;
     for (const Site& site : sites_) report.sites.push_back(describe(site));
     measure_ranges(original_, report, false);
     measure_ranges(model_, report, true);
-    want_ = divergence_.outputs(*make_step_model(model_, make_float_ops(model_), {}, false), samples_, ctx_);
+    want_ = divergence_.outputs(*make_step_model(model_, make_float_ops(model_), {}, false),
+                                samples_, ctx_);
     report.divergence = divergence_.words();
     all_ = quantized_except({});
     report.all = all_.mean();
@@ -80,12 +89,15 @@ class Measurer {
   }
 
   /// The whole quantized model but for some linears.
-  Divergences quantized_except(const std::vector<int>& linears) const { return between(ops_except(linears), true); }
+  Divergences quantized_except(const std::vector<int>& linears) const {
+    return between(ops_except(linears), true);
+  }
 
   OpTable ops_except(const std::vector<int>& linears) const {
     OpTable ops = make_simulated_ops(model_, false, ctx_.isa);
     OpTable exact = make_float_ops(model_);
-    for (const int n : linears) ops[static_cast<std::size_t>(n)] = std::move(exact[static_cast<std::size_t>(n)]);
+    for (const int n : linears)
+      ops[static_cast<std::size_t>(n)] = std::move(exact[static_cast<std::size_t>(n)]);
     return ops;
   }
 
@@ -100,7 +112,8 @@ class Measurer {
   }
 
   void quantize(const Site& site, OpTable& ops) const {
-    for (const int n : site.linears) ops[static_cast<std::size_t>(n)] = make_simulated_op(model_, n, false, ctx_.isa);
+    for (const int n : site.linears)
+      ops[static_cast<std::size_t>(n)] = make_simulated_op(model_, n, false, ctx_.isa);
   }
 
   SiteMeasurement describe(const Site& site) const {
@@ -111,7 +124,8 @@ class Measurer {
       const Param& p = model_.param_of(n);
       m.columns = p.weight.cols();
       m.channels = p.weight.cols() - p.added_columns;
-      if (const auto it = kernels_.find(model_.node_name(n)); it != kernels_.end()) m.kernel = it->second;
+      if (const auto it = kernels_.find(model_.node_name(n)); it != kernels_.end())
+        m.kernel = it->second;
       if (!p.quantized) continue;
       m.weight_bits = p.quantized->spec.num_bits;
       weights.add(p.weight.f32(), dequantize(*p.quantized).f32());
@@ -123,13 +137,14 @@ class Measurer {
 
   /// One float pass; `after`: on the migrated model, with what its quantizers would do.
   void measure_ranges(const Model& model, SiteReport& report, bool after) {
-    for_each_site_input(model, sites_, samples_, ctx_, [&](std::size_t s, const SiteActivations& x) {
-      ChannelStats stats = channel_stats(x, false, sites_[s].name);
-      SiteMeasurement& m = report.sites[s];
-      (after ? m.min_after : m.min_before) = std::move(stats.min);
-      (after ? m.max_after : m.max_before) = std::move(stats.max);
-      if (after) measure_site(sites_[s], x, m);
-    });
+    for_each_site_input(model, sites_, samples_, ctx_,
+                        [&](std::size_t s, const SiteActivations& x) {
+                          ChannelStats stats = channel_stats(x, false, sites_[s].name);
+                          SiteMeasurement& m = report.sites[s];
+                          (after ? m.min_after : m.min_before) = std::move(stats.min);
+                          (after ? m.max_after : m.max_before) = std::move(stats.max);
+                          if (after) measure_site(sites_[s], x, m);
+                        });
   }
 
   void measure_site(const Site& site, const SiteActivations& x, SiteMeasurement& m) const {
@@ -139,7 +154,8 @@ class Measurer {
     const std::vector<Range> bounds = representable(quant, x.x.front()->cols());
     std::map<int, Tensor> dequantized;  // by linear that reads the value
     for (const int n : site.linears)
-      if (const Param& p = model_.param_of(n); p.quantized && model_.graph.nodes[static_cast<std::size_t>(n)].in[0] == site.value())
+      if (const Param& p = model_.param_of(n);
+          p.quantized && model_.graph.nodes[static_cast<std::size_t>(n)].in[0] == site.value())
         dequantized[n] = dequantize(*p.quantized);
     for (std::size_t b = 0; b < x.x.size(); ++b) {
       const Tensor& exact = *x.x[b];
@@ -186,10 +202,12 @@ class Measurer {
   std::vector<Divergences> spared_;  ///< by site
 };
 
-/// What the numbers suggest. Only what was measured on the whole model, and is outside the noise, is advice.
+/// What the numbers suggest. Only what was measured on the whole model, and is outside the noise,
+/// is advice.
 class Advisor {
  public:
-  Advisor(const Model& model, const Measurer& measurer, const SiteReportJob& job, SiteReport& report, ExecContext& ctx)
+  Advisor(const Model& model, const Measurer& measurer, const SiteReportJob& job,
+          SiteReport& report, ExecContext& ctx)
       : model_(model), measurer_(measurer), job_(job), report_(report), ctx_(ctx) {}
 
   void run(const Model& original) {
@@ -204,10 +222,12 @@ class Advisor {
     for (const SiteMeasurement& m : report_.sites) clipping(m);
 
     for (const Advice& advice : report_.advice) {
-      if (advice.arguments.empty() || !report_.command.empty() || job_.quantize_command.empty()) continue;
+      if (advice.arguments.empty() || !report_.command.empty() || job_.quantize_command.empty())
+        continue;
 
       report_.command = job_.quantize_command;
-      if (!advice.arguments.starts_with("--recipe")) report_.command += " --recipe " + job_.recipe_argument;
+      if (!advice.arguments.starts_with("--recipe"))
+        report_.command += " --recipe " + job_.recipe_argument;
       report_.command += " " + advice.arguments;
     }
     decide();
@@ -227,15 +247,17 @@ class Advisor {
   void leave_in_float() {
     std::vector<std::size_t> order(report_.sites.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return report_.sites[a].spared < report_.sites[b].spared; });
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return report_.sites[a].spared < report_.sites[b].spared;
+    });
 
     for (std::size_t i = 0; i < std::min<std::size_t>(kTrials, order.size()); ++i) {
       const std::size_t s = order[i];
       if (!clearly_smaller(measurer_.spared(s), measurer_.all())) continue;
 
       const Site& site = measurer_.sites()[s];
-      std::string text = "leave " + report_.sites[s].name + " in float: divergence " + format_text("%.3g", report_.all) + " -> " +
+      std::string text = "leave " + report_.sites[s].name + " in float: divergence " +
+                         format_text("%.3g", report_.all) + " -> " +
                          format_text("%.3g", report_.sites[s].spared);
       if (job_.eval) {
         const double there = metric(model_, measurer_.ops_except(site.linears), true);
@@ -250,11 +272,13 @@ class Advisor {
     std::vector<std::string> modules;
     for (const int n : site.linears) {
       const std::string& module = model_.param_of(n).module;
-      if (std::find(modules.begin(), modules.end(), module) == modules.end()) modules.push_back(module);
+      if (std::find(modules.begin(), modules.end(), module) == modules.end())
+        modules.push_back(module);
     }
 
     std::string arguments;
-    for (const std::string& module : modules) arguments += (arguments.empty() ? "--ignore " : " --ignore ") + module;
+    for (const std::string& module : modules)
+      arguments += (arguments.empty() ? "--ignore " : " --ignore ") + module;
     return arguments;
   }
 
@@ -272,74 +296,90 @@ class Advisor {
 
       std::vector<double> sorted = extremes;
       std::sort(sorted.begin(), sorted.end());
-      const double peers = sorted[static_cast<std::size_t>(0.99 * static_cast<double>(sorted.size() - 1))];
+      const double peers =
+          sorted[static_cast<std::size_t>(0.99 * static_cast<double>(sorted.size() - 1))];
       if (value < 4 * peers) continue;
 
       ++sites;
       if (found.empty())
-        found = m.name + ": channel " + std::to_string(channel) + " reaches " + format_text("%.1f", value) +
-                ", 99 % of the others stay below " + format_text("%.1f", peers);
+        found = m.name + ": channel " + std::to_string(channel) + " reaches " +
+                format_text("%.1f", value) + ", 99 % of the others stay below " +
+                format_text("%.1f", peers);
     }
     if (found.empty()) return;
 
     if (sites > 1) found += format_text(" (and so in %d sites more)", sites - 1);
-    const bool splits = std::any_of(job_.recipe.passes.begin(), job_.recipe.passes.end(), [](const PassParams& pass) {
-      const auto split = pass.values().find("split");
-      return split != pass.values().end() && split->second != "0";
-    });
+    const bool splits = std::any_of(job_.recipe.passes.begin(), job_.recipe.passes.end(),
+                                    [](const PassParams& pass) {
+                                      const auto split = pass.values().find("split");
+                                      return split != pass.values().end() && split->second != "0";
+                                    });
     if (splits)
       report_.advice.push_back({found + "; the recipe spreads channels already", ""});
     else
       report_.advice.push_back(
-          {found + "; the recipe best spreads such channels over columns of their own (not tried here)", "--recipe best"});
+          {found +
+               "; the recipe best spreads such channels over columns of their own (not tried here)",
+           "--recipe best"});
   }
 
   void clipping(const SiteMeasurement& m) {
-    constexpr double kShare = 5e-3;  // means of batch extrema leave out up to 0.4 % (all-MiniLM-L6-v2)
+    constexpr double kShare =
+        5e-3;  // means of batch extrema leave out up to 0.4 % (all-MiniLM-L6-v2)
     if (m.clipped < kShare) return;
-    report_.advice.push_back(
-        {m.name + ": " + format_text("%.2f", 100 * m.clipped) +
-             " % of the held-out inputs lie outside the quantizer's range; calibrate with more samples, or check "
-             "that clipping is meant",
-         ""});
+    report_.advice.push_back({m.name + ": " + format_text("%.2f", 100 * m.clipped) +
+                                  " % of the held-out inputs lie outside the quantizer's range; "
+                                  "calibrate with more samples, or check "
+                                  "that clipping is meant",
+                              ""});
   }
 
   void decide() {
     const std::string what = report_.recipe + " " + report_.scheme;
-    std::string loss = "The outputs diverge from the float model's by " + format_text("%.3g", report_.all);
+    std::string loss =
+        "The outputs diverge from the float model's by " + format_text("%.3g", report_.all);
     if (job_.eval) {
       const double drop = report_.float_metric - report_.metric;
-      const std::optional<double> noise = noise_of_metric(metric_name_, report_.float_metric, metric_samples_);
-      const std::string figures = report_.task + format_text(" is %.2f, in float %.2f", report_.metric, report_.float_metric);
+      const std::optional<double> noise =
+          noise_of_metric(metric_name_, report_.float_metric, metric_samples_);
+      const std::string figures = report_.task + format_text(" is %.2f, in float %.2f",
+                                                             report_.metric, report_.float_metric);
 
-      // Two results on the same rows differ by less than two on others, so a loss of which one site gives half back is no noise.
+      // Two results on the same rows differ by less than two on others, so a loss of which one site
+      // gives half back is no noise.
       const bool negligible = noise && drop <= *noise / 4;
       const bool unexplained = noise && drop <= *noise && most_regained_ < drop / 2;
       if (negligible || unexplained) {
         report_.verdict = "Ship " + what + " as it is: " + figures +
-                          format_text(", and below %.1f points a difference on %lld rows is noise.", *noise,
-                                      static_cast<long long>(metric_samples_));
+                          format_text(", and below %.1f points a difference on %lld rows is noise.",
+                                      *noise, static_cast<long long>(metric_samples_));
         return;
       }
       loss = figures;
       loss.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(loss.front())));
     }
 
-    constexpr double kUnnoticed = 1e-3;  // no task of docs/accuracy.md tells a divergence five times as large from noise
+    constexpr double kUnnoticed =
+        1e-3;  // no task of docs/accuracy.md tells a divergence five times as large from noise
     if (!job_.eval && report_.all < kUnnoticed) {
-      report_.verdict = "Ship " + what + " as it is: " + loss + ", too little for a task to notice.";
+      report_.verdict =
+          "Ship " + what + " as it is: " + loss + ", too little for a task to notice.";
       report_.command.clear();
       return;
     }
 
-    const bool best_may_help = std::any_of(report_.advice.begin(), report_.advice.end(),
-                                           [](const Advice& advice) { return advice.arguments == "--recipe best"; });
+    const bool best_may_help =
+        std::any_of(report_.advice.begin(), report_.advice.end(),
+                    [](const Advice& advice) { return advice.arguments == "--recipe best"; });
     if (!report_.advice.empty() && report_.advice.front().arguments.starts_with("--ignore"))
-      report_.verdict = loss + "; " + report_.advice.front().text + (best_may_help ? ", or try --recipe best." : ".");
+      report_.verdict = loss + "; " + report_.advice.front().text +
+                        (best_may_help ? ", or try --recipe best." : ".");
     else if (!report_.command.empty())
-      report_.verdict = loss + ", and no single site explains it; try " + report_.advice.front().arguments + ".";
+      report_.verdict =
+          loss + ", and no single site explains it; try " + report_.advice.front().arguments + ".";
     else
-      report_.verdict = loss + ", and no single site explains it: take more bits where that is too much.";
+      report_.verdict =
+          loss + ", and no single site explains it: take more bits where that is too much.";
   }
 
   const Model& model_;
@@ -355,7 +395,8 @@ class Advisor {
 
 }  // namespace
 
-std::optional<double> noise_of_metric(const std::string& metric, double value, std::int64_t samples) {
+std::optional<double> noise_of_metric(const std::string& metric, double value,
+                                      std::int64_t samples) {
   if (samples < 2) return std::nullopt;
 
   const double n = static_cast<double>(samples);
@@ -377,9 +418,10 @@ SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
   job.model_dir.check_accepted();
   // Where there are few rows, a third of them is kept for measuring.
   const std::size_t measured = std::min(static_cast<std::size_t>(job.num_samples), all.size() / 3);
-  require(measured > 0, ErrorCode::kInvalidInput, job.calibration.data.file.string(), ": ", all.size(),
-          " samples are too few to calibrate on some and measure on others");
-  const std::vector<TokenSequence> held(all.end() - static_cast<std::ptrdiff_t>(measured), all.end());
+  require(measured > 0, ErrorCode::kInvalidInput, job.calibration.data.file.string(), ": ",
+          all.size(), " samples are too few to calibrate on some and measure on others");
+  const std::vector<TokenSequence> held(all.end() - static_cast<std::ptrdiff_t>(measured),
+                                        all.end());
   all.resize(all.size() - measured);
   const auto batch = static_cast<std::size_t>(job.recipe.batch_size);
   const std::vector<TokenBatch> calibration = make_batches(all, batch, original.spec.pad_token_id),
@@ -422,9 +464,12 @@ Json SiteReport::to_json() const {
                     {"divergence_without", m.spared}});
   Json findings = Json::array();
   for (const Advice& a : advice) findings.push_back({{"text", a.text}, {"arguments", a.arguments}});
-  Json json = {{"model", model},   {"recipe", recipe}, {"scheme", scheme},   {"divergence", divergence}, {"samples", samples},
-               {"quantized", all}, {"sites", rows},    {"verdict", verdict}, {"advice", findings},       {"command", command}};
-  if (!task.empty()) json["metric"] = {{"name", task}, {"float", float_metric}, {"quantized", metric}};
+  Json json = {
+      {"model", model},     {"recipe", recipe},  {"scheme", scheme}, {"divergence", divergence},
+      {"samples", samples}, {"quantized", all},  {"sites", rows},    {"verdict", verdict},
+      {"advice", findings}, {"command", command}};
+  if (!task.empty())
+    json["metric"] = {{"name", task}, {"float", float_metric}, {"quantized", metric}};
   return json;
 }
 

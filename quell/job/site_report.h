@@ -1,4 +1,5 @@
-// `quell report`: which layer hurts. Quantizes a model in memory and measures every site on samples that calibration has not seen.
+// `quell report`: which layer hurts. Quantizes a model in memory and measures every site on samples
+// that calibration has not seen.
 #pragma once
 
 #include <filesystem>
@@ -19,15 +20,16 @@ struct SiteReportJob {
   std::int64_t num_samples = 64;    ///< to measure on, behind those of the calibration
   std::optional<EvalOptions> eval;  ///< advice in points of this task too
   DataChoice eval_data;
-  /// The command that quantizes as the report does ("quell quantize MODEL OUT ..."); what advice adds is appended to it. Empty:
-  /// none.
+  /// The command that quantizes as the report does ("quell quantize MODEL OUT ..."); what advice
+  /// adds is appended to it. Empty: none.
   std::string quantize_command;
   std::string recipe_argument;  ///< name or file of the recipe, which that command does not name
 };
 
-/// Points below which a difference of `metric` (0 to 100) on `samples` rows says nothing: two standard errors. Nothing for metrics
-/// without a formula for it.
-std::optional<double> noise_of_metric(const std::string& metric, double value, std::int64_t samples);
+/// Points below which a difference of `metric` (0 to 100) on `samples` rows says nothing: two
+/// standard errors. Nothing for metrics without a formula for it.
+std::optional<double> noise_of_metric(const std::string& metric, double value,
+                                      std::int64_t samples);
 
 /// One finding.
 struct Advice {
@@ -44,9 +46,9 @@ struct SiteMeasurement {
   std::vector<float> min_after, max_after;    ///< [columns], as the quantizer reads them
   double input_sqnr = 0, weight_sqnr = 0, output_sqnr = 0;
   double inputs_only_sqnr = 0, weights_only_sqnr = 0;  ///< of the output, one side quantized
-  double clipped = 0;                                  ///< share of the inputs outside the quantizer's range; static quantizers
-  double alone = 0;                                    ///< divergence where only this site is quantized
-  double spared = 0;                                   ///< divergence where all but this site is
+  double clipped = 0;  ///< share of the inputs outside the quantizer's range; static quantizers
+  double alone = 0;    ///< divergence where only this site is quantized
+  double spared = 0;   ///< divergence where all but this site is
 };
 
 struct SiteReport {

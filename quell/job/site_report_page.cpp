@@ -42,45 +42,57 @@ std::string bars(const SiteReport& r) {
   constexpr int kRow = 20, kLeft = 280, kWidth = 340, kTop = 18;
   double most = 1e-30;
   for (const SiteMeasurement& m : r.sites) most = std::max({most, m.alone, r.all - m.spared});
-  std::string svg = format_text("<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"Divergence by site\">", kLeft + 2 * kWidth + 80,
-                                kTop + 4 + kRow * static_cast<int>(r.sites.size()));
-  svg += format_text("<text x=%d y=11>quantized alone</text><text x=%d y=11>gained when left in float</text>", kLeft,
-                     kLeft + kWidth + 60);
+  std::string svg =
+      format_text("<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"Divergence by site\">",
+                  kLeft + 2 * kWidth + 80, kTop + 4 + kRow * static_cast<int>(r.sites.size()));
+  svg += format_text(
+      "<text x=%d y=11>quantized alone</text><text x=%d y=11>gained when left in float</text>",
+      kLeft, kLeft + kWidth + 60);
   int y = kTop;
   for (const SiteMeasurement& m : r.sites) {
     const auto width = [&](double v) { return std::max(0.0, v / most) * (kWidth - 60); };
     const double gain = r.all - m.spared;
-    svg += format_text("<text x=%d y=%d text-anchor=end>%s</text>", kLeft - 8, y + 13, escape(m.name).substr(0, 200).c_str());
-    svg += format_text("<rect class=bad x=%d y=%d width=%.1f height=12 rx=2 /><text x=%.1f y=%d>%.3g</text>", kLeft, y + 3,
-                       width(m.alone), kLeft + width(m.alone) + 4, y + 13, m.alone);
-    svg += format_text("<rect class=good x=%d y=%d width=%.1f height=12 rx=2 /><text x=%.1f y=%d>%.3g</text>", kLeft + kWidth + 60,
-                       y + 3, width(gain), kLeft + kWidth + 60 + width(gain) + 4, y + 13, gain);
+    svg += format_text("<text x=%d y=%d text-anchor=end>%s</text>", kLeft - 8, y + 13,
+                       escape(m.name).substr(0, 200).c_str());
+    svg += format_text(
+        "<rect class=bad x=%d y=%d width=%.1f height=12 rx=2 /><text x=%.1f y=%d>%.3g</text>",
+        kLeft, y + 3, width(m.alone), kLeft + width(m.alone) + 4, y + 13, m.alone);
+    svg += format_text(
+        "<rect class=good x=%d y=%d width=%.1f height=12 rx=2 /><text x=%.1f y=%d>%.3g</text>",
+        kLeft + kWidth + 60, y + 3, width(gain), kLeft + kWidth + 60 + width(gain) + 4, y + 13,
+        gain);
     y += kRow;
   }
   return svg + "</svg>\n";
 }
 
 /// Smallest and largest value by channel; neighbours share a line where there are more than fit.
-std::string ranges(const std::vector<float>& low, const std::vector<float>& high, const char* style, const std::string& title) {
+std::string ranges(const std::vector<float>& low, const std::vector<float>& high, const char* style,
+                   const std::string& title) {
   constexpr int kWidth = 480, kHeight = 130, kLeft = 44;
   const float bottom = std::min(0.0F, *std::min_element(low.begin(), low.end())),
               top = std::max(0.0F, *std::max_element(high.begin(), high.end()));
   const double scale = top > bottom ? kHeight / static_cast<double>(top - bottom) : 0;
   const auto y = [&](float v) { return 16 + static_cast<double>(top - v) * scale; };
-  std::string svg =
-      format_text("<svg viewBox=\"0 0 %d %d\" style=\"max-width:%dpx\" role=img aria-label=\"%s\"><text x=%d y=11>%s</text>",
-                  kLeft + kWidth + 4, kHeight + 24, kLeft + kWidth + 4, title.c_str(), kLeft, title.c_str());
-  svg += format_text("<text x=%d y=24 text-anchor=end>%.3g</text><text x=%d y=%d text-anchor=end>%.3g</text>", kLeft - 4,
-                     static_cast<double>(top), kLeft - 4, kHeight + 16, static_cast<double>(bottom));
-  svg += format_text("<line class=axis x1=%d x2=%d y1=%.1f y2=%.1f />", kLeft, kLeft + kWidth, y(0), y(0));
+  std::string svg = format_text(
+      "<svg viewBox=\"0 0 %d %d\" style=\"max-width:%dpx\" role=img aria-label=\"%s\"><text x=%d "
+      "y=11>%s</text>",
+      kLeft + kWidth + 4, kHeight + 24, kLeft + kWidth + 4, title.c_str(), kLeft, title.c_str());
+  svg += format_text(
+      "<text x=%d y=24 text-anchor=end>%.3g</text><text x=%d y=%d text-anchor=end>%.3g</text>",
+      kLeft - 4, static_cast<double>(top), kLeft - 4, kHeight + 16, static_cast<double>(bottom));
+  svg += format_text("<line class=axis x1=%d x2=%d y1=%.1f y2=%.1f />", kLeft, kLeft + kWidth, y(0),
+                     y(0));
   std::string path;
   const std::size_t bins = std::min<std::size_t>(low.size(), kWidth);
   for (std::size_t b = 0; b < bins; ++b) {
     const std::size_t begin = b * low.size() / bins, end = (b + 1) * low.size() / bins;
     float least = low[begin], most = high[begin];
-    for (std::size_t j = begin; j < end; ++j) least = std::min(least, low[j]), most = std::max(most, high[j]);
-    path += format_text("M%.1f %.1fV%.1f", kLeft + (static_cast<double>(b) + 0.5) * kWidth / static_cast<double>(bins), y(least),
-                        std::min(y(most), y(least) - 0.5));
+    for (std::size_t j = begin; j < end; ++j)
+      least = std::min(least, low[j]), most = std::max(most, high[j]);
+    path += format_text("M%.1f %.1fV%.1f",
+                        kLeft + (static_cast<double>(b) + 0.5) * kWidth / static_cast<double>(bins),
+                        y(least), std::min(y(most), y(least) - 0.5));
   }
   return svg +
          format_text("<path class=%s fill=none stroke-width=%.2f d=\"", style,
@@ -91,16 +103,20 @@ std::string ranges(const std::vector<float>& low, const std::vector<float>& high
 std::string table(const SiteReport& r) {
   std::string html =
       "<p class=soft>SQNR in dB. Bits: of weights, of inputs.</p>\n"
-      "<table><tr><th>site</th><th>bits</th><th>SQNR of inputs</th><th>of weights</th><th>of outputs</th><th>inputs alone</th>"
-      "<th>weights alone</th><th>outside the range</th><th>divergence alone</th><th>without it</th><th "
+      "<table><tr><th>site</th><th>bits</th><th>SQNR of inputs</th><th>of weights</th><th>of "
+      "outputs</th><th>inputs alone</th>"
+      "<th>weights alone</th><th>outside the range</th><th>divergence alone</th><th>without "
+      "it</th><th "
       "class=text>kernel</th></tr>\n";
   for (const SiteMeasurement& m : r.sites)
     html += "<tr><td>" + escape(m.name) + "</td>" +
             format_text(
-                "<td>%d, %d</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.2f %%</td>"
+                "<td>%d, "
+                "%d</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.2f "
+                "%%</td>"
                 "<td>%.3g</td><td>%.3g</td>",
-                m.weight_bits, m.input_bits, m.input_sqnr, m.weight_sqnr, m.output_sqnr, m.inputs_only_sqnr, m.weights_only_sqnr,
-                100 * m.clipped, m.alone, m.spared) +
+                m.weight_bits, m.input_bits, m.input_sqnr, m.weight_sqnr, m.output_sqnr,
+                m.inputs_only_sqnr, m.weights_only_sqnr, 100 * m.clipped, m.alone, m.spared) +
             "<td class=text>" + escape(m.kernel) + "</td></tr>\n";
   return html + "</table>\n";
 }
@@ -110,16 +126,19 @@ std::string table(const SiteReport& r) {
 std::string SiteReport::to_html() const {
   const std::string title = escape(model + ": " + recipe + " " + scheme);
   std::string html =
-      "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>" +
+      "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
+      "content=\"width=device-width\"><title>" +
       title + "</title><style>" + kStyle + "</style></head><body>\n<h1>" + title + "</h1>\n";
   html += format_text(
-              "<p class=soft>Calibrated on %lld samples, measured on %lld others (%lld tokens), %s kernels, quell %s. Divergence: ",
-              static_cast<long long>(calibration_samples), static_cast<long long>(samples), static_cast<long long>(tokens),
-              escape(isa).c_str(), QUELL_VERSION) +
+              "<p class=soft>Calibrated on %lld samples, measured on %lld others (%lld tokens), %s "
+              "kernels, quell %s. Divergence: ",
+              static_cast<long long>(calibration_samples), static_cast<long long>(samples),
+              static_cast<long long>(tokens), escape(isa).c_str(), QUELL_VERSION) +
           escape(divergence) + ", against the float model.</p>\n<div class=figures>\n";
   html += figure(format_text("%.4g", all), "divergence of the quantized model") +
           figure(std::to_string(sites.size()), "quantized sites");
-  if (!task.empty()) html += figure(format_text("%.2f", metric), task + format_text(" (float %.2f)", float_metric));
+  if (!task.empty())
+    html += figure(format_text("%.2f", metric), task + format_text(" (float %.2f)", float_metric));
   html += "</div>\n<h2>What to do</h2>\n<p><b>" + escape(verdict) + "</b></p>\n";
   if (!advice.empty()) {
     html += "<ul>\n";
@@ -131,15 +150,20 @@ std::string SiteReport::to_html() const {
     html += "</ul>\n";
   }
   if (!command.empty()) html += "<pre>" + escape(command) + "</pre>\n";
-  html += "<h2>Which site hurts</h2>\n<div class=wide>" + bars(*this) + "</div>\n<h2>Numbers</h2>\n" + table(*this) +
-          "<h2>Ranges by channel</h2>\n<p class=soft>Smallest and largest input of every channel, in the original model and as the "
+  html += "<h2>Which site hurts</h2>\n<div class=wide>" + bars(*this) +
+          "</div>\n<h2>Numbers</h2>\n" + table(*this) +
+          "<h2>Ranges by channel</h2>\n<p class=soft>Smallest and largest input of every channel, "
+          "in the original model and as the "
           "quantizer reads it.</p>\n";
   for (const SiteMeasurement& m : sites)
-    html += "<details><summary>" + escape(m.name) + "</summary>\n" + ranges(m.min_before, m.max_before, "was", "before") +
-            ranges(m.min_after, m.max_after, "span",
-                   m.columns > m.channels ? format_text("after, %lld columns more", static_cast<long long>(m.columns - m.channels))
-                                          : "after") +
-            "</details>\n";
+    html +=
+        "<details><summary>" + escape(m.name) + "</summary>\n" +
+        ranges(m.min_before, m.max_before, "was", "before") +
+        ranges(m.min_after, m.max_after, "span",
+               m.columns > m.channels ? format_text("after, %lld columns more",
+                                                    static_cast<long long>(m.columns - m.channels))
+                                      : "after") +
+        "</details>\n";
   return html + "</body></html>\n";
 }
 

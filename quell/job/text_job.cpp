@@ -20,19 +20,23 @@ void CutCount::add(const std::vector<TextEncoder::Encoded>& encoded) {
 void CutCount::report() const {
   if (cut_ == 0) return;
   const char* verb = cut_ == 1 ? " was" : " were";
-  log(LogLevel::kWarning, str(cut_, " of ", all_, " ", what_, verb, " longer than ", max_length_, " tokens and", verb, " cut"));
+  log(LogLevel::kWarning, str(cut_, " of ", all_, " ", what_, verb, " longer than ", max_length_,
+                              " tokens and", verb, " cut"));
 }
 
-std::vector<TokenSequence> sequences_of(const Model& model, std::vector<TextEncoder::Encoded>& encoded,
-                                        const std::vector<TextRows::Row>& rows, const std::string& source) {
+std::vector<TokenSequence> sequences_of(const Model& model,
+                                        std::vector<TextEncoder::Encoded>& encoded,
+                                        const std::vector<TextRows::Row>& rows,
+                                        const std::string& source) {
   std::vector<TokenSequence> out;
   for (std::size_t i = 0; i < encoded.size(); ++i) {
     TokenSequence& tokens = encoded[i].tokens;
     require(!tokens.ids.empty(), ErrorCode::kInvalidInput, source, ":", rows[i].number,
             ": the tokenizer makes no tokens of this text; remove it");
     for (const std::int32_t id : tokens.ids)
-      require(id >= 0 && id < model.spec.vocab_size, ErrorCode::kInvalidInput, source, ":", rows[i].number, ": token id ", id,
-              " is outside the model's vocabulary of ", model.spec.vocab_size);
+      require(id >= 0 && id < model.spec.vocab_size, ErrorCode::kInvalidInput, source, ":",
+              rows[i].number, ": token id ", id, " is outside the model's vocabulary of ",
+              model.spec.vocab_size);
     out.push_back(std::move(tokens));
   }
   return out;
@@ -45,7 +49,8 @@ std::vector<Example> examples_of(const std::vector<TextRows::Row>& rows) {
 }
 
 void require_text_model(const Model& model) {
-  require(model.spec.patch_size == 0, ErrorCode::kUnsupported, model.dir.path().string(), ": reads images, not text");
+  require(model.spec.patch_size == 0, ErrorCode::kUnsupported, model.dir.path().string(),
+          ": reads images, not text");
 }
 
 void append_number(std::string& text, float value) {
@@ -57,7 +62,8 @@ void append_string(std::string& text, const std::string& value) {
   text += Json(value).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-ResultStream::ResultStream(const std::filesystem::path& file, std::ostream& standard_output) : out_(standard_output) {
+ResultStream::ResultStream(const std::filesystem::path& file, std::ostream& standard_output)
+    : out_(standard_output) {
   if (!file.empty() && file != "-") file_ = std::make_unique<OutputFile>(file);
 }
 

@@ -32,7 +32,8 @@ inline constexpr std::size_t kRowsAtOnce = 4096;
 /// Counts what was cut, and says so once.
 class CutCount {
  public:
-  CutCount(const TextEncoder& encoder, std::string what) : max_length_(encoder.max_length()), what_(std::move(what)) {}
+  CutCount(const TextEncoder& encoder, std::string what)
+      : max_length_(encoder.max_length()), what_(std::move(what)) {}
   void add(const std::vector<TextEncoder::Encoded>& encoded);
   /// "3 of 100 texts were longer than 512 tokens and were cut", where any was.
   void report() const;
@@ -43,10 +44,12 @@ class CutCount {
   std::int64_t all_ = 0, cut_ = 0;
 };
 
-/// The token sequences of `encoded`, checked: throws Error(kInvalidInput) with the row at one without tokens, or with an id outside
-/// the vocabulary.
-std::vector<TokenSequence> sequences_of(const Model& model, std::vector<TextEncoder::Encoded>& encoded,
-                                        const std::vector<TextRows::Row>& rows, const std::string& source);
+/// The token sequences of `encoded`, checked: throws Error(kInvalidInput) with the row at one
+/// without tokens, or with an id outside the vocabulary.
+std::vector<TokenSequence> sequences_of(const Model& model,
+                                        std::vector<TextEncoder::Encoded>& encoded,
+                                        const std::vector<TextRows::Row>& rows,
+                                        const std::string& source);
 
 std::vector<Example> examples_of(const std::vector<TextRows::Row>& rows);
 

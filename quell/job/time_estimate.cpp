@@ -14,9 +14,10 @@ namespace quell {
 namespace {
 
 constexpr std::int64_t kFewTokens = 256, kMoreTokens = 768;  // of the two trials
-constexpr double kSettledSeconds = 0.5;                      // of trials that are repeated on other layers
+constexpr double kSettledSeconds = 0.5;  // of trials that are repeated on other layers
 constexpr int kMostLayers = 4;
-constexpr double kSimulated = 2.5;  // a pass of the quantized model, simulated, beside one of the float model
+constexpr double kSimulated =
+    2.5;  // a pass of the quantized model, simulated, beside one of the float model
 
 template <typename Work>
 double seconds_of(const Work& work) {
@@ -35,14 +36,16 @@ std::int64_t tokens_of(const std::vector<TokenBatch>& batches) {
 std::vector<TokenBatch> part_of(const std::vector<TokenBatch>& samples, std::int64_t tokens) {
   std::vector<TokenBatch> out;
   for (std::size_t b = 0; b < std::min<std::size_t>(2, samples.size()); ++b)
-    out.push_back(first_sequences(samples[b], std::max<std::int64_t>(1, tokens / 2 / samples[b].length)));
+    out.push_back(
+        first_sequences(samples[b], std::max<std::int64_t>(1, tokens / 2 / samples[b].length)));
   return out;
 }
 
 /// Names of linears by the layer they lie in, and what share of all products a layer's are.
 struct Layers {
   std::vector<std::set<std::string>> modules;
-  std::vector<double> weights, depth;  ///< weights of a layer; share of the model's forward pass that is done in front of it
+  std::vector<double> weights,
+      depth;  ///< weights of a layer; share of the model's forward pass that is done in front of it
   double all_weights = 0;
 };
 
@@ -58,7 +61,8 @@ Layers layers_of(const Model& model, const Recipe& recipe) {
       out.all_weights += weights;
       const Node& first = model.graph.nodes[static_cast<std::size_t>(site.linears.front())];
       if (first.layer < 0) continue;
-      const auto [it, added] = index.emplace(std::pair(first.stack, first.layer), out.modules.size());
+      const auto [it, added] =
+          index.emplace(std::pair(first.stack, first.layer), out.modules.size());
       if (added) {
         out.modules.emplace_back();
         out.weights.push_back(0);
@@ -73,12 +77,15 @@ Layers layers_of(const Model& model, const Recipe& recipe) {
 /// Seconds of all sites as a function of the tokens.
 struct Line {
   double constant = 0, per_token = 0;
-  double at(std::int64_t tokens) const { return constant + per_token * static_cast<double>(tokens); }
+  double at(std::int64_t tokens) const {
+    return constant + per_token * static_cast<double>(tokens);
+  }
 };
 
 class Trials {
  public:
-  Trials(Model& model, const std::vector<TokenBatch>& samples, const Layers& layers, ExecContext& ctx)
+  Trials(Model& model, const std::vector<TokenBatch>& samples, const Layers& layers,
+         ExecContext& ctx)
       : model_(model), samples_(samples), layers_(layers), ctx_(ctx) {
     const TokenBatch batch = part_of(samples, kFewTokens).front();
     ForwardOutputs outputs;
@@ -91,9 +98,11 @@ class Trials {
   double forward() const { return forward_; }
 
   Line measure(const Recipe& recipe) {
-    const std::vector<TokenBatch> few = part_of(samples_, kFewTokens), more = part_of(samples_, kMoreTokens);
+    const std::vector<TokenBatch> few = part_of(samples_, kFewTokens),
+                                  more = part_of(samples_, kMoreTokens);
     const double first = settled(recipe, few), second = settled(recipe, more);
-    const auto tokens_first = static_cast<double>(tokens_of(few)), tokens_second = static_cast<double>(tokens_of(more));
+    const auto tokens_first = static_cast<double>(tokens_of(few)),
+               tokens_second = static_cast<double>(tokens_of(more));
     Line line{0, second / tokens_second};
     if (tokens_second <= tokens_first || second <= first) return line;
     line.per_token = std::min((second - first) / (tokens_second - tokens_first), line.per_token);
@@ -126,7 +135,8 @@ class Trials {
     model_.attention_quant.clear();
 
     const auto compared = static_cast<double>(std::min(batches.front().rows(), kComparedTokens));
-    const double around = forward_ * (2 * compared + layers_.depth[layer] * static_cast<double>(tokens_of(batches)));
+    const double around =
+        forward_ * (2 * compared + layers_.depth[layer] * static_cast<double>(tokens_of(batches)));
     return std::max(0.0, taken - around) * layers_.all_weights / layers_.weights[layer];
   }
 
@@ -138,11 +148,14 @@ class Trials {
   double forward_ = 0;
 };
 
-bool is_plain_rounding(const PassParams& pass) { return pass.pass() == "rtn" && pass.values().empty(); }
+bool is_plain_rounding(const PassParams& pass) {
+  return pass.pass() == "rtn" && pass.values().empty();
+}
 
 }  // namespace
 
-TimeEstimate estimate_time(Model& model, const Recipe& recipe, const std::vector<TokenBatch>& samples, ExecContext& ctx) {
+TimeEstimate estimate_time(Model& model, const Recipe& recipe,
+                           const std::vector<TokenBatch>& samples, ExecContext& ctx) {
   const MuteLog mute;
   const ProgressSink progress = std::exchange(ctx.on_progress, nullptr);
   const Layers layers = layers_of(model, recipe);
@@ -167,7 +180,8 @@ TimeEstimate estimate_time(Model& model, const Recipe& recipe, const std::vector
     const auto compared = static_cast<double>(std::min(samples.front().rows(), kComparedTokens));
     const double rounded = trials.measure(rounding).at(tokens);
     out.calibrate = rounded + trials.forward() * compared * (3 + kSimulated);
-    const bool searches = !std::all_of(by_site.passes.begin(), by_site.passes.end(), is_plain_rounding);
+    const bool searches =
+        !std::all_of(by_site.passes.begin(), by_site.passes.end(), is_plain_rounding);
     if (searches) out.search = std::max(0.0, trials.measure(by_site).at(tokens) - rounded);
   }
   out.ranges = passes_over_all * kSimulated * trials.forward() * static_cast<double>(tokens);

@@ -15,8 +15,10 @@ struct TimeEstimate {
   double ranges = 0;     ///< passes over the whole quantized model
 };
 
-/// Quantizes layers of `model`, which is of no use afterwards, with a part of `samples`, and takes the time that all will take to
-/// be a constant and a part for each token, for each product of weights and tokens alike. Throws what the run would throw.
-TimeEstimate estimate_time(Model& model, const Recipe& recipe, const std::vector<TokenBatch>& samples, ExecContext& ctx);
+/// Quantizes layers of `model`, which is of no use afterwards, with a part of `samples`, and takes
+/// the time that all will take to be a constant and a part for each token, for each product of
+/// weights and tokens alike. Throws what the run would throw.
+TimeEstimate estimate_time(Model& model, const Recipe& recipe,
+                           const std::vector<TokenBatch>& samples, ExecContext& ctx);
 
 }  // namespace quell

@@ -33,8 +33,8 @@ void parse_ids(std::string_view line, std::int64_t number, std::vector<std::int3
     if (at == end) return;
     std::int32_t id = 0;
     const auto result = std::from_chars(at, end, id);
-    require(result.ec == std::errc() && id >= 0, ErrorCode::kInvalidInput, "line ", number, ": expected token ids, found \"",
-            std::string(at, std::min(end, at + 20)), "\"");
+    require(result.ec == std::errc() && id >= 0, ErrorCode::kInvalidInput, "line ", number,
+            ": expected token ids, found \"", std::string(at, std::min(end, at + 20)), "\"");
     ids.push_back(id);
     at = result.ptr;
   }
@@ -51,11 +51,13 @@ std::string escape_line(const std::string& text) {
   return out;
 }
 
-void run_tokenize_job(const ModelDirectory& model_dir, const TokenizeOptions& options, std::istream& in, std::ostream& out) {
+void run_tokenize_job(const ModelDirectory& model_dir, const TokenizeOptions& options,
+                      std::istream& in, std::ostream& out) {
   const Tokenizer tokenizer = Tokenizer::open(model_dir);
   model_dir.check_accepted();
-  const EncodeOptions encode{
-      .max_length = options.max_length, .add_special_tokens = options.add_special_tokens, .details = options.details};
+  const EncodeOptions encode{.max_length = options.max_length,
+                             .add_special_tokens = options.add_special_tokens,
+                             .details = options.details};
   std::string written;
   LineReader lines(in);
   for (std::string line; lines.next(line);) {
@@ -71,8 +73,8 @@ void run_tokenize_job(const ModelDirectory& model_dir, const TokenizeOptions& op
   }
 }
 
-void run_detokenize_job(const ModelDirectory& model_dir, bool skip_special_tokens, bool escape, std::istream& in,
-                        std::ostream& out) {
+void run_detokenize_job(const ModelDirectory& model_dir, bool skip_special_tokens, bool escape,
+                        std::istream& in, std::ostream& out) {
   const Tokenizer tokenizer = Tokenizer::open(model_dir);
   model_dir.check_accepted();
   std::vector<std::int32_t> ids;

@@ -16,14 +16,16 @@ struct TokenizeOptions {
 };
 
 /// One JSON value a line of `in`. Throws Error(kIo) when `out` fails.
-void run_tokenize_job(const ModelDirectory& model_dir, const TokenizeOptions& options, std::istream& in, std::ostream& out);
+void run_tokenize_job(const ModelDirectory& model_dir, const TokenizeOptions& options,
+                      std::istream& in, std::ostream& out);
 
 /// Line breaks as \n and backslashes as \\, so that a text is one line.
 std::string escape_line(const std::string& text);
 
-/// The text of each line of ids (a JSON array, or numbers with spaces between). Line breaks inside a text are written as \n,
-/// backslashes as \\, where `escape`. Throws Error(kInvalidInput) with the line number on anything else.
-void run_detokenize_job(const ModelDirectory& model_dir, bool skip_special_tokens, bool escape, std::istream& in,
-                        std::ostream& out);
+/// The text of each line of ids (a JSON array, or numbers with spaces between). Line breaks inside
+/// a text are written as \n, backslashes as \\, where `escape`. Throws Error(kInvalidInput) with
+/// the line number on anything else.
+void run_detokenize_job(const ModelDirectory& model_dir, bool skip_special_tokens, bool escape,
+                        std::istream& in, std::ostream& out);
 
 }  // namespace quell

@@ -109,14 +109,21 @@ constexpr KeyRule kRules[] = {
 
     // The reference computes something else.
     {"is_encoder_decoder", Effect::kChangesResults, "[null, false]", "an encoder and a decoder"},
-    {"tie_encoder_decoder", Effect::kChangesResults, "[null, false]", "one set of weights for encoder and decoder"},
+    {"tie_encoder_decoder", Effect::kChangesResults, "[null, false]",
+     "one set of weights for encoder and decoder"},
     {"is_decoder", Effect::kChangesResults, "[null, false]", "an encoder used as a decoder"},
-    {"add_cross_attention", Effect::kChangesResults, "[null, false]", "cross-attention in a model that has none"},
-    {"cross_attention_hidden_size", Effect::kChangesResults, "[null]", "cross-attention in a model that has none"},
-    {"pruned_heads", Effect::kChangesResults, "[null, {}, []]", "a model from which heads were removed"},
-    {"position_embedding_type", Effect::kChangesResults, "[null, \"absolute\"]", "another kind of positions"},
-    {"per_layer_config", Effect::kChangesResults, "[null, {}]", "layers with settings of their own"},
-    {"compression_config", Effect::kChangesResults, "[null, {}]", "a checkpoint compressed by another tool"},
+    {"add_cross_attention", Effect::kChangesResults, "[null, false]",
+     "cross-attention in a model that has none"},
+    {"cross_attention_hidden_size", Effect::kChangesResults, "[null]",
+     "cross-attention in a model that has none"},
+    {"pruned_heads", Effect::kChangesResults, "[null, {}, []]",
+     "a model from which heads were removed"},
+    {"position_embedding_type", Effect::kChangesResults, "[null, \"absolute\"]",
+     "another kind of positions"},
+    {"per_layer_config", Effect::kChangesResults, "[null, {}]",
+     "layers with settings of their own"},
+    {"compression_config", Effect::kChangesResults, "[null, {}]",
+     "a checkpoint compressed by another tool"},
 };
 
 }  // namespace

@@ -7,8 +7,8 @@
 
 namespace quell {
 
-/// Rules for every model type: keys of training, bookkeeping and generation, and those with which the reference computes something
-/// else.
+/// Rules for every model type: keys of training, bookkeeping and generation, and those with which
+/// the reference computes something else.
 std::span<const KeyRule> config_key_rules();
 
 }  // namespace quell

@@ -1,5 +1,5 @@
-// Activations of torch by name, as Dense modules of sentence-transformers use them: with their default settings. Through double, so
-// that the result is the rounded exact one nearly everywhere.
+// Activations of torch by name, as Dense modules of sentence-transformers use them: with their
+// default settings. Through double, so that the result is the rounded exact one nearly everywhere.
 #include <cmath>
 
 #include "quell/model/sentence_pipeline.h"

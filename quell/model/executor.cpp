@@ -13,16 +13,22 @@
 namespace quell {
 namespace {
 
-constexpr Range kNothing{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+constexpr Range kNothing{std::numeric_limits<float>::infinity(),
+                         -std::numeric_limits<float>::infinity()};
 
-Range hull(const Range& a, const Range& b) { return {std::min(a.min, b.min), std::max(a.max, b.max)}; }
+Range hull(const Range& a, const Range& b) {
+  return {std::min(a.min, b.min), std::max(a.max, b.max)};
+}
 
-/// Extrema of the rows of probabilities [q_count, k_count] whose queries are tokens. What padding attends to is read by nobody.
-Range range_of_queries(std::span<const float> probs, const SequenceSpan& s, std::span<const std::int32_t> query_mask) {
+/// Extrema of the rows of probabilities [q_count, k_count] whose queries are tokens. What padding
+/// attends to is read by nobody.
+Range range_of_queries(std::span<const float> probs, const SequenceSpan& s,
+                       std::span<const std::int32_t> query_mask) {
   Range all = kNothing;
   for (std::int64_t i = 0; i < s.q_count; ++i) {
     if (query_mask[static_cast<std::size_t>(s.q_begin + i)] == 0) continue;
-    const auto row = probs.subspan(static_cast<std::size_t>(i * s.k_count), static_cast<std::size_t>(s.k_count));
+    const auto row =
+        probs.subspan(static_cast<std::size_t>(i * s.k_count), static_cast<std::size_t>(s.k_count));
     const auto [low, high] = std::minmax_element(row.begin(), row.end());
     all = hull(all, {*low, *high});
   }
@@ -37,8 +43,9 @@ std::vector<std::int32_t> position_ids(const ModelSpec& spec, const TokenBatch& 
     std::int32_t seen = batch.past_of(b);
     for (std::int64_t i = 0; i < batch.row_count(b); ++i) {
       const auto at = static_cast<std::size_t>(batch.row_begin(b) + i);
-      const bool counts =
-          spec.position_rule == PositionRule::kNonPadCount ? batch.ids[at] != spec.pad_token_id : batch.mask[at] != 0;
+      const bool counts = spec.position_rule == PositionRule::kNonPadCount
+                              ? batch.ids[at] != spec.pad_token_id
+                              : batch.mask[at] != 0;
       seen += counts ? 1 : 0;
       if (spec.position_rule == PositionRule::kIndex)
         out[at] = static_cast<std::int32_t>(i) + batch.past_of(b) + spec.position_offset;
@@ -59,15 +66,17 @@ TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
   } else {
     out.length = batch.length;
     for (std::size_t i = 0; i < batch.ids.size(); ++i)
-      out.ids.push_back(i % static_cast<std::size_t>(batch.length) == 0 ? spec.decoder_start_token_id : batch.ids[i - 1]);
+      out.ids.push_back(i % static_cast<std::size_t>(batch.length) == 0
+                            ? spec.decoder_start_token_id
+                            : batch.ids[i - 1]);
   }
   if (out.mask.empty()) out.mask.assign(out.ids.size(), 1);
   out.type_ids.assign(out.ids.size(), 0);
   return out;
 }
 
-Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch, ExecContext& ctx,
-                   const FusionTable* fused, const CachedPass* cached)
+Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const TokenBatch& batch,
+                   ExecContext& ctx, const FusionTable* fused, const CachedPass* cached)
     : model_(model),
       ops_(ops),
       quantized_(quantized),
@@ -79,20 +88,24 @@ Executor::Executor(const Model& model, const OpTable& ops, bool quantized, const
       codes_(model.graph.producer.size()),
       positions_(position_ids(model.spec, batch)) {
   require(batch.length > 0 && batch.batch > 0, ErrorCode::kInvalidInput, "empty batch");
-  require((model.spec.patch_size > 0) == !batch.pixels.empty(), ErrorCode::kInvalidInput, model.spec.model_type,
+  require((model.spec.patch_size > 0) == !batch.pixels.empty(), ErrorCode::kInvalidInput,
+          model.spec.model_type,
           model.spec.patch_size > 0 ? " reads images, not tokens" : " reads tokens, not images");
   if (model.spec.stacks.back().decoder && model.spec.stacks.size() > 1) {
     decoder_ = decoder_batch(model.spec, batch);
     decoder_positions_ = position_ids(model.spec, decoder_);
   }
   std::int64_t longest = std::max(batch.length, decoder_.length);
-  for (std::int64_t b = 0; b < batch.batch && cached; ++b) longest = std::max(longest, batch.row_count(b) + batch.past_of(b));
-  require(longest <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ", longest,
-          " tokens is longer than the model's ", model.spec.max_position_embeddings,
+  for (std::int64_t b = 0; b < batch.batch && cached; ++b)
+    longest = std::max(longest, batch.row_count(b) + batch.past_of(b));
+  require(longest <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ",
+          longest, " tokens is longer than the model's ", model.spec.max_position_embeddings,
           " positions; shorten it (--max-seq-length; --shape of bench)");
 }
 
-const TokenBatch& Executor::batch_of(ValueId v) const { return batch_at(model_.graph.producer[static_cast<std::size_t>(v)]); }
+const TokenBatch& Executor::batch_of(ValueId v) const {
+  return batch_at(model_.graph.producer[static_cast<std::size_t>(v)]);
+}
 
 void Executor::run(NodeRange range) {
   for (int n = range.begin; n < range.end; ++n) {
@@ -102,7 +115,8 @@ void Executor::run(NodeRange range) {
       const auto start = std::chrono::steady_clock::now();
       op ? op->run(*this, ctx_) : run_node(n);
       if (ctx_.operator_times)
-        (*ctx_.operator_times)[op ? op->describe() : std::string(step_kind_name(node_at(n).kind)) + " in f32"] +=
+        (*ctx_.operator_times)[op ? op->describe()
+                                  : std::string(step_kind_name(node_at(n).kind)) + " in f32"] +=
             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
     model_.drop_pages(n);
@@ -122,7 +136,8 @@ void Executor::spill() {
 }
 
 TensorView Executor::operand(ValueId v, Tensor& storage) const {
-  const bool requantize = quantized_ && model_.residual_after_quant && model_.input_quant.contains(v);
+  const bool requantize =
+      quantized_ && model_.residual_after_quant && model_.input_quant.contains(v);
   if (!requantize && !model_.restore.contains(v)) return value(v);
   storage = restored(v);
   return storage;
@@ -162,12 +177,14 @@ const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bo
 kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
   kernels::ResidualArgs out;
   const auto quant = model_.input_quant.find(v);
-  const bool requantize = quantized_ && model_.residual_after_quant && quant != model_.input_quant.end();
+  const bool requantize =
+      quantized_ && model_.residual_after_quant && quant != model_.input_quant.end();
   if (requantize && is_static_per_tensor(quant->second)) {
     const QuantizedRows& rows = codes(v, quant->second, false);
     out.codes = rows.row(0);
     out.ld = rows.stride;
-    out.zero = static_cast<float>(quant->second.qparams.zero_point + code_shift(quant->second.spec));
+    out.zero =
+        static_cast<float>(quant->second.qparams.zero_point + code_shift(quant->second.spec));
     out.scale = quant->second.qparams.scale;
   } else if (requantize) {
     storage = restored(v);
@@ -196,7 +213,8 @@ void Executor::embed(int node, Tensor& out) const {
   const TokenBatch& batch = batch_at(node);
   out = Tensor::f32({batch.rows(), table.cols()});
   if (n.slot == Slot::kPositionEmbedding)
-    gather_rows(table, in_decoder(node) && decoder_.length > 0 ? decoder_positions_ : positions_, "position", out.span());
+    gather_rows(table, in_decoder(node) && decoder_.length > 0 ? decoder_positions_ : positions_,
+                "position", out.span());
   else if (n.slot == Slot::kTokenTypeEmbedding)
     gather_rows(table, batch.type_ids, "token type id", out.span());
   else
@@ -209,8 +227,8 @@ bool Executor::is_end(std::size_t at) const {
   return std::find(eos.begin(), eos.end(), batch_.ids[at]) != eos.end();
 }
 
-/// Padding is known by its token, also where the text itself ends with that token, as the reference does; by the mask where the
-/// model has none.
+/// Padding is known by its token, also where the text itself ends with that token, as the reference
+/// does; by the mask where the model has none.
 bool Executor::is_last_candidate(const TokenBatch& batch, std::size_t at) const {
   const bool is_pad = model_.spec.has_pad_token && batch.ids[at] == model_.spec.pad_token_id;
   return batch.mask[at] != 0 && !is_pad;
@@ -238,11 +256,15 @@ AttentionCall Executor::attention_call(int node) {
   const Node& n = node_at(node);
   const AttentionSpec& spec = model_.attention_of(node);
   const TokenBatch& queries = batch_at(node);
-  AttentionCall call{
-      .spec = spec, .queries = queries, .keys = n.cross ? batch_ : queries, .cross = n.cross, .positions = positions_};
+  AttentionCall call{.spec = spec,
+                     .queries = queries,
+                     .keys = n.cross ? batch_ : queries,
+                     .cross = n.cross,
+                     .positions = positions_};
   if (!spec.rotary_inv_freq.empty()) {
     RotaryTable& table = rotary_[{spec.rotary_inv_freq, spec.rotary_amplitude}];
-    if (!table.cosine.defined()) table = make_rotary_table(positions_, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
+    if (!table.cosine.defined())
+      table = make_rotary_table(positions_, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
     call.rotary = &table;
   }
   if (spec.disentangled.span > 0) {
@@ -251,17 +273,19 @@ AttentionCall Executor::attention_call(int node) {
   } else if (n.in[3] != kNoValue) {
     call.bias = &value(n.in[3]);
   }
-  require(queries.starts.empty() || (!call.relative_query && !call.bias && !n.cross), ErrorCode::kUnsupported,
-          model_.spec.model_type, " reads padded batches only: its attention depends on the distance of rows");
+  require(queries.starts.empty() || (!call.relative_query && !call.bias && !n.cross),
+          ErrorCode::kUnsupported, model_.spec.model_type,
+          " reads padded batches only: its attention depends on the distance of rows");
   return call;
 }
 
 void Executor::write_cache(int node, const TensorView& k, const TensorView& v) {
   const auto found = model_.attention_quant.find(node);
-  const AttentionQuant* quant = quantized_ && found != model_.attention_quant.end() ? &found->second : nullptr;
+  const AttentionQuant* quant =
+      quantized_ && found != model_.attention_quant.end() ? &found->second : nullptr;
   for (std::int64_t b = 0; b < batch_.batch; ++b)
-    cached_->cache->write(node, cached_->slots[static_cast<std::size_t>(b)], k, v, batch_.row_begin(b), batch_.row_count(b), quant,
-                          ctx_);
+    cached_->cache->write(node, cached_->slots[static_cast<std::size_t>(b)], k, v,
+                          batch_.row_begin(b), batch_.row_count(b), quant, ctx_);
 }
 
 void Executor::attend_cached(int node, Tensor& out) {
@@ -269,13 +293,15 @@ void Executor::attend_cached(int node, Tensor& out) {
   const AttentionCall call = attention_call(node);
   const auto operand_of = [&](int i) {
     const ValueId v = n.in[static_cast<std::size_t>(i)];
-    return value(v).defined() ? value(v).clone() : dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
+    return value(v).defined() ? value(v).clone()
+                              : dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
   };
   Tensor q = operand_of(0), k = operand_of(1), v = operand_of(2);
   rotate_operands(call, q, k, ctx_);
   static const AttentionQuant kNone;
   const auto found = model_.attention_quant.find(node);
-  const AttentionQuant& quant = quantized_ && found != model_.attention_quant.end() ? found->second : kNone;
+  const AttentionQuant& quant =
+      quantized_ && found != model_.attention_quant.end() ? found->second : kNone;
   float scale = call.spec.scale;
   if (quant.query && call.spec.quantize_scaled_query) {
     for (float& x : q.f32()) x *= scale;
@@ -286,8 +312,8 @@ void Executor::attend_cached(int node, Tensor& out) {
   write_cache(node, k, v);
   out = Tensor::uninitialized(DType::kF32, q.shape());
   for (std::int64_t b = 0; b < batch_.batch; ++b)
-    cached_->cache->attend(node, cached_->slots[static_cast<std::size_t>(b)], call, scale, q, batch_.row_begin(b),
-                           batch_.row_count(b), quant.probs, out.span(), ctx_);
+    cached_->cache->attend(node, cached_->slots[static_cast<std::size_t>(b)], call, scale, q,
+                           batch_.row_begin(b), batch_.row_count(b), quant.probs, out.span(), ctx_);
 }
 
 void Executor::keep_last_rows(ValueId v) {
@@ -308,12 +334,14 @@ void Executor::run_attention(int node, Tensor& out) {
   rotate_operands(call, q, k, ctx_);
   AttentionShape shape = call.shape();
   const auto found = model_.attention_quant.find(node);
-  const AttentionQuant* quant = quantized_ && found != model_.attention_quant.end() ? &found->second : nullptr;
+  const AttentionQuant* quant =
+      quantized_ && found != model_.attention_quant.end() ? &found->second : nullptr;
   if ((quant || on_attention) && spec.quantize_scaled_query) {
     for (float& x : q.f32()) x *= spec.scale;
     shape.scale = 1.0F;
   }
-  const auto point = [&](AttentionPoint which, Tensor& t, const std::optional<ActivationQuant>& aq) {
+  const auto point = [&](AttentionPoint which, Tensor& t,
+                         const std::optional<ActivationQuant>& aq) {
     if (on_attention) on_attention(node, which, t, {});
     if (aq) fake_quantize_activations(t, *aq, model_.rounding, t.span(), ctx_);
   };
@@ -324,14 +352,17 @@ void Executor::run_attention(int node, Tensor& out) {
   point(AttentionPoint::kValue, v, points.value);
   if (cached_) write_cache(node, k, v);
 
-  std::vector<Range> ranges(on_attention ? shape.sequences.size() * static_cast<std::size_t>(shape.num_heads) : 0);
+  std::vector<Range> ranges(
+      on_attention ? shape.sequences.size() * static_cast<std::size_t>(shape.num_heads) : 0);
   ProbsHook hook;
   if (on_attention || points.probs)
     hook = [&](std::int64_t index, std::span<float> probs) {
       if (!ranges.empty())
-        ranges[static_cast<std::size_t>(index)] =
-            range_of_queries(probs, shape.sequences[static_cast<std::size_t>(index / shape.num_heads)], call.queries.mask);
-      if (points.probs) fake_quantize(probs, points.probs->qparams, points.probs->spec, model_.rounding, probs);
+        ranges[static_cast<std::size_t>(index)] = range_of_queries(
+            probs, shape.sequences[static_cast<std::size_t>(index / shape.num_heads)],
+            call.queries.mask);
+      if (points.probs)
+        fake_quantize(probs, points.probs->qparams, points.probs->spec, model_.rounding, probs);
     };
   out = Tensor::f32(q.shape());
   attention(shape, q, k, v, call.keys.mask, out.span(), call.score_hook(q, k), hook, ctx_);
@@ -354,9 +385,10 @@ void Executor::run_simple(int node, const TensorView& x, Tensor& out) const {
   for (std::int64_t i = 0; i < x.rows(); ++i)
     for (std::int64_t j = 0; j < x.cols(); ++j) {
       const float v = x.row(i)[j];
-      out.row(i)[j] = n.kind == StepKind::kScale     ? v * n.number
-                      : n.kind == StepKind::kSoftCap ? n.number * std::tanh(v / n.number)
-                                                     : v * static_cast<float>(batch.mask[static_cast<std::size_t>(i)]);
+      out.row(i)[j] = n.kind == StepKind::kScale ? v * n.number
+                      : n.kind == StepKind::kSoftCap
+                          ? n.number * std::tanh(v / n.number)
+                          : v * static_cast<float>(batch.mask[static_cast<std::size_t>(i)]);
     }
 }
 
@@ -405,14 +437,16 @@ void Executor::run_node(int node) {
     case StepKind::kAttention: run_attention(node, out); break;
     case StepKind::kRelativeBias: {
       const Stack& stack = model_.spec.stacks[static_cast<std::size_t>(n.stack)];
-      out = relative_bias_table(stack.relative_bias, model_.param_of(node).weight, batch_at(node).length);
+      out = relative_bias_table(stack.relative_bias, model_.param_of(node).weight,
+                                batch_at(node).length);
       break;
     }
     case StepKind::kSelectFirst:
     case StepKind::kSelectLast:
     case StepKind::kSelectEos: run_selection(node, out); break;
     case StepKind::kPatches:
-      out = patches(batch_.pixels, batch_.batch, model_.spec.num_channels, model_.spec.image_size, model_.spec.patch_size);
+      out = patches(batch_.pixels, batch_.batch, model_.spec.num_channels, model_.spec.image_size,
+                    model_.spec.patch_size);
       break;
     case StepKind::kPrependToken: {
       const TensorView x = operand(n.in[0], storage_a);
@@ -420,7 +454,8 @@ void Executor::run_node(int node) {
       out = Tensor::f32({batch_.rows(), x.cols()});
       for (std::int64_t b = 0; b < batch_.batch; ++b) {
         std::copy_n(token.f32().data(), x.cols(), out.row(b * batch_.length));
-        std::copy_n(x.row(b * (batch_.length - 1)), x.cols() * (batch_.length - 1), out.row(b * batch_.length + 1));
+        std::copy_n(x.row(b * (batch_.length - 1)), x.cols() * (batch_.length - 1),
+                    out.row(b * batch_.length + 1));
       }
       break;
     }

@@ -10,7 +10,8 @@ namespace {
 
 using Effect = KeyRule::Effect;
 
-/// Of drawing tokens: settings that greedy decoding without beams has no use for, and the value that means the same.
+/// Of drawing tokens: settings that greedy decoding without beams has no use for, and the value
+/// that means the same.
 constexpr std::pair<const char*, const char*> kDrawing[] = {
     {"do_sample", "false"},    {"temperature", "1.0"},      {"top_k", "50"},
     {"top_p", "1.0"},          {"min_p", "null"},           {"top_h", "null"},
@@ -23,13 +24,18 @@ constexpr std::pair<const char*, const char*> kDrawing[] = {
 constexpr KeyRule kUnsupported[] = {
     {"sequence_bias", Effect::kChangesResults, "[null]", "a bias of sequences"},
     {"guidance_scale", Effect::kChangesResults, "[null, 1, 1.0]", "classifier-free guidance"},
-    {"encoder_repetition_penalty", Effect::kChangesResults, "[null, 1, 1.0]", "a penalty for tokens of the input"},
-    {"encoder_no_repeat_ngram_size", Effect::kChangesResults, "[null, 0]", "a ban on what the input says"},
-    {"exponential_decay_length_penalty", Effect::kChangesResults, "[null]", "a penalty that grows with the length"},
-    {"forced_decoder_ids", Effect::kChangesResults, "[null, []]", "tokens that are forced at their places"},
+    {"encoder_repetition_penalty", Effect::kChangesResults, "[null, 1, 1.0]",
+     "a penalty for tokens of the input"},
+    {"encoder_no_repeat_ngram_size", Effect::kChangesResults, "[null, 0]",
+     "a ban on what the input says"},
+    {"exponential_decay_length_penalty", Effect::kChangesResults, "[null]",
+     "a penalty that grows with the length"},
+    {"forced_decoder_ids", Effect::kChangesResults, "[null, []]",
+     "tokens that are forced at their places"},
     {"stop_strings", Effect::kChangesResults, "[null, []]", "strings that end the text"},
     {"watermarking_config", Effect::kChangesResults, "[null]", "a watermark"},
-    {"token_healing", Effect::kChangesResults, "[null, false]", "healing of the prompt's last token"},
+    {"token_healing", Effect::kChangesResults, "[null, false]",
+     "healing of the prompt's last token"},
     {"penalty_alpha", Effect::kChangesResults, "[null, 0, 0.0]", "contrastive search"},
     {"dola_layers", Effect::kChangesResults, "[null]", "contrast between layers"},
     {"constraints", Effect::kChangesResults, "[null, []]", "constraints"},
@@ -73,9 +79,11 @@ std::optional<std::int32_t> read_id(const Settings& settings, const char* key) {
   return static_cast<std::int32_t>(*id);
 }
 
-std::vector<std::vector<std::int32_t>> read_bad_words(const Settings& settings, const std::vector<std::int32_t>& eos) {
+std::vector<std::vector<std::int32_t>> read_bad_words(const Settings& settings,
+                                                      const std::vector<std::int32_t>& eos) {
   const Json& words = settings.value("bad_words_ids");
-  require(words.is_null() || words.is_array(), ErrorCode::kInvalidInput, "key \"bad_words_ids\": must be a list of lists");
+  require(words.is_null() || words.is_array(), ErrorCode::kInvalidInput,
+          "key \"bad_words_ids\": must be a list of lists");
 
   std::vector<std::vector<std::int32_t>> out;
   for (const Json& word : words.is_array() ? words : Json::array()) {
@@ -94,7 +102,8 @@ std::vector<std::string> read_drawing(const Settings& settings) {
       out.push_back(std::string(key) + ": " + value.dump());
 
   // The others have no effect without one of these.
-  const bool sampled = json_bool(settings, "do_sample", false), beams = json_int(settings, "num_beams", 1, 1 << 20, 1) > 1;
+  const bool sampled = json_bool(settings, "do_sample", false),
+             beams = json_int(settings, "num_beams", 1, 1 << 20, 1) > 1;
   const bool several = json_int(settings, "num_return_sequences", 1, 1 << 20, 1) > 1;
   if (!sampled && !beams && !several) out.clear();
   return out;
@@ -123,7 +132,8 @@ GenerationSettings read_from(const Settings& s) {
   out.forced_eos_token_ids = read_token_ids(s, "forced_eos_token_id");
 
   out.repetition_penalty = json_number(s, "repetition_penalty", 1);
-  require(out.repetition_penalty > 0, ErrorCode::kInvalidInput, "key \"repetition_penalty\": must be positive");
+  require(out.repetition_penalty > 0, ErrorCode::kInvalidInput,
+          "key \"repetition_penalty\": must be positive");
   constexpr std::int64_t kLongest = std::int64_t{1} << 31;
   out.no_repeat_ngram_size = json_int(s, "no_repeat_ngram_size", 0, kLongest, 0);
   out.min_length = json_int(s, "min_length", 0, kLongest, 0);
@@ -143,14 +153,16 @@ GenerationSettings read_generation_settings(const ModelDirectory& directory) {
   constexpr const char* kFile = "generation_config.json";
 
   const bool own_file = directory.has(kFile);
-  const Settings settings = own_file ? directory.read(kFile) : directory.read_if_there("config.json");
+  const Settings settings =
+      own_file ? directory.read(kFile) : directory.read_if_there("config.json");
   try {
     GenerationSettings out = read_from(settings);
     if (own_file) directory.finish(settings, kHarmless);
     return out;
   } catch (const Error& e) {
     const std::string message = e.what();
-    throw Error(e.code(), message.starts_with(settings.file()) ? message : settings.file() + ": " + message);
+    throw Error(e.code(),
+                message.starts_with(settings.file()) ? message : settings.file() + ": " + message);
   }
 }
 

@@ -10,8 +10,8 @@
 
 namespace quell {
 
-/// What a model directory says about the choice of tokens. Lengths count the prompt of a decoder, and the decoder's start token of
-/// an encoder-decoder model.
+/// What a model directory says about the choice of tokens. Lengths count the prompt of a decoder,
+/// and the decoder's start token of an encoder-decoder model.
 struct GenerationSettings {
   std::vector<std::int32_t> eos_token_ids = {};
   std::optional<std::int32_t> decoder_start_token_id = {};
@@ -23,12 +23,14 @@ struct GenerationSettings {
   std::optional<std::int64_t> max_length = {}, max_new_tokens = {};
   std::vector<std::int32_t> suppress_tokens = {}, begin_suppress_tokens = {};
   std::vector<std::vector<std::int32_t>> bad_words = {};
-  /// Settings of sampling and beam search as "key: value", for people: how a token is drawn is Quell's own choice.
+  /// Settings of sampling and beam search as "key: value", for people: how a token is drawn is
+  /// Quell's own choice.
   std::vector<std::string> drawing = {};
 };
 
-/// Reads generation_config.json, which counts alone where it is there, else the keys of config.json, as transformers does. Throws
-/// Error(kUnsupported) naming a key with which the reference chooses other tokens, unless it was accepted; Error(kInvalidInput).
+/// Reads generation_config.json, which counts alone where it is there, else the keys of
+/// config.json, as transformers does. Throws Error(kUnsupported) naming a key with which the
+/// reference chooses other tokens, unless it was accepted; Error(kInvalidInput).
 GenerationSettings read_generation_settings(const ModelDirectory& directory);
 
 }  // namespace quell

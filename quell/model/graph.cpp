@@ -10,9 +10,11 @@ namespace {
 class Builder {
  public:
   explicit Builder(const ModelSpec& spec) {
-    for (std::size_t s = 0; s < spec.stacks.size(); ++s) add_stack(spec.stacks[s], static_cast<int>(s));
+    for (std::size_t s = 0; s < spec.stacks.size(); ++s)
+      add_stack(spec.stacks[s], static_cast<int>(s));
     add_steps(spec.head_steps, static_cast<int>(spec.stacks.size()) - 1, -1, -1);
-    for (const auto& [name, value] : spec.outputs) graph_.outputs.emplace_back(name, current(value));
+    for (const auto& [name, value] : spec.outputs)
+      graph_.outputs.emplace_back(name, current(value));
     for (std::size_t n = 0; n < graph_.nodes.size(); ++n)
       for (const ValueId v : graph_.nodes[n].in)
         if (v != kNoValue) graph_.last_use[static_cast<std::size_t>(v)] = static_cast<int>(n);
@@ -24,7 +26,8 @@ class Builder {
 
   ValueId current(Value value) const {
     const auto it = values_.find(value);
-    require(it != values_.end(), ErrorCode::kUnsupported, "model description reads a value that no step wrote");
+    require(it != values_.end(), ErrorCode::kUnsupported,
+            "model description reads a value that no step wrote");
     return it->second;
   }
 
@@ -45,7 +48,8 @@ class Builder {
 
   void add_steps(const std::vector<Step>& steps, int stack, int layer, int weights) {
     for (const Step& step : steps) {
-      Node node{.kind = step.kind, .slot = step.slot, .stack = stack, .layer = layer, .weights = weights};
+      Node node{
+          .kind = step.kind, .slot = step.slot, .stack = stack, .layer = layer, .weights = weights};
       node.activation = step.activation;
       node.number = step.number;
       node.cross = step.cross;
@@ -74,7 +78,8 @@ std::vector<int> Graph::uses(ValueId value) const {
   std::vector<int> out;
   for (std::size_t n = 0; n < nodes.size(); ++n)
     for (const ValueId v : nodes[n].in)
-      if (v == value && (out.empty() || out.back() != static_cast<int>(n))) out.push_back(static_cast<int>(n));
+      if (v == value && (out.empty() || out.back() != static_cast<int>(n)))
+        out.push_back(static_cast<int>(n));
   return out;
 }
 

@@ -1,5 +1,6 @@
-// A ModelSpec unrolled over its layers: one node a step, every value written once (static single assignment). What feeds what
-// (fan-outs, residual branches, what lives across a block border) is read off here instead of being kept by hand.
+// A ModelSpec unrolled over its layers: one node a step, every value written once (static single
+// assignment). What feeds what (fan-outs, residual branches, what lives across a block border) is
+// read off here instead of being kept by hand.
 #pragma once
 
 #include <array>
@@ -35,7 +36,8 @@ struct Graph {
   std::vector<int> producer;      ///< value -> node
   std::vector<int> last_use;      ///< value -> node, -1 when unused
   std::vector<NodeRange> blocks;  ///< one a layer, all stacks in order
-  /// By stack: embeddings, after each block; the last one after the epilogue, unless the stack says otherwise.
+  /// By stack: embeddings, after each block; the last one after the epilogue, unless the stack says
+  /// otherwise.
   std::vector<std::vector<ValueId>> hidden_states;
   std::vector<bool> constant;  ///< values that depend on weights alone
   std::vector<std::pair<std::string, ValueId>> outputs;

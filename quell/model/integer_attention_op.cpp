@@ -1,5 +1,5 @@
-// Attention on codes as an operator of the graph: what must happen to q and k before they are quantized (rotation, the scale that
-// OPT applies first), then both products in integers.
+// Attention on codes as an operator of the graph: what must happen to q and k before they are
+// quantized (rotation, the scale that OPT applies first), then both products in integers.
 #include "quell/model/forward.h"
 #include "quell/quant/integer_attention.h"
 
@@ -9,7 +9,11 @@ namespace {
 class IntegerAttentionOp final : public NodeOp {
  public:
   IntegerAttentionOp(const Model& model, int node, bool exact, const ActivationQuant* output)
-      : model_(model), node_(node), exact_(exact), output_(output), quant_(model.attention_quant.at(node)) {}
+      : model_(model),
+        node_(node),
+        exact_(exact),
+        output_(output),
+        quant_(model.attention_quant.at(node)) {}
 
   void run(Executor& executor, ExecContext& ctx) const override {
     const Node& n = model_.graph.nodes[static_cast<std::size_t>(node_)];
@@ -30,15 +34,18 @@ class IntegerAttentionOp final : public NodeOp {
         for (float& x : q.f32()) x *= call.spec.scale;
     }
     QuantizedRows made[3];
-    const auto operand = [&](int i, const Tensor& changed, const ActivationQuant& quant) -> const QuantizedRows& {
+    const auto operand = [&](int i, const Tensor& changed,
+                             const ActivationQuant& quant) -> const QuantizedRows& {
       const ValueId v = n.in[static_cast<std::size_t>(i)];
       if (!changed.defined() && executor.has_codes(v)) return executor.codes(v, quant, false);
-      return made[i] = quantize_rows(changed.defined() ? changed : executor.value(v), quant, false, ctx);
+      return made[i] =
+                 quantize_rows(changed.defined() ? changed : executor.value(v), quant, false, ctx);
     };
     const QuantizedRows& qc = operand(0, q, *quant_.query);
     const QuantizedRows& kc = operand(1, k, *quant_.key);
     const QuantizedRows& vc = operand(2, Tensor(), *quant_.value);
-    if (executor.cached()) executor.write_cache(node_, dequantize_rows(kc, ctx), dequantize_rows(vc, ctx));
+    if (executor.cached())
+      executor.write_cache(node_, dequantize_rows(kc, ctx), dequantize_rows(vc, ctx));
     // DeBERTa's terms read q and k themselves.
     Tensor q_hat, k_hat;
     if (call.relative_query) {
@@ -85,7 +92,8 @@ bool reads_codes_directly(const Model& model, int node, int operand) {
   return operand == 2 || (spec.rotary_inv_freq.empty() && !spec.quantize_scaled_query);
 }
 
-std::unique_ptr<NodeOp> make_integer_attention(const Model& model, int node, bool exact, const ActivationQuant* output) {
+std::unique_ptr<NodeOp> make_integer_attention(const Model& model, int node, bool exact,
+                                               const ActivationQuant* output) {
   const auto it = model.attention_quant.find(node);
   if (it == model.attention_quant.end()) return nullptr;
   for (const auto* point : it->second.points())

@@ -12,8 +12,8 @@ namespace quell {
 namespace {
 
 /// Steps of one head's row: the static quantizer's, or its own range in 255 steps.
-StepAndZero step_of(const float* row, std::int64_t n, const std::optional<ActivationQuant>* fixed, const kernels::RowKernels& rows,
-                    QuantSpec& spec) {
+StepAndZero step_of(const float* row, std::int64_t n, const std::optional<ActivationQuant>* fixed,
+                    const kernels::RowKernels& rows, QuantSpec& spec) {
   if (fixed && *fixed && !(*fixed)->spec.dynamic) {
     spec = (*fixed)->spec;
     return (*fixed)->qparams;
@@ -31,7 +31,8 @@ bool supports_kv_cache(const Model& model) {
     const Node& node = model.graph.nodes[n];
     if (node.kind != StepKind::kAttention) continue;
     const AttentionSpec& spec = model.attention_of(static_cast<int>(n));
-    if (node.cross || node.in[3] != kNoValue || spec.disentangled.span > 0 || !spec.causal) return false;
+    if (node.cross || node.in[3] != kNoValue || spec.disentangled.span > 0 || !spec.causal)
+      return false;
   }
   return true;
 }
@@ -50,11 +51,13 @@ KvCache::KvCache(const Model& model, std::int64_t slots, std::int64_t capacity, 
     layer.num_kv_heads = spec.num_kv_heads;
     layer.head_dim = spec.head_dim;
     const auto tokens = static_cast<std::size_t>(slots * spec.num_kv_heads * capacity_);
-    const std::size_t bytes = tokens * static_cast<std::size_t>(spec.head_dim) * (format == KvFormat::kF32 ? sizeof(float) : 1);
+    const std::size_t bytes = tokens * static_cast<std::size_t>(spec.head_dim) *
+                              (format == KvFormat::kF32 ? sizeof(float) : 1);
     layer.keys = AlignedBuffer(bytes);
     layer.values = AlignedBuffer(bytes);
     if (format == KvFormat::kF32) continue;
-    for (auto* v : {&layer.key_scale, &layer.key_zero, &layer.value_scale, &layer.value_zero}) v->assign(tokens, 0.0F);
+    for (auto* v : {&layer.key_scale, &layer.key_zero, &layer.value_scale, &layer.value_zero})
+      v->assign(tokens, 0.0F);
   }
 }
 
@@ -65,11 +68,13 @@ std::size_t KvCache::bytes() const {
   return sum;
 }
 
-void KvCache::write(int node, std::int64_t slot, const TensorView& k, const TensorView& v, std::int64_t row, std::int64_t count,
-                    const AttentionQuant* quant, ExecContext& ctx) {
+void KvCache::write(int node, std::int64_t slot, const TensorView& k, const TensorView& v,
+                    std::int64_t row, std::int64_t count, const AttentionQuant* quant,
+                    ExecContext& ctx) {
   Layer& layer = layers_.at(node);
   const std::int64_t begin = length(slot), d = layer.head_dim;
-  require(begin + count <= capacity_, ErrorCode::kInvalidInput, "the KV cache of ", capacity_, " tokens is full");
+  require(begin + count <= capacity_, ErrorCode::kInvalidInput, "the KV cache of ", capacity_,
+          " tokens is full");
   const kernels::RowKernels& rows = kernels::row_kernels(ctx.isa);
   ctx.pool.parallel_for(layer.num_kv_heads, 1, [&](std::int64_t first, std::int64_t last) {
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(d));
@@ -83,65 +88,84 @@ void KvCache::write(int node, std::int64_t slot, const TensorView& k, const Tens
           std::copy_n(value, d, reinterpret_cast<float*>(layer.values.data()) + (base + token) * d);
           continue;
         }
-        const auto encode = [&](const float* from, const std::optional<ActivationQuant>* fixed, std::vector<float>& scale,
-                                std::vector<float>& zero) {
+        const auto encode = [&](const float* from, const std::optional<ActivationQuant>* fixed,
+                                std::vector<float>& scale, std::vector<float>& zero) {
           QuantSpec spec;
           const StepAndZero qp = step_of(from, d, fixed, rows, spec);
           rows.quantize(from, d, code_args(spec, qp), codes.data());
           scale[static_cast<std::size_t>(base + token)] = qp.scale;
-          zero[static_cast<std::size_t>(base + token)] = static_cast<float>(qp.zero_point + code_shift(spec));
+          zero[static_cast<std::size_t>(base + token)] =
+              static_cast<float>(qp.zero_point + code_shift(spec));
         };
         encode(key, quant ? &quant->key : nullptr, layer.key_scale, layer.key_zero);
         auto* keys = reinterpret_cast<std::uint8_t*>(layer.keys.data()) + base * d;
-        for (std::int64_t c = 0; c < d; ++c) keys[kernels::key_offset(d, token, c)] = codes[static_cast<std::size_t>(c)];
+        for (std::int64_t c = 0; c < d; ++c)
+          keys[kernels::key_offset(d, token, c)] = codes[static_cast<std::size_t>(c)];
         encode(value, quant ? &quant->value : nullptr, layer.value_scale, layer.value_zero);
-        std::copy_n(codes.data(), d, reinterpret_cast<std::uint8_t*>(layer.values.data()) + (base + token) * d);
+        std::copy_n(codes.data(), d,
+                    reinterpret_cast<std::uint8_t*>(layer.values.data()) + (base + token) * d);
       }
   });
 }
 
-void KvCache::attend(int node, std::int64_t slot, const AttentionCall& call, float scale, const TensorView& q, std::int64_t row,
-                     std::int64_t count, const std::optional<ActivationQuant>& probs, TensorSpan out, ExecContext& ctx) const {
+void KvCache::attend(int node, std::int64_t slot, const AttentionCall& call, float scale,
+                     const TensorView& q, std::int64_t row, std::int64_t count,
+                     const std::optional<ActivationQuant>& probs, TensorSpan out,
+                     ExecContext& ctx) const {
   const Layer& layer = layers_.at(node);
   const AttentionSpec& spec = call.spec;
-  const std::int64_t d = layer.head_dim, total = length(slot) + count, group = spec.num_heads / spec.num_kv_heads;
+  const std::int64_t d = layer.head_dim, total = length(slot) + count,
+                     group = spec.num_heads / spec.num_kv_heads;
   const kernels::RowKernels& rows = kernels::row_kernels(ctx.isa);
   const kernels::KvKernels& kv = kernels::kv_kernels(ctx.isa);
   const std::vector<std::int32_t> mask(static_cast<std::size_t>(total), 1);
-  ctx.pool.parallel_for(count * spec.num_heads, 1, [&](std::int64_t first_item, std::int64_t last_item) {
-    std::vector<float> scores(static_cast<std::size_t>(total + kernels::kKeyBlock));
-    for (std::int64_t item = first_item; item < last_item; ++item) {
-      const std::int64_t i = item / spec.num_heads, h = item % spec.num_heads, base = head_at(layer, slot, h / group);
-      const std::int64_t tokens = length(slot) + i + 1;
-      const std::int64_t first = spec.sliding_window > 0 ? std::max<std::int64_t>(0, tokens - spec.sliding_window) : 0;
-      const float* query = q.row(row + i) + h * d;
-      float* to = out.row(row + i) + h * d;
-      const auto at = static_cast<std::size_t>(base);
-      const kernels::CachedSteps key_steps{layer.key_scale.data() + (layer.key_scale.empty() ? 0 : at),
-                                           layer.key_zero.data() + (layer.key_zero.empty() ? 0 : at)};
-      const kernels::CachedSteps value_steps{layer.value_scale.data() + (layer.value_scale.empty() ? 0 : at),
-                                             layer.value_zero.data() + (layer.value_zero.empty() ? 0 : at)};
-      if (format_ == KvFormat::kF32)
-        kv.score_f32(query, reinterpret_cast<const float*>(layer.keys.data()) + base * d, d, tokens, scale, scores.data());
-      else
-        kv.score_codes(query, reinterpret_cast<const std::uint8_t*>(layer.keys.data()) + base * d, key_steps, d, tokens, scale,
-                       scores.data());
-      if (!spec.alibi_slopes.empty())
-        for (std::int64_t t = 0; t < tokens; ++t)
-          scores[static_cast<std::size_t>(t)] += spec.alibi_slopes[static_cast<std::size_t>(h)] * static_cast<float>(t);
-      if (spec.soft_cap > 0) soft_cap({scores.data(), static_cast<std::size_t>(tokens)}, spec.soft_cap, ctx.isa);
-      rows.softmax(scores.data(), first, tokens, tokens, mask.data(), {scores.data(), nullptr, {}});
-      if (probs) {
-        const std::span<float> p(scores.data(), static_cast<std::size_t>(tokens));
-        fake_quantize(p, probs->qparams, probs->spec, Rounding::kReciprocal, p);
-      }
-      if (format_ == KvFormat::kF32)
-        kv.mix_f32(scores.data(), reinterpret_cast<const float*>(layer.values.data()) + base * d, d, first, tokens, to);
-      else
-        kv.mix_codes(scores.data(), reinterpret_cast<const std::uint8_t*>(layer.values.data()) + base * d, value_steps, d, first,
-                     tokens, to);
-    }
-  });
+  ctx.pool.parallel_for(
+      count * spec.num_heads, 1, [&](std::int64_t first_item, std::int64_t last_item) {
+        std::vector<float> scores(static_cast<std::size_t>(total + kernels::kKeyBlock));
+        for (std::int64_t item = first_item; item < last_item; ++item) {
+          const std::int64_t i = item / spec.num_heads, h = item % spec.num_heads,
+                             base = head_at(layer, slot, h / group);
+          const std::int64_t tokens = length(slot) + i + 1;
+          const std::int64_t first =
+              spec.sliding_window > 0 ? std::max<std::int64_t>(0, tokens - spec.sliding_window) : 0;
+          const float* query = q.row(row + i) + h * d;
+          float* to = out.row(row + i) + h * d;
+          const auto at = static_cast<std::size_t>(base);
+          const kernels::CachedSteps key_steps{
+              layer.key_scale.data() + (layer.key_scale.empty() ? 0 : at),
+              layer.key_zero.data() + (layer.key_zero.empty() ? 0 : at)};
+          const kernels::CachedSteps value_steps{
+              layer.value_scale.data() + (layer.value_scale.empty() ? 0 : at),
+              layer.value_zero.data() + (layer.value_zero.empty() ? 0 : at)};
+          if (format_ == KvFormat::kF32)
+            kv.score_f32(query, reinterpret_cast<const float*>(layer.keys.data()) + base * d, d,
+                         tokens, scale, scores.data());
+          else
+            kv.score_codes(query,
+                           reinterpret_cast<const std::uint8_t*>(layer.keys.data()) + base * d,
+                           key_steps, d, tokens, scale, scores.data());
+          if (!spec.alibi_slopes.empty())
+            for (std::int64_t t = 0; t < tokens; ++t)
+              scores[static_cast<std::size_t>(t)] +=
+                  spec.alibi_slopes[static_cast<std::size_t>(h)] * static_cast<float>(t);
+          if (spec.soft_cap > 0)
+            soft_cap({scores.data(), static_cast<std::size_t>(tokens)}, spec.soft_cap, ctx.isa);
+          rows.softmax(scores.data(), first, tokens, tokens, mask.data(),
+                       {scores.data(), nullptr, {}});
+          if (probs) {
+            const std::span<float> p(scores.data(), static_cast<std::size_t>(tokens));
+            fake_quantize(p, probs->qparams, probs->spec, Rounding::kReciprocal, p);
+          }
+          if (format_ == KvFormat::kF32)
+            kv.mix_f32(scores.data(),
+                       reinterpret_cast<const float*>(layer.values.data()) + base * d, d, first,
+                       tokens, to);
+          else
+            kv.mix_codes(scores.data(),
+                         reinterpret_cast<const std::uint8_t*>(layer.values.data()) + base * d,
+                         value_steps, d, first, tokens, to);
+        }
+      });
 }
 
 }  // namespace quell

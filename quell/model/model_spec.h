@@ -1,5 +1,5 @@
-// What a model computes, as data: lists of steps over named values. The forward pass, the capture of activations, the fan-outs,
-// lowering and training all read this one description.
+// What a model computes, as data: lists of steps over named values. The forward pass, the capture
+// of activations, the fan-outs, lowering and training all read this one description.
 #pragma once
 
 #include <array>
@@ -64,10 +64,11 @@ enum class StepKind {
   kActivation,
   kMultiply,
   kAdd,
-  kScale,         ///< times `number`
-  kSoftCap,       ///< number * tanh(x / number)
-  kMaskRows,      ///< 0 at padding
-  kAttention,     ///< q, k, v, and where the family has them: a bias table (T5), or projected relative embeddings (DeBERTa)
+  kScale,      ///< times `number`
+  kSoftCap,    ///< number * tanh(x / number)
+  kMaskRows,   ///< 0 at padding
+  kAttention,  ///< q, k, v, and where the family has them: a bias table (T5), or projected relative
+               ///< embeddings (DeBERTa)
   kRelativeBias,  ///< [heads * N, N] from a table [buckets, heads] (T5)
   kSelectFirst,   ///< the first token of each sequence
   kSelectLast,    ///< the last token whose mask is 1 and that is not the padding token
@@ -79,7 +80,8 @@ enum class StepKind {
 inline constexpr int kNumStepKinds = static_cast<int>(StepKind::kPrependToken) + 1;
 std::string_view step_kind_name(StepKind kind);
 
-/// Names of values inside a stack's step lists. kHidden goes from block to block; a step may write a name again.
+/// Names of values inside a stack's step lists. kHidden goes from block to block; a step may write
+/// a name again.
 enum class Value {
   kNone,
   kHidden,
@@ -117,7 +119,8 @@ struct Step {
   bool operator==(const Step&) const = default;
 };
 
-/// DeBERTa's disentangled attention (He et al. 2021): content-to-position and position-to-content terms.
+/// DeBERTa's disentangled attention (He et al. 2021): content-to-position and position-to-content
+/// terms.
 struct DisentangledSpec {
   std::int64_t span = 0;  ///< the table has 2 * span rows; 0: ordinary attention
   std::int64_t buckets = 0, max_distance = 0;
@@ -136,7 +139,8 @@ struct AttentionSpec {
   float soft_cap = 0.0F;            ///< of the scores (Gemma 2); 0: none
   std::vector<float> alibi_slopes;  ///< one a head (Press et al. 2022); empty: none
   DisentangledSpec disentangled;
-  /// Where the papers' scheme quantizes q: after the multiplication by `scale` (OPT) or before it (BERT, LLaMA).
+  /// Where the papers' scheme quantizes q: after the multiplication by `scale` (OPT) or before it
+  /// (BERT, LLaMA).
   bool quantize_scaled_query = false;
   std::vector<float> rotary_inv_freq;  ///< empty: no rotary embedding
   float rotary_amplitude = 1.0F;
@@ -162,7 +166,8 @@ struct Stack {
   std::vector<LayerRef> layers;
   bool decoder = false;                      ///< reads the decoder's tokens
   bool last_hidden_before_epilogue = false;  ///< what is reported as the last hidden state
-  Value result = Value::kHidden;             ///< the name under which later stacks and the head find the last hidden state
+  Value result = Value::kHidden;  ///< the name under which later stacks and the head find the last
+                                  ///< hidden state
   RelativeBiasSpec relative_bias;
   bool operator==(const Stack&) const = default;
 };
@@ -179,15 +184,15 @@ enum class Head {
 };
 std::string head_name(Head head);
 
-/// How position ids come about: 0, 1, 2, ...; counted over the tokens whose mask is 1; or over those that are not the padding
-/// token, which itself gets the id of the padding token (RoBERTa).
+/// How position ids come about: 0, 1, 2, ...; counted over the tokens whose mask is 1; or over
+/// those that are not the padding token, which itself gets the id of the padding token (RoBERTa).
 enum class PositionRule { kIndex, kMaskCount, kNonPadCount };
 
 struct ModelSpec {
   std::string model_type;
   std::int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, max_position_embeddings = 0;
   std::int32_t pad_token_id = 0;  ///< fills batches; 0 where the model has none
-  bool has_pad_token = false;     ///< classifiers of decoders read the last token that is another one
+  bool has_pad_token = false;  ///< classifiers of decoders read the last token that is another one
   std::vector<std::int32_t> eos_token_ids;
   std::int32_t decoder_start_token_id = 0;  ///< encoder-decoder models
   NormKind norm_kind = NormKind::kLayerNorm;
@@ -198,7 +203,8 @@ struct ModelSpec {
   std::vector<Stack> stacks;
   std::vector<Step> head_steps;
   Head head = Head::kNone;
-  /// Which values of head_steps (or the last hidden state) a caller sees: "logits", "last_hidden_state", "pooler_output".
+  /// Which values of head_steps (or the last hidden state) a caller sees: "logits",
+  /// "last_hidden_state", "pooler_output".
   std::vector<std::pair<std::string, Value>> outputs;
   bool operator==(const ModelSpec&) const = default;
 };
@@ -222,12 +228,14 @@ std::vector<Step> mlp_steps(ActivationKind kind, Value in, Value out = Value::kB
 /// gate, up, activation, product, down: `in` -> kBranch.
 std::vector<Step> gated_mlp_steps(ActivationKind kind, Value in);
 /// h += attn(norm h); h += mlp(norm h).
-std::vector<Step> pre_norm_block(const std::vector<Step>& mlp,
-                                 const std::vector<Step>& attention = attention_steps(Value::kNormed));
+std::vector<Step> pre_norm_block(const std::vector<Step>& mlp, const std::vector<Step>& attention =
+                                                                   attention_steps(Value::kNormed));
 /// h = norm(h + attn h); h = norm(h + mlp h).
-std::vector<Step> post_norm_block(const std::vector<Step>& mlp,
-                                  const std::vector<Step>& attention = attention_steps(Value::kHidden));
-/// One residual branch, from kNormed or kHidden to kBranch, with the named norm in front of it or behind the sum.
+std::vector<Step> post_norm_block(
+    const std::vector<Step>& mlp,
+    const std::vector<Step>& attention = attention_steps(Value::kHidden));
+/// One residual branch, from kNormed or kHidden to kBranch, with the named norm in front of it or
+/// behind the sum.
 std::vector<Step> pre_norm_branch(Slot slot, const std::vector<Step>& branch);
 std::vector<Step> post_norm_branch(Slot slot, const std::vector<Step>& branch);
 

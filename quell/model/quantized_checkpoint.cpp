@@ -13,9 +13,10 @@ namespace {
 /// The group of quantization_config that describes the linears; Quell reads checkpoints with one.
 const Json& config_group(const Json& config, const std::string& weight_name) {
   const auto it = config.find("quantization_config");
-  require(it != config.end() && it->is_object(), ErrorCode::kInvalidInput,
-          "config.json: key \"quantization_config\" is missing, and \"", weight_name,
-          "\" lies there as integers; restore the section that the tool which wrote them put there");
+  require(
+      it != config.end() && it->is_object(), ErrorCode::kInvalidInput,
+      "config.json: key \"quantization_config\" is missing, and \"", weight_name,
+      "\" lies there as integers; restore the section that the tool which wrote them put there");
   return *it->at("config_groups").begin();  // one, as check_quantization_config saw to
 }
 
@@ -31,12 +32,14 @@ QuantSpec read_args(const Json& args, const char* what) {
   spec.step_rule = StepRule::kHalfRange;
   const std::string strategy = json_string(args, "strategy", "tensor");
   bool known = false;
-  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel, Granularity::kPerToken, Granularity::kPerGroup})
+  for (const Granularity g : {Granularity::kPerTensor, Granularity::kPerChannel,
+                              Granularity::kPerToken, Granularity::kPerGroup})
     if (granularity_name(g) == strategy) {
       spec.granularity = g;
       known = true;
     }
-  require(known, ErrorCode::kUnsupported, "quantization_config: strategy \"", strategy, "\" is not supported");
+  require(known, ErrorCode::kUnsupported, "quantization_config: strategy \"", strategy,
+          "\" is not supported");
   spec.group_size = json_int(args, "group_size", -1, kMaxDim, 0);
   return spec;
 }
@@ -51,10 +54,11 @@ std::string module_of(const std::string& weight_name) {
   return weight_name.substr(0, weight_name.size() - std::string(".weight").size());
 }
 
-const TensorView& need(const Checkpoint& checkpoint, const std::string& name, std::set<std::string>& used) {
+const TensorView& need(const Checkpoint& checkpoint, const std::string& name,
+                       std::set<std::string>& used) {
   const auto it = checkpoint.tensors().find(name);
-  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensor \"", name,
-          "\" is missing");
+  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(),
+          ": tensor \"", name, "\" is missing");
   used.insert(name);
   return it->second;
 }
@@ -62,8 +66,10 @@ const TensorView& need(const Checkpoint& checkpoint, const std::string& name, st
 /// Steps must be positive, or codes would lose their meaning.
 Tensor read_scales(const TensorView& view, const std::string& name, std::int64_t count) {
   Tensor scale = to_f32(view, name);
-  require(scale.numel() == count, ErrorCode::kInvalidInput, "tensor \"", name, "\": ", scale.numel(), " scales, expected ", count);
-  for (const float s : scale.f32()) require(s > 0.0F, ErrorCode::kInvalidInput, "tensor \"", name, "\": a scale is not positive");
+  require(scale.numel() == count, ErrorCode::kInvalidInput, "tensor \"", name,
+          "\": ", scale.numel(), " scales, expected ", count);
+  for (const float s : scale.f32())
+    require(s > 0.0F, ErrorCode::kInvalidInput, "tensor \"", name, "\": a scale is not positive");
   scale.reshape({count});
   return scale;
 }
@@ -71,21 +77,24 @@ Tensor read_scales(const TensorView& view, const std::string& name, std::int64_t
 Tensor read_vector(const Checkpoint& checkpoint, const std::string& name, std::int64_t size) {
   const auto it = checkpoint.tensors().find(name);
   if (it == checkpoint.tensors().end()) return {};
-  require(it->second.numel() == size, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name, "\" has ",
-          it->second.numel(), " elements, expected ", size);
+  require(it->second.numel() == size, ErrorCode::kInvalidInput, checkpoint.source_of(name),
+          ": tensor \"", name, "\" has ", it->second.numel(), " elements, expected ", size);
   Tensor t = to_f32(it->second, name);
   t.reshape({size});
   return t;
 }
 
 /// What a static quantizer has instead of its one step.
-ChannelGroups read_channel_groups(const Checkpoint& checkpoint, const std::string& name, const QuantSpec& spec) {
+ChannelGroups read_channel_groups(const Checkpoint& checkpoint, const std::string& name,
+                                  const QuantSpec& spec) {
   std::set<std::string> used;
   ChannelGroups groups;
   groups.channels = to_i32(need(checkpoint, name + ".channels", used), name + ".channels");
-  const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, name + ".zero_point", used), name + ".zero_point");
+  const std::vector<std::int32_t> zeros =
+      to_i32(need(checkpoint, name + ".zero_point", used), name + ".zero_point");
   const auto count = static_cast<std::int64_t>(zeros.size());
-  const Tensor scales = read_scales(need(checkpoint, name + ".scale", used), name + ".scale", count);
+  const Tensor scales =
+      read_scales(need(checkpoint, name + ".scale", used), name + ".scale", count);
   std::vector<std::int32_t> sorted = groups.channels;
   std::sort(sorted.begin(), sorted.end());
   bool fits = count > 0 && static_cast<std::int64_t>(sorted.size()) % count == 0;
@@ -94,8 +103,8 @@ ChannelGroups read_channel_groups(const Checkpoint& checkpoint, const std::strin
     groups.steps.push_back({scales.f32()[g], zeros[g]});
     fits &= zeros[g] >= spec.min_code() && zeros[g] <= spec.max_code();
   }
-  require(fits, ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensors \"", name, ".*\" are no groups of ", sorted.size(),
-          " channels with steps of their own");
+  require(fits, ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensors \"", name,
+          ".*\" are no groups of ", sorted.size(), " channels with steps of their own");
   return groups;
 }
 
@@ -108,8 +117,8 @@ void check_quell_section(const Settings& config) {
   const std::int64_t version = json_int(ours, "version", 1, std::int64_t{1} << 31, 1);
   require(version <= kVersion, ErrorCode::kUnsupported, "section \"quell\": version ", version,
           " was written by a later Quell; this one reads ", kVersion);
-  for (const char* key :
-       {"input_codes", "input_step", "residual_after_quant", "added_channels", "attention", "embeddings", "accepted"})
+  for (const char* key : {"input_codes", "input_step", "residual_after_quant", "added_channels",
+                          "attention", "embeddings", "accepted"})
     ours.value(key);
 }
 
@@ -120,10 +129,12 @@ bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight
 std::optional<QuantSpec> table_spec(const Json& config, const std::string& module) {
   const Json& embeddings = member(member(config, kQuellKey), "embeddings");
   const Json& tables = member(embeddings, "tables");
-  if (!tables.is_array() || std::find(tables.begin(), tables.end(), Json(module)) == tables.end()) return std::nullopt;
+  if (!tables.is_array() || std::find(tables.begin(), tables.end(), Json(module)) == tables.end())
+    return std::nullopt;
   QuantSpec spec = read_args(embeddings, "embeddings");
   if (json_string(embeddings, "codes", "full") == "restricted") spec.codes = CodeRange::kRestricted;
-  if (json_string(embeddings, "step", "half_range") == "max_code") spec.step_rule = StepRule::kMaxCode;
+  if (json_string(embeddings, "step", "half_range") == "max_code")
+    spec.step_rule = StepRule::kMaxCode;
   require(spec.granularity == Granularity::kPerChannel && !spec.dynamic, ErrorCode::kInvalidInput,
           "section \"quell\": embeddings need one step a row");
   return spec;
@@ -139,31 +150,39 @@ void record_table(const QuantSpec& spec, const std::string& module, Json& config
                   {"step", spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
                   {"tables", Json::array()}};
   Json& tables = embeddings["tables"];
-  if (std::find(tables.begin(), tables.end(), Json(module)) == tables.end()) tables.push_back(module);
+  if (std::find(tables.begin(), tables.end(), Json(module)) == tables.end())
+    tables.push_back(module);
 }
 
-QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_name, const QuantSpec& spec, const Packing& packing,
-                     const Shape& shape, std::set<std::string>& used) {
+QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_name,
+                     const QuantSpec& spec, const Packing& packing, const Shape& shape,
+                     std::set<std::string>& used) {
   const std::string module = module_of(weight_name);
   const std::int64_t rows = shape[0], cols = shape[1], stored_rows = rows * packing.parts;
   const Shape stored = packing.transposed ? Shape{cols, stored_rows} : Shape{stored_rows, cols};
-  if (spec.granularity == Granularity::kPerGroup) validate(spec, cols, "tensor \"" + weight_name + "\"");
-  require(packing.parts == 1 || spec.granularity != Granularity::kPerTensor, ErrorCode::kUnsupported, "tensor \"", weight_name,
+  if (spec.granularity == Granularity::kPerGroup)
+    validate(spec, cols, "tensor \"" + weight_name + "\"");
+  require(packing.parts == 1 || spec.granularity != Granularity::kPerTensor,
+          ErrorCode::kUnsupported, "tensor \"", weight_name,
           "\": one step for a tensor that holds several matrices is not supported");
-  const std::vector<std::int32_t> all = read_stored_codes(checkpoint, weight_name, stored, spec.num_bits, used);
+  const std::vector<std::int32_t> all =
+      read_stored_codes(checkpoint, weight_name, stored, spec.num_bits, used);
   QTensor q;
   q.spec = spec;
   q.codes = Tensor(DType::kI16, shape);
-  const int offset = spec.symmetric ? 0 : 1 << (spec.num_bits - 1);  // the format stores signed codes
+  const int offset =
+      spec.symmetric ? 0 : 1 << (spec.num_bits - 1);  // the format stores signed codes
   const std::string source = checkpoint.source_of(module + ".weight_scale");
   const int min_code = spec.min_code(), max_code = spec.max_code();
   const std::span<std::int16_t> to = q.codes.as<std::int16_t>();
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t from = packed_row(packing, r, rows);
     for (std::int64_t c = 0; c < cols; ++c) {
-      const std::int32_t found = all[static_cast<std::size_t>(packing.transposed ? c * stored_rows + from : from * cols + c)];
-      require(found + offset >= min_code && found + offset <= max_code, ErrorCode::kInvalidInput, source, ": tensor \"",
-              weight_name, "\": code ", found, " does not fit ", spec.num_bits, " bits");
+      const std::int32_t found = all[static_cast<std::size_t>(
+          packing.transposed ? c * stored_rows + from : from * cols + c)];
+      require(found + offset >= min_code && found + offset <= max_code, ErrorCode::kInvalidInput,
+              source, ": tensor \"", weight_name, "\": code ", found, " does not fit ",
+              spec.num_bits, " bits");
       to[static_cast<std::size_t>(r * cols + c)] = static_cast<std::int16_t>(found + offset);
     }
   }
@@ -175,52 +194,61 @@ QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_nam
       return;
     }
     for (std::int64_t r = 0; r < rows; ++r)
-      std::copy_n(from.begin() + packed_row(packing, r, rows) * per_row, per_row, target.begin() + r * per_row);
+      std::copy_n(from.begin() + packed_row(packing, r, rows) * per_row, per_row,
+                  target.begin() + r * per_row);
   };
-  const std::string scale_name = module + ".weight_scale", zero_name = module + ".weight_zero_point";
-  const Tensor scales = read_scales(need(checkpoint, scale_name, used), scale_name, groups * packing.parts);
+  const std::string scale_name = module + ".weight_scale",
+                    zero_name = module + ".weight_zero_point";
+  const Tensor scales =
+      read_scales(need(checkpoint, scale_name, used), scale_name, groups * packing.parts);
   q.qparams.scale = Tensor::f32({groups});
   rows_of(scales.f32(), q.qparams.scale.f32());
   q.qparams.zero_point = Tensor(DType::kI32, {groups});
   if (spec.symmetric) return q;
 
   const bool whole = spec.granularity == Granularity::kPerTensor;
-  std::vector<std::int32_t> zeros =
-      read_stored_zero_points(checkpoint, weight_name, whole ? 1 : stored_rows, whole ? 1 : per_row, spec.num_bits, used);
+  std::vector<std::int32_t> zeros = read_stored_zero_points(
+      checkpoint, weight_name, whole ? 1 : stored_rows, whole ? 1 : per_row, spec.num_bits, used);
   for (std::int32_t& z : zeros) {
     z += offset;
-    require(z >= 0 && z <= spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero_name, "\": zero point ", z - offset,
-            " does not fit ", spec.num_bits, " bits");
+    require(z >= 0 && z <= spec.max_code(), ErrorCode::kInvalidInput, "tensor \"", zero_name,
+            "\": zero point ", z - offset, " does not fit ", spec.num_bits, " bits");
   }
   rows_of(zeros, q.qparams.zero_point.as<std::int32_t>());
   return q;
 }
 
-void read_quantized_module(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name, const Shape& shape,
-                           Param& p, std::set<std::string>& used) {
+void read_quantized_module(const Checkpoint& checkpoint, const Json& config,
+                           const std::string& weight_name, const Shape& shape, Param& p,
+                           std::set<std::string>& used) {
   const QuantSpec spec = read_args(member(config_group(config, weight_name), "weights"), "weights");
   QTensor q = read_qtensor(checkpoint, weight_name, spec, p.packing, shape, used);
   p.weight = dequantize(q);
   p.quantized = std::move(q);
 }
 
-ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config, const std::string& weight_name,
-                                 std::set<std::string>& used) {
+ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config,
+                                 const std::string& weight_name, std::set<std::string>& used) {
   const Json& group = config_group(config, weight_name);
   ActivationQuant quant;
   quant.spec = read_args(member(group, "input_activations"), "input_activations");
   const Json& ours = member(config, kQuellKey);
-  if (json_string(ours, "input_codes", "full") == "restricted") quant.spec.codes = CodeRange::kRestricted;
-  if (json_string(ours, "input_step", "half_range") == "max_code") quant.spec.step_rule = StepRule::kMaxCode;
+  if (json_string(ours, "input_codes", "full") == "restricted")
+    quant.spec.codes = CodeRange::kRestricted;
+  if (json_string(ours, "input_step", "half_range") == "max_code")
+    quant.spec.step_rule = StepRule::kMaxCode;
   if (quant.spec.dynamic) return quant;
-  const std::string scale = module_of(weight_name) + ".input_scale", zero = module_of(weight_name) + ".input_zero_point";
+  const std::string scale = module_of(weight_name) + ".input_scale",
+                    zero = module_of(weight_name) + ".input_zero_point";
   quant.qparams.scale = read_scales(need(checkpoint, scale, used), scale, 1).f32()[0];
   if (!quant.spec.symmetric) {
     const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, zero, used), zero);
-    require(zeros.size() == 1, ErrorCode::kInvalidInput, "tensor \"", zero, "\": expected one element");
+    require(zeros.size() == 1, ErrorCode::kInvalidInput, "tensor \"", zero,
+            "\": expected one element");
     quant.qparams.zero_point = zeros[0] + (1 << (quant.spec.num_bits - 1));
-    require(quant.qparams.zero_point >= 0 && quant.qparams.zero_point <= quant.spec.max_code(), ErrorCode::kInvalidInput,
-            "tensor \"", zero, "\": zero point ", zeros[0], " does not fit ", quant.spec.num_bits, " bits");
+    require(quant.qparams.zero_point >= 0 && quant.qparams.zero_point <= quant.spec.max_code(),
+            ErrorCode::kInvalidInput, "tensor \"", zero, "\": zero point ", zeros[0],
+            " does not fit ", quant.spec.num_bits, " bits");
   }
   return quant;
 }
@@ -240,7 +268,8 @@ std::string added_tensor_name(const Param& p, const std::string& suffix) {
   return kAddedPrefix + p.module + (p.packing.parts > 1 ? "." + slot_name(p.slot) : "") + suffix;
 }
 
-void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p, std::set<std::string>& used) {
+void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p,
+                        std::set<std::string>& used) {
   const auto read = [&](const char* suffix, Tensor& to, bool& added) {
     const std::string name = added_tensor_name(p, suffix);
     Tensor found = read_vector(checkpoint, name, weight_shape[0]);
@@ -268,12 +297,15 @@ Json activation_quant_to_json(const ActivationQuant& quant) {
 ActivationQuant activation_quant_from_json(const Json& json) {
   ActivationQuant quant;
   quant.spec = read_args(json, "activation quantizer");
-  quant.spec.codes = json_string(json, "codes", "full") == "restricted" ? CodeRange::kRestricted : CodeRange::kFull;
-  quant.spec.step_rule = json_string(json, "step", "half_range") == "max_code" ? StepRule::kMaxCode : StepRule::kHalfRange;
+  quant.spec.codes = json_string(json, "codes", "full") == "restricted" ? CodeRange::kRestricted
+                                                                        : CodeRange::kFull;
+  quant.spec.step_rule = json_string(json, "step", "half_range") == "max_code"
+                             ? StepRule::kMaxCode
+                             : StepRule::kHalfRange;
   quant.qparams.scale = static_cast<float>(json_number(json, "scale", 1.0));
   require(quant.qparams.scale > 0, ErrorCode::kInvalidInput, "key \"scale\": must be positive");
-  quant.qparams.zero_point =
-      static_cast<std::int32_t>(json_int(json, "zero_point", quant.spec.min_code(), quant.spec.max_code(), 0));
+  quant.qparams.zero_point = static_cast<std::int32_t>(
+      json_int(json, "zero_point", quant.spec.min_code(), quant.spec.max_code(), 0));
   return quant;
 }
 
@@ -282,10 +314,12 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
   if (ours.is_null()) return;
   model.residual_after_quant = json_bool(ours, "residual_after_quant", false);
   std::map<std::string, int> nodes;
-  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) nodes[model.node_name(static_cast<int>(n))] = static_cast<int>(n);
+  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
+    nodes[model.node_name(static_cast<int>(n))] = static_cast<int>(n);
   const auto node_of = [&](const std::string& name) {
     const auto it = nodes.find(name);
-    require(it != nodes.end(), ErrorCode::kInvalidInput, "section \"quell\" names \"", name, "\", which this model does not have");
+    require(it != nodes.end(), ErrorCode::kInvalidInput, "section \"quell\" names \"", name,
+            "\", which this model does not have");
     return it->second;
   };
   const Json& attention = member(ours, "attention");
@@ -293,31 +327,41 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
     for (const auto& [name, points] : attention.items()) {
       const auto quant = model.attention_quant[node_of(name)].points();
       for (std::size_t i = 0; i < quant.size(); ++i)
-        if (points.contains(AttentionQuant::kNames[i])) *quant[i] = activation_quant_from_json(points[AttentionQuant::kNames[i]]);
+        if (points.contains(AttentionQuant::kNames[i]))
+          *quant[i] = activation_quant_from_json(points[AttentionQuant::kNames[i]]);
     }
-  for (const auto& [prefix, target] : {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
+  for (const auto& [prefix, target] :
+       {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
     for (const auto& [name, view] : checkpoint.tensors()) {
       const std::string suffix = ".scale";
       if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
-      const std::string node = name.substr(std::string(prefix).size(), name.size() - std::string(prefix).size() - suffix.size());
+      const std::string node = name.substr(
+          std::string(prefix).size(), name.size() - std::string(prefix).size() - suffix.size());
       const ValueId value = model.graph.nodes[static_cast<std::size_t>(node_of(node))].out;
       std::int64_t size = model.spec.hidden_size;
       for (const int use : model.graph.uses(value))  // a linear's input may be wider (fc2)
-        if (model.graph.nodes[static_cast<std::size_t>(use)].kind == StepKind::kLinear) size = model.param_of(use).weight.cols();
-      (*target)[value] = {read_vector(checkpoint, name, size), read_vector(checkpoint, prefix + node + ".shift", size)};
+        if (model.graph.nodes[static_cast<std::size_t>(use)].kind == StepKind::kLinear)
+          size = model.param_of(use).weight.cols();
+      (*target)[value] = {read_vector(checkpoint, name, size),
+                          read_vector(checkpoint, prefix + node + ".shift", size)};
     }
   for (const auto& [name, view] : checkpoint.tensors()) {
     const std::string suffix = ".channels";
     if (!name.starts_with(kGroupsPrefix) || !name.ends_with(suffix)) continue;
-    const std::string whole = name.substr(0, name.size() - suffix.size()), node = whole.substr(std::string(kGroupsPrefix).size());
-    const auto quant = model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node_of(node))].out);
-    require(quant != model.input_quant.end() && is_static_per_tensor(quant->second), ErrorCode::kInvalidInput,
-            checkpoint.source_of(name), ": tensor \"", name, "\": nothing reads \"", node, "\" with static steps");
+    const std::string whole = name.substr(0, name.size() - suffix.size()),
+                      node = whole.substr(std::string(kGroupsPrefix).size());
+    const auto quant =
+        model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node_of(node))].out);
+    require(quant != model.input_quant.end() && is_static_per_tensor(quant->second),
+            ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
+            "\": nothing reads \"", node, "\" with static steps");
     ChannelGroups groups = read_channel_groups(checkpoint, whole, quant->second.spec);
     for (const int use : model.graph.uses(quant->first))
       require(model.graph.nodes[static_cast<std::size_t>(use)].kind != StepKind::kLinear ||
-                  model.param_of(use).weight.cols() == static_cast<std::int64_t>(groups.channels.size()),
-              ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name, "\" does not fit what reads it");
+                  model.param_of(use).weight.cols() ==
+                      static_cast<std::int64_t>(groups.channels.size()),
+              ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
+              "\" does not fit what reads it");
     quant->second.groups = std::make_shared<const ChannelGroups>(std::move(groups));
   }
   std::erase_if(model.unused_tensors, [](const std::string& n) { return n.starts_with("quell."); });

@@ -20,7 +20,8 @@ constexpr KeyRule kModelRules[] = {{"__version__"}, {"requirements"}, {"keep_in_
 constexpr KeyRule kTransformerRules[] = {
     {"unpad_inputs"},
     {"*_kwargs.text.padding"},
-    {"*_kwargs.text.truncation", Effect::kChangesResults, "[null, true, \"longest_first\"]", "texts that are not cut"},
+    {"*_kwargs.text.truncation", Effect::kChangesResults, "[null, true, \"longest_first\"]",
+     "texts that are not cut"},
     {"*.padding_side"},
     {"*.torch_dtype"},
     {"*.dtype"},
@@ -34,7 +35,8 @@ constexpr KeyRule kTransformerRules[] = {
     {"query_length", Effect::kChangesResults, "[null]", "a length of queries of their own"},
     {"document_length", Effect::kChangesResults, "[null]", "a length of documents of their own"},
     {"query_expansion", Effect::kChangesResults, "[null]", "queries filled up with mask tokens"},
-    {"*_kwargs.*", Effect::kChangesResults, "[null, {}]", "a setting that is handed to transformers"},
+    {"*_kwargs.*", Effect::kChangesResults, "[null, {}]",
+     "a setting that is handed to transformers"},
     {"*_args.*", Effect::kChangesResults, "[null, {}]", "a setting that is handed to transformers"},
 };
 
@@ -57,8 +59,10 @@ std::optional<SentenceValue> value_from_name(const std::string& name) {
 
 std::string last_part(const std::string& dotted) { return dotted.substr(dotted.rfind('.') + 1); }
 
-/// Reads `key` as torch's name of an activation: its last part. "" where it has to be refused and was accepted.
-std::string read_activation_name(const Settings& settings, const std::string& key, const std::string& fallback) {
+/// Reads `key` as torch's name of an activation: its last part. "" where it has to be refused and
+/// was accepted.
+std::string read_activation_name(const Settings& settings, const std::string& key,
+                                 const std::string& fallback) {
   if (!settings.contains(key)) return fallback;
 
   const Json& value = settings.value(key);
@@ -70,13 +74,15 @@ std::string read_activation_name(const Settings& settings, const std::string& ke
 }
 
 PoolingModule read_pooling(const Settings& settings, std::int64_t hidden_size) {
-  // In the order of their concatenation. Newer files name the modes instead; then flags do not count.
-  constexpr std::pair<const char*, PoolingMode> kFlags[] = {{"pooling_mode_cls_token", PoolingMode::kCls},
-                                                            {"pooling_mode_max_tokens", PoolingMode::kMax},
-                                                            {"pooling_mode_mean_tokens", PoolingMode::kMean},
-                                                            {"pooling_mode_mean_sqrt_len_tokens", PoolingMode::kMeanSqrtLength},
-                                                            {"pooling_mode_weightedmean_tokens", PoolingMode::kWeightedMean},
-                                                            {"pooling_mode_lasttoken", PoolingMode::kLastToken}};
+  // In the order of their concatenation. Newer files name the modes instead; then flags do not
+  // count.
+  constexpr std::pair<const char*, PoolingMode> kFlags[] = {
+      {"pooling_mode_cls_token", PoolingMode::kCls},
+      {"pooling_mode_max_tokens", PoolingMode::kMax},
+      {"pooling_mode_mean_tokens", PoolingMode::kMean},
+      {"pooling_mode_mean_sqrt_len_tokens", PoolingMode::kMeanSqrtLength},
+      {"pooling_mode_weightedmean_tokens", PoolingMode::kWeightedMean},
+      {"pooling_mode_lasttoken", PoolingMode::kLastToken}};
 
   PoolingModule pooling;
   for (const auto& [key, mode] : kFlags)
@@ -86,42 +92,46 @@ PoolingModule read_pooling(const Settings& settings, std::int64_t hidden_size) {
     pooling.modes.clear();
     const Json& value = settings.value("pooling_mode");
     for (const Json& name : value.is_array() ? value : Json::array({value})) {
-      const auto mode = name.is_string() ? pooling_mode_from_name(name.get<std::string>()) : std::nullopt;
+      const auto mode =
+          name.is_string() ? pooling_mode_from_name(name.get<std::string>()) : std::nullopt;
       if (!mode)
-        throw Error(ErrorCode::kUnsupported,
-                    "key \"pooling_mode\": " + name.dump() + " is not a mode that sentence-transformers has");
+        throw Error(ErrorCode::kUnsupported, "key \"pooling_mode\": " + name.dump() +
+                                                 " is not a mode that sentence-transformers has");
       pooling.modes.push_back(*mode);
     }
   }
   if (pooling.modes.empty()) pooling.modes = {PoolingMode::kMean};
 
   pooling.include_prompt = json_bool(settings, "include_prompt", true);
-  const char* size_key = settings.contains("embedding_dimension") ? "embedding_dimension" : "word_embedding_dimension";
+  const char* size_key =
+      settings.contains("embedding_dimension") ? "embedding_dimension" : "word_embedding_dimension";
   const std::int64_t size = json_int(settings, size_key, 0, 1 << 24, hidden_size);
   if (size != hidden_size)
-    log_once(LogLevel::kWarning, str(settings.file(), ": key \"", size_key, "\" is ", size, ", the rows of tokens have ",
-                                     hidden_size, " dimensions, which are used"));
+    log_once(LogLevel::kWarning,
+             str(settings.file(), ": key \"", size_key, "\" is ", size,
+                 ", the rows of tokens have ", hidden_size, " dimensions, which are used"));
   return pooling;
 }
 
 Tensor read_tensor(const SafetensorsFile& file, const std::string& name, const Shape& shape) {
   const TensorView& view = file.at(name);
-  require(view.shape() == shape, ErrorCode::kInvalidInput, file.source(), ": tensor \"", name, "\" has shape ",
-          view.shape().to_string(), ", config.json says ", shape.to_string());
+  require(view.shape() == shape, ErrorCode::kInvalidInput, file.source(), ": tensor \"", name,
+          "\" has shape ", view.shape().to_string(), ", config.json says ", shape.to_string());
   return to_f32(view, name);
 }
 
 /// The weights of a module; `names` are all that it may hold.
 SafetensorsFile open_weights(const fs::path& folder, const std::vector<std::string>& names) {
   std::error_code ec;
-  require(fs::exists(folder / "model.safetensors", ec) || !fs::exists(folder / "pytorch_model.bin", ec), ErrorCode::kUnsupported,
-          (folder / "pytorch_model.bin").string(),
-          ": a pickle can run code when it is read; convert it first with sentence-transformers: "
-          "SentenceTransformer(DIR).save(DIR)");
+  require(
+      fs::exists(folder / "model.safetensors", ec) || !fs::exists(folder / "pytorch_model.bin", ec),
+      ErrorCode::kUnsupported, (folder / "pytorch_model.bin").string(),
+      ": a pickle can run code when it is read; convert it first with sentence-transformers: "
+      "SentenceTransformer(DIR).save(DIR)");
   SafetensorsFile file(folder / "model.safetensors");
   for (const auto& [name, view] : file.tensors())
-    require(std::find(names.begin(), names.end(), name) != names.end(), ErrorCode::kInvalidInput, file.source(), ": tensor \"",
-            name, "\" does not belong to this module");
+    require(std::find(names.begin(), names.end(), name) != names.end(), ErrorCode::kInvalidInput,
+            file.source(), ": tensor \"", name, "\" does not belong to this module");
   return file;
 }
 
@@ -147,32 +157,38 @@ class PipelineReader {
 
  private:
   struct Entry {
-    std::string module, folder;  ///< name of the class, "" where the module was accepted as one that Quell does not have
+    std::string module, folder;  ///< name of the class, "" where the module was accepted as one
+                                 ///< that Quell does not have
   };
 
   std::vector<Entry> read_entries(const Settings& file) const {
-    const bool encoder_decoder = spec_.stacks.size() > 1 && spec_.stacks.front().relative_bias.buckets > 0;
-    constexpr std::string_view kKnown[] = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "LogitScore"};
+    const bool encoder_decoder =
+        spec_.stacks.size() > 1 && spec_.stacks.front().relative_bias.buckets > 0;
+    constexpr std::string_view kKnown[] = {"Transformer", "Pooling", "Dense",     "Normalize",
+                                           "LayerNorm",   "Dropout", "LogitScore"};
 
     std::vector<Entry> entries;
     std::vector<std::string> names;
     for (const Settings& entry : file.sections("modules")) {
       names.push_back(json_string(entry, "name", ""));
-      require(std::count(names.begin(), names.end(), names.back()) == 1, ErrorCode::kInvalidInput, "two modules are named \"",
-              names.back(), '"');
+      require(std::count(names.begin(), names.end(), names.back()) == 1, ErrorCode::kInvalidInput,
+              "two modules are named \"", names.back(), '"');
       const fs::path path = json_string(entry, "path", "");
-      const bool below = path.empty() || (path.is_relative() && *path.lexically_normal().begin() != "..");
-      require(below, ErrorCode::kInvalidInput, "path \"", path.string(), "\" leads out of the model's directory");
+      const bool below =
+          path.empty() || (path.is_relative() && *path.lexically_normal().begin() != "..");
+      require(below, ErrorCode::kInvalidInput, "path \"", path.string(),
+              "\" leads out of the model's directory");
 
       const std::string type = json_string(entry, "type", "");
       std::string module = type.starts_with("sentence_transformers.") ? last_part(type) : "";
-      const bool known = std::find(std::begin(kKnown), std::end(kKnown), module) != std::end(kKnown);
+      const bool known =
+          std::find(std::begin(kKnown), std::end(kKnown), module) != std::end(kKnown);
       const bool in_place = (module == "Transformer") == entries.empty();
       if (!known || !in_place) {
-        entry.refuse("type",
-                     known ? "in this place of the list a module that Quell does not run"
-                           : "a module that Quell does not have; it has Transformer, Pooling, Dense, Normalize, LayerNorm and "
-                             "Dropout");
+        entry.refuse("type", known ? "in this place of the list a module that Quell does not run"
+                                   : "a module that Quell does not have; it has Transformer, "
+                                     "Pooling, Dense, Normalize, LayerNorm and "
+                                     "Dropout");
         module = "";
       } else if (module == "Pooling" && encoder_decoder) {
         entry.refuse("type", "pooling over the encoder of an encoder-decoder model");
@@ -216,7 +232,8 @@ class PipelineReader {
     directory_.finish(config, {});
   }
 
-  SentenceValue read_value(const Settings& config, const std::string& key, SentenceValue fallback) const {
+  SentenceValue read_value(const Settings& config, const std::string& key,
+                           SentenceValue fallback) const {
     if (!config.has(key)) {
       config.value(key);
       return fallback;
@@ -241,14 +258,18 @@ class PipelineReader {
     });
     directory_.finish(config, {});
 
-    const SafetensorsFile file = open_weights(directory_.root() / folder, {"linear.weight", "linear.bias", "residual.weight"});
+    const SafetensorsFile file = open_weights(directory_.root() / folder,
+                                              {"linear.weight", "linear.bias", "residual.weight"});
     note_file(folder + "/model.safetensors");
     dense.weight = read_tensor(file, "linear.weight", {out, in});
-    require(file.has("linear.bias") == has_bias, ErrorCode::kInvalidInput, file.source(), ": tensor \"linear.bias\" is ",
-            has_bias ? "missing, and config.json says that there is one" : "there, and config.json says \"bias\": false");
+    require(file.has("linear.bias") == has_bias, ErrorCode::kInvalidInput, file.source(),
+            ": tensor \"linear.bias\" is ",
+            has_bias ? "missing, and config.json says that there is one"
+                     : "there, and config.json says \"bias\": false");
     if (has_bias) dense.bias = read_tensor(file, "linear.bias", {out});
     const bool projects = dense.adds_input && in != out;
-    require(file.has("residual.weight") == projects, ErrorCode::kInvalidInput, file.source(), ": tensor \"residual.weight\" is ",
+    require(file.has("residual.weight") == projects, ErrorCode::kInvalidInput, file.source(),
+            ": tensor \"residual.weight\" is ",
             projects ? "missing" : "there, and config.json has no use for it");
     if (projects) dense.projection = read_tensor(file, "residual.weight", {out, in});
     if (dense.out == SentenceValue::kTokens) token_size_ = out;
@@ -268,12 +289,15 @@ class PipelineReader {
 
   void add_layer_norm(const std::string& folder) {
     const Settings config = read_config(folder);
-    const std::int64_t size = in_file(config, [&] { return json_int(config, "dimension", 1, 1 << 24); });
+    const std::int64_t size =
+        in_file(config, [&] { return json_int(config, "dimension", 1, 1 << 24); });
     directory_.finish(config, {});
 
-    const SafetensorsFile file = open_weights(directory_.root() / folder, {"norm.weight", "norm.bias"});
+    const SafetensorsFile file =
+        open_weights(directory_.root() / folder, {"norm.weight", "norm.bias"});
     note_file(folder + "/model.safetensors");
-    out_.modules.push_back(LayerNormModule{read_tensor(file, "norm.weight", {size}), read_tensor(file, "norm.bias", {size})});
+    out_.modules.push_back(LayerNormModule{read_tensor(file, "norm.weight", {size}),
+                                           read_tensor(file, "norm.bias", {size})});
   }
 
   /// config_sentence_transformers.json.
@@ -295,24 +319,28 @@ class PipelineReader {
     if (type != "SentenceTransformer" && type != "CrossEncoder")
       settings.refuse("model_type", "a kind of model that Quell does not have");
     const Json& prompts = settings.value("prompts");
-    require(prompts.is_null() || prompts.is_object(), ErrorCode::kInvalidInput, "key \"prompts\" is not an object");
+    require(prompts.is_null() || prompts.is_object(), ErrorCode::kInvalidInput,
+            "key \"prompts\" is not an object");
     for (const auto& [name, prompt] : prompts.items()) {
-      require(prompt.is_string() || prompt.is_null(), ErrorCode::kInvalidInput, "prompt \"", name, "\" is not a string");
+      require(prompt.is_string() || prompt.is_null(), ErrorCode::kInvalidInput, "prompt \"", name,
+              "\" is not a string");
       out_.prompts[name] = prompt.is_null() ? "" : prompt.get<std::string>();
     }
     // sentence-transformers has these two at all times.
     out_.prompts.try_emplace("query", "");
     out_.prompts.try_emplace("document", "");
     out_.default_prompt = json_string(settings, "default_prompt_name", "");
-    require(out_.default_prompt.empty() || out_.prompts.contains(out_.default_prompt), ErrorCode::kInvalidInput,
-            "key \"default_prompt_name\": there is no prompt \"", out_.default_prompt, '"');
+    require(out_.default_prompt.empty() || out_.prompts.contains(out_.default_prompt),
+            ErrorCode::kInvalidInput, "key \"default_prompt_name\": there is no prompt \"",
+            out_.default_prompt, '"');
 
     const std::string similarity = json_string(settings, "similarity_fn_name", "cosine");
     const auto kind = similarity_from_name(similarity);
     if (!kind) settings.refuse("similarity_fn_name", "a similarity that Quell does not have");
     out_.similarity = kind.value_or(Similarity::kCosine);
     out_.truncate_dim = json_int(settings, "truncate_dim", 0, 1 << 24, 0);
-    if (settings.has("activation_fn")) out_.score_activation = read_activation_name(settings, "activation_fn", "");
+    if (settings.has("activation_fn"))
+      out_.score_activation = read_activation_name(settings, "activation_fn", "");
     settings.value("activation_fn");
   }
 
@@ -333,20 +361,27 @@ class PipelineReader {
 /// What the Transformer module hands on, and how it reads text.
 void check_transformer_output(const Settings& settings) {
   const std::string task = json_string(settings, "transformer_task", "feature-extraction");
-  const bool known = task == "feature-extraction" || task == "sequence-classification" || task == "text-generation";
+  const bool known = task == "feature-extraction" || task == "sequence-classification" ||
+                     task == "text-generation";
   if (!known) settings.refuse("transformer_task", "another use of the transformer than Quell's");
 
   const Settings modalities = settings.section("modality_config");
   if (task == "feature-extraction") {
-    if (modalities.has("message")) modalities.refuse("message", "texts that go through the chat template");
+    if (modalities.has("message"))
+      modalities.refuse("message", "texts that go through the chat template");
     const Settings text = modalities.section("text");
     const std::string method = json_string(text, "method", "forward");
     if (method != "forward") text.refuse("method", "another method of the transformer");
     const Json& output = text.value("method_output_name");
-    const bool hidden = output.is_null() || output == "last_hidden_state" || output == Json::array({"last_hidden_state"});
-    if (!hidden) text.refuse("method_output_name", "another output of the transformer than its last hidden state");
+    const bool hidden = output.is_null() || output == "last_hidden_state" ||
+                        output == Json::array({"last_hidden_state"});
+    if (!hidden)
+      text.refuse("method_output_name",
+                  "another output of the transformer than its last hidden state");
     const std::string name = json_string(settings, "module_output_name", "token_embeddings");
-    if (name != "token_embeddings") settings.refuse("module_output_name", "another output of the transformer than one row a token");
+    if (name != "token_embeddings")
+      settings.refuse("module_output_name",
+                      "another output of the transformer than one row a token");
   }
   // Images, sounds and the outputs of other tasks have no text to be read otherwise.
   settings.value("modality_config");
@@ -371,8 +406,8 @@ TextSettings read_tokenizer_limits(const ModelDirectory& directory) {
     if (text.max_length == 0) text.max_length = read_length(settings, "max_len");
 
     const std::string side = json_string(settings, "truncation_side", "");
-    require(side.empty() || side == "left" || side == "right", ErrorCode::kInvalidInput, "key \"truncation_side\": \"", side,
-            "\" is neither left nor right");
+    require(side.empty() || side == "left" || side == "right", ErrorCode::kInvalidInput,
+            "key \"truncation_side\": \"", side, "\" is neither left nor right");
     if (!side.empty()) text.truncate_left = side == "left";
     return text;
   });
@@ -380,7 +415,8 @@ TextSettings read_tokenizer_limits(const ModelDirectory& directory) {
 
 /// sentence_bert_config.json, which has older names.
 void read_transformer_settings(const ModelDirectory& directory, TextSettings& text) {
-  constexpr const char* kNames[] = {"bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"};
+  constexpr const char* kNames[] = {"bert",   "roberta",     "distilbert", "camembert",
+                                    "albert", "xlm-roberta", "xlnet"};
 
   for (const char* name : kNames) {
     const std::string file = "sentence_" + std::string(name) + "_config.json";
@@ -396,10 +432,12 @@ void read_transformer_settings(const ModelDirectory& directory, TextSettings& te
       std::vector<std::int64_t> lengths = {read_length(settings, "max_seq_length")};
       for (const char* section : {"tokenizer_args", "processor_kwargs"})
         lengths.push_back(read_length(settings.section(section), "model_max_length"));
-      lengths.push_back(read_length(settings.section("processing_kwargs").section("text"), "max_length"));
+      lengths.push_back(
+          read_length(settings.section("processing_kwargs").section("text"), "max_length"));
       for (const std::int64_t length : lengths)
         if (length > 0) text.max_length = length;
-      for (const char* section : {"model_args", "model_kwargs", "config_args", "config_kwargs"}) settings.section(section);
+      for (const char* section : {"model_args", "model_kwargs", "config_args", "config_kwargs"})
+        settings.section(section);
       return true;
     });
     directory.finish(settings, kTransformerRules);
@@ -407,17 +445,18 @@ void read_transformer_settings(const ModelDirectory& directory, TextSettings& te
   }
 }
 
-/// A 1_Pooling that no modules.json names: sentence-transformers does not read it and takes the mean.
+/// A 1_Pooling that no modules.json names: sentence-transformers does not read it and takes the
+/// mean.
 SentencePipeline read_pooling_alone(const ModelDirectory& directory, std::int64_t hidden_size) {
   const Settings config = directory.read_at_root("1_Pooling/config.json");
   const PoolingModule pooling = in_file(config, [&] { return read_pooling(config, hidden_size); });
   directory.finish(config, {});
 
   const bool is_mean = pooling.modes == std::vector{PoolingMode::kMean};
-  require(
-      is_mean, ErrorCode::kUnsupported, config.file(),
-      ": there is no modules.json, without which sentence-transformers would ignore this file and take the mean over tokens; add "
-      "modules.json, or remove the folder");
+  require(is_mean, ErrorCode::kUnsupported, config.file(),
+          ": there is no modules.json, without which sentence-transformers would ignore this file "
+          "and take the mean over tokens; add "
+          "modules.json, or remove the folder");
   SentencePipeline out;
   out.modules.push_back(PoolingModule{{PoolingMode::kMean}});
   out.files = {"1_Pooling/config.json"};
@@ -443,14 +482,17 @@ SentenceFiles read_sentence_files(const ModelDirectory& directory, const ModelSp
   for (const char* file : {"sentence_bert_config.json", "config_sentence_transformers.json"})
     if (directory.has(file))
       log_once(LogLevel::kWarning,
-               (directory.path() / file).string() + ": not read, as in sentence-transformers, because there is no modules.json");
+               (directory.path() / file).string() +
+                   ": not read, as in sentence-transformers, because there is no modules.json");
   return out;
 }
 
 SentencePipeline default_pipeline(const Json& config) {
   const Json architectures = config.value("architectures", Json::array());
   const std::string architecture =
-      architectures.is_array() && !architectures.empty() && architectures[0].is_string() ? architectures[0].get<std::string>() : "";
+      architectures.is_array() && !architectures.empty() && architectures[0].is_string()
+          ? architectures[0].get<std::string>()
+          : "";
   const bool causal = architecture.ends_with("ForCausalLM") && json_bool(config, "is_causal", true);
   SentencePipeline out;
   out.modules.push_back(PoolingModule{{causal ? PoolingMode::kLastToken : PoolingMode::kMean}});

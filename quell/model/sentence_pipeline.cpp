@@ -9,17 +9,19 @@
 namespace quell {
 namespace {
 
-constexpr std::pair<std::string_view, PoolingMode> kPoolingModes[] = {{"cls", PoolingMode::kCls},
-                                                                      {"max", PoolingMode::kMax},
-                                                                      {"mean", PoolingMode::kMean},
-                                                                      {"mean_sqrt_len_tokens", PoolingMode::kMeanSqrtLength},
-                                                                      {"weightedmean", PoolingMode::kWeightedMean},
-                                                                      {"lasttoken", PoolingMode::kLastToken}};
+constexpr std::pair<std::string_view, PoolingMode> kPoolingModes[] = {
+    {"cls", PoolingMode::kCls},
+    {"max", PoolingMode::kMax},
+    {"mean", PoolingMode::kMean},
+    {"mean_sqrt_len_tokens", PoolingMode::kMeanSqrtLength},
+    {"weightedmean", PoolingMode::kWeightedMean},
+    {"lasttoken", PoolingMode::kLastToken}};
 
-constexpr std::pair<std::string_view, Similarity> kSimilarities[] = {{"cosine", Similarity::kCosine},
-                                                                     {"dot", Similarity::kDot},
-                                                                     {"euclidean", Similarity::kEuclidean},
-                                                                     {"manhattan", Similarity::kManhattan}};
+constexpr std::pair<std::string_view, Similarity> kSimilarities[] = {
+    {"cosine", Similarity::kCosine},
+    {"dot", Similarity::kDot},
+    {"euclidean", Similarity::kEuclidean},
+    {"manhattan", Similarity::kManhattan}};
 
 template <typename Table>
 auto find_by_name(const Table& table, std::string_view name) {
@@ -32,12 +34,14 @@ auto find_by_name(const Table& table, std::string_view name) {
 /// Sums in four lanes of double, whose order no batch, thread or processor changes.
 double dot(const float* a, const float* b, std::int64_t n) {
   double lanes[4] = {};
-  for (std::int64_t i = 0; i < n; ++i) lanes[i % 4] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  for (std::int64_t i = 0; i < n; ++i)
+    lanes[i % 4] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
   return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
 }
 
 /// `out` [D] of one mode. Rows come in the order of the tokens.
-void pool_one(PoolingMode mode, const TensorView& x, std::int64_t first_token, const std::vector<PooledRow>& rows, float* out) {
+void pool_one(PoolingMode mode, const TensorView& x, std::int64_t first_token,
+              const std::vector<PooledRow>& rows, float* out) {
   const std::int64_t columns = x.cols();
   if (mode == PoolingMode::kCls || mode == PoolingMode::kLastToken) {
     const bool cls = mode == PoolingMode::kCls;
@@ -59,14 +63,19 @@ void pool_one(PoolingMode mode, const TensorView& x, std::int64_t first_token, c
   for (const PooledRow& r : rows) {
     const double weight = mode == PoolingMode::kWeightedMean ? static_cast<double>(r.place) : 1.0;
     weights += weight;
-    for (std::int64_t j = 0; j < columns; ++j) sum[static_cast<std::size_t>(j)] += weight * static_cast<double>(x.row(r.row)[j]);
+    for (std::int64_t j = 0; j < columns; ++j)
+      sum[static_cast<std::size_t>(j)] += weight * static_cast<double>(x.row(r.row)[j]);
   }
-  const double clamped = std::max(weights, 1e-9), divisor = mode == PoolingMode::kMeanSqrtLength ? std::sqrt(clamped) : clamped;
-  for (std::int64_t j = 0; j < columns; ++j) out[j] = static_cast<float>(sum[static_cast<std::size_t>(j)] / divisor);
+  const double clamped = std::max(weights, 1e-9),
+               divisor = mode == PoolingMode::kMeanSqrtLength ? std::sqrt(clamped) : clamped;
+  for (std::int64_t j = 0; j < columns; ++j)
+    out[j] = static_cast<float>(sum[static_cast<std::size_t>(j)] / divisor);
 }
 
-Tensor run(const PoolingModule& pooling, const TensorView& x, const TokenBatch& batch, ExecContext& ctx) {
-  Tensor out = Tensor::f32({batch.batch, x.cols() * static_cast<std::int64_t>(pooling.modes.size())});
+Tensor run(const PoolingModule& pooling, const TensorView& x, const TokenBatch& batch,
+           ExecContext& ctx) {
+  Tensor out =
+      Tensor::f32({batch.batch, x.cols() * static_cast<std::int64_t>(pooling.modes.size())});
   ctx.pool.parallel_for(batch.batch, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::vector<PooledRow> rows = pooled_rows(pooling, batch, b);
@@ -86,11 +95,15 @@ Tensor run(const DenseModule& dense, const TensorView& x, const TokenBatch&, Exe
   ctx.pool.parallel_for(x.rows(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       for (std::int64_t j = 0; j < out.cols(); ++j) {
-        const double bias = dense.bias.defined() ? static_cast<double>(dense.bias.f32()[static_cast<std::size_t>(j)]) : 0.0;
+        const double bias = dense.bias.defined()
+                                ? static_cast<double>(dense.bias.f32()[static_cast<std::size_t>(j)])
+                                : 0.0;
         const auto sum = static_cast<float>(dot(x.row(i), dense.weight.row(j), x.cols()) + bias);
         auto y = static_cast<float>(activation(static_cast<double>(sum)));
         if (dense.adds_input)
-          y += dense.projection.defined() ? static_cast<float>(dot(x.row(i), dense.projection.row(j), x.cols())) : x.row(i)[j];
+          y += dense.projection.defined()
+                   ? static_cast<float>(dot(x.row(i), dense.projection.row(j), x.cols()))
+                   : x.row(i)[j];
         out.row(i)[j] = y;
       }
   });
@@ -101,7 +114,8 @@ Tensor run(const NormalizeModule&, const TensorView& x, const TokenBatch&, ExecC
   Tensor out = Tensor::f32(x.shape());
   for (std::int64_t i = 0; i < x.rows(); ++i) {
     const double divisor = std::max(std::sqrt(dot(x.row(i), x.row(i), x.cols())), 1e-12);
-    for (std::int64_t j = 0; j < x.cols(); ++j) out.row(i)[j] = static_cast<float>(static_cast<double>(x.row(i)[j]) / divisor);
+    for (std::int64_t j = 0; j < x.cols(); ++j)
+      out.row(i)[j] = static_cast<float>(static_cast<double>(x.row(i)[j]) / divisor);
   }
   return out;
 }
@@ -127,7 +141,8 @@ class Sizes {
   std::int64_t& of(SentenceValue v) { return sizes_[static_cast<std::size_t>(v)]; }
   void pass(const SentenceModule& module) {
     std::int64_t size = of(input_of(module));
-    if (const auto* pooling = std::get_if<PoolingModule>(&module)) size *= static_cast<std::int64_t>(pooling->modes.size());
+    if (const auto* pooling = std::get_if<PoolingModule>(&module))
+      size *= static_cast<std::int64_t>(pooling->modes.size());
     if (const auto* dense = std::get_if<DenseModule>(&module)) size = dense->weight.rows();
     of(output_of(module)) = size;
   }
@@ -138,15 +153,23 @@ class Sizes {
 
 }  // namespace
 
-std::optional<PoolingMode> pooling_mode_from_name(std::string_view name) { return find_by_name(kPoolingModes, name); }
-std::string_view pooling_mode_name(PoolingMode mode) { return kPoolingModes[static_cast<std::size_t>(mode)].first; }
-std::optional<Similarity> similarity_from_name(std::string_view name) { return find_by_name(kSimilarities, name); }
+std::optional<PoolingMode> pooling_mode_from_name(std::string_view name) {
+  return find_by_name(kPoolingModes, name);
+}
+std::string_view pooling_mode_name(PoolingMode mode) {
+  return kPoolingModes[static_cast<std::size_t>(mode)].first;
+}
+std::optional<Similarity> similarity_from_name(std::string_view name) {
+  return find_by_name(kSimilarities, name);
+}
 
 double similarity(Similarity kind, std::span<const float> a, std::span<const float> b) {
   const auto n = static_cast<std::int64_t>(a.size());
   if (kind == Similarity::kDot) return dot(a.data(), b.data(), n);
   if (kind == Similarity::kCosine) {
-    const auto length = [&](std::span<const float> v) { return std::max(std::sqrt(dot(v.data(), v.data(), n)), 1e-12); };
+    const auto length = [&](std::span<const float> v) {
+      return std::max(std::sqrt(dot(v.data(), v.data(), n)), 1e-12);
+    };
     return dot(a.data(), b.data(), n) / (length(a) * length(b));
   }
 
@@ -187,7 +210,8 @@ void check_pipeline(const SentencePipeline& pipeline, std::int64_t hidden_size) 
             " dimensions, what is in front of it gives ", size);
     sizes.pass(module);
   }
-  require(sizes.of(SentenceValue::kSentence) > 0, ErrorCode::kInvalidInput, "no module makes sentence embeddings");
+  require(sizes.of(SentenceValue::kSentence) > 0, ErrorCode::kInvalidInput,
+          "no module makes sentence embeddings");
 }
 
 SentenceValue input_of(const SentenceModule& module) {
@@ -203,9 +227,11 @@ SentenceValue output_of(const SentenceModule& module) {
   return SentenceValue::kSentence;
 }
 
-std::vector<PooledRow> pooled_rows(const PoolingModule& pooling, const TokenBatch& batch, std::int64_t b) {
-  const std::int64_t skipped =
-      pooling.include_prompt || batch.prompt_lengths.empty() ? 0 : batch.prompt_lengths[static_cast<std::size_t>(b)];
+std::vector<PooledRow> pooled_rows(const PoolingModule& pooling, const TokenBatch& batch,
+                                   std::int64_t b) {
+  const std::int64_t skipped = pooling.include_prompt || batch.prompt_lengths.empty()
+                                   ? 0
+                                   : batch.prompt_lengths[static_cast<std::size_t>(b)];
   const std::int64_t begin = batch.row_begin(b), end = begin + batch.row_count(b);
 
   std::vector<PooledRow> rows;
@@ -218,11 +244,13 @@ std::vector<PooledRow> pooled_rows(const PoolingModule& pooling, const TokenBatc
   return rows;
 }
 
-Tensor run_module(const SentenceModule& module, const TensorView& x, const TokenBatch& batch, ExecContext& ctx) {
+Tensor run_module(const SentenceModule& module, const TensorView& x, const TokenBatch& batch,
+                  ExecContext& ctx) {
   return std::visit([&](const auto& m) { return run(m, x, batch, ctx); }, module);
 }
 
-Tensor embed(const SentencePipeline& pipeline, const TensorView& hidden, const TokenBatch& batch, ExecContext& ctx) {
+Tensor embed(const SentencePipeline& pipeline, const TensorView& hidden, const TokenBatch& batch,
+             ExecContext& ctx) {
   Tensor tokens, sentences;
   for (const SentenceModule& module : pipeline.modules) {
     const bool reads_tokens = input_of(module) == SentenceValue::kTokens;

@@ -6,19 +6,21 @@
 namespace quell {
 namespace {
 
-const TensorView& find_tensor(const Checkpoint& checkpoint, const std::string& name, std::set<std::string>& used) {
+const TensorView& find_tensor(const Checkpoint& checkpoint, const std::string& name,
+                              std::set<std::string>& used) {
   const auto it = checkpoint.tensors().find(name);
-  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(), ": tensor \"", name,
-          "\" is missing");
+  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(),
+          ": tensor \"", name, "\" is missing");
   used.insert(name);
   return it->second;
 }
 
-void require_like(const Checkpoint& checkpoint, const std::string& name, const TensorView& found, DType dtype, const Shape& shape,
-                  const char* what) {
-  require(found.dtype() == dtype && found.shape() == shape, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"",
-          name, "\": expected ", dtype_name(dtype), " ", what, " of shape ", shape.to_string(), ", found ",
-          dtype_name(found.dtype()), " ", found.shape().to_string());
+void require_like(const Checkpoint& checkpoint, const std::string& name, const TensorView& found,
+                  DType dtype, const Shape& shape, const char* what) {
+  require(found.dtype() == dtype && found.shape() == shape, ErrorCode::kInvalidInput,
+          checkpoint.source_of(name), ": tensor \"", name, "\": expected ", dtype_name(dtype), " ",
+          what, " of shape ", shape.to_string(), ", found ", dtype_name(found.dtype()), " ",
+          found.shape().to_string());
 }
 
 /// Words hold codes from 0 on.
@@ -31,12 +33,14 @@ std::vector<std::int32_t> unsigned_codes(std::span<const std::int8_t> codes, int
 }
 
 bool is_packed(const Checkpoint& checkpoint, const std::string& weight_name) {
-  return !checkpoint.tensors().contains(weight_name) && checkpoint.tensors().contains(weight_name + kPackedSuffix);
+  return !checkpoint.tensors().contains(weight_name) &&
+         checkpoint.tensors().contains(weight_name + kPackedSuffix);
 }
 
 }  // namespace
 
-std::vector<std::int32_t> read_stored_codes(const Checkpoint& checkpoint, const std::string& weight_name, const Shape& stored,
+std::vector<std::int32_t> read_stored_codes(const Checkpoint& checkpoint,
+                                            const std::string& weight_name, const Shape& stored,
                                             int num_bits, std::set<std::string>& used) {
   if (!is_packed(checkpoint, weight_name)) {
     const TensorView& codes = find_tensor(checkpoint, weight_name, used);
@@ -44,27 +48,33 @@ std::vector<std::int32_t> read_stored_codes(const Checkpoint& checkpoint, const 
     return to_i32(codes, weight_name);
   }
 
-  const std::string shape_name = weight_name + kShapeSuffix, packed_name = weight_name + kPackedSuffix;
-  const std::vector<std::int32_t> shape = to_i32(find_tensor(checkpoint, shape_name, used), shape_name);
-  require(shape.size() == 2 && shape[0] == stored[0] && shape[1] == stored[1], ErrorCode::kInvalidInput,
-          checkpoint.source_of(shape_name), ": tensor \"", shape_name, "\" is not the shape ", stored.to_string(),
-          " that config.json says");
+  const std::string shape_name = weight_name + kShapeSuffix,
+                    packed_name = weight_name + kPackedSuffix;
+  const std::vector<std::int32_t> shape =
+      to_i32(find_tensor(checkpoint, shape_name, used), shape_name);
+  require(shape.size() == 2 && shape[0] == stored[0] && shape[1] == stored[1],
+          ErrorCode::kInvalidInput, checkpoint.source_of(shape_name), ": tensor \"", shape_name,
+          "\" is not the shape ", stored.to_string(), " that config.json says");
   const TensorView& words = find_tensor(checkpoint, packed_name, used);
-  require_like(checkpoint, packed_name, words, DType::kI32, {stored[0], packed_words(stored[1], num_bits)}, "words");
-  const std::vector<std::int32_t> plain = to_i32(words, packed_name);  // the file may hold them unaligned
+  require_like(checkpoint, packed_name, words, DType::kI32,
+               {stored[0], packed_words(stored[1], num_bits)}, "words");
+  const std::vector<std::int32_t> plain =
+      to_i32(words, packed_name);  // the file may hold them unaligned
   std::vector<std::int32_t> codes = unpack_codes(plain, stored[0], stored[1], num_bits);
   for (std::int32_t& c : codes) c -= word_offset(num_bits);
   return codes;
 }
 
-std::vector<std::int32_t> read_stored_zero_points(const Checkpoint& checkpoint, const std::string& weight_name, std::int64_t rows,
-                                                  std::int64_t per_row, int num_bits, std::set<std::string>& used) {
+std::vector<std::int32_t> read_stored_zero_points(const Checkpoint& checkpoint,
+                                                  const std::string& weight_name, std::int64_t rows,
+                                                  std::int64_t per_row, int num_bits,
+                                                  std::set<std::string>& used) {
   const std::string name = weight_name + "_zero_point";
   const TensorView& found = find_tensor(checkpoint, name, used);
   const std::vector<std::int32_t> stored = to_i32(found, name);
   if (!is_packed(checkpoint, weight_name) || found.dtype() != DType::kI32) {
-    require(static_cast<std::int64_t>(stored.size()) == rows * per_row, ErrorCode::kInvalidInput, "tensor \"", name,
-            "\": ", stored.size(), " zero points, expected ", rows * per_row);
+    require(static_cast<std::int64_t>(stored.size()) == rows * per_row, ErrorCode::kInvalidInput,
+            "tensor \"", name, "\": ", stored.size(), " zero points, expected ", rows * per_row);
     return stored;
   }
 
@@ -73,17 +83,20 @@ std::vector<std::int32_t> read_stored_zero_points(const Checkpoint& checkpoint, 
   std::vector<std::int32_t> across(stored.size());  // [per_row, words]
   for (std::int64_t w = 0; w < words; ++w)
     for (std::int64_t g = 0; g < per_row; ++g)
-      across[static_cast<std::size_t>(g * words + w)] = stored[static_cast<std::size_t>(w * per_row + g)];
+      across[static_cast<std::size_t>(g * words + w)] =
+          stored[static_cast<std::size_t>(w * per_row + g)];
   const std::vector<std::int32_t> by_group = unpack_codes(across, per_row, rows, num_bits);
   std::vector<std::int32_t> zeros(by_group.size());
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t g = 0; g < per_row; ++g)
-      zeros[static_cast<std::size_t>(r * per_row + g)] = by_group[static_cast<std::size_t>(g * rows + r)] - word_offset(num_bits);
+      zeros[static_cast<std::size_t>(r * per_row + g)] =
+          by_group[static_cast<std::size_t>(g * rows + r)] - word_offset(num_bits);
   return zeros;
 }
 
 Tensor pack_stored_codes(const Tensor& codes, int num_bits) {
-  return pack_codes(unsigned_codes(codes.as<std::int8_t>(), num_bits), codes.rows(), codes.cols(), num_bits);
+  return pack_codes(unsigned_codes(codes.as<std::int8_t>(), num_bits), codes.rows(), codes.cols(),
+                    num_bits);
 }
 
 Tensor pack_stored_zero_points(const Tensor& zeros, int num_bits) {
@@ -92,7 +105,8 @@ Tensor pack_stored_zero_points(const Tensor& zeros, int num_bits) {
   std::vector<std::int32_t> across(plain.size());
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t g = 0; g < per_row; ++g)
-      across[static_cast<std::size_t>(g * rows + r)] = plain[static_cast<std::size_t>(r * per_row + g)];
+      across[static_cast<std::size_t>(g * rows + r)] =
+          plain[static_cast<std::size_t>(r * per_row + g)];
   const Tensor by_group = pack_codes(across, per_row, rows, num_bits);
   const std::int64_t words = by_group.cols();
   Tensor out(DType::kI32, {words, per_row});

@@ -1,4 +1,5 @@
-// Texts to tokens as a model's files ask for it: prompts, lengths, and the end at which texts are cut.
+// Texts to tokens as a model's files ask for it: prompts, lengths, and the end at which texts are
+// cut.
 #pragma once
 
 #include <memory>
@@ -11,7 +12,8 @@
 
 namespace quell {
 
-/// The model's tokenizer with what sentence-transformers and tokenizer_config.json set on it. Throws as Tokenizer::open.
+/// The model's tokenizer with what sentence-transformers and tokenizer_config.json set on it.
+/// Throws as Tokenizer::open.
 Tokenizer open_tokenizer(const Model& model);
 /// The same, or null where `data` holds ids.
 std::unique_ptr<Tokenizer> open_tokenizer_for(const Dataset& data, const Model& model);
@@ -21,12 +23,16 @@ std::int64_t longest_text(const Model& model);
 
 /// The text in front of every text where nothing else is asked for.
 std::string default_prompt(const Model& model);
-/// Puts the default prompt in front of the texts of `data`. Throws Error(kInvalidInput) where there is one and `data` holds ids.
+/// Puts the default prompt in front of the texts of `data`. Throws Error(kInvalidInput) where there
+/// is one and `data` holds ids.
 void prepend_default_prompt(const Model& model, Dataset& data);
-/// Tells sequences that were made so how many of their tokens are the prompt's, where a module leaves those out.
-void note_default_prompt(const Model& model, const Tokenizer* tokenizer, std::vector<TokenSequence>& sequences);
+/// Tells sequences that were made so how many of their tokens are the prompt's, where a module
+/// leaves those out.
+void note_default_prompt(const Model& model, const Tokenizer* tokenizer,
+                         std::vector<TokenSequence>& sequences);
 
-/// Encodes one text or pair after the other; may be used from several threads. Keeps a reference to `model`.
+/// Encodes one text or pair after the other; may be used from several threads. Keeps a reference to
+/// `model`.
 class TextEncoder {
  public:
   struct Encoded {
@@ -34,7 +40,8 @@ class TextEncoder {
     bool cut = false;  ///< longer than max_length()
   };
 
-  /// `max_length` 0: longest_text(model); at most the model's positions. `prompt` goes in front of every text.
+  /// `max_length` 0: longest_text(model); at most the model's positions. `prompt` goes in front of
+  /// every text.
   explicit TextEncoder(const Model& model, std::int64_t max_length = 0, std::string prompt = "");
 
   Encoded encode(const std::string& text) const;
@@ -52,7 +59,8 @@ class TextEncoder {
 
  private:
   const Model& model_;
-  std::unique_ptr<Tokenizer> tokenizer_;  ///< null: the model has none, which matters once there is text
+  std::unique_ptr<Tokenizer>
+      tokenizer_;  ///< null: the model has none, which matters once there is text
   std::string why_no_tokenizer_;
   std::int64_t max_length_;
   std::string prompt_;

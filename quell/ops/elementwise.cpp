@@ -30,8 +30,8 @@ constexpr Named kActivations[] = {{"relu", ActivationKind::kRelu},
 constexpr std::int64_t kElementChunk = 1 << 14;
 
 void same_shape(const TensorView& a, const TensorView& b, const char* what) {
-  require(a.numel() == b.numel() && a.cols() == b.cols(), ErrorCode::kInvalidInput, what, ": shapes ", a.shape().to_string(),
-          " and ", b.shape().to_string(), " differ");
+  require(a.numel() == b.numel() && a.cols() == b.cols(), ErrorCode::kInvalidInput, what,
+          ": shapes ", a.shape().to_string(), " and ", b.shape().to_string(), " differ");
 }
 
 const float* data_or_null(const TensorView& v) { return v.numel() ? v.f32().data() : nullptr; }
@@ -66,16 +66,17 @@ kernels::Activation fused_activation(ActivationKind kind) {
   return kernels::Activation::kNone;
 }
 
-void normalize(NormKind kind, const TensorView& x, const TensorView& weight, const TensorView& bias, double eps, TensorSpan y,
-               ExecContext& ctx) {
+void normalize(NormKind kind, const TensorView& x, const TensorView& weight, const TensorView& bias,
+               double eps, TensorSpan y, ExecContext& ctx) {
   same_shape(x, y, "norm");
-  require((weight.numel() == 0 || weight.numel() == x.cols()) && (bias.numel() == 0 || bias.numel() == x.cols()),
+  require((weight.numel() == 0 || weight.numel() == x.cols()) &&
+              (bias.numel() == 0 || bias.numel() == x.cols()),
           ErrorCode::kInvalidInput, "norm: parameters do not have ", x.cols(), " elements");
   const kernels::RowKernels& rows = kernels::row_kernels(ctx.isa);
   ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
-      rows.normalize(kind == NormKind::kLayerNorm, x.row(i), data_or_null(weight), data_or_null(bias), eps, x.cols(),
-                     {y.row(i), nullptr, {}});
+      rows.normalize(kind == NormKind::kLayerNorm, x.row(i), data_or_null(weight),
+                     data_or_null(bias), eps, x.cols(), {y.row(i), nullptr, {}});
   });
 }
 
@@ -84,7 +85,8 @@ void activate(ActivationKind kind, const TensorView& x, TensorSpan y, ExecContex
   const float* in = x.f32().data();
   float* out = y.f32().data();
   ctx.pool.parallel_for(x.numel(), kElementChunk, [&](std::int64_t begin, std::int64_t end) {
-    kernels::row_kernels(ctx.isa).activate(fused_activation(kind), in + begin, out + begin, end - begin);
+    kernels::row_kernels(ctx.isa).activate(fused_activation(kind), in + begin, out + begin,
+                                           end - begin);
   });
 }
 
@@ -106,11 +108,12 @@ void multiply(const TensorView& a, const TensorView& b, TensorSpan y, ExecContex
   });
 }
 
-void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std::string_view what, TensorSpan y) {
+void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std::string_view what,
+                 TensorSpan y) {
   const std::int64_t n = table.rows();
   for (std::size_t t = 0; t < ids.size(); ++t) {
-    require(ids[t] >= 0 && ids[t] < n, ErrorCode::kInvalidInput, what, " ", ids[t], " is outside the table of ", n,
-            " rows; does the data belong to this model?");
+    require(ids[t] >= 0 && ids[t] < n, ErrorCode::kInvalidInput, what, " ", ids[t],
+            " is outside the table of ", n, " rows; does the data belong to this model?");
     std::copy_n(table.row(ids[t]), table.cols(), y.row(static_cast<std::int64_t>(t)));
   }
 }
@@ -119,7 +122,8 @@ double activation_derivative(ActivationKind kind, double x) {
   constexpr double kSqrt2 = std::numbers::sqrt2, kInvSqrtPi = std::numbers::inv_sqrtpi;
   switch (kind) {
     case ActivationKind::kRelu: return x > 0 ? 1 : 0;
-    case ActivationKind::kGelu: return 0.5 * (1 + std::erf(x / kSqrt2)) + x * std::exp(-x * x / 2) * kInvSqrtPi / kSqrt2;
+    case ActivationKind::kGelu:
+      return 0.5 * (1 + std::erf(x / kSqrt2)) + x * std::exp(-x * x / 2) * kInvSqrtPi / kSqrt2;
     case ActivationKind::kGeluTanh: {
       const double c = kSqrt2 * kInvSqrtPi, t = std::tanh(c * (x + 0.044715 * x * x * x));
       return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
@@ -133,7 +137,8 @@ double activation_derivative(ActivationKind kind, double x) {
   return 0;
 }
 
-void affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx) {
+void affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift,
+                    TensorSpan y, ExecContext& ctx) {
   const float *s = scale.f32().data(), *h = data_or_null(shift);
   ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t n = x.cols();
@@ -145,7 +150,8 @@ void affine_columns(const TensorView& x, const TensorView& scale, const TensorVi
   });
 }
 
-void inverse_affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx) {
+void inverse_affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift,
+                            TensorSpan y, ExecContext& ctx) {
   const float *s = scale.f32().data(), *h = data_or_null(shift);
   ctx.pool.parallel_for(x.rows(), 64, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t n = x.cols();

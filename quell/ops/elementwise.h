@@ -21,19 +21,23 @@ kernels::Activation fused_activation(ActivationKind kind);
 
 enum class NormKind { kLayerNorm, kRmsNorm };
 
-/// y[t,:] = norm(x[t,:]) * weight + bias; weight and bias [C] may be undefined. Statistics in double, elements in f32.
-void normalize(NormKind kind, const TensorView& x, const TensorView& weight, const TensorView& bias, double eps, TensorSpan y,
-               ExecContext& ctx);
+/// y[t,:] = norm(x[t,:]) * weight + bias; weight and bias [C] may be undefined. Statistics in
+/// double, elements in f32.
+void normalize(NormKind kind, const TensorView& x, const TensorView& weight, const TensorView& bias,
+               double eps, TensorSpan y, ExecContext& ctx);
 void activate(ActivationKind kind, const TensorView& x, TensorSpan y, ExecContext& ctx);
 /// d activate(x) / dx.
 double activation_derivative(ActivationKind kind, double x);
 void add(const TensorView& a, const TensorView& b, TensorSpan y, ExecContext& ctx);
 void multiply(const TensorView& a, const TensorView& b, TensorSpan y, ExecContext& ctx);
 /// y[t,:] = table[ids[t],:]. Throws Error(kInvalidInput) on an id outside the table.
-void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std::string_view what, TensorSpan y);
+void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std::string_view what,
+                 TensorSpan y);
 /// y[t,j] = x[t,j] * scale[j] + shift[j]; `shift` may be undefined.
-void affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx);
+void affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift,
+                    TensorSpan y, ExecContext& ctx);
 /// y[t,j] = (x[t,j] - shift[j]) / scale[j]; `shift` may be undefined.
-void inverse_affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift, TensorSpan y, ExecContext& ctx);
+void inverse_affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift,
+                            TensorSpan y, ExecContext& ctx);
 
 }  // namespace quell

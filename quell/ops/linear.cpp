@@ -9,13 +9,17 @@
 
 namespace quell {
 
-void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y, ExecContext& ctx) {
+void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y,
+               ExecContext& ctx) {
   const std::int64_t m = x.rows(), k = x.cols(), n = w.rows();
-  require(w.cols() == k && y.rows() == m && y.cols() == n, ErrorCode::kInvalidInput, "linear: shapes ", x.shape().to_string(),
-          " x ", w.shape().to_string(), "^T -> ", y.shape().to_string(), " do not fit");
-  // oneDNN packs both operands of every call: blocks of rows and columns share that cost, and few rows still feed all threads.
+  require(w.cols() == k && y.rows() == m && y.cols() == n, ErrorCode::kInvalidInput,
+          "linear: shapes ", x.shape().to_string(), " x ", w.shape().to_string(), "^T -> ",
+          y.shape().to_string(), " do not fit");
+  // oneDNN packs both operands of every call: blocks of rows and columns share that cost, and few
+  // rows still feed all threads.
   constexpr std::int64_t kRows = 256, kColumns = 256;
-  const std::int64_t row_blocks = (m + kRows - 1) / kRows, column_blocks = (n + kColumns - 1) / kColumns;
+  const std::int64_t row_blocks = (m + kRows - 1) / kRows,
+                     column_blocks = (n + kColumns - 1) / kColumns;
   ctx.pool.parallel_for(row_blocks * column_blocks, 1, [&](std::int64_t block, std::int64_t) {
     const std::int64_t i0 = block / column_blocks * kRows, j0 = block % column_blocks * kColumns;
     const std::int64_t rows = std::min(kRows, m - i0), columns = std::min(kColumns, n - j0);
@@ -27,16 +31,20 @@ void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias,
   });
 }
 
-void FloatLinear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const { matmul_nt(x, weight_, bias_, y, ctx); }
+void FloatLinear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
+  matmul_nt(x, weight_, bias_, y, ctx);
+}
 
 std::string FloatLinear::describe() const { return "f32 (oneDNN)"; }
 
 Bf16Linear::Bf16Linear(const TensorView& weight, TensorView bias)
-    : weight_(kernels::pack_bf16(weight.f32().data(), weight.rows(), weight.cols())), bias_(std::move(bias)) {}
+    : weight_(kernels::pack_bf16(weight.f32().data(), weight.rows(), weight.cols())),
+      bias_(std::move(bias)) {}
 
 void Bf16Linear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
-  require(x.cols() == weight_.k && y.cols() == weight_.n && x.rows() == y.rows(), ErrorCode::kInvalidInput, "linear: shapes ",
-          x.shape().to_string(), " -> ", y.shape().to_string(), " do not fit [", weight_.n, ", ", weight_.k, "]");
+  require(x.cols() == weight_.k && y.cols() == weight_.n && x.rows() == y.rows(),
+          ErrorCode::kInvalidInput, "linear: shapes ", x.shape().to_string(), " -> ",
+          y.shape().to_string(), " do not fit [", weight_.n, ", ", weight_.k, "]");
   // Of few rows memory is the limit; more are worth unpacking a few panels at a time for oneDNN.
   constexpr std::int64_t kFew = 4, kPanels = 4;
   const kernels::Bf16Kernels& k = kernels::bf16_kernels(ctx.isa);
@@ -51,16 +59,21 @@ void Bf16Linear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) co
     });
   }
   ctx.pool.parallel_for(weight_.panels(), kPanels, [&](std::int64_t begin, std::int64_t end) {
-    if (k.multiply_rounded) return k.multiply_rounded(rounded.data(), m, weight_, bias, y.f32().data(), weight_.n, begin, end);
-    if (m <= kFew) return k.multiply(x.f32().data(), weight_.k, m, weight_, bias, y.f32().data(), weight_.n, begin, end);
+    if (k.multiply_rounded)
+      return k.multiply_rounded(rounded.data(), m, weight_, bias, y.f32().data(), weight_.n, begin,
+                                end);
+    if (m <= kFew)
+      return k.multiply(x.f32().data(), weight_.k, m, weight_, bias, y.f32().data(), weight_.n,
+                        begin, end);
     thread_local std::vector<float> unpacked;
     for (std::int64_t p = begin; p < end; p += kPanels) {
-      const std::int64_t last = std::min(end, p + kPanels), width = (last - p) * kernels::kBf16Panel,
-                         column = p * kernels::kBf16Panel, columns = std::min(width, weight_.n - column);
+      const std::int64_t last = std::min(end, p + kPanels),
+                         width = (last - p) * kernels::kBf16Panel, column = p * kernels::kBf16Panel,
+                         columns = std::min(width, weight_.n - column);
       unpacked.resize(static_cast<std::size_t>(weight_.k * width));
       k.unpack(weight_, p, last, unpacked.data());
-      kernels::sgemm(m, columns, weight_.k, 1.0F, x.f32().data(), weight_.k, unpacked.data(), width, false, y.f32().data() + column,
-                     weight_.n);
+      kernels::sgemm(m, columns, weight_.k, 1.0F, x.f32().data(), weight_.k, unpacked.data(), width,
+                     false, y.f32().data() + column, weight_.n);
       for (std::int64_t i = 0; i < m && bias; ++i)
         for (std::int64_t j = column; j < column + columns; ++j) y.row(i)[j] += bias[j];
     }

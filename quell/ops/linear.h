@@ -1,4 +1,5 @@
-// Linears behind one call: float, fake-quantized and packed-integer ones look the same to the forward pass.
+// Linears behind one call: float, fake-quantized and packed-integer ones look the same to the
+// forward pass.
 #pragma once
 
 #include <span>
@@ -23,7 +24,8 @@ class LinearOp {
 /// y = x * w^T + bias in f32. Borrows both; `bias` may be undefined.
 class FloatLinear final : public LinearOp {
  public:
-  FloatLinear(TensorView weight, TensorView bias) : weight_(std::move(weight)), bias_(std::move(bias)) {}
+  FloatLinear(TensorView weight, TensorView bias)
+      : weight_(std::move(weight)), bias_(std::move(bias)) {}
   void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override;
   std::string describe() const override;
 
@@ -31,8 +33,8 @@ class FloatLinear final : public LinearOp {
   TensorView weight_, bias_;
 };
 
-/// The same with the weight rounded to bf16 and kept so: half the memory, f32 arithmetic; with AMX the activations are rounded too.
-/// Borrows the bias.
+/// The same with the weight rounded to bf16 and kept so: half the memory, f32 arithmetic; with AMX
+/// the activations are rounded too. Borrows the bias.
 class Bf16Linear final : public LinearOp {
  public:
   Bf16Linear(const TensorView& weight, TensorView bias);
@@ -44,10 +46,13 @@ class Bf16Linear final : public LinearOp {
   TensorView bias_;
 };
 
-/// y[M,N] = x[M,K] * w[N,K]^T (+ bias[N] when it has elements), f32, threaded over blocks that depend on M and N alone.
-void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y, ExecContext& ctx);
+/// y[M,N] = x[M,K] * w[N,K]^T (+ bias[N] when it has elements), f32, threaded over blocks that
+/// depend on M and N alone.
+void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y,
+               ExecContext& ctx);
 
-/// bias += w * x, summed in double and rounded once: what a linear's bias becomes when x is taken out of its input.
+/// bias += w * x, summed in double and rounded once: what a linear's bias becomes when x is taken
+/// out of its input.
 void add_product(const TensorView& w, std::span<const float> x, std::span<float> bias);
 
 }  // namespace quell

@@ -7,14 +7,16 @@ namespace {
 
 class FakeQuantizedLinear final : public LinearOp {
  public:
-  FakeQuantizedLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, Rounding rounding)
+  FakeQuantizedLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
+                      Rounding rounding)
       : own_weight_(dequantize(weight)),
         own_bias_(Tensor::copy_of(bias)),
         weight_(own_weight_),
         bias_(own_bias_),
         input_(input),
         rounding_(rounding) {}
-  FakeQuantizedLinear(const TensorView& weight, const TensorView& bias, const ActivationQuant& input, Rounding rounding)
+  FakeQuantizedLinear(const TensorView& weight, const TensorView& bias,
+                      const ActivationQuant& input, Rounding rounding)
       : weight_(weight), bias_(bias), input_(input), rounding_(rounding) {}
 
   void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
@@ -33,12 +35,15 @@ class FakeQuantizedLinear final : public LinearOp {
 
 }  // namespace
 
-std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias,
+                                                     const ActivationQuant& input,
                                                      Rounding rounding) {
   return std::make_unique<FakeQuantizedLinear>(weight, bias, input, rounding);
 }
 
-std::unique_ptr<LinearOp> make_fake_quantized_linear(const TensorView& weight, const TensorView& bias, const ActivationQuant& input,
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const TensorView& weight,
+                                                     const TensorView& bias,
+                                                     const ActivationQuant& input,
                                                      Rounding rounding) {
   return std::make_unique<FakeQuantizedLinear>(weight, bias, input, rounding);
 }

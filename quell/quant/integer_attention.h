@@ -1,5 +1,5 @@
-// Attention on codes: q, k, v and the probabilities quantized with static steps (the papers' "standard" setting), both products
-// exact in integers.
+// Attention on codes: q, k, v and the probabilities quantized with static steps (the papers'
+// "standard" setting), both products exact in integers.
 #pragma once
 
 #include "quell/ops/attention.h"
@@ -7,9 +7,9 @@
 
 namespace quell {
 
-/// Operands of one attention. q, k, v: rows of static codes, [rows, heads * head_dim]. Writes f32 [q.rows, heads * head_dim] or,
-/// where `codes` is set, the next operator's codes. Scores are (s_q s_k scale) * integer sum; outputs (s_p s_v) * integer sum;
-/// docs/numerics.md.
+/// Operands of one attention. q, k, v: rows of static codes, [rows, heads * head_dim]. Writes f32
+/// [q.rows, heads * head_dim] or, where `codes` is set, the next operator's codes. Scores are (s_q
+/// s_k scale) * integer sum; outputs (s_p s_v) * integer sum; docs/numerics.md.
 struct IntegerAttentionCall {
   const AttentionShape& shape;
   const QuantizedRows &q, &k, &v;

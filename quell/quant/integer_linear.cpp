@@ -1,7 +1,9 @@
-// y = s_x s_w[j] (acc + c[j]) + b[j], or with weights in groups s_x (sum over g of s_w[j,g] acc_g + c[j]) + b[j], or with
-// activations in groups sum over g of s_x[g] s_w[j,g] (acc_g + c[j,g]) + b[j]. Static steps of groups of channels belong to the
-// groups of the weights then, so that no row needs a step of its own. Codes are held as the kernels want them: activations
-// u8 (signed codes shifted up), weights s8 (unsigned codes shifted down); zero points move along, so the integers are the same.
+// y = s_x s_w[j] (acc + c[j]) + b[j], or with weights in groups s_x (sum over g of s_w[j,g] acc_g +
+// c[j]) + b[j], or with activations in groups sum over g of s_x[g] s_w[j,g] (acc_g + c[j,g]) +
+// b[j]. Static steps of groups of channels belong to the groups of the weights then, so that no row
+// needs a step of its own. Codes are held as the kernels want them: activations u8 (signed codes
+// shifted up), weights s8 (unsigned codes shifted down); zero points move along, so the integers
+// are the same.
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -18,29 +20,40 @@ constexpr std::int64_t kGroupUnit = 8;   // what the kernels with the finest ste
 void check(const QTensor& weight, const ActivationQuant& input) {
   const bool grouped_x = input.spec.granularity == Granularity::kPerGroup,
              grouped_w = weight.spec.granularity == Granularity::kPerGroup;
-  require(!grouped_w || weight.spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported, "weights in groups of ",
-          weight.spec.group_size, " run simulated only; integer kernels take multiples of ", kGroupUnit);
-  require(!grouped_x || (input.spec.group_size % kGroupUnit == 0 && weight.codes.cols() % input.spec.group_size == 0),
-          ErrorCode::kUnsupported, "activations of ", weight.codes.cols(), " columns in groups of ", input.spec.group_size,
-          " have no integer kernel; take a multiple of ", kGroupUnit, " that divides the columns");
+  require(!grouped_w || weight.spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported,
+          "weights in groups of ", weight.spec.group_size,
+          " run simulated only; integer kernels take multiples of ", kGroupUnit);
+  require(!grouped_x || (input.spec.group_size % kGroupUnit == 0 &&
+                         weight.codes.cols() % input.spec.group_size == 0),
+          ErrorCode::kUnsupported, "activations of ", weight.codes.cols(), " columns in groups of ",
+          input.spec.group_size, " have no integer kernel; take a multiple of ", kGroupUnit,
+          " that divides the columns");
   if (const ChannelGroups* groups = input.groups.get()) {
-    require(!grouped_w, ErrorCode::kUnsupported, "weights in groups and static groups of channels run simulated only");
-    require(groups->size() % kGroupUnit == 0 && static_cast<std::int64_t>(groups->channels.size()) == weight.codes.cols(),
-            ErrorCode::kUnsupported, groups->channels.size(), " channels in groups of ", groups->size(), " for ",
-            weight.codes.cols(), " columns have no integer kernel; take a multiple of ", kGroupUnit);
+    require(!grouped_w, ErrorCode::kUnsupported,
+            "weights in groups and static groups of channels run simulated only");
+    require(groups->size() % kGroupUnit == 0 &&
+                static_cast<std::int64_t>(groups->channels.size()) == weight.codes.cols(),
+            ErrorCode::kUnsupported, groups->channels.size(), " channels in groups of ",
+            groups->size(), " for ", weight.codes.cols(),
+            " columns have no integer kernel; take a multiple of ", kGroupUnit);
   }
-  require(!grouped_x || !grouped_w || input.spec.group_size == weight.spec.group_size, ErrorCode::kUnsupported,
-          "activations in groups of ", input.spec.group_size, " and weights in groups of ", weight.spec.group_size,
+  require(!grouped_x || !grouped_w || input.spec.group_size == weight.spec.group_size,
+          ErrorCode::kUnsupported, "activations in groups of ", input.spec.group_size,
+          " and weights in groups of ", weight.spec.group_size,
           " run simulated only; use one size for both, or --engine simulated");
-  require(!input.spec.dynamic || grouped_x || input.spec.granularity == Granularity::kPerToken, ErrorCode::kUnsupported,
-          "dynamic activations per ", granularity_name(input.spec.granularity), " have no integer kernel; use per token or group");
+  require(!input.spec.dynamic || grouped_x || input.spec.granularity == Granularity::kPerToken,
+          ErrorCode::kUnsupported, "dynamic activations per ",
+          granularity_name(input.spec.granularity),
+          " have no integer kernel; use per token or group");
   // |acc| and its corrections must fit in int32: K * 255 * 255 each.
-  require(weight.codes.cols() <= std::numeric_limits<std::int32_t>::max() / (255 * 255), ErrorCode::kUnsupported, "a linear of ",
-          weight.codes.cols(), " columns could overflow 32-bit sums");
+  require(weight.codes.cols() <= std::numeric_limits<std::int32_t>::max() / (255 * 255),
+          ErrorCode::kUnsupported, "a linear of ", weight.codes.cols(),
+          " columns could overflow 32-bit sums");
 }
 
 /// [rows, groups] sums of stored codes.
-std::vector<std::int32_t> sums_by_group(const QuantizedRows& x, std::int64_t size, std::int64_t groups, ExecContext& ctx) {
+std::vector<std::int32_t> sums_by_group(const QuantizedRows& x, std::int64_t size,
+                                        std::int64_t groups, ExecContext& ctx) {
   std::vector<std::int32_t> sums(static_cast<std::size_t>(x.rows * groups));
   ctx.pool.parallel_for(x.rows, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin * groups; i < end * groups; ++i) {
@@ -80,21 +93,26 @@ struct IntegerLinear::Columns {
   }
 };
 
-IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const TensorView& bias, const ActivationQuant& input) {
+IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const TensorView& bias,
+                                                 const ActivationQuant& input) {
   Columns c;
   c.k = weight.codes.cols();
   c.num_bits = weight.spec.num_bits;
   c.symmetric = weight.spec.symmetric;
   const bool grouped = weight.spec.granularity == Granularity::kPerGroup;
   if (grouped || input.groups || input.spec.granularity == Granularity::kPerGroup) {
-    c.group_size = grouped ? weight.spec.group_size : input.groups ? input.groups->size() : input.spec.group_size;
+    c.group_size = grouped        ? weight.spec.group_size
+                   : input.groups ? input.groups->size()
+                                  : input.spec.group_size;
     c.groups = c.k / c.group_size;
   }
-  c.input_zero.assign(static_cast<std::size_t>(c.groups), input.qparams.zero_point + code_shift(input.spec));
+  c.input_zero.assign(static_cast<std::size_t>(c.groups),
+                      input.qparams.zero_point + code_shift(input.spec));
   c.resize(weight.codes.rows());
   const std::int32_t shift = c.symmetric ? 0 : 1 << (c.num_bits - 1);
   const std::int16_t* in = weight.codes.as<std::int16_t>().data();
-  for (std::size_t i = 0; i < c.codes.size(); ++i) c.codes[i] = static_cast<std::int8_t>(in[i] - shift);
+  for (std::size_t i = 0; i < c.codes.size(); ++i)
+    c.codes[i] = static_cast<std::int8_t>(in[i] - shift);
   const bool per_tensor = weight.spec.granularity == Granularity::kPerTensor;
   for (std::int64_t i = 0; i < c.n * c.groups; ++i) {
     const StepAndZero qp = weight.qparams.at(per_tensor ? 0 : grouped ? i : i / c.groups);
@@ -104,11 +122,12 @@ IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const Te
   if (input.groups) {
     for (std::int64_t i = 0; i < c.n; ++i)
       for (std::int64_t k = 0; k < c.k; ++k)
-        c.codes[static_cast<std::size_t>(i * c.k + k)] =
-            static_cast<std::int8_t>(in[i * c.k + input.groups->channels[static_cast<std::size_t>(k)]] - shift);
+        c.codes[static_cast<std::size_t>(i * c.k + k)] = static_cast<std::int8_t>(
+            in[i * c.k + input.groups->channels[static_cast<std::size_t>(k)]] - shift);
     for (std::size_t g = 0; g < input.groups->steps.size(); ++g) {
       const StepAndZero& step = input.groups->steps[g];
-      for (std::size_t i = g; i < c.scale.size(); i += input.groups->steps.size()) c.scale[i] *= step.scale;
+      for (std::size_t i = g; i < c.scale.size(); i += input.groups->steps.size())
+        c.scale[i] *= step.scale;
       c.input_zero[g] = step.zero_point + code_shift(input.spec);
     }
   }
@@ -116,17 +135,23 @@ IntegerLinear::Columns IntegerLinear::columns_of(const QTensor& weight, const Te
   return c;
 }
 
-IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, bool gated, const IntegerLinearOptions& options)
-    : input_(input), gated_(gated), exact_(options.exact_simulation), asymmetric_weight_(!c.symmetric) {
+IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, bool gated,
+                             const IntegerLinearOptions& options)
+    : input_(input),
+      gated_(gated),
+      exact_(options.exact_simulation),
+      asymmetric_weight_(!c.symmetric) {
   int max_abs = 0;
-  for (const std::int8_t code : c.codes) max_abs = std::max(max_abs, std::abs(static_cast<int>(code)));
+  for (const std::int8_t code : c.codes)
+    max_abs = std::max(max_abs, std::abs(static_cast<int>(code)));
   const int max_x = input.spec.max_code() + code_shift(input.spec);
   const auto choose = [&](bool nibbles) {
     return exact_ ? &kernels::choose_gemm_s8(Isa::kPortable, max_x, max_abs, nibbles, c.group_size)
                   : &kernels::choose_gemm_s8(options.isa, max_x, max_abs, nibbles, c.group_size);
   };
   kernel_ = choose(false);
-  const bool fits = std::all_of(c.codes.begin(), c.codes.end(), [](std::int8_t code) { return code >= -8 && code <= 7; });
+  const bool fits = std::all_of(c.codes.begin(), c.codes.end(),
+                                [](std::int8_t code) { return code >= -8 && code <= 7; });
   // Without VNNI small activations have kernels on whole codes that are faster than unpacking.
   const bool faster_whole = options.isa == Isa::kAvx2 && max_x * max_abs <= 1023;
   if (options.pack_nibbles && fits && !exact_ && !faster_whole) kernel_ = choose(true);
@@ -159,14 +184,17 @@ void IntegerLinear::pack_groups(const Columns& c) {
   if (grouped_input) packed_.group_sum.assign(all, 0);
   group_offset_.assign(static_cast<std::size_t>(packed_.padded_n()), 0.0F);
   for (std::int64_t j = 0; j < c.n; ++j) {
-    double offset = 0;  // what an input at its zero points, or of ones where they are not known yet, takes away
+    double offset =
+        0;  // what an input at its zero points, or of ones where they are not known yet, takes away
     for (std::int64_t g = 0; g < c.groups; ++g) {
       const std::int8_t* codes = c.codes.data() + j * c.k + g * c.group_size;
       const auto from = static_cast<std::size_t>(j * c.groups + g),
-                 to = static_cast<std::size_t>(packed_.group_at(j / kernels::kPanel, g) + j % kernels::kPanel);
+                 to = static_cast<std::size_t>(packed_.group_at(j / kernels::kPanel, g) +
+                                               j % kernels::kPanel);
       packed_.group_scale[to] = c.scale[from];
       if (asymmetric_weight_) packed_.group_zero[to] = c.zero[from];
-      const std::int64_t sum = std::accumulate(codes, codes + c.group_size, std::int64_t{0}) - c.group_size * c.zero[from];
+      const std::int64_t sum = std::accumulate(codes, codes + c.group_size, std::int64_t{0}) -
+                               c.group_size * c.zero[from];
       if (grouped_input) packed_.group_sum[to] = static_cast<std::int32_t>(sum);
       const std::int32_t zero = input_.spec.dynamic ? 1 : c.input_zero[static_cast<std::size_t>(g)];
       offset -= static_cast<double>(c.scale[from]) * static_cast<double>(sum * zero);
@@ -178,12 +206,15 @@ void IntegerLinear::pack_groups(const Columns& c) {
   }
 }
 
-IntegerLinear::IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
-                             const IntegerLinearOptions& options)
-    : IntegerLinear((check(weight, input), columns_of(weight, bias, input)), input, false, options) {}
+IntegerLinear::IntegerLinear(const QTensor& weight, const TensorView& bias,
+                             const ActivationQuant& input, const IntegerLinearOptions& options)
+    : IntegerLinear((check(weight, input), columns_of(weight, bias, input)), input, false,
+                    options) {}
 
-std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate, const TensorView& gate_bias, const QTensor& up,
-                                                    const TensorView& up_bias, const ActivationQuant& input,
+std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate,
+                                                    const TensorView& gate_bias, const QTensor& up,
+                                                    const TensorView& up_bias,
+                                                    const ActivationQuant& input,
                                                     const IntegerLinearOptions& options) {
   check(gate, input);
   check(up, input);
@@ -207,15 +238,16 @@ std::unique_ptr<IntegerLinear> IntegerLinear::gated(const QTensor& gate, const T
 }
 
 void IntegerLinear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
-  require(x.cols() == packed_.k && y.cols() == columns() && y.rows() == x.rows(), ErrorCode::kInvalidInput,
-          "integer linear: shapes ", x.shape().to_string(), " -> ", y.shape().to_string(), " do not fit [", columns(), ", ",
-          packed_.k, "]");
+  require(x.cols() == packed_.k && y.cols() == columns() && y.rows() == x.rows(),
+          ErrorCode::kInvalidInput, "integer linear: shapes ", x.shape().to_string(), " -> ",
+          y.shape().to_string(), " do not fit [", columns(), ", ", packed_.k, "]");
   LinearOutput output;
   output.f32 = y.f32().data();
   forward_rows(quantize_rows(x, input_, needs_sums(), ctx), output, ctx);
 }
 
-void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& output, ExecContext& ctx) const {
+void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& output,
+                                 ExecContext& ctx) const {
   kernels::Epilogue e;
   e.scale = scale_.data();
   e.bias = bias_.data();
@@ -225,7 +257,8 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
     e.row_group_scale = x.scale.data();
     e.row_group_zero = x.zero.data();
   } else {
-    set_zero_point_terms(x, packed_.k, groups ? nullptr : offset_.data(), needs_sums() ? weight_zero_.data() : nullptr, term, e);
+    set_zero_point_terms(x, packed_.k, groups ? nullptr : offset_.data(),
+                         needs_sums() ? weight_zero_.data() : nullptr, term, e);
     e.group_offset = groups ? group_offset_.data() : nullptr;
   }
   if (groups && asymmetric_weight_) {
@@ -250,13 +283,15 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
 
 std::string IntegerLinear::describe() const {
   if (exact_) return "simulation with exact integer sums";
-  return str("u8*s8 ", kernel_->name, ", codes up to ", input_.spec.max_code() + code_shift(input_.spec), " x ", packed_.max_abs,
-             packed_.group_size > 0 ? str(", groups of ", packed_.group_size) : "", ", ", layout_name(packed_.layout), ", ",
-             packed_bytes(), " bytes");
+  return str("u8*s8 ", kernel_->name, ", codes up to ",
+             input_.spec.max_code() + code_shift(input_.spec), " x ", packed_.max_abs,
+             packed_.group_size > 0 ? str(", groups of ", packed_.group_size) : "", ", ",
+             layout_name(packed_.layout), ", ", packed_bytes(), " bytes");
 }
 
-void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int32_t* offset, const std::int32_t* weight_zero,
-                          std::vector<std::int32_t>& row_term, kernels::Epilogue& e) {
+void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int32_t* offset,
+                          const std::int32_t* weight_zero, std::vector<std::int32_t>& row_term,
+                          kernels::Epilogue& e) {
   const bool dynamic = x.quant.spec.dynamic;
   if (dynamic) {
     e.row_scale = x.scale.data();
@@ -284,24 +319,28 @@ std::int64_t rows_of(std::int64_t bytes, const QuantizedRows& x) {
 
 }  // namespace
 
-void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
-              const kernels::Epilogue& epilogue, ExecContext& ctx) {
+void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x,
+              const kernels::PackedWeights& w, const kernels::Epilogue& epilogue,
+              ExecContext& ctx) {
   constexpr std::int64_t kTasks = 16;
   const std::int64_t panels = w.padded_n() / kernels::kPanel;
-  // Processors with AMX have larger second-level caches, and are so fast that reading the panels again would be what counts.
+  // Processors with AMX have larger second-level caches, and are so fast that reading the panels
+  // again would be what counts.
   const std::int64_t most = rows_of(std::int64_t{kernel.isa == Isa::kAmx ? 512 : 192} << 10, x),
                      row_blocks = (x.rows + most - 1) / most;
-  const std::int64_t rows = kernels::round_up((x.rows + row_blocks - 1) / row_blocks, x.rows > kRowUnit ? kernel.row_unit : 1);
+  const std::int64_t rows = kernels::round_up((x.rows + row_blocks - 1) / row_blocks,
+                                              x.rows > kRowUnit ? kernel.row_unit : 1);
   std::int64_t panel_blocks = std::min(panels, (kTasks + row_blocks - 1) / row_blocks);
   // Widened kernels convert a block's rows once per task.
-  if (kernel.layout == kernels::WeightLayout::kPairs) panel_blocks = std::min<std::int64_t>(panel_blocks, 4);
+  if (kernel.layout == kernels::WeightLayout::kPairs)
+    panel_blocks = std::min<std::int64_t>(panel_blocks, 4);
   const std::int64_t width = (panels + panel_blocks - 1) / panel_blocks;
   panel_blocks = (panels + width - 1) / width;
   ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t r = task / panel_blocks, p = task % panel_blocks;
-      kernel.run(x.row(0), x.stride, w, epilogue, std::min(x.rows, r * rows), std::min(x.rows, (r + 1) * rows), p * width,
-                 std::min(panels, (p + 1) * width));
+      kernel.run(x.row(0), x.stride, w, epilogue, std::min(x.rows, r * rows),
+                 std::min(x.rows, (r + 1) * rows), p * width, std::min(panels, (p + 1) * width));
     }
   });
 }
@@ -312,25 +351,31 @@ Tensor pack_target(const TensorView& y, ExecContext& ctx) {
   ctx.pool.parallel_for(panels, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
       for (std::int64_t i = 0; i < y.rows(); ++i)
-        std::copy_n(y.row(i) + p * kernels::kPanel, std::min(kernels::kPanel, y.cols() - p * kernels::kPanel),
+        std::copy_n(y.row(i) + p * kernels::kPanel,
+                    std::min(kernels::kPanel, y.cols() - p * kernels::kPanel),
                     out.row(p * y.rows() + i));
   });
   return out;
 }
 
 std::vector<double> gemm_squared_errors(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x,
-                                        const kernels::PackedWeights& w, const kernels::Epilogue& epilogue,
-                                        const TensorView& target, ExecContext& ctx) {
+                                        const kernels::PackedWeights& w,
+                                        const kernels::Epilogue& epilogue, const TensorView& target,
+                                        ExecContext& ctx) {
   // One partition for all kernels, as sums are rounded in its order.
   constexpr std::int64_t kPanelBlocks = 8;
-  const std::int64_t panels = w.padded_n() / kernels::kPanel, width = (panels + kPanelBlocks - 1) / kPanelBlocks;
+  const std::int64_t panels = w.padded_n() / kernels::kPanel,
+                     width = (panels + kPanelBlocks - 1) / kPanelBlocks;
   const std::int64_t rows = rows_of(std::int64_t{512} << 10, x);
-  const std::int64_t row_blocks = (x.rows + rows - 1) / rows, panel_blocks = (panels + width - 1) / width;
-  std::vector<double> parts(static_cast<std::size_t>(panel_blocks * x.rows));  // by block of panels and row
+  const std::int64_t row_blocks = (x.rows + rows - 1) / rows,
+                     panel_blocks = (panels + width - 1) / width;
+  std::vector<double> parts(
+      static_cast<std::size_t>(panel_blocks * x.rows));  // by block of panels and row
   ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<double> lanes;
     for (std::int64_t task = begin; task < end; ++task) {
-      const std::int64_t first = task / panel_blocks * rows, count = std::min(rows, x.rows - first), p = task % panel_blocks;
+      const std::int64_t first = task / panel_blocks * rows, count = std::min(rows, x.rows - first),
+                         p = task % panel_blocks;
       lanes.assign(static_cast<std::size_t>(count * kernels::kErrorLanes), 0.0);
       kernels::Epilogue e = epilogue;
       e.row_scale = e.row_scale ? e.row_scale + first : nullptr;
@@ -339,10 +384,12 @@ std::vector<double> gemm_squared_errors(const kernels::GemmS8Kernel& kernel, con
       e.target = target.row(first);
       e.target_rows = x.rows;
       e.squared_error = lanes.data();
-      kernel.run(x.row(first), x.stride, w, e, 0, count, p * width, std::min(panels, (p + 1) * width));
+      kernel.run(x.row(first), x.stride, w, e, 0, count, p * width,
+                 std::min(panels, (p + 1) * width));
       for (std::int64_t i = 0; i < count; ++i) {
         const auto lane = lanes.begin() + i * kernels::kErrorLanes;
-        parts[static_cast<std::size_t>(p * x.rows + first + i)] = std::accumulate(lane, lane + kernels::kErrorLanes, 0.0);
+        parts[static_cast<std::size_t>(p * x.rows + first + i)] =
+            std::accumulate(lane, lane + kernels::kErrorLanes, 0.0);
       }
     }
   });

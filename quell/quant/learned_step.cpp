@@ -6,8 +6,8 @@
 
 namespace quell {
 
-void fake_quantize_backward(std::span<const float> x, const StepAndZero& qparams, const QuantSpec& spec, std::span<float> gradient,
-                            StepGradient& out) {
+void fake_quantize_backward(std::span<const float> x, const StepAndZero& qparams,
+                            const QuantSpec& spec, std::span<float> gradient, StepGradient& out) {
   assert(x.size() == gradient.size());
   const auto low = static_cast<float>(spec.min_code()), high = static_cast<float>(spec.max_code()),
              zero = static_cast<float>(qparams.zero_point);
@@ -18,7 +18,8 @@ void fake_quantize_backward(std::span<const float> x, const StepAndZero& qparams
       scale += static_cast<double>(gradient[i]) * static_cast<double>(rounded - v);
       continue;
     }
-    scale += static_cast<double>(gradient[i]) * static_cast<double>(std::clamp(code, low, high) - zero);
+    scale +=
+        static_cast<double>(gradient[i]) * static_cast<double>(std::clamp(code, low, high) - zero);
     zero_point -= static_cast<double>(gradient[i]) * static_cast<double>(qparams.scale);
     gradient[i] = 0.0F;
   }

@@ -14,7 +14,8 @@ namespace {
 
 constexpr QuantSpec kSpec{6, false, Granularity::kPerTensor, 0, false};
 
-/// Mean squared error of the quantized values, and its gradient to step and zero point, LSQ's factor inside.
+/// Mean squared error of the quantized values, and its gradient to step and zero point, LSQ's
+/// factor inside.
 double error_of(std::span<const float> x, const StepAndZero& q, StepGradient& found) {
   std::vector<float> y(x.size());
   fake_quantize(x, q, kSpec, Rounding::kDivide, y);

@@ -30,7 +30,8 @@ TEST(PackedCodes, ComeBackAsTheyWere) {
       for (std::int32_t& c : codes) c = static_cast<std::int32_t>(random.uniform() * (1 << bits));
       const Tensor words = pack_codes(codes, kRows, columns, bits);
       EXPECT_EQ(words.cols(), packed_words(columns, bits));
-      EXPECT_EQ(unpack_codes(words.as<std::int32_t>(), kRows, columns, bits), codes) << bits << " bits, " << columns << " columns";
+      EXPECT_EQ(unpack_codes(words.as<std::int32_t>(), kRows, columns, bits), codes)
+          << bits << " bits, " << columns << " columns";
     }
 }
 

@@ -12,7 +12,9 @@ int QuantSpec::min_code() const {
   return codes == CodeRange::kRestricted ? -((1 << (num_bits - 1)) - 1) : -(1 << (num_bits - 1));
 }
 
-int QuantSpec::max_code() const { return symmetric ? (1 << (num_bits - 1)) - 1 : (1 << num_bits) - 1; }
+int QuantSpec::max_code() const {
+  return symmetric ? (1 << (num_bits - 1)) - 1 : (1 << num_bits) - 1;
+}
 
 std::string granularity_name(Granularity g) {
   switch (g) {
@@ -25,10 +27,12 @@ std::string granularity_name(Granularity g) {
 }
 
 void validate(const QuantSpec& spec, std::int64_t columns, const std::string& what) {
-  require(spec.num_bits >= 2 && spec.num_bits <= 8, ErrorCode::kInvalidInput, what, ": ", spec.num_bits, " bits; use 2 to 8");
+  require(spec.num_bits >= 2 && spec.num_bits <= 8, ErrorCode::kInvalidInput, what, ": ",
+          spec.num_bits, " bits; use 2 to 8");
   if (spec.granularity != Granularity::kPerGroup || columns == 0) return;
-  require(spec.group_size > 0 && columns % spec.group_size == 0, ErrorCode::kInvalidInput, what, ": group size ", spec.group_size,
-          " does not divide ", columns, " columns; choose a divisor");
+  require(spec.group_size > 0 && columns % spec.group_size == 0, ErrorCode::kInvalidInput, what,
+          ": group size ", spec.group_size, " does not divide ", columns,
+          " columns; choose a divisor");
 }
 
 StepAndZero calculate_qparams(Range range, const QuantSpec& spec, DType arithmetic) {
@@ -37,7 +41,9 @@ StepAndZero calculate_qparams(Range range, const QuantSpec& spec, DType arithmet
   const float floor = spec.step_rule == StepRule::kMaxCode ? 0x1.0p-23F : 1e-8F;
   const auto levels = static_cast<float>((1 << spec.num_bits) - 1);
   if (spec.symmetric) {
-    const float divisor = spec.step_rule == StepRule::kMaxCode ? static_cast<float>((1 << (spec.num_bits - 1)) - 1) : levels / 2.0F;
+    const float divisor = spec.step_rule == StepRule::kMaxCode
+                              ? static_cast<float>((1 << (spec.num_bits - 1)) - 1)
+                              : levels / 2.0F;
     return {std::max(rounded(std::max(-low, high) / divisor), floor), 0};
   }
   const float step = std::max(rounded(rounded(high - low) / levels), floor);
@@ -45,7 +51,9 @@ StepAndZero calculate_qparams(Range range, const QuantSpec& spec, DType arithmet
   return {step, static_cast<std::int32_t>(zero)};
 }
 
-bool divides_at_run_time(const QuantSpec& spec) { return spec.dynamic && spec.symmetric && spec.step_rule == StepRule::kHalfRange; }
+bool divides_at_run_time(const QuantSpec& spec) {
+  return spec.dynamic && spec.symmetric && spec.step_rule == StepRule::kHalfRange;
+}
 
 bool is_static_per_tensor(const ActivationQuant& quant) {
   return !quant.spec.dynamic && quant.spec.granularity == Granularity::kPerTensor && !quant.groups;

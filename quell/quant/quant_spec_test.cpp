@@ -70,7 +70,8 @@ TEST(FakeQuantize, PerGroupAndPerToken) {
                       -29.4945641F, -0.260963291F, 0.549525917F,  0.112377144F};
   const float shift[] = {-0.0257766545F, 18.0899639F,   -0.16243948F,  -0.275927663F,
                          -24.9919529F,   0.0988735557F, 0.0012460351F, 0.00674653053F};
-  const float token[] = {-0.345887035F, -1.03766108F, 0, 0.69177407F, -4.49653149F, -0.345887035F, 0.69177407F, 0};
+  const float token[] = {-0.345887035F, -1.03766108F,  0,           0.69177407F,
+                         -4.49653149F,  -0.345887035F, 0.69177407F, 0};
   Tensor row = Tensor::f32({1, 8});
   for (std::size_t i = 0; i < 8; ++i) row.f32()[i] = x0[i] - shift[i];
   QuantSpec per_token = spec(4, false);
@@ -105,7 +106,8 @@ TEST(QuantizeWeight, RefusesAGroupSizeThatDoesNotDivide) {
 }
 
 TEST(Observers, AverageExponentialAndOverall) {
-  const std::vector<Range> batches = {{-9.91114426F, 7.768466F}, {-19.8222885F, 15.536932F}, {-29.7334328F, 23.305398F}};
+  const std::vector<Range> batches = {
+      {-9.91114426F, 7.768466F}, {-19.8222885F, 15.536932F}, {-29.7334328F, 23.305398F}};
   const auto run = [&](const char* name) {
     const auto observer = make_observer({name});
     for (const Range& r : batches) observer->observe(r);
@@ -114,7 +116,8 @@ TEST(Observers, AverageExponentialAndOverall) {
   EXPECT_FLOAT_EQ(run("avg_minmax").min, -19.8222885F);
   EXPECT_FLOAT_EQ(run("avg_minmax").max, 15.536931F);
   EXPECT_EQ(run("minmax").min, batches[2].min);
-  EXPECT_FLOAT_EQ(run("ema_minmax").max, 0.9F * (0.9F * 7.768466F + 0.1F * 15.536932F) + 0.1F * 23.305398F);
+  EXPECT_FLOAT_EQ(run("ema_minmax").max,
+                  0.9F * (0.9F * 7.768466F + 0.1F * 15.536932F) + 0.1F * 23.305398F);
   EXPECT_THROW(make_observer({"median"}), Error);
 }
 
@@ -161,12 +164,14 @@ TEST_F(ValueObservers, RecordedRanges) {
 TEST(WeightRange, ThreeStandardDeviationsAsLsqPlusStarts) {
   QuantSpec rows = spec(4, true, true);
   rows.granularity = Granularity::kPerChannel;
-  const QTensor q = quantize_weight(quell::testing::GoldenNumbers(5).make({3, 8}, -1, 1), rows, three_sigma_range);
+  const QTensor q = quantize_weight(quell::testing::GoldenNumbers(5).make({3, 8}, -1, 1), rows,
+                                    three_sigma_range);
   const float want[] = {0.208543807F, 0.301066726F, 0.256305397F};
   for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(q.qparams.scale.f32()[i], want[i], 1e-7F);
 }
 
-/// Minima as scipy 1.16's minimize_scalar(method="bounded", xatol=1e-5) finds them, here and in the functions below.
+/// Minima as scipy 1.16's minimize_scalar(method="bounded", xatol=1e-5) finds them, here and in the
+/// functions below.
 TEST_F(ValueObservers, FastRangesAreThoseOfBrentsSearch) {
   constexpr float kNear = 1e-4F;
   Range r = fast_mse_range(rows, spec(4, true));
@@ -189,9 +194,12 @@ TEST_F(ValueObservers, FastRangesAreThoseOfBrentsSearch) {
 }
 
 TEST(MinimizeBounded, AgreesWithScipy) {
-  EXPECT_NEAR(minimize_bounded([](double x) { return std::cos(x) + 0.1 * x; }, 0, 6), 3.0414262004194264, 1e-9);
-  EXPECT_NEAR(minimize_bounded([](double x) { return std::pow(x - 1.3, 4) + 0.2 * x; }, -3, 4), 0.9315958521470418, 1e-9);
-  EXPECT_NEAR(minimize_bounded([](double x) { return std::fabs(x - 2.2) + 0.01 * x * x; }, 0, 10), 2.1999979595617143, 1e-9);
+  EXPECT_NEAR(minimize_bounded([](double x) { return std::cos(x) + 0.1 * x; }, 0, 6),
+              3.0414262004194264, 1e-9);
+  EXPECT_NEAR(minimize_bounded([](double x) { return std::pow(x - 1.3, 4) + 0.2 * x; }, -3, 4),
+              0.9315958521470418, 1e-9);
+  EXPECT_NEAR(minimize_bounded([](double x) { return std::fabs(x - 2.2) + 0.01 * x * x; }, 0, 10),
+              2.1999979595617143, 1e-9);
   int evaluations = 0;
   const auto edge = [&](double x) {
     ++evaluations;
@@ -228,7 +236,8 @@ TEST_F(ValueObservers, CombineBatches) {
 
 TEST(RoundHalfEven, EqualsTheLibrary) {
   for (float x = -10; x < 10; x += 0.125F) EXPECT_EQ(round_half_even(x), std::nearbyint(x));
-  for (const float x : {4194303.5F, 4194304.0F, 8388609.0F, 1e30F, -1e30F}) EXPECT_EQ(round_half_even(x), std::nearbyint(x));
+  for (const float x : {4194303.5F, 4194304.0F, 8388609.0F, 1e30F, -1e30F})
+    EXPECT_EQ(round_half_even(x), std::nearbyint(x));
 }
 
 }  // namespace

@@ -10,14 +10,18 @@
 namespace quell {
 
 /// y = fake_quantize(x) * dequantize(w)^T + bias in f32: what papers call quantization.
-std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias,
+                                                     const ActivationQuant& input,
                                                      Rounding rounding);
 
 /// The same of any f32 weight. Borrows weight and bias.
-std::unique_ptr<LinearOp> make_fake_quantized_linear(const TensorView& weight, const TensorView& bias, const ActivationQuant& input,
+std::unique_ptr<LinearOp> make_fake_quantized_linear(const TensorView& weight,
+                                                     const TensorView& bias,
+                                                     const ActivationQuant& input,
                                                      Rounding rounding);
 
-/// Where an integer linear writes: f32 [M, N], or the codes of the next operator (static quantizers). What is fused in front of it.
+/// Where an integer linear writes: f32 [M, N], or the codes of the next operator (static
+/// quantizers). What is fused in front of it.
 struct LinearOutput {
   kernels::Activation activation = kernels::Activation::kNone;
   kernels::ResidualArgs residual;
@@ -34,17 +38,21 @@ struct IntegerLinearOptions {
   bool pack_nibbles = true;
 };
 
-/// y = s_x s_w[j] (acc + c[j]) + b[j] with acc the exact sum of code products (docs/numerics.md), and whatever LinearOutput adds.
-/// Input static per tensor or group of channels, or dynamic per token or group; weight per tensor, channel or group (with groups,
-/// exact sums of groups are added up in f32). Immutable.
+/// y = s_x s_w[j] (acc + c[j]) + b[j] with acc the exact sum of code products (docs/numerics.md),
+/// and whatever LinearOutput adds. Input static per tensor or group of channels, or dynamic per
+/// token or group; weight per tensor, channel or group (with groups, exact sums of groups are added
+/// up in f32). Immutable.
 class IntegerLinear final : public LinearOp {
  public:
-  /// Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups of odd sizes, too many columns).
-  IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input, const IntegerLinearOptions& options);
-  /// act(gate) * up in one product: 16 columns of each side by side. `columns` of the output stay those of one side, rounded up
-  /// to 16.
-  static std::unique_ptr<IntegerLinear> gated(const QTensor& gate, const TensorView& gate_bias, const QTensor& up,
-                                              const TensorView& up_bias, const ActivationQuant& input,
+  /// Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups of
+  /// odd sizes, too many columns).
+  IntegerLinear(const QTensor& weight, const TensorView& bias, const ActivationQuant& input,
+                const IntegerLinearOptions& options);
+  /// act(gate) * up in one product: 16 columns of each side by side. `columns` of the output stay
+  /// those of one side, rounded up to 16.
+  static std::unique_ptr<IntegerLinear> gated(const QTensor& gate, const TensorView& gate_bias,
+                                              const QTensor& up, const TensorView& up_bias,
+                                              const ActivationQuant& input,
                                               const IntegerLinearOptions& options);
 
   void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override;
@@ -52,7 +60,8 @@ class IntegerLinear final : public LinearOp {
   std::string describe() const override;
 
   std::size_t packed_bytes() const {
-    return packed_.data.size() + sizeof(float) * (packed_.group_scale.size() + packed_.group_zero.size());
+    return packed_.data.size() +
+           sizeof(float) * (packed_.group_scale.size() + packed_.group_zero.size());
   }
   const ActivationQuant& input() const { return input_; }
   /// Whether forward_rows needs the sums of the rows.
@@ -61,8 +70,10 @@ class IntegerLinear final : public LinearOp {
 
  private:
   struct Columns;  // codes, steps, zero points and biases by output column, in packing order
-  IntegerLinear(const Columns& columns, const ActivationQuant& input, bool gated, const IntegerLinearOptions& options);
-  static Columns columns_of(const QTensor& weight, const TensorView& bias, const ActivationQuant& input);
+  IntegerLinear(const Columns& columns, const ActivationQuant& input, bool gated,
+                const IntegerLinearOptions& options);
+  static Columns columns_of(const QTensor& weight, const TensorView& bias,
+                            const ActivationQuant& input);
   void pack_groups(const Columns& columns);
 
   ActivationQuant input_;
@@ -71,28 +82,34 @@ class IntegerLinear final : public LinearOp {
   const kernels::GemmS8Kernel* kernel_ = nullptr;
   // [padded_n]
   std::vector<float> scale_, bias_;  ///< scale_ holds s_x * s_w where the input is static
-  std::vector<float> group_offset_;  ///< weights in groups: -z_x (or -1) times the sums of the dequantized rows
+  std::vector<float>
+      group_offset_;  ///< weights in groups: -z_x (or -1) times the sums of the dequantized rows
   std::vector<std::int32_t> offset_,
-      weight_zero_;  ///< -z_x * row sums where static, else -row sums; zero points of asymmetric weights
+      weight_zero_;  ///< -z_x * row sums where static, else -row sums; zero points of asymmetric
+                     ///< weights
 };
 
-/// What zero points of `x` and of the weights add to the sums of one product: `offset` [N] holds -z_x (static) or -1 (dynamic)
-/// times the row sums of the weight codes; `weight_zero` [N] is null where all are 0, else `x.sum` is needed. `row_term` must
-/// outlive `e`.
-void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int32_t* offset, const std::int32_t* weight_zero,
-                          std::vector<std::int32_t>& row_term, kernels::Epilogue& e);
+/// What zero points of `x` and of the weights add to the sums of one product: `offset` [N] holds
+/// -z_x (static) or -1 (dynamic) times the row sums of the weight codes; `weight_zero` [N] is null
+/// where all are 0, else `x.sum` is needed. `row_term` must outlive `e`.
+void set_zero_point_terms(const QuantizedRows& x, std::int64_t k, const std::int32_t* offset,
+                          const std::int32_t* weight_zero, std::vector<std::int32_t>& row_term,
+                          kernels::Epilogue& e);
 
-/// One product over rows of codes, split into blocks over rows and panels that depend on the sizes alone.
-void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x, const kernels::PackedWeights& w,
-              const kernels::Epilogue& epilogue, ExecContext& ctx);
+/// One product over rows of codes, split into blocks over rows and panels that depend on the sizes
+/// alone.
+void run_gemm(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x,
+              const kernels::PackedWeights& w, const kernels::Epilogue& epilogue, ExecContext& ctx);
 
-/// [rows, N] as [panels, rows, 32], with zeros past N: in the order in which products are compared with it.
+/// [rows, N] as [panels, rows, 32], with zeros past N: in the order in which products are compared
+/// with it.
 Tensor pack_target(const TensorView& y, ExecContext& ctx);
-/// Sums of (y - target)^2 by row, y being what `epilogue` (without activation, gate and residual) would write;
-/// nothing is written. target: of pack_target; scale and bias of columns past N are 0. The same bytes for all kernels and any
-/// number of threads. No weights in groups.
+/// Sums of (y - target)^2 by row, y being what `epilogue` (without activation, gate and residual)
+/// would write; nothing is written. target: of pack_target; scale and bias of columns past N are 0.
+/// The same bytes for all kernels and any number of threads. No weights in groups.
 std::vector<double> gemm_squared_errors(const kernels::GemmS8Kernel& kernel, const QuantizedRows& x,
-                                        const kernels::PackedWeights& w, const kernels::Epilogue& epilogue,
-                                        const TensorView& target, ExecContext& ctx);
+                                        const kernels::PackedWeights& w,
+                                        const kernels::Epilogue& epilogue, const TensorView& target,
+                                        ExecContext& ctx);
 
 }  // namespace quell

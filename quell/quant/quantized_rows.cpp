@@ -8,14 +8,18 @@
 
 namespace quell {
 
-std::int32_t code_shift(const QuantSpec& spec) { return spec.symmetric ? 1 << (spec.num_bits - 1) : 0; }
+std::int32_t code_shift(const QuantSpec& spec) {
+  return spec.symmetric ? 1 << (spec.num_bits - 1) : 0;
+}
 
 kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams) {
   const std::int32_t shift = code_shift(spec);
-  return {1.0F / qparams.scale, qparams.zero_point + shift, spec.min_code() + shift, spec.max_code() + shift};
+  return {1.0F / qparams.scale, qparams.zero_point + shift, spec.min_code() + shift,
+          spec.max_code() + shift};
 }
 
-QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const ActivationQuant& quant) {
+QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns,
+                                  const ActivationQuant& quant) {
   QuantizedRows out;
   out.rows = rows;
   out.columns = columns;
@@ -39,7 +43,8 @@ void quantize_channel_groups(const TensorView& x, QuantizedRows& out, ExecContex
       std::int32_t sum = 0;
       for (std::size_t g = 0; g < groups.steps.size(); ++g) {
         const std::int64_t first = static_cast<std::int64_t>(g) * size;
-        sum += k.quantize(columns.data() + first, size, code_args(out.quant.spec, groups.steps[g]), out.row(i) + first);
+        sum += k.quantize(columns.data() + first, size, code_args(out.quant.spec, groups.steps[g]),
+                          out.row(i) + first);
       }
       if (!out.sum.empty()) out.sum[static_cast<std::size_t>(i)] = sum;
     }
@@ -48,7 +53,8 @@ void quantize_channel_groups(const TensorView& x, QuantizedRows& out, ExecContex
 
 }  // namespace
 
-QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums, ExecContext& ctx) {
+QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums,
+                            ExecContext& ctx) {
   QuantizedRows out = make_quantized_rows(x.rows(), x.cols(), quant);
   const QuantSpec& spec = quant.spec;
   const auto rows = static_cast<std::size_t>(out.rows);
@@ -64,7 +70,8 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
   }
   const kernels::RowKernels& k = kernels::row_kernels(ctx.isa);
   const kernels::CodeArgs fixed = code_args(spec, quant.qparams);
-  const std::int64_t n = x.cols(), chunk = std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(n, 1));
+  const std::int64_t n = x.cols(),
+                     chunk = std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(n, 1));
   ctx.pool.parallel_for(out.rows, chunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin * groups; i < end * groups; ++i) {
       const auto at = static_cast<std::size_t>(i);
@@ -83,9 +90,10 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
         out.zero[at] = qp.zero_point + code_shift(spec);
       }
       std::uint8_t* codes = out.row(row) + column;
-      const std::int32_t sum = divides_at_run_time(spec)
-                                   ? k.quantize_scaled(values, nullptr, kernels::Factor::kNone, size, step, args, codes)
-                                   : k.quantize(values, size, args, codes);
+      const std::int32_t sum =
+          divides_at_run_time(spec)
+              ? k.quantize_scaled(values, nullptr, kernels::Factor::kNone, size, step, args, codes)
+              : k.quantize(values, size, args, codes);
       if (with_sums) out.sum[static_cast<std::size_t>(row)] += sum;
     }
   });

@@ -9,8 +9,9 @@
 
 namespace quell {
 
-/// Codes are stored as u8: signed ones of b bits plus 2^(b-1) (`code_shift`), zero points likewise. Dynamic rows have a step and
-/// zero point each (per token), or one for each group of columns. Static groups of channels (`quant.groups`) lie side by side.
+/// Codes are stored as u8: signed ones of b bits plus 2^(b-1) (`code_shift`), zero points likewise.
+/// Dynamic rows have a step and zero point each (per token), or one for each group of columns.
+/// Static groups of channels (`quant.groups`) lie side by side.
 struct QuantizedRows {
   Tensor codes;  ///< u8 [rows * stride + slack]
   std::int64_t rows = 0, columns = 0, stride = 0;
@@ -23,7 +24,9 @@ struct QuantizedRows {
   bool grouped() const { return quant.spec.granularity == Granularity::kPerGroup; }
   std::int64_t group_size() const { return grouped() ? quant.spec.group_size : columns; }
   std::int64_t groups() const { return grouped() ? columns / quant.spec.group_size : 1; }
-  const std::uint8_t* row(std::int64_t i) const { return codes.as<std::uint8_t>().data() + i * stride; }
+  const std::uint8_t* row(std::int64_t i) const {
+    return codes.as<std::uint8_t>().data() + i * stride;
+  }
   std::uint8_t* row(std::int64_t i) { return codes.as<std::uint8_t>().data() + i * stride; }
 };
 
@@ -33,9 +36,12 @@ std::int32_t code_shift(const QuantSpec& spec);
 kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams);
 
 /// Room for codes, not yet written. Bytes past the columns are unspecified.
-QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns, const ActivationQuant& quant);
-/// Static per tensor or group of channels, or dynamic per token or group; `with_sums`: also row sums.
-QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums, ExecContext& ctx);
+QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns,
+                                  const ActivationQuant& quant);
+/// Static per tensor or group of channels, or dynamic per token or group; `with_sums`: also row
+/// sums.
+QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums,
+                            ExecContext& ctx);
 /// f32 [rows, columns].
 Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx);
 

@@ -12,7 +12,8 @@
 namespace quell {
 namespace {
 
-/// The inputs of llm-compressor's int8 scheme: symmetric, a fresh step of half the range for every token.
+/// The inputs of llm-compressor's int8 scheme: symmetric, a fresh step of half the range for every
+/// token.
 TEST(QuantizedRows, FreshStepsOfHalfTheRangeDivide) {
   constexpr std::int64_t kRows = 512, kColumns = 19;
   ActivationQuant quant;
@@ -35,7 +36,9 @@ TEST(QuantizedRows, FreshStepsOfHalfTheRangeDivide) {
   for (std::int64_t i = 0; i < kRows; ++i) {
     const float step = rows.scale[static_cast<std::size_t>(i)];
     for (std::int64_t j = 0; j < kColumns; ++j) {
-      const auto code = [&](float quotient) { return std::clamp(std::nearbyint(quotient), -128.0F, 127.0F); };
+      const auto code = [&](float quotient) {
+        return std::clamp(std::nearbyint(quotient), -128.0F, 127.0F);
+      };
       const float value = x.row(i)[j], expected = code(value / step);
       EXPECT_EQ(static_cast<float>(rows.row(i)[j]) - 128.0F, expected) << value << " / " << step;
       EXPECT_EQ(simulated.row(i)[j], expected * step);

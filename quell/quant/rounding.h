@@ -5,8 +5,8 @@
 
 namespace quell {
 
-/// Adding and subtracting 1.5 * 2^23 leaves no fraction bits; from 2^22 on the trick would not be exact and nearly all values are
-/// whole.
+/// Adding and subtracting 1.5 * 2^23 leaves no fraction bits; from 2^22 on the trick would not be
+/// exact and nearly all values are whole.
 inline float round_half_even(float x) {
   constexpr float kMagic = 12582912.0F;
   const float rounded = (x + kMagic) - kMagic;

@@ -46,7 +46,9 @@ class FusedLinear final : public NodeOp {
       executor.set_output(out, std::move(y));
     }
   }
-  std::string describe() const override { return what + (output ? ", writes codes" : ", writes f32"); }
+  std::string describe() const override {
+    return what + (output ? ", writes codes" : ", writes f32");
+  }
 };
 
 /// A norm that writes codes, and f32 where something reads that.
@@ -68,13 +70,16 @@ class FusedNorm final : public NodeOp {
                 *bias = p.bias.defined() ? p.bias.f32().data() : nullptr;
     ctx.pool.parallel_for(x.rows(), 32, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
-        rows.normalize(model_.spec.norm_kind == NormKind::kLayerNorm, x.row(i), weight, bias, model_.spec.norm_eps, x.cols(),
+        rows.normalize(model_.spec.norm_kind == NormKind::kLayerNorm, x.row(i), weight, bias,
+                       model_.spec.norm_eps, x.cols(),
                        {f32_ ? y.row(i) : nullptr, codes.row(i), args});
     });
     if (f32_) executor.set_output(n.out, std::move(y));
     executor.set_codes(n.out, std::move(codes));
   }
-  std::string describe() const override { return f32_ ? "norm, writes codes and f32" : "norm, writes codes"; }
+  std::string describe() const override {
+    return f32_ ? "norm, writes codes and f32" : "norm, writes codes";
+  }
 
  private:
   const Model& model_;
@@ -86,8 +91,13 @@ class FusedNorm final : public NodeOp {
 /// Reads off the graph what can be fused.
 class Fuser {
  public:
-  Fuser(const Model& model, const LoweredOps& lowered, std::vector<std::shared_ptr<const IntegerLinear>> linears, Isa isa)
-      : model_(model), graph_(model.graph), lowered_(lowered), linears_(std::move(linears)), isa_(isa) {
+  Fuser(const Model& model, const LoweredOps& lowered,
+        std::vector<std::shared_ptr<const IntegerLinear>> linears, Isa isa)
+      : model_(model),
+        graph_(model.graph),
+        lowered_(lowered),
+        linears_(std::move(linears)),
+        isa_(isa) {
     table_.ops.resize(graph_.nodes.size());
     table_.covered.resize(graph_.nodes.size());
     uses_.resize(graph_.producer.size());
@@ -104,15 +114,18 @@ class Fuser {
   FusionTable run() {
     // First what is one operator, then what passes between operators.
     for (int n = 0; n < static_cast<int>(graph_.nodes.size()); ++n)
-      if (!table_.covered[static_cast<std::size_t>(n)] && linears_[static_cast<std::size_t>(n)]) fuse_linear(n);
+      if (!table_.covered[static_cast<std::size_t>(n)] && linears_[static_cast<std::size_t>(n)])
+        fuse_linear(n);
     for (FusedLinear* op : fused_linears_) {
       op->output = codes_only(op->out);
-      if (const auto it = model_.explicit_affine.find(op->out); it != model_.explicit_affine.end()) op->affine = &it->second;
+      if (const auto it = model_.explicit_affine.find(op->out); it != model_.explicit_affine.end())
+        op->affine = &it->second;
     }
     for (int n = 0; n < static_cast<int>(graph_.nodes.size()); ++n) {
       if (node(n).kind == StepKind::kNorm) fuse_norm(n);
       if (node(n).kind == StepKind::kAttention)
-        table_.ops[static_cast<std::size_t>(n)] = make_integer_attention(model_, n, false, codes_only(node(n).out));
+        table_.ops[static_cast<std::size_t>(n)] =
+            make_integer_attention(model_, n, false, codes_only(node(n).out));
     }
     return std::move(table_);
   }
@@ -120,15 +133,21 @@ class Fuser {
  private:
   const Node& node(int n) const { return graph_.nodes[static_cast<std::size_t>(n)]; }
   const std::vector<int>& uses(ValueId v) const { return uses_[static_cast<std::size_t>(v)]; }
-  bool migrated(ValueId v) const { return model_.restore.contains(v) || model_.explicit_affine.contains(v); }
+  bool migrated(ValueId v) const {
+    return model_.restore.contains(v) || model_.explicit_affine.contains(v);
+  }
 
-  /// The only reader of a value that nothing else sees and that is read as it was computed; -1 where there is none.
+  /// The only reader of a value that nothing else sees and that is read as it was computed; -1
+  /// where there is none.
   int only_reader(ValueId v) const {
     const bool requantized = model_.residual_after_quant && model_.input_quant.contains(v);
-    if (visible_[static_cast<std::size_t>(v)] || migrated(v) || requantized || uses(v).size() != 1) return -1;
+    if (visible_[static_cast<std::size_t>(v)] || migrated(v) || requantized || uses(v).size() != 1)
+      return -1;
     return uses(v).front();
   }
-  ValueId other_operand(int n, ValueId v) const { return node(n).in[0] == v ? node(n).in[1] : node(n).in[0]; }
+  ValueId other_operand(int n, ValueId v) const {
+    return node(n).in[0] == v ? node(n).in[1] : node(n).in[0];
+  }
 
   void cover(int n) { table_.covered[static_cast<std::size_t>(n)] = true; }
 
@@ -144,12 +163,14 @@ class Fuser {
       op->what += " + " + std::string(activation_name(node(reader).activation));
       cover(reader);
       reader = only_reader(op->out);
-      if (reader >= 0 && node(reader).kind == StepKind::kMultiply && fuse_gate(n, reader, *op)) reader = only_reader(op->out);
+      if (reader >= 0 && node(reader).kind == StepKind::kMultiply && fuse_gate(n, reader, *op))
+        reader = only_reader(op->out);
     }
     if (reader >= 0 && node(reader).kind == StepKind::kAdd) {
       const ValueId other = other_operand(reader, op->out);
       // The other side must be there already when this linear runs.
-      if (other != op->out && graph_.producer[static_cast<std::size_t>(other)] < n && op->residual == kNoValue) {
+      if (other != op->out && graph_.producer[static_cast<std::size_t>(other)] < n &&
+          op->residual == kNoValue) {
         op->residual = other;
         op->out = node(reader).out;
         op->what += " + residual";
@@ -165,14 +186,16 @@ class Fuser {
   bool fuse_gate(int gate, int multiply, FusedLinear& op) {
     const ValueId up_value = other_operand(multiply, op.out);
     const int up = graph_.producer[static_cast<std::size_t>(up_value)];
-    const bool fits = node(up).kind == StepKind::kLinear && up != gate && linears_[static_cast<std::size_t>(up)] &&
+    const bool fits = node(up).kind == StepKind::kLinear && up != gate &&
+                      linears_[static_cast<std::size_t>(up)] &&
                       node(up).in[0] == node(gate).in[0] && only_reader(up_value) == multiply &&
                       !table_.ops[static_cast<std::size_t>(up)];
     const Param &g = model_.param_of(gate), &u = model_.param_of(up);
-    if (!fits || g.quantized->codes.shape() != u.quantized->codes.shape() || !(g.quantized->spec == u.quantized->spec) ||
-        g.quantized->codes.rows() % 16 != 0)
+    if (!fits || g.quantized->codes.shape() != u.quantized->codes.shape() ||
+        !(g.quantized->spec == u.quantized->spec) || g.quantized->codes.rows() % 16 != 0)
       return false;
-    op.linear = IntegerLinear::gated(*g.quantized, g.bias, *u.quantized, u.bias, op.linear->input(), {.isa = isa_});
+    op.linear = IntegerLinear::gated(*g.quantized, g.bias, *u.quantized, u.bias, op.linear->input(),
+                                     {.isa = isa_});
     op.out = node(multiply).out;
     op.what += " * up";
     cover(multiply);
@@ -190,7 +213,8 @@ class Fuser {
   bool read(ValueId v, const ActivationQuant** quant) const {
     bool f32 = false;
     const auto input = model_.input_quant.find(v);
-    const bool has_static = input != model_.input_quant.end() && is_static_per_tensor(input->second);
+    const bool has_static =
+        input != model_.input_quant.end() && is_static_per_tensor(input->second);
     const bool residual_codes = model_.residual_after_quant && has_static;
     const auto take = [&](const ActivationQuant& q) {
       if (*quant && !same_quant(**quant, q))
@@ -198,16 +222,22 @@ class Fuser {
       else
         *quant = &q;
     };
-    if (visible_[static_cast<std::size_t>(v)]) residual_codes ? take(input->second) : void(f32 = true);
+    if (visible_[static_cast<std::size_t>(v)])
+      residual_codes ? take(input->second) : void(f32 = true);
     for (const int u : uses(v)) {
-      if (node(u).kind == StepKind::kLinear && linears_[static_cast<std::size_t>(u)] && has_static) {
+      if (node(u).kind == StepKind::kLinear && linears_[static_cast<std::size_t>(u)] &&
+          has_static) {
         take(input->second);
-      } else if (node(u).kind == StepKind::kAdd && residual_codes && residual_readers_.contains({v, u})) {
+      } else if (node(u).kind == StepKind::kAdd && residual_codes &&
+                 residual_readers_.contains({v, u})) {
         take(input->second);
-      } else if (node(u).kind == StepKind::kAttention && make_integer_attention(model_, u, false, nullptr)) {
+      } else if (node(u).kind == StepKind::kAttention &&
+                 make_integer_attention(model_, u, false, nullptr)) {
         const auto points = std::as_const(model_.attention_quant.at(u)).points();
         for (std::size_t i = 0; i < 3; ++i)
-          if (node(u).in[i] == v) reads_codes_directly(model_, u, static_cast<int>(i)) ? take(**points[i]) : void(f32 = true);
+          if (node(u).in[i] == v)
+            reads_codes_directly(model_, u, static_cast<int>(i)) ? take(**points[i])
+                                                                 : void(f32 = true);
         for (std::size_t i = 3; i < kMaxOperands; ++i) f32 |= node(u).in[i] == v;
       } else {
         f32 = true;
@@ -230,31 +260,35 @@ class Fuser {
   Isa isa_;
   FusionTable table_;
   std::vector<FusedLinear*> fused_linears_;
-  std::set<std::pair<ValueId, int>> residual_readers_;  ///< (value, add) pairs that a linear's epilogue computes
+  std::set<std::pair<ValueId, int>>
+      residual_readers_;  ///< (value, add) pairs that a linear's epilogue computes
   std::vector<std::vector<int>> uses_;
   std::vector<bool> visible_;  ///< outputs and hidden states
 };
 
 }  // namespace
 
-LoweredOps::LoweredOps(const Model& model, Isa isa, bool tolerant) : model_(model), isa_(isa), linears_(model.graph.nodes.size()) {
+LoweredOps::LoweredOps(const Model& model, Isa isa, bool tolerant)
+    : model_(model), isa_(isa), linears_(model.graph.nodes.size()) {
   for (std::size_t n = 0; n < linears_.size(); ++n)
-    if (model.graph.nodes[n].kind == StepKind::kLinear) linears_[n] = make(static_cast<int>(n), tolerant);
+    if (model.graph.nodes[n].kind == StepKind::kLinear)
+      linears_[n] = make(static_cast<int>(n), tolerant);
 }
 
 std::shared_ptr<const IntegerLinear> LoweredOps::make(int node, bool tolerant) {
   const int param = model_.node_param[static_cast<std::size_t>(node)];
   const Param& p = model_.param_of(node);
   if (!p.quantized || reads_constant(model_, node)) return nullptr;
-  const auto input = model_.input_quant.find(model_.graph.nodes[static_cast<std::size_t>(node)].in[0]);
+  const auto input =
+      model_.input_quant.find(model_.graph.nodes[static_cast<std::size_t>(node)].in[0]);
   require(input != model_.input_quant.end(), ErrorCode::kInvalidInput, model_.node_name(node),
           ": quantized weights without an input quantizer");
   auto& made = by_param_[param];
   for (const auto& linear : made)
     if (same_quant(linear->input(), input->second)) return linear;
   try {
-    return made.emplace_back(
-        std::make_shared<IntegerLinear>(*p.quantized, p.bias, input->second, IntegerLinearOptions{.isa = isa_}));
+    return made.emplace_back(std::make_shared<IntegerLinear>(*p.quantized, p.bias, input->second,
+                                                             IntegerLinearOptions{.isa = isa_}));
   } catch (const Error& e) {
     if (!tolerant) throw Error(e.code(), model_.node_name(node) + ": " + e.what());
     refusals_[node] = e.what();

@@ -1,4 +1,5 @@
-// Text generation: greedy or sampled, for decoders (with a KV cache and sequences that come and go) and encoder-decoder models.
+// Text generation: greedy or sampled, for decoders (with a KV cache and sequences that come and go)
+// and encoder-decoder models.
 #pragma once
 
 #include <functional>
@@ -20,19 +21,24 @@ struct SamplingOptions {
 };
 
 /// The next token. `random` is not used when greedy; ties go to the smaller id.
-std::int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, Random& random);
+std::int32_t sample_token(std::span<const float> logits, const SamplingOptions& options,
+                          Random& random);
 
-/// Decodes several sequences together; each may join and leave between steps. Where the model allows it, keys and values are
-/// cached. Results of a sequence do not depend on its neighbours. Not thread-safe.
+/// Decodes several sequences together; each may join and leave between steps. Where the model
+/// allows it, keys and values are cached. Results of a sequence do not depend on its neighbours.
+/// Not thread-safe.
 class BatchDecoder {
  public:
-  /// Room for `max_sequences` of `capacity` tokens each, prompt included. Throws Error(kUsage) when the model cannot generate, or
-  /// Error(kUnsupported) when its sequences cannot be continued token by token.
-  BatchDecoder(const ForwardModel& model, std::int64_t max_sequences, std::int64_t capacity, KvFormat format = KvFormat::kF32);
+  /// Room for `max_sequences` of `capacity` tokens each, prompt included. Throws Error(kUsage) when
+  /// the model cannot generate, or Error(kUnsupported) when its sequences cannot be continued token
+  /// by token.
+  BatchDecoder(const ForwardModel& model, std::int64_t max_sequences, std::int64_t capacity,
+               KvFormat format = KvFormat::kF32);
 
-  /// Adds a sequence; its first token comes with the next step. Throws Error(kInvalidInput) when there is no room.
-  /// `rules` change the scores of its tokens, where there are any.
-  int add(std::vector<std::int32_t> prompt, const SamplingOptions& sampling = {}, std::optional<TokenRules> rules = std::nullopt);
+  /// Adds a sequence; its first token comes with the next step. Throws Error(kInvalidInput) when
+  /// there is no room. `rules` change the scores of its tokens, where there are any.
+  int add(std::vector<std::int32_t> prompt, const SamplingOptions& sampling = {},
+          std::optional<TokenRules> rules = std::nullopt);
   void remove(int id);
   std::size_t size() const { return running_.size(); }
   bool has_room() const { return running_.size() < static_cast<std::size_t>(max_sequences_); }
@@ -42,8 +48,8 @@ class BatchDecoder {
     std::int32_t token;
     bool full;  ///< no room for another token: remove it
   };
-  /// One token for each sequence, in the order of their ids: first the new ones read their prompts together, then the others go on
-  /// together.
+  /// One token for each sequence, in the order of their ids: first the new ones read their prompts
+  /// together, then the others go on together.
   std::vector<NewToken> step(ExecContext& ctx);
   std::size_t cache_bytes() const { return cache_.bytes(); }
 
@@ -75,14 +81,16 @@ struct GenerateOptions {
   KvFormat kv_format = KvFormat::kF32;
   /// Sees every token as it comes, by sequence of the prompt.
   std::function<void(std::size_t sequence, std::int32_t token)> on_token = {};
-  /// Sees every sequence that ends because the context is full, before an end token or the last of `max_new_tokens`.
+  /// Sees every sequence that ends because the context is full, before an end token or the last of
+  /// `max_new_tokens`.
   std::function<void(std::size_t sequence)> on_full_context = {};
 };
 
-/// The new tokens of each sequence of `prompt` (tokens where its mask is 1, padded on either side). Encoder-decoder models read it
-/// with their encoder and run the whole sequence again at every step. Stops early where the model's context is full. Throws
-/// Error(kUsage) when the model gives no logits over its vocabulary.
-std::vector<std::vector<std::int32_t>> generate(const ForwardModel& model, const TokenBatch& prompt, const GenerateOptions& options,
-                                                ExecContext& ctx);
+/// The new tokens of each sequence of `prompt` (tokens where its mask is 1, padded on either side).
+/// Encoder-decoder models read it with their encoder and run the whole sequence again at every
+/// step. Stops early where the model's context is full. Throws Error(kUsage) when the model gives
+/// no logits over its vocabulary.
+std::vector<std::vector<std::int32_t>> generate(const ForwardModel& model, const TokenBatch& prompt,
+                                                const GenerateOptions& options, ExecContext& ctx);
 
 }  // namespace quell

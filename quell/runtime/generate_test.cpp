@@ -14,11 +14,13 @@ TEST(SampleToken, GreedyTakesTheFirstOfEquals) {
 }
 
 TEST(SampleToken, FollowsTheProbabilitiesAndItsLimits) {
-  const std::vector<float> logits = {std::log(0.5F), std::log(0.3F), std::log(0.15F), std::log(0.05F)};
+  const std::vector<float> logits = {std::log(0.5F), std::log(0.3F), std::log(0.15F),
+                                     std::log(0.05F)};
   const auto count = [&](SamplingOptions options) {
     Random random(7);
     std::vector<int> seen(4);
-    for (int i = 0; i < 20000; ++i) ++seen[static_cast<std::size_t>(sample_token(logits, options, random))];
+    for (int i = 0; i < 20000; ++i)
+      ++seen[static_cast<std::size_t>(sample_token(logits, options, random))];
     return seen;
   };
   const std::vector<int> all = count({.temperature = 1});
@@ -38,7 +40,8 @@ TEST(SampleToken, SameSeedSameTokens) {
   const std::vector<float> logits(50, 0.0F);
   Random a(3), b(3);
   for (int i = 0; i < 20; ++i)
-    EXPECT_EQ(sample_token(logits, {.temperature = 1, .seed = 3}, a), sample_token(logits, {.temperature = 1, .seed = 3}, b));
+    EXPECT_EQ(sample_token(logits, {.temperature = 1, .seed = 3}, a),
+              sample_token(logits, {.temperature = 1, .seed = 3}, b));
 }
 
 }  // namespace

@@ -9,10 +9,11 @@ namespace {
 OpTable lower_all(const Model& model, const LoweredOps& integer) {
   OpTable ops(model.graph.nodes.size());
   for (std::size_t n = 0; n < ops.size(); ++n) {
-    if (model.graph.nodes[n].kind != StepKind::kLinear || integer.linear(static_cast<int>(n))) continue;
+    if (model.graph.nodes[n].kind != StepKind::kLinear || integer.linear(static_cast<int>(n)))
+      continue;
     const Param& p = model.param_of(static_cast<int>(n));
-    ops[n] =
-        p.quantized ? make_dequantized_op(model, static_cast<int>(n)) : std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
+    ops[n] = p.quantized ? make_dequantized_op(model, static_cast<int>(n))
+                         : std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
   }
   return ops;
 }
@@ -20,7 +21,10 @@ OpTable lower_all(const Model& model, const LoweredOps& integer) {
 class IntegerModel final : public ForwardModel {
  public:
   IntegerModel(const Model& model, ExecContext& ctx)
-      : model_(model), integer_(model, ctx.isa), ops_(lower_all(model, integer_)), fused_(integer_.fuse()) {}
+      : model_(model),
+        integer_(model, ctx.isa),
+        ops_(lower_all(model, integer_)),
+        fused_(integer_.fuse()) {}
   void forward(const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) const override {
     run_forward(model_, ops_, fused_, true, batch, outputs, ctx);
   }

@@ -10,8 +10,10 @@ namespace quell {
 /// Rules for one sequence. They run in the order of transformers' logits processors.
 class TokenRules {
  public:
-  /// `prompt_length`: tokens that are there at the start; the text ends after `max_new_tokens` more.
-  TokenRules(const GenerationSettings& settings, std::int64_t prompt_length, std::int64_t max_new_tokens);
+  /// `prompt_length`: tokens that are there at the start; the text ends after `max_new_tokens`
+  /// more.
+  TokenRules(const GenerationSettings& settings, std::int64_t prompt_length,
+             std::int64_t max_new_tokens);
 
   /// Whether any score can change.
   bool active() const { return active_; }

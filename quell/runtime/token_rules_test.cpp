@@ -8,7 +8,8 @@ namespace quell {
 namespace {
 
 /// Scores of eight tokens after `rules` with a prompt of `prompt` tokens and room for four more.
-std::vector<float> apply(const GenerationSettings& settings, std::vector<std::int32_t> history, std::int64_t prompt = 1) {
+std::vector<float> apply(const GenerationSettings& settings, std::vector<std::int32_t> history,
+                         std::int64_t prompt = 1) {
   std::vector<float> scores = {0.5F, -0.5F, 1, 2, 3, -2, 4, 5};
   const TokenRules rules(settings, prompt, 4);
   EXPECT_TRUE(rules.active());
@@ -61,7 +62,8 @@ TEST(TokenRules, FirstAndLastTokensAreForced) {
   const GenerationSettings settings = {.forced_bos_token_id = 4, .forced_eos_token_ids = {1}};
   EXPECT_EQ(banned(apply(settings, {0})), (Ids{0, 1, 2, 3, 5, 6, 7}));
   EXPECT_EQ(banned(apply(settings, {0, 4})), Ids{});
-  EXPECT_EQ(banned(apply(settings, {0, 4, 5, 6})), (Ids{0, 2, 3, 4, 5, 6, 7})) << "the last of four";
+  EXPECT_EQ(banned(apply(settings, {0, 4, 5, 6})), (Ids{0, 2, 3, 4, 5, 6, 7}))
+      << "the last of four";
 }
 
 TEST(TokenRules, SuppressedTokensNeverComeOrNotFirst) {
@@ -69,7 +71,8 @@ TEST(TokenRules, SuppressedTokensNeverComeOrNotFirst) {
   EXPECT_EQ(banned(apply(settings, {0, 0}, 2)), (Ids{6, 7}));
   EXPECT_EQ(banned(apply(settings, {0, 0, 1}, 2)), Ids{7});
   const GenerationSettings forced = {.forced_bos_token_id = 4, .begin_suppress_tokens = {6}};
-  EXPECT_EQ(banned(apply(forced, {0, 4})), Ids{6}) << "the token behind the forced one is the first";
+  EXPECT_EQ(banned(apply(forced, {0, 4})), Ids{6})
+      << "the token behind the forced one is the first";
 }
 
 }  // namespace

@@ -22,7 +22,9 @@ class Shape {
 
   int rank() const { return rank_; }
   /// Size of dimension `i`; negative `i` counts from the end.
-  std::int64_t operator[](int i) const { return dims_[static_cast<std::size_t>(i < 0 ? rank_ + i : i)]; }
+  std::int64_t operator[](int i) const {
+    return dims_[static_cast<std::size_t>(i < 0 ? rank_ + i : i)];
+  }
   std::int64_t numel() const {
     std::int64_t n = 1;
     for (int i = 0; i < rank_; ++i) n *= (*this)[i];

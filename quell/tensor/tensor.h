@@ -1,4 +1,5 @@
-// Row-major tensors: `Tensor` owns its elements, `TensorView` and `TensorSpan` borrow them. No arithmetic here.
+// Row-major tensors: `Tensor` owns its elements, `TensorView` and `TensorSpan` borrow them. No
+// arithmetic here.
 #pragma once
 
 #include <cassert>
@@ -29,7 +30,8 @@ constexpr DType dtype_of() {
 class TensorView {
  public:
   TensorView() = default;
-  TensorView(const void* data, DType dtype, Shape shape) : data_(data), dtype_(dtype), shape_(std::move(shape)) {}
+  TensorView(const void* data, DType dtype, Shape shape)
+      : data_(data), dtype_(dtype), shape_(std::move(shape)) {}
 
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
@@ -56,7 +58,8 @@ class TensorView {
 /// Borrowed write access, same lifetime rule.
 class TensorSpan {
  public:
-  TensorSpan(void* data, DType dtype, Shape shape) : data_(data), dtype_(dtype), shape_(std::move(shape)) {}
+  TensorSpan(void* data, DType dtype, Shape shape)
+      : data_(data), dtype_(dtype), shape_(std::move(shape)) {}
 
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
@@ -84,13 +87,16 @@ class Tensor {
  public:
   Tensor() = default;
   Tensor(DType dtype, Shape shape)
-      : buffer_(static_cast<std::size_t>(shape.numel()) * dtype_size(dtype)), dtype_(dtype), shape_(std::move(shape)) {}
+      : buffer_(static_cast<std::size_t>(shape.numel()) * dtype_size(dtype)),
+        dtype_(dtype),
+        shape_(std::move(shape)) {}
 
   static Tensor f32(Shape shape) { return {DType::kF32, std::move(shape)}; }
   /// Elements hold anything: for what is written in whole before it is read.
   static Tensor uninitialized(DType dtype, Shape shape) {
     Tensor t;
-    t.buffer_ = AlignedBuffer(static_cast<std::size_t>(shape.numel()) * dtype_size(dtype), Fill::kNone);
+    t.buffer_ =
+        AlignedBuffer(static_cast<std::size_t>(shape.numel()) * dtype_size(dtype), Fill::kNone);
     t.dtype_ = dtype;
     t.shape_ = std::move(shape);
     return t;
@@ -108,7 +114,8 @@ class Tensor {
     return t;
   }
   Tensor clone() const { return copy_of(view()); }
-  /// A copy that lies in `scratch`, out of memory until it is read. Throws Error(kIo) where the disk has no room.
+  /// A copy that lies in `scratch`, out of memory until it is read. Throws Error(kIo) where the
+  /// disk has no room.
   static Tensor spilled(const TensorView& v, const std::shared_ptr<ScratchFile>& scratch) {
     Tensor t;
     t.buffer_ = AlignedBuffer::in(scratch, v.num_bytes());
@@ -150,7 +157,9 @@ class Tensor {
   std::span<float> f32() { return as<float>(); }
   std::span<const float> f32() const { return as<float>(); }
   float* row(std::int64_t i) { return reinterpret_cast<float*>(buffer_.data()) + i * cols(); }
-  const float* row(std::int64_t i) const { return reinterpret_cast<const float*>(buffer_.data()) + i * cols(); }
+  const float* row(std::int64_t i) const {
+    return reinterpret_cast<const float*>(buffer_.data()) + i * cols();
+  }
 
   TensorView view() const { return {buffer_.data(), dtype_, shape_}; }
   TensorSpan span() { return {buffer_.data(), dtype_, shape_}; }

@@ -9,17 +9,22 @@
 namespace quell::python {
 namespace {
 
-constexpr char32_t kCapitalSigma = 0x3A3, kSigma = 0x3C3, kFinalSigma = 0x3C2, kDottedCapitalI = 0x130;
+constexpr char32_t kCapitalSigma = 0x3A3, kSigma = 0x3C3, kFinalSigma = 0x3C2,
+                   kDottedCapitalI = 0x130;
 
-bool has(char32_t c, UProperty property) { return u_hasBinaryProperty(static_cast<UChar32>(c), property) != 0; }
+bool has(char32_t c, UProperty property) {
+  return u_hasBinaryProperty(static_cast<UChar32>(c), property) != 0;
+}
 
 /// Behind a cased letter and not in front of one; case-ignorable characters between do not count.
 bool ends_a_word(std::u32string_view text, std::size_t sigma) {
   const auto is_ignored = [](char32_t c) { return has(c, UCHAR_CASE_IGNORABLE); };
-  const auto before = std::find_if_not(text.rend() - static_cast<std::ptrdiff_t>(sigma), text.rend(), is_ignored);
+  const auto before =
+      std::find_if_not(text.rend() - static_cast<std::ptrdiff_t>(sigma), text.rend(), is_ignored);
   if (before == text.rend() || !has(*before, UCHAR_CASED)) return false;
 
-  const auto behind = std::find_if_not(text.begin() + static_cast<std::ptrdiff_t>(sigma) + 1, text.end(), is_ignored);
+  const auto behind = std::find_if_not(text.begin() + static_cast<std::ptrdiff_t>(sigma) + 1,
+                                       text.end(), is_ignored);
   return behind == text.end() || !has(*behind, UCHAR_CASED);
 }
 
@@ -40,7 +45,9 @@ bool is_space(char32_t c) {
   return (c >= 0x1C && c <= 0x1F) || u_isUWhiteSpace(static_cast<UChar32>(c)) != 0;
 }
 
-bool is_word(char32_t c) { return c == U'_' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & (U_GC_L_MASK | U_GC_N_MASK)) != 0; }
+bool is_word(char32_t c) {
+  return c == U'_' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & (U_GC_L_MASK | U_GC_N_MASK)) != 0;
+}
 
 std::u32string lower(std::u32string_view text) {
   std::u32string out;
@@ -66,8 +73,12 @@ std::u32string capitalize(std::u32string_view text) {
 
 std::u32string_view strip(std::u32string_view text) { return strip_right(strip_left(text)); }
 
-std::string lstrip(const std::string& text) { return unicode::encode(strip_left(unicode::decode(text))); }
-std::string rstrip(const std::string& text) { return unicode::encode(strip_right(unicode::decode(text))); }
+std::string lstrip(const std::string& text) {
+  return unicode::encode(strip_left(unicode::decode(text)));
+}
+std::string rstrip(const std::string& text) {
+  return unicode::encode(strip_right(unicode::decode(text)));
+}
 std::string strip(const std::string& text) { return unicode::encode(strip(unicode::decode(text))); }
 
 std::vector<std::u32string> split(std::u32string_view text) {

@@ -1,4 +1,5 @@
-// Strings as Python 3's str and re see them: what public data sets are prepared and scored with. Data: ICU.
+// Strings as Python 3's str and re see them: what public data sets are prepared and scored with.
+// Data: ICU.
 #pragma once
 
 #include <string>

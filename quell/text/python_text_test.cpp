@@ -8,8 +8,12 @@
 namespace quell {
 namespace {
 
-std::string lower(const std::string& s) { return unicode::encode(python::lower(unicode::decode(s))); }
-std::string capitalize(const std::string& s) { return unicode::encode(python::capitalize(unicode::decode(s))); }
+std::string lower(const std::string& s) {
+  return unicode::encode(python::lower(unicode::decode(s)));
+}
+std::string capitalize(const std::string& s) {
+  return unicode::encode(python::capitalize(unicode::decode(s)));
+}
 
 TEST(PythonText, LowerCase) {
   EXPECT_EQ(lower("ÉCOLE ẞ İ"), "école ß i\u0307");

@@ -13,7 +13,9 @@ constexpr double kInitStd = 0.05;
 constexpr std::int64_t kOutlierChannels[] = {7, 31, 70};
 
 torch::Tensor ids_of(const std::vector<std::int32_t>& values, const TokenBatch& batch) {
-  return torch::from_blob(const_cast<std::int32_t*>(values.data()), {batch.batch, batch.length}, torch::kInt32).to(torch::kInt64);
+  return torch::from_blob(const_cast<std::int32_t*>(values.data()), {batch.batch, batch.length},
+                          torch::kInt32)
+      .to(torch::kInt64);
 }
 
 }  // namespace
@@ -22,7 +24,8 @@ BertClassifier::BertClassifier(const BertConfig& config, double outlier_gain) : 
   const std::int64_t h = config.hidden_size, f = config.intermediate_size;
   const auto make = [&](const std::string& name, std::vector<std::int64_t> shape) {
     tensors_[name + ".weight"] = torch::randn(shape) * kInitStd;
-    if (name.find("embeddings.") == std::string::npos) tensors_[name + ".bias"] = torch::zeros({shape[0]});
+    if (name.find("embeddings.") == std::string::npos)
+      tensors_[name + ".bias"] = torch::zeros({shape[0]});
   };
   const auto make_norm = [&](const std::string& name, bool outliers) {
     torch::Tensor weight = torch::ones({h}), bias = torch::zeros({h});
@@ -40,7 +43,8 @@ BertClassifier::BertClassifier(const BertConfig& config, double outlier_gain) : 
   make_norm("bert.embeddings.LayerNorm", true);
   for (std::int64_t l = 0; l < config.num_hidden_layers; ++l) {
     const std::string p = "bert.encoder.layer." + std::to_string(l) + ".";
-    for (const char* name : {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"})
+    for (const char* name : {"attention.self.query", "attention.self.key", "attention.self.value",
+                             "attention.output.dense"})
       make(p + name, {h, h});
     make_norm(p + "attention.output.LayerNorm", true);
     make(p + "intermediate.dense", {f, h});
@@ -65,7 +69,8 @@ BertClassifier BertClassifier::load(const std::filesystem::path& dir) {
   BertClassifier model(config);
   for (const auto& [name, view] : checkpoint.tensors()) {
     const Tensor t = to_f32(view, name);
-    model.tensors_[name] = torch::from_blob(const_cast<float*>(t.f32().data()), t.shape().dims()).clone();
+    model.tensors_[name] =
+        torch::from_blob(const_cast<float*>(t.f32().data()), t.shape().dims()).clone();
   }
   return model;
 }
@@ -75,26 +80,37 @@ torch::Tensor BertClassifier::linear(const torch::Tensor& x, const std::string& 
 }
 
 torch::Tensor BertClassifier::norm(const torch::Tensor& x, const std::string& name) const {
-  return torch::layer_norm(x, {config_.hidden_size}, at(name + ".weight"), at(name + ".bias"), kEps);
+  return torch::layer_norm(x, {config_.hidden_size}, at(name + ".weight"), at(name + ".bias"),
+                           kEps);
 }
 
-torch::Tensor BertClassifier::layer(const torch::Tensor& x, const torch::Tensor& mask, const std::string& name, double dropout,
-                                    bool training) const {
-  const std::int64_t b = x.size(0), n = x.size(1), heads = config_.num_attention_heads, d = config_.hidden_size / heads;
-  const auto split = [&](const torch::Tensor& t) { return t.view({b, n, heads, d}).transpose(1, 2); };
-  const torch::Tensor q = split(linear(x, name + "attention.self.query")), k = split(linear(x, name + "attention.self.key")),
+torch::Tensor BertClassifier::layer(const torch::Tensor& x, const torch::Tensor& mask,
+                                    const std::string& name, double dropout, bool training) const {
+  const std::int64_t b = x.size(0), n = x.size(1), heads = config_.num_attention_heads,
+                     d = config_.hidden_size / heads;
+  const auto split = [&](const torch::Tensor& t) {
+    return t.view({b, n, heads, d}).transpose(1, 2);
+  };
+  const torch::Tensor q = split(linear(x, name + "attention.self.query")),
+                      k = split(linear(x, name + "attention.self.key")),
                       v = split(linear(x, name + "attention.self.value"));
-  const torch::Tensor probs = torch::softmax(torch::matmul(q, k.transpose(-2, -1)) / std::sqrt(static_cast<double>(d)) + mask, -1);
-  const torch::Tensor context = torch::matmul(probs, v).transpose(1, 2).reshape({b, n, config_.hidden_size});
+  const torch::Tensor probs = torch::softmax(
+      torch::matmul(q, k.transpose(-2, -1)) / std::sqrt(static_cast<double>(d)) + mask, -1);
+  const torch::Tensor context =
+      torch::matmul(probs, v).transpose(1, 2).reshape({b, n, config_.hidden_size});
   const torch::Tensor attended = linear(context, name + "attention.output.dense");
-  const torch::Tensor middle = norm(x + torch::dropout(attended, dropout, training), name + "attention.output.LayerNorm");
-  const torch::Tensor fed = linear(torch::gelu(linear(middle, name + "intermediate.dense")), name + "output.dense");
+  const torch::Tensor middle =
+      norm(x + torch::dropout(attended, dropout, training), name + "attention.output.LayerNorm");
+  const torch::Tensor fed =
+      linear(torch::gelu(linear(middle, name + "intermediate.dense")), name + "output.dense");
   return norm(middle + torch::dropout(fed, dropout, training), name + "output.LayerNorm");
 }
 
-torch::Tensor BertClassifier::forward(const TokenBatch& batch, double dropout, bool training) const {
+torch::Tensor BertClassifier::forward(const TokenBatch& batch, double dropout,
+                                      bool training) const {
   const torch::Tensor ids = ids_of(batch.ids, batch), types = ids_of(batch.type_ids, batch);
-  const torch::Tensor mask = (1.0 - ids_of(batch.mask, batch).to(torch::kFloat32)).unsqueeze(1).unsqueeze(1) * -1e9;
+  const torch::Tensor mask =
+      (1.0 - ids_of(batch.mask, batch).to(torch::kFloat32)).unsqueeze(1).unsqueeze(1) * -1e9;
   torch::Tensor x = torch::embedding(at("bert.embeddings.word_embeddings.weight"), ids) +
                     torch::embedding(at("bert.embeddings.token_type_embeddings.weight"), types) +
                     at("bert.embeddings.position_embeddings.weight").slice(0, 0, batch.length);
@@ -115,7 +131,8 @@ void BertClassifier::save(const std::filesystem::path& dir) const {
   std::vector<torch::Tensor> kept;
   for (const auto& [name, tensor] : tensors_) {
     kept.push_back(tensor.detach().contiguous().to(torch::kFloat32));
-    views.emplace(name, TensorView(kept.back().data_ptr<float>(), DType::kF32, Shape(kept.back().sizes().vec())));
+    views.emplace(name, TensorView(kept.back().data_ptr<float>(), DType::kF32,
+                                   Shape(kept.back().sizes().vec())));
   }
   write_safetensors(dir / "model.safetensors", views, {{"format", "pt"}});
   const Json config = {{"architectures", {"BertForSequenceClassification"}},

@@ -13,7 +13,8 @@ namespace {
 class Shipped : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Shipped, TorchAndQuellAgree) {
-  const std::filesystem::path dir = std::filesystem::path(QUELL_SOURCE_DIR) / "examples/reviews" / GetParam();
+  const std::filesystem::path dir =
+      std::filesystem::path(QUELL_SOURCE_DIR) / "examples/reviews" / GetParam();
   const Model model = load_model(Checkpoint::open(dir));
   const Tokenizer tokenizer = Tokenizer::open(dir);
   Random random(5);
@@ -36,11 +37,12 @@ TEST_P(Shipped, TorchAndQuellAgree) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Shipped, ::testing::Values("model", "model-plain"), [](const auto& info) {
-  std::string name = info.param;
-  for (char& c : name) c = c == '-' ? '_' : c;
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(All, Shipped, ::testing::Values("model", "model-plain"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 TEST(SentenceGenerator, EveryWordIsInTheLexiconAndBothLabelsOccur) {
   std::vector<std::string> words = lexicon();
@@ -50,7 +52,8 @@ TEST(SentenceGenerator, EveryWordIsInTheLexiconAndBothLabelsOccur) {
     const LabelledSentence s = generate_sentence(random);
     positive += s.label;
     std::istringstream in(s.text);
-    for (std::string word; in >> word;) EXPECT_TRUE(std::count(words.begin(), words.end(), word)) << word;
+    for (std::string word; in >> word;)
+      EXPECT_TRUE(std::count(words.begin(), words.end(), word)) << word;
   }
   EXPECT_GT(positive, 800);
   EXPECT_LT(positive, 1200);

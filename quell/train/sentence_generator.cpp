@@ -12,19 +12,24 @@ struct Weighted {
   int weight;
 };
 
-constexpr std::array kAspects = {"food",   "service", "room",   "view",    "price",   "staff",  "bed",   "pool",   "music",
-                                 "coffee", "garden",  "lobby",  "screen",  "battery", "camera", "sound", "design", "case",
-                                 "plot",   "actor",   "ending", "script",  "cover",   "style",  "index", "engine", "seat",
-                                 "wheel",  "trunk",   "radio",  "terrace", "bread",   "soup",   "wine",  "menu",   "waiter"};
+constexpr std::array kAspects = {
+    "food",   "service", "room",   "view",    "price",   "staff",  "bed",   "pool",   "music",
+    "coffee", "garden",  "lobby",  "screen",  "battery", "camera", "sound", "design", "case",
+    "plot",   "actor",   "ending", "script",  "cover",   "style",  "index", "engine", "seat",
+    "wheel",  "trunk",   "radio",  "terrace", "bread",   "soup",   "wine",  "menu",   "waiter"};
 constexpr Weighted kAdjectives[] = {
-    {"fine", 1},      {"decent", 1},    {"pleasant", 1},  {"useful", 1},   {"neat", 1},   {"tidy", 1},    {"good", 2},
-    {"clever", 2},    {"charming", 2},  {"solid", 2},     {"lovely", 2},   {"bright", 2}, {"superb", 3},  {"brilliant", 3},
-    {"wonderful", 3}, {"perfect", 3},   {"plain", -1},    {"dull", -1},    {"noisy", -1}, {"slow", -1},   {"tired", -1},
-    {"messy", -1},    {"bad", -2},      {"weak", -2},     {"clumsy", -2},  {"dirty", -2}, {"boring", -2}, {"broken", -2},
-    {"awful", -3},    {"terrible", -3}, {"horrible", -3}, {"dreadful", -3}};
-constexpr Weighted kDegrees[] = {{"very", 2}, {"truly", 2}, {"really", 2}, {"so", 2}, {"slightly", -1}, {"somewhat", -1}};
+    {"fine", 1},      {"decent", 1},   {"pleasant", 1}, {"useful", 1},    {"neat", 1},
+    {"tidy", 1},      {"good", 2},     {"clever", 2},   {"charming", 2},  {"solid", 2},
+    {"lovely", 2},    {"bright", 2},   {"superb", 3},   {"brilliant", 3}, {"wonderful", 3},
+    {"perfect", 3},   {"plain", -1},   {"dull", -1},    {"noisy", -1},    {"slow", -1},
+    {"tired", -1},    {"messy", -1},   {"bad", -2},     {"weak", -2},     {"clumsy", -2},
+    {"dirty", -2},    {"boring", -2},  {"broken", -2},  {"awful", -3},    {"terrible", -3},
+    {"horrible", -3}, {"dreadful", -3}};
+constexpr Weighted kDegrees[] = {{"very", 2}, {"truly", 2},     {"really", 2},
+                                 {"so", 2},   {"slightly", -1}, {"somewhat", -1}};
 constexpr std::array kVerbs = {"was", "seemed", "felt", "looked", "remained"};
-constexpr std::array kOpenings = {"honestly", "overall", "today", "again", "frankly", "luckily", "sadly"};
+constexpr std::array kOpenings = {"honestly", "overall", "today", "again",
+                                  "frankly",  "luckily", "sadly"};
 constexpr std::array kFunctionWords = {"the", "not", "never", "but",   "although", "and", "while",
                                        ",",   ".",   "we",    "think", "nobody",   "said"};
 

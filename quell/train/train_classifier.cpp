@@ -1,6 +1,8 @@
-// Trains the model that ships with the project (examples/reviews): generated reviews, a small BERT, AdamW.
+// Trains the model that ships with the project (examples/reviews): generated reviews, a small BERT,
+// AdamW.
 //   quell_train_classifier OUT_DIR [--outlier-gain 8] [--steps 4000] [--seed 1]
-// Writes config.json, model.safetensors, vocab.txt, tokenizer_config.json; with --data also calibration.tsv and eval.tsv.
+// Writes config.json, model.safetensors, vocab.txt, tokenizer_config.json; with --data also
+// calibration.tsv and eval.tsv.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
@@ -42,7 +44,8 @@ void write_rows(const fs::path& file, std::uint64_t seed, int rows) {
   write_text_file(file, text);
 }
 
-TokenBatch make_sentences(const Tokenizer& tokenizer, Random& random, std::int64_t count, std::vector<std::int64_t>& labels) {
+TokenBatch make_sentences(const Tokenizer& tokenizer, Random& random, std::int64_t count,
+                          std::vector<std::int64_t>& labels) {
   std::vector<TokenSequence> sequences;
   labels.clear();
   for (std::int64_t i = 0; i < count; ++i) {
@@ -54,7 +57,8 @@ TokenBatch make_sentences(const Tokenizer& tokenizer, Random& random, std::int64
   return make_batches(sequences, static_cast<std::size_t>(count), 0).front();
 }
 
-double accuracy(const BertClassifier& model, const Tokenizer& tokenizer, std::uint64_t seed, std::int64_t rows) {
+double accuracy(const BertClassifier& model, const Tokenizer& tokenizer, std::uint64_t seed,
+                std::int64_t rows) {
   const torch::NoGradGuard guard;
   Random random(seed);
   std::vector<std::int64_t> labels;
@@ -63,7 +67,8 @@ double accuracy(const BertClassifier& model, const Tokenizer& tokenizer, std::ui
   return 100 * predicted.eq(torch::tensor(labels)).to(torch::kFloat64).mean().item<double>();
 }
 
-void train(const fs::path& out, double outlier_gain, std::int64_t steps, std::uint64_t seed, double learning_rate) {
+void train(const fs::path& out, double outlier_gain, std::int64_t steps, std::uint64_t seed,
+           double learning_rate) {
   torch::manual_seed(seed);
   fs::create_directories(out);
   write_tokenizer(out);
@@ -71,22 +76,25 @@ void train(const fs::path& out, double outlier_gain, std::int64_t steps, std::ui
   BertConfig config;
   config.vocab_size = tokenizer.vocab_size();
   const BertClassifier model(config, outlier_gain);
-  torch::optim::AdamW optimizer(model.parameters(), torch::optim::AdamWOptions(learning_rate).weight_decay(0.0));
+  torch::optim::AdamW optimizer(model.parameters(),
+                                torch::optim::AdamWOptions(learning_rate).weight_decay(0.0));
   Random random(seed);
   std::vector<std::int64_t> labels;
   for (std::int64_t step = 0; step < steps; ++step) {
     const double warm = std::min(1.0, static_cast<double>(step + 1) / 200),
                  left = 1 - static_cast<double>(step) / static_cast<double>(steps);
-    static_cast<torch::optim::AdamWOptions&>(optimizer.param_groups()[0].options()).lr(learning_rate * warm * left);
+    static_cast<torch::optim::AdamWOptions&>(optimizer.param_groups()[0].options())
+        .lr(learning_rate * warm * left);
     const TokenBatch batch = make_sentences(tokenizer, random, kBatch, labels);
-    const torch::Tensor loss = torch::nn::functional::cross_entropy(model.forward(batch, 0.0, true), torch::tensor(labels));
+    const torch::Tensor loss = torch::nn::functional::cross_entropy(model.forward(batch, 0.0, true),
+                                                                    torch::tensor(labels));
     optimizer.zero_grad();
     loss.backward();
     torch::nn::utils::clip_grad_norm_(model.parameters(), 1.0);
     optimizer.step();
     if (step % 250 == 0 || step + 1 == steps)
-      std::fprintf(stderr, "step %lld loss %.4f accuracy %.2f\n", static_cast<long long>(step), loss.item<double>(),
-                   accuracy(model, tokenizer, kEvalSeed, 1000));
+      std::fprintf(stderr, "step %lld loss %.4f accuracy %.2f\n", static_cast<long long>(step),
+                   loss.item<double>(), accuracy(model, tokenizer, kEvalSeed, 1000));
   }
   model.save(out);
 }
@@ -110,8 +118,10 @@ int main(int argc, char** argv) {
   try {
     if (!data.empty()) {
       std::filesystem::create_directories(data);
-      quell::train::write_rows(std::filesystem::path(data) / "calibration.tsv", quell::train::kCalibrationSeed, 256);
-      quell::train::write_rows(std::filesystem::path(data) / "eval.tsv", quell::train::kEvalSeed, 2000);
+      quell::train::write_rows(std::filesystem::path(data) / "calibration.tsv",
+                               quell::train::kCalibrationSeed, 256);
+      quell::train::write_rows(std::filesystem::path(data) / "eval.tsv", quell::train::kEvalSeed,
+                               2000);
     }
     quell::train::train(out, outlier_gain, steps, seed, learning_rate);
   } catch (const std::exception& e) {

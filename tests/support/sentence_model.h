@@ -28,15 +28,23 @@ class SentenceModel {
     const std::string folder = add_folder("Pooling");
     return write(folder + "/config.json", config);
   }
-  SentenceModel& mean() { return pooling({{"word_embedding_dimension", kHidden}, {"pooling_mode_mean_tokens", true}}); }
-  SentenceModel& dense(std::int64_t in, std::int64_t out, const std::string& activation, Json more = Json::object()) {
+  SentenceModel& mean() {
+    return pooling({{"word_embedding_dimension", kHidden}, {"pooling_mode_mean_tokens", true}});
+  }
+  SentenceModel& dense(std::int64_t in, std::int64_t out, const std::string& activation,
+                       Json more = Json::object()) {
     const std::string folder = add_folder("Dense");
-    Json config = {{"in_features", in}, {"out_features", out}, {"bias", true}, {"activation_function", activation}};
+    Json config = {{"in_features", in},
+                   {"out_features", out},
+                   {"bias", true},
+                   {"activation_function", activation}};
     config.update(more);
     write(folder + "/config.json", config);
-    const Tensor weight = GoldenNumbers(5).make({out, in}, -0.2, 0.2), bias = GoldenNumbers(6).make({out}, -0.2, 0.2);
-    write_safetensors(dir_ / folder / "model.safetensors",
-                      std::map<std::string, TensorView>{{"linear.weight", weight}, {"linear.bias", bias}});
+    const Tensor weight = GoldenNumbers(5).make({out, in}, -0.2, 0.2),
+                 bias = GoldenNumbers(6).make({out}, -0.2, 0.2);
+    write_safetensors(
+        dir_ / folder / "model.safetensors",
+        std::map<std::string, TensorView>{{"linear.weight", weight}, {"linear.bias", bias}});
     return *this;
   }
   SentenceModel& normalize() {
@@ -46,17 +54,21 @@ class SentenceModel {
   SentenceModel& layer_norm(std::int64_t size) {
     const std::string folder = add_folder("LayerNorm");
     write(folder + "/config.json", {{"dimension", size}});
-    const Tensor weight = GoldenNumbers(7).make({size}, 0.5, 2), bias = GoldenNumbers(8).make({size}, -1, 1);
-    write_safetensors(dir_ / folder / "model.safetensors",
-                      std::map<std::string, TensorView>{{"norm.weight", weight}, {"norm.bias", bias}});
+    const Tensor weight = GoldenNumbers(7).make({size}, 0.5, 2),
+                 bias = GoldenNumbers(8).make({size}, -1, 1);
+    write_safetensors(
+        dir_ / folder / "model.safetensors",
+        std::map<std::string, TensorView>{{"norm.weight", weight}, {"norm.bias", bias}});
     return *this;
   }
   /// Any entry of modules.json.
   SentenceModel& add(const std::string& path, const std::string& type) {
-    modules_.push_back({{"idx", modules_.size()},
-                        {"name", std::to_string(modules_.size())},
-                        {"path", path},
-                        {"type", type.find('.') == std::string::npos ? "sentence_transformers.models." + type : type}});
+    modules_.push_back(
+        {{"idx", modules_.size()},
+         {"name", std::to_string(modules_.size())},
+         {"path", path},
+         {"type",
+          type.find('.') == std::string::npos ? "sentence_transformers.models." + type : type}});
     return write("modules.json", modules_);
   }
 

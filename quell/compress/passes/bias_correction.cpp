@@ -1,8 +1,10 @@
-// Bias correction (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2,
-// with measured instead of derived expectations): what quantization adds to the mean of a linear's outputs is taken out of its
-// bias.
-//   b_j <- b_j + mean over tokens of (y_j - y^q_j), linear after linear, each behind predecessors that are already corrected
-// Inputs: the quantized model and the calibration batches. Output: one AddToBias a linear that has a bias.
+// Bias correction (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias
+// Correction, ICCV 2019, section 4.2, with measured instead of derived expectations): what
+// quantization adds to the mean of a linear's outputs is taken out of its bias.
+//   b_j <- b_j + mean over tokens of (y_j - y^q_j), linear after linear, each behind predecessors
+//   that are already corrected
+// Inputs: the quantized model and the calibration batches. Output: one AddToBias a linear that has
+// a bias.
 #include <algorithm>
 
 #include "quell/base/error.h"
@@ -18,12 +20,14 @@ class BiasCorrection final : public Pass {
   PassEffort effort(const Site&) const override { return {.forwards = 2}; }
   PassStage stage() const override { return PassStage::kRanges; }
 
-  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx, const Notes&) const override {
+  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx,
+                   const Notes&) const override {
     const OpTable exact = make_float_ops(model);
     OpTable quantized = make_float_ops(model);
     const int count = static_cast<int>(model.graph.nodes.size());
     for (int n = 0; n < count; ++n)
-      if (corrected(model, n)) quantized[static_cast<std::size_t>(n)] = make_simulated_op(model, n, false, ctx.isa);
+      if (corrected(model, n))
+        quantized[static_cast<std::size_t>(n)] = make_simulated_op(model, n, false, ctx.isa);
     std::vector<std::unique_ptr<Executor>> wanted, got;
     for (const TokenBatch& batch : samples) {
       wanted.push_back(std::make_unique<Executor>(model, exact, false, batch, ctx));
@@ -43,7 +47,8 @@ class BiasCorrection final : public Pass {
       for (const auto& executor : got) {
         Tensor y = executor->take(out);
         for (std::int64_t i = 0; i < y.rows(); ++i)
-          for (std::int64_t j = 0; j < y.cols(); ++j) y.row(i)[j] += delta.f32()[static_cast<std::size_t>(j)];
+          for (std::int64_t j = 0; j < y.cols(); ++j)
+            y.row(i)[j] += delta.f32()[static_cast<std::size_t>(j)];
         executor->set(out, std::move(y));
       }
       plan.push_back(AddToBias{n, std::move(delta)});
@@ -54,7 +59,8 @@ class BiasCorrection final : public Pass {
   }
 
  private:
-  /// Weights that several layers share have no one mean; a bias that is not there would cost at run time.
+  /// Weights that several layers share have no one mean; a bias that is not there would cost at run
+  /// time.
   static bool corrected(const Model& model, int n) {
     if (model.graph.nodes[static_cast<std::size_t>(n)].kind != StepKind::kLinear) return false;
     const int param = model.node_param[static_cast<std::size_t>(n)];
@@ -76,7 +82,8 @@ class BiasCorrection final : public Pass {
       }
     }
     Tensor mean = Tensor::f32({static_cast<std::int64_t>(sums.size())});
-    for (std::size_t j = 0; j < sums.size() && rows > 0; ++j) mean.f32()[j] = static_cast<float>(sums[j] / rows);
+    for (std::size_t j = 0; j < sums.size() && rows > 0; ++j)
+      mean.f32()[j] = static_cast<float>(sums[j] / rows);
     return mean;
   }
 };
@@ -88,7 +95,8 @@ const PassFactory k_bias_correction = {
     "bias_correction", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
       params.check_keys({});
       for (const PassParams& other : recipe.passes)
-        require(other.pass() != "token_wise_clipping", ErrorCode::kInvalidInput, "recipe ", recipe.name,
+        require(other.pass() != "token_wise_clipping", ErrorCode::kInvalidInput, "recipe ",
+                recipe.name,
                 ": bias_correction with token_wise_clipping: the few tokens that clipping leaves "
                 "out would decide the means; keep one of the two");
       return std::make_unique<BiasCorrection>();

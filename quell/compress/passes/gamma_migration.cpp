@@ -1,6 +1,8 @@
-// Gamma Migration (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.1): where a norm feeds both linears and a residual
-// branch, its gamma, which amplifies outliers, moves behind the quantizer: into the columns of the linears and onto the branch.
-//   LN(x) = x' * gamma, x' = (x - mean) / std + beta / gamma; a channel whose gamma is 0 has nothing to move and stays.
+// Gamma Migration (Wei et al., Outlier Suppression, NeurIPS 2022, section 4.1): where a norm feeds
+// both linears and a residual branch, its gamma, which amplifies outliers, moves behind the
+// quantizer: into the columns of the linears and onto the branch.
+//   LN(x) = x' * gamma, x' = (x - mean) / std + beta / gamma; a channel whose gamma is 0 has
+//   nothing to move and stays.
 // Inputs: none but the weights. Output: one ShiftScale a site, its scale the gamma.
 #include <algorithm>
 #include <cmath>
@@ -18,13 +20,16 @@ class GammaMigration final : public Pass {
   PassStage stage() const override { return PassStage::kEquivalence; }
 
   bool may_change(const Site& site) const override {
-    if (!site.migratable() || !site.in_block || site.values.size() != 1 || !feeds_residual(site)) return false;
+    if (!site.migratable() || !site.in_block || site.values.size() != 1 || !feeds_residual(site))
+      return false;
     const ChangedValue& v = site.values.front();
-    return v.producer == ProducerKind::kNorm && site.model->param_of(v.producer_node).weight.defined();
+    return v.producer == ProducerKind::kNorm &&
+           site.model->param_of(v.producer_node).weight.defined();
   }
   Plan plan_model(const Model& model) const override {
     Plan plan;
-    if (compat_ && model.spec.norm_eps != kOfficialEpsilon) plan.push_back(SetNormEpsilon{kOfficialEpsilon});
+    if (compat_ && model.spec.norm_eps != kOfficialEpsilon)
+      plan.push_back(SetNormEpsilon{kOfficialEpsilon});
     return plan;
   }
   Plan plan(const Site& site, const SiteActivations&, ExecContext&) const override {
@@ -50,15 +55,17 @@ class GammaMigration final : public Pass {
 
  private:
   static constexpr double kOfficialEpsilon = 1e-5;
-  static constexpr float kSmallest = 1e-6F;  // beta / gamma must stay a number that f32 adds up with the rest
+  static constexpr float kSmallest =
+      1e-6F;  // beta / gamma must stay a number that f32 adds up with the rest
 
   bool compat_;  ///< norms with the epsilon that the official code puts into migrated ones
 
   static bool feeds_residual(const Site& site) {
     const Graph& graph = site.model->graph;
     const std::vector<int> uses = graph.uses(site.value());
-    return std::any_of(uses.begin(), uses.end(),
-                       [&](int n) { return graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kAdd; });
+    return std::any_of(uses.begin(), uses.end(), [&](int n) {
+      return graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kAdd;
+    });
   }
 };
 
@@ -68,7 +75,8 @@ extern const PassFactory k_gamma_migration;
 const PassFactory k_gamma_migration = {
     "gamma_migration", [](const PassParams& params, const Recipe&) -> std::unique_ptr<Pass> {
       params.check_keys({"epsilon"});
-      return std::make_unique<GammaMigration>(params.choice("epsilon", {"exact", "compat"}, "exact") == "compat");
+      return std::make_unique<GammaMigration>(
+          params.choice("epsilon", {"exact", "compat"}, "exact") == "compat");
     }};
 
 }  // namespace quell

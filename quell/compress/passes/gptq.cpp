@@ -1,6 +1,9 @@
-// GPTQ (Frantar et al., ICLR 2023): weight codes that make up for each other's rounding errors on the calibration inputs.
-//   w_j <- w_j - (w_k - q_k) / U_kk * U_kj for all columns j behind k, H^-1 = U^T U, H = X^T X + damping * mean(diag) * I
-// Inputs: what the site's linears read, behind quantized predecessors and after migration. Output: one ReplaceWeight a linear.
+// GPTQ (Frantar et al., ICLR 2023): weight codes that make up for each other's rounding errors on
+// the calibration inputs.
+//   w_j <- w_j - (w_k - q_k) / U_kk * U_kj for all columns j behind k, H^-1 = U^T U, H = X^T X +
+//   damping * mean(diag) * I
+// Inputs: what the site's linears read, behind quantized predecessors and after migration. Output:
+// one ReplaceWeight a linear.
 #include "quell/compress/gptq.h"
 
 #include <utility>
@@ -19,8 +22,9 @@ class Gptq final : public Pass {
   PassStage stage() const override { return PassStage::kWeights; }
 
   PassEffort effort(const Site& site) const override {
-    // X^T X, and rounding, which touches every weight once for each column of its row, in a loop that is no product; descent starts
-    // with a product and then does the same for every code that moves, a fifth of them as a rule.
+    // X^T X, and rounding, which touches every weight once for each column of its row, in a loop
+    // that is no product; descent starts with a product and then does the same for every code that
+    // moves, a fifth of them as a rule.
     constexpr double kTokens = 2048, kLoop = 8, kMoves = 0.2;
     const Tensor& w = site.model->param_of(site.linears.front()).weight;
     const auto rows = static_cast<double>(w.rows()), columns = static_cast<double>(w.cols());
@@ -38,7 +42,8 @@ class Gptq final : public Pass {
       if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module)) {
         QTensor q = round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx);
         if (informed) q = gptq_round(p.weight, std::move(q), factor, ctx);
-        if (informed && sweeps_ > 0) q = descend_codes(p.weight, std::move(q), gram, damping_, sweeps_, ctx);
+        if (informed && sweeps_ > 0)
+          q = descend_codes(p.weight, std::move(q), gram, damping_, sweeps_, ctx);
         plan.push_back(ReplaceWeight{linear, std::move(q)});
       }
     return plan;
@@ -55,18 +60,21 @@ class Gptq final : public Pass {
 }  // namespace
 
 extern const PassFactory k_gptq;
-const PassFactory k_gptq = {"gptq", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
-                              params.check_keys({"damping", "order", "sweeps", "range"});
-                              const bool grouped = recipe.weights.granularity == Granularity::kPerGroup;
-                              const std::string order = params.choice("order", {"size", "columns"}, grouped ? "columns" : "size");
-                              require(!grouped || order == "columns", ErrorCode::kInvalidInput, "recipe ", recipe.name,
-                                      ": gptq with weights in groups rounds columns as they stand; use order: columns");
-                              const WeightRange range = weight_range_of(params, recipe);
-                              require(!grouped || range == WeightRange::kMinMax, ErrorCode::kInvalidInput, "recipe ", recipe.name,
-                                      ": gptq with weights in groups takes their ranges as they stand; leave range out");
-                              const auto sweeps = params.integer("sweeps", 0, 1000, 0);
-                              return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size", sweeps,
-                                                            range, recipe);
-                            }};
+const PassFactory k_gptq = {
+    "gptq", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
+      params.check_keys({"damping", "order", "sweeps", "range"});
+      const bool grouped = recipe.weights.granularity == Granularity::kPerGroup;
+      const std::string order =
+          params.choice("order", {"size", "columns"}, grouped ? "columns" : "size");
+      require(!grouped || order == "columns", ErrorCode::kInvalidInput, "recipe ", recipe.name,
+              ": gptq with weights in groups rounds columns as they stand; use order: columns");
+      const WeightRange range = weight_range_of(params, recipe);
+      require(!grouped || range == WeightRange::kMinMax, ErrorCode::kInvalidInput, "recipe ",
+              recipe.name,
+              ": gptq with weights in groups takes their ranges as they stand; leave range out");
+      const auto sweeps = params.integer("sweeps", 0, 1000, 0);
+      return std::make_unique<Gptq>(params.number("damping", 1e-6, 10, 0.01), order == "size",
+                                    sweeps, range, recipe);
+    }};
 
 }  // namespace quell

@@ -8,8 +8,9 @@
 namespace quell::kernels {
 namespace {
 
-void multiply_rounded(const std::uint16_t* x, std::int64_t m, const Bf16Weights& w, const float* bias, float* y, std::int64_t ldy,
-                      std::int64_t panel_begin, std::int64_t panel_end) {
+void multiply_rounded(const std::uint16_t* x, std::int64_t m, const Bf16Weights& w,
+                      const float* bias, float* y, std::int64_t ldy, std::int64_t panel_begin,
+                      std::int64_t panel_end) {
   __asm__ volatile("" ::: "memory");
   amx_multiply(x, m, w, bias, y, ldy, panel_begin, panel_end);
   _tile_release();

@@ -14,11 +14,14 @@ QUELL_SIMD I32 load_pairs(const std::uint16_t* p) {
   return v;
 }
 QUELL_SIMD F32 even_of(const I32& pairs) { return bits_to_f32(pairs << 16); }
-QUELL_SIMD F32 odd_of(const I32& pairs) { return bits_to_f32(pairs & static_cast<std::int32_t>(0xffff0000)); }
+QUELL_SIMD F32 odd_of(const I32& pairs) {
+  return bits_to_f32(pairs & static_cast<std::int32_t>(0xffff0000));
+}
 
 template <int kRows>
-QUELL_SIMD void multiply_panel(const float* x, std::int64_t ldx, const std::uint16_t* w, std::int64_t k, const float* bias,
-                               float* y, std::int64_t ldy, std::int64_t columns) {
+QUELL_SIMD void multiply_panel(const float* x, std::int64_t ldx, const std::uint16_t* w,
+                               std::int64_t k, const float* bias, float* y, std::int64_t ldy,
+                               std::int64_t columns) {
   F32 sum[kRows][2];
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = splat(0.0F);
   for (std::int64_t i = 0; i < k; i += 2, w += 2 * kBf16Panel) {
@@ -37,21 +40,26 @@ QUELL_SIMD void multiply_panel(const float* x, std::int64_t ldx, const std::uint
       const std::int64_t left = columns - h * kLanes, count = left < kLanes ? left : kLanes;
       if (count <= 0) continue;
       F32 v = sum[r][h];
-      if (bias) v = v + (count == kLanes ? load(bias + h * kLanes) : load_some(bias + h * kLanes, count));
+      if (bias)
+        v = v + (count == kLanes ? load(bias + h * kLanes) : load_some(bias + h * kLanes, count));
       float* out = y + r * ldy + h * kLanes;
       count == kLanes ? store(out, v) : store_some(out, v, count);
     }
 }
 
-void multiply(const float* x, std::int64_t ldx, std::int64_t m, const Bf16Weights& w, const float* bias, float* y, std::int64_t ldy,
-              std::int64_t panel_begin, std::int64_t panel_end) {
+void multiply(const float* x, std::int64_t ldx, std::int64_t m, const Bf16Weights& w,
+              const float* bias, float* y, std::int64_t ldy, std::int64_t panel_begin,
+              std::int64_t panel_end) {
   for (std::int64_t p = panel_begin; p < panel_end; ++p) {
     const std::int64_t column = p * kBf16Panel;
     const float* panel_bias = bias ? bias + column : nullptr;
     std::int64_t i = 0;
     for (; i + 2 <= m; i += 2)
-      multiply_panel<2>(x + i * ldx, ldx, w.panel(p), w.k, panel_bias, y + i * ldy + column, ldy, w.n - column);
-    if (i < m) multiply_panel<1>(x + i * ldx, ldx, w.panel(p), w.k, panel_bias, y + i * ldy + column, ldy, w.n - column);
+      multiply_panel<2>(x + i * ldx, ldx, w.panel(p), w.k, panel_bias, y + i * ldy + column, ldy,
+                        w.n - column);
+    if (i < m)
+      multiply_panel<1>(x + i * ldx, ldx, w.panel(p), w.k, panel_bias, y + i * ldy + column, ldy,
+                        w.n - column);
   }
 }
 

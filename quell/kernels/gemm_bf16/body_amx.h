@@ -9,8 +9,9 @@ namespace {
 
 static_assert(kAmxStride == kBf16Panel * 4);
 
-inline void amx_multiply(const std::uint16_t* x, std::int64_t m, const Bf16Weights& w, const float* bias, float* y,
-                         std::int64_t ldy, std::int64_t panel_begin, std::int64_t panel_end) {
+inline void amx_multiply(const std::uint16_t* x, std::int64_t m, const Bf16Weights& w,
+                         const float* bias, float* y, std::int64_t ldy, std::int64_t panel_begin,
+                         std::int64_t panel_end) {
   constexpr int kRows = 32;
   alignas(64) float sums[kRows * kBf16Panel];
   const std::int64_t ldx = w.padded_k(), steps = ldx / kBf16Depth;
@@ -25,10 +26,12 @@ inline void amx_multiply(const std::uint16_t* x, std::int64_t m, const Bf16Weigh
       }
       rows > 16 ? amx_block<true>(x + i * ldx, ldx * 2, w.panel(p), steps, sums)
                 : amx_block<false>(x + i * ldx, ldx * 2, w.panel(p), steps, sums);
-      const std::int64_t column = p * kBf16Panel, columns = w.n - column < kBf16Panel ? w.n - column : kBf16Panel;
+      const std::int64_t column = p * kBf16Panel,
+                         columns = w.n - column < kBf16Panel ? w.n - column : kBf16Panel;
       for (int r = 0; r < rows; ++r)
         for (std::int64_t j = 0; j < columns; ++j)
-          y[(i + r) * ldy + column + j] = sums[r * kBf16Panel + j] + (bias ? bias[column + j] : 0.0F);
+          y[(i + r) * ldy + column + j] =
+              sums[r * kBf16Panel + j] + (bias ? bias[column + j] : 0.0F);
     }
 }
 

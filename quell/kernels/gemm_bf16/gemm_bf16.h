@@ -1,6 +1,7 @@
-// Linears whose weights are kept in bf16: half the memory of f32, and so twice the speed where memory is the limit. With AMX the
-// activations are rounded too and products are bf16 with f32 sums. Elsewhere arithmetic is f32: few rows are multiplied right from
-// the packed weights, many from panels unpacked for oneDNN.
+// Linears whose weights are kept in bf16: half the memory of f32, and so twice the speed where
+// memory is the limit. With AMX the activations are rounded too and products are bf16 with f32
+// sums. Elsewhere arithmetic is f32: few rows are multiplied right from the packed weights, many
+// from panels unpacked for oneDNN.
 #pragma once
 
 #include <cstdint>
@@ -29,15 +30,19 @@ struct Bf16Weights {
 Bf16Weights pack_bf16(const float* w, std::int64_t n, std::int64_t k);
 
 struct Bf16Kernels {
-  /// y[M,N] = x[M,K] w^T + bias for the panels [panel_begin, panel_end); sums run in the order of k, so that all ISAs give the same
-  /// bytes. `bias` may be null.
-  void (*multiply)(const float* x, std::int64_t ldx, std::int64_t m, const Bf16Weights& w, const float* bias, float* y,
-                   std::int64_t ldy, std::int64_t panel_begin, std::int64_t panel_end);
-  /// The same from x in bf16, [M][padded_k] with zeros behind K; null where the ISA has no product of bf16.
-  void (*multiply_rounded)(const std::uint16_t* x, std::int64_t m, const Bf16Weights& w, const float* bias, float* y,
-                           std::int64_t ldy, std::int64_t panel_begin, std::int64_t panel_end);
+  /// y[M,N] = x[M,K] w^T + bias for the panels [panel_begin, panel_end); sums run in the order of
+  /// k, so that all ISAs give the same bytes. `bias` may be null.
+  void (*multiply)(const float* x, std::int64_t ldx, std::int64_t m, const Bf16Weights& w,
+                   const float* bias, float* y, std::int64_t ldy, std::int64_t panel_begin,
+                   std::int64_t panel_end);
+  /// The same from x in bf16, [M][padded_k] with zeros behind K; null where the ISA has no product
+  /// of bf16.
+  void (*multiply_rounded)(const std::uint16_t* x, std::int64_t m, const Bf16Weights& w,
+                           const float* bias, float* y, std::int64_t ldy, std::int64_t panel_begin,
+                           std::int64_t panel_end);
   /// f32 [K][32 * panels] of the panels [panel_begin, panel_end).
-  void (*unpack)(const Bf16Weights& w, std::int64_t panel_begin, std::int64_t panel_end, float* out);
+  void (*unpack)(const Bf16Weights& w, std::int64_t panel_begin, std::int64_t panel_end,
+                 float* out);
 };
 
 /// The fastest on `isa`.

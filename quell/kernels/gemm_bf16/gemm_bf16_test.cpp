@@ -34,18 +34,27 @@ TEST(GemmBf16, RoundsHalfToEven) {
             (std::vector<float>{1.0F, 1.0F, 1.0F + 4 * 0x1p-8F, -1.0F - 2 * 0x1p-8F, 0.0F, 0.0F}));
 }
 
-/// Rounded x times rounded w in doubles against `multiply`, on odd shapes; nothing outside y is written.
+/// Rounded x times rounded w in doubles against `multiply`, on odd shapes; nothing outside y is
+/// written.
 void check_rounded(decltype(Bf16Kernels::multiply_rounded) multiply) {
-  for (const auto [m, n, k] : std::vector<std::array<std::int64_t, 3>>{
-           {1, 1, 1}, {2, 15, 3}, {15, 16, 31}, {16, 17, 32}, {17, 33, 33}, {31, 64, 65}, {33, 31, 96}, {50, 100, 300}}) {
-    const auto x = random_values(static_cast<std::size_t>(m * k), 1), w = random_values(static_cast<std::size_t>(n * k), 2),
+  for (const auto [m, n, k] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1},
+                                                                       {2, 15, 3},
+                                                                       {15, 16, 31},
+                                                                       {16, 17, 32},
+                                                                       {17, 33, 33},
+                                                                       {31, 64, 65},
+                                                                       {33, 31, 96},
+                                                                       {50, 100, 300}}) {
+    const auto x = random_values(static_cast<std::size_t>(m * k), 1),
+               w = random_values(static_cast<std::size_t>(n * k), 2),
                bias = random_values(static_cast<std::size_t>(n), 3);
     const Bf16Weights packed = pack_bf16(w.data(), n, k);
     const std::int64_t depth = packed.padded_k(), ldy = n + 3;
     std::vector<std::uint16_t> rounded(static_cast<std::size_t>(m * depth));
     for (std::int64_t i = 0; i < m; ++i)
       for (std::int64_t l = 0; l < k; ++l)
-        rounded[static_cast<std::size_t>(i * depth + l)] = f32_to_bf16(x[static_cast<std::size_t>(i * k + l)]);
+        rounded[static_cast<std::size_t>(i * depth + l)] =
+            f32_to_bf16(x[static_cast<std::size_t>(i * k + l)]);
     std::vector<float> y(static_cast<std::size_t>(m * ldy), 7.0F);
     multiply(rounded.data(), m, packed, bias.data(), y.data(), ldy, 0, packed.panels());
     const auto value = [](float v) { return static_cast<double>(bf16_to_f32(f32_to_bf16(v))); };
@@ -54,8 +63,10 @@ void check_rounded(decltype(Bf16Kernels::multiply_rounded) multiply) {
         double want = 7;
         if (j < n) want = static_cast<double>(bias[static_cast<std::size_t>(j)]);
         for (std::int64_t l = 0; j < n && l < k; ++l)
-          want += value(x[static_cast<std::size_t>(i * k + l)]) * value(w[static_cast<std::size_t>(j * k + l)]);
-        EXPECT_NEAR(static_cast<double>(y[static_cast<std::size_t>(i * ldy + j)]), want, 1e-6 * static_cast<double>(k + 1))
+          want += value(x[static_cast<std::size_t>(i * k + l)]) *
+                  value(w[static_cast<std::size_t>(j * k + l)]);
+        EXPECT_NEAR(static_cast<double>(y[static_cast<std::size_t>(i * ldy + j)]), want,
+                    1e-6 * static_cast<double>(k + 1))
             << m << "x" << n << "x" << k << " at " << i << ", " << j;
       }
   }
@@ -75,16 +86,24 @@ TEST(GemmBf16, NanAndInfinityStay) {
 }
 
 TEST(GemmBf16, EqualsDoublesAndTheReferenceOnOddShapes) {
-  for (const auto [m, n, k] : std::vector<std::array<std::int64_t, 3>>{
-           {1, 1, 1}, {2, 15, 3}, {3, 16, 7}, {4, 17, 64}, {5, 31, 65}, {7, 33, 2}, {16, 96, 129}, {1, 100, 300}}) {
-    const auto x = random_values(static_cast<std::size_t>(m * k), 1), w = random_values(static_cast<std::size_t>(n * k), 2),
+  for (const auto [m, n, k] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1},
+                                                                       {2, 15, 3},
+                                                                       {3, 16, 7},
+                                                                       {4, 17, 64},
+                                                                       {5, 31, 65},
+                                                                       {7, 33, 2},
+                                                                       {16, 96, 129},
+                                                                       {1, 100, 300}}) {
+    const auto x = random_values(static_cast<std::size_t>(m * k), 1),
+               w = random_values(static_cast<std::size_t>(n * k), 2),
                bias = random_values(static_cast<std::size_t>(n), 3);
     const Bf16Weights packed = pack_bf16(w.data(), n, k);
     const std::int64_t width = packed.panels() * kBf16Panel;
     std::vector<float> rounded(static_cast<std::size_t>(k * width));
     kBf16Reference.unpack(packed, 0, packed.panels(), rounded.data());
     std::vector<float> want(static_cast<std::size_t>(m * n));
-    kBf16Reference.multiply(x.data(), k, m, packed, bias.data(), want.data(), n, 0, packed.panels());
+    kBf16Reference.multiply(x.data(), k, m, packed, bias.data(), want.data(), n, 0,
+                            packed.panels());
     for (std::int64_t i = 0; i < m; ++i)
       for (std::int64_t j = 0; j < n; ++j) {
         double sum = static_cast<double>(bias[static_cast<std::size_t>(j)]);
@@ -93,12 +112,14 @@ TEST(GemmBf16, EqualsDoublesAndTheReferenceOnOddShapes) {
           EXPECT_NEAR(r, static_cast<double>(w[static_cast<std::size_t>(j * k + l)]), 0x1p-9);
           sum += r * static_cast<double>(x[static_cast<std::size_t>(i * k + l)]);
         }
-        EXPECT_NEAR(static_cast<double>(want[static_cast<std::size_t>(i * n + j)]), sum, 1e-6 * static_cast<double>(k + 1));
+        EXPECT_NEAR(static_cast<double>(want[static_cast<std::size_t>(i * n + j)]), sum,
+                    1e-6 * static_cast<double>(k + 1));
       }
     for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
       if (!cpu_supports(isa)) continue;
       std::vector<float> got(want.size()), unpacked(rounded.size());
-      bf16_kernels(isa).multiply(x.data(), k, m, packed, bias.data(), got.data(), n, 0, packed.panels());
+      bf16_kernels(isa).multiply(x.data(), k, m, packed, bias.data(), got.data(), n, 0,
+                                 packed.panels());
       bf16_kernels(isa).unpack(packed, 0, packed.panels(), unpacked.data());
       EXPECT_EQ(got, want) << isa_name(isa);
       EXPECT_EQ(unpacked, rounded) << isa_name(isa);

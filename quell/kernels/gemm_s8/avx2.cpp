@@ -9,7 +9,9 @@ struct Avx2 : Vector256 {
   using I16 = __m256i;
   static I32 add(I32 a, I32 b) { return _mm256_add_epi32(a, b); }
   static I16 add16(I16 a, I16 b) { return _mm256_add_epi16(a, b); }
-  static I16 broadcast_pair(const std::int16_t* p) { return broadcast(reinterpret_cast<const std::uint8_t*>(p)); }
+  static I16 broadcast_pair(const std::int16_t* p) {
+    return broadcast(reinterpret_cast<const std::uint8_t*>(p));
+  }
   static I16 widen_s8x16(const std::int8_t* p) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }

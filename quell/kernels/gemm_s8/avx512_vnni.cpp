@@ -25,7 +25,10 @@ struct Avx512Vnni {
     return _mm512_shuffle_epi8(_mm512_maskz_broadcast_i32x4(0xffff, table), nibbles);
   }
   static I8 low_nibbles(I8 v) { return extend(_mm512_and_si512(v, _mm512_set1_epi8(15))); }
-  static I8 high_nibbles(I8 v) { return extend(_mm512_and_si512(_mm512_maskz_srli_epi16(0xffffffff, v, 4), _mm512_set1_epi8(15))); }
+  static I8 high_nibbles(I8 v) {
+    return extend(
+        _mm512_and_si512(_mm512_maskz_srli_epi16(0xffffffff, v, 4), _mm512_set1_epi8(15)));
+  }
 };
 
 }  // namespace

@@ -9,14 +9,17 @@ namespace {
 
 static_assert(kAmxStride == kPanel * 4);
 
-inline void amx_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue,
-                     std::int64_t m_begin, std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
+inline void amx_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
+                     const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
+                     std::int64_t panel_begin, std::int64_t panel_end) {
   constexpr int kRows = 32;
   int configured = 0;
   for_each_tile<kRows>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
-                       [&](std::int64_t row, const std::int8_t* panel, std::int64_t k, std::int64_t depth, int rows, Tile& tile) {
+                       [&](std::int64_t row, const std::int8_t* panel, std::int64_t k,
+                           std::int64_t depth, int rows, Tile& tile) {
                          if (rows != configured) {
-                           const TileConfig config = amx_config(rows < 16 ? rows : 16, rows < 16 ? 0 : rows - 16);
+                           const TileConfig config =
+                               amx_config(rows < 16 ? rows : 16, rows < 16 ? 0 : rows - 16);
                            QUELL_TILE_CONFIG(&config);
                            configured = rows;
                          }

@@ -1,6 +1,7 @@
-// The AVX2 kernel texts over `V`: 16 int16 or 8 int32 lanes. Instantiated with intrinsics in avx2.cpp and with plain C++
-// (emulated.h) in the test. A panel's 32 columns are done in two halves of two registers, so that the accumulators fit sixteen.
-// One row takes all four at once: its limit is memory, which then is read in order.
+// The AVX2 kernel texts over `V`: 16 int16 or 8 int32 lanes. Instantiated with intrinsics in
+// avx2.cpp and with plain C++ (emulated.h) in the test. A panel's 32 columns are done in two halves
+// of two registers, so that the accumulators fit sixteen. One row takes all four at once: its limit
+// is memory, which then is read in order.
 #pragma once
 
 #include <type_traits>
@@ -37,7 +38,8 @@ template <typename T, int kRows, int kVectors, typename F>
 }
 
 template <typename V, int kRows, int kVectors>
-[[gnu::always_inline]] inline void store_sums(const typename V::I32 (&sum)[kRows][kVectors], std::int32_t* out) {
+[[gnu::always_inline]] inline void store_sums(const typename V::I32 (&sum)[kRows][kVectors],
+                                              std::int32_t* out) {
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
@@ -46,7 +48,8 @@ template <typename V, int kRows, int kVectors>
 
 /// Exact for all codes: 16-bit products. x: rows of widened codes.
 template <typename V, int kRows, int kVectors>
-[[gnu::always_inline]] inline void widen_block(const std::int16_t* x, std::int64_t ldx, const std::int8_t* w, std::int64_t pairs,
+[[gnu::always_inline]] inline void widen_block(const std::int16_t* x, std::int64_t ldx,
+                                               const std::int8_t* w, std::int64_t pairs,
                                                std::int32_t* out) {
   typename V::I32 sum[kRows][kVectors];
   for_all(sum, [](auto& s) { s = V::zero(); });
@@ -67,8 +70,9 @@ template <typename V, int kRows, int kVectors>
 }
 
 template <typename V>
-void widen_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
-                std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
+void widen_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
+                const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
+                std::int64_t panel_begin, std::int64_t panel_end) {
   constexpr int kRows = 6;
   const std::int64_t k = w.depth(), ldw = k + 32;
   // Widened once for all panels of the call.
@@ -76,22 +80,25 @@ void widen_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
   if (wide.size() < static_cast<std::size_t>((m_end - m_begin) * ldw))
     wide.resize(static_cast<std::size_t>((m_end - m_begin) * ldw));
   for (std::int64_t i = m_begin; i < m_end; ++i)
-    for (std::int64_t c = 0; c < k; ++c) wide[static_cast<std::size_t>((i - m_begin) * ldw + c)] = x[i * ldx + c];
-  for_each_tile<kRows>(
-      w, epilogue, m_begin, m_end, panel_begin, panel_end,
-      [&](std::int64_t row, const std::int8_t* panel, std::int64_t k_begin, std::int64_t depth, int rows, Tile& tile) {
-        with_columns<kRows>(rows, [&](auto count, auto vectors, int c) {
-          widen_block<V, count.value, vectors.value>(wide.data() + (row - m_begin) * ldw + k_begin, ldw, panel + 2 * c, depth / 2,
-                                                     tile.sum + c);
-        });
-      });
+    for (std::int64_t c = 0; c < k; ++c)
+      wide[static_cast<std::size_t>((i - m_begin) * ldw + c)] = x[i * ldx + c];
+  for_each_tile<kRows>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                       [&](std::int64_t row, const std::int8_t* panel, std::int64_t k_begin,
+                           std::int64_t depth, int rows, Tile& tile) {
+                         with_columns<kRows>(rows, [&](auto count, auto vectors, int c) {
+                           widen_block<V, count.value, vectors.value>(
+                               wide.data() + (row - m_begin) * ldw + k_begin, ldw, panel + 2 * c,
+                               depth / 2, tile.sum + c);
+                         });
+                       });
 }
 
-/// vpmaddubsw adds two products in 16 bits; kFlush of them are summed there before widening. Exact when
-/// 2 * kFlush * max_x * max|w| <= 32767. V::keep stops the compiler from rebalancing chains of sums into trees, which would need
-/// more registers than there are.
+/// vpmaddubsw adds two products in 16 bits; kFlush of them are summed there before widening. Exact
+/// when 2 * kFlush * max_x * max|w| <= 32767. V::keep stops the compiler from rebalancing chains of
+/// sums into trees, which would need more registers than there are.
 template <typename V, int kRows, int kVectors, int kFlush>
-[[gnu::always_inline]] inline void maddubs_block(const std::uint8_t* x, std::int64_t ldx, const std::int8_t* w, std::int64_t steps,
+[[gnu::always_inline]] inline void maddubs_block(const std::uint8_t* x, std::int64_t ldx,
+                                                 const std::int8_t* w, std::int64_t steps,
                                                  std::int32_t* out) {
   typename V::I32 sum[kRows][kVectors];
   for_all(sum, [](auto& s) { s = V::zero(); });
@@ -108,7 +115,8 @@ template <typename V, int kRows, int kVectors, int kFlush>
       for (int c = 0; c < kVectors; ++c) {
         typename V::I16 part = V::maddubs(V::broadcast(x + r * ldx), V::load(w + 32 * c));
         if constexpr (kFlush == 2)
-          part = V::add16(part, V::maddubs(V::broadcast(x + r * ldx + 4), V::load(w + kPanel * 4 + 32 * c)));
+          part = V::add16(
+              part, V::maddubs(V::broadcast(x + r * ldx + 4), V::load(w + kPanel * 4 + 32 * c)));
         sum[r][c] = V::add(sum[r][c], V::add_pairs(part));
         V::keep(sum[r][c]);
       }
@@ -116,16 +124,19 @@ template <typename V, int kRows, int kVectors, int kFlush>
   store_sums<V>(sum, out);
 }
 
-/// The same for a kFlush so large that the 16-bit sums deserve registers of their own, also with two quads a byte.
+/// The same for a kFlush so large that the 16-bit sums deserve registers of their own, also with
+/// two quads a byte.
 template <typename V, int kRows, int kVectors, int kFlush, bool kNibbles>
-[[gnu::always_inline]] inline void deep_block(const std::uint8_t* x, std::int64_t ldx, const std::int8_t* w, std::int64_t steps,
+[[gnu::always_inline]] inline void deep_block(const std::uint8_t* x, std::int64_t ldx,
+                                              const std::int8_t* w, std::int64_t steps,
                                               std::int32_t* out) {
   constexpr int kQuadsPerLoad = kNibbles ? 2 : 1;
   typename V::I32 sum[kRows][kVectors];
   for_all(sum, [](auto& s) { s = V::zero(); });
   for (std::int64_t s = 0; s < steps; s += kFlush) {
     typename V::I16 part[kRows][kVectors];
-    const auto multiply = [&](const typename V::I8(&weights)[kVectors], const std::uint8_t* quads, bool first) {
+    const auto multiply = [&](const typename V::I8(&weights)[kVectors], const std::uint8_t* quads,
+                              bool first) {
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const typename V::I8 quad = V::broadcast(quads + r * ldx);
@@ -166,20 +177,23 @@ template <typename V, int kRows, int kVectors, int kFlush, bool kNibbles>
 }
 
 template <typename V, int kRows, int kFlush, bool kNibbles>
-void maddubs_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
-                  std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
+void maddubs_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
+                  const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
+                  std::int64_t panel_begin, std::int64_t panel_end) {
   static_assert((kPackedK / 4) % kFlush == 0);
-  for_each_tile<kRows>(
-      w, epilogue, m_begin, m_end, panel_begin, panel_end,
-      [&](std::int64_t row, const std::int8_t* panel, std::int64_t k, std::int64_t depth, int rows, Tile& tile) {
-        const std::uint8_t* rows_x = x + row * ldx + k;
-        with_columns<kRows>(rows, [&](auto count, auto vectors, int c) {
-          if constexpr (kFlush <= 2)
-            maddubs_block<V, count.value, vectors.value, kFlush>(rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
-          else
-            deep_block<V, count.value, vectors.value, kFlush, kNibbles>(rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
-        });
-      });
+  for_each_tile<kRows>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                       [&](std::int64_t row, const std::int8_t* panel, std::int64_t k,
+                           std::int64_t depth, int rows, Tile& tile) {
+                         const std::uint8_t* rows_x = x + row * ldx + k;
+                         with_columns<kRows>(rows, [&](auto count, auto vectors, int c) {
+                           if constexpr (kFlush <= 2)
+                             maddubs_block<V, count.value, vectors.value, kFlush>(
+                                 rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
+                           else
+                             deep_block<V, count.value, vectors.value, kFlush, kNibbles>(
+                                 rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
+                         });
+                       });
 }
 
 }  // namespace

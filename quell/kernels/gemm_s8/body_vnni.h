@@ -1,5 +1,5 @@
-// The VNNI kernel text over `V`: kWidth int32 lanes and a 4-way u8*s8 dot product. Instantiated with intrinsics in avx512_vnni.cpp
-// and avx_vnni.cpp, and with plain C++ (emulated.h) in the test.
+// The VNNI kernel text over `V`: kWidth int32 lanes and a 4-way u8*s8 dot product. Instantiated
+// with intrinsics in avx512_vnni.cpp and avx_vnni.cpp, and with plain C++ (emulated.h) in the test.
 #pragma once
 
 #include "quell/kernels/gemm_s8/epilogue.h"
@@ -8,9 +8,11 @@
 namespace quell::kernels {
 namespace {
 
-/// kRows rows by two vectors of columns; accumulators stay in registers over all of K. `bytes`: from one quad of k to the next.
+/// kRows rows by two vectors of columns; accumulators stay in registers over all of K. `bytes`:
+/// from one quad of k to the next.
 template <typename V, int kRows, bool kNibbles>
-[[gnu::always_inline]] inline void vnni_block(const std::uint8_t* x, std::int64_t ldx, const std::int8_t* w, std::int64_t steps,
+[[gnu::always_inline]] inline void vnni_block(const std::uint8_t* x, std::int64_t ldx,
+                                              const std::int8_t* w, std::int64_t steps,
                                               std::int32_t* out) {
   typename V::I32 sum[kRows][2];
 #pragma GCC unroll 12
@@ -30,7 +32,8 @@ template <typename V, int kRows, bool kNibbles>
       multiply(V::high_nibbles(b0), V::high_nibbles(b1), x + 4 * s + 4);
     }
   } else {
-    for (std::int64_t s = 0; s < steps; ++s, w += kPanel * 4) multiply(V::load(w), V::load(w + V::kWidth * 4), x + 4 * s);
+    for (std::int64_t s = 0; s < steps; ++s, w += kPanel * 4)
+      multiply(V::load(w), V::load(w + V::kWidth * 4), x + 4 * s);
   }
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
@@ -40,16 +43,18 @@ template <typename V, int kRows, bool kNibbles>
 }
 
 template <typename V, bool kNibbles>
-void vnni_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
-               std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
-  for_each_tile<V::kRows>(
-      w, epilogue, m_begin, m_end, panel_begin, panel_end,
-      [&](std::int64_t row, const std::int8_t* panel, std::int64_t k, std::int64_t depth, int rows, Tile& tile) {
-        for (int c = 0; c < kPanel; c += 2 * V::kWidth)
-          with_rows<V::kRows>(rows, [&](auto count) {
-            vnni_block<V, count.value, kNibbles>(x + row * ldx + k, ldx, panel + 4 * c, depth / 4, tile.sum + c);
-          });
-      });
+void vnni_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
+               const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
+               std::int64_t panel_begin, std::int64_t panel_end) {
+  for_each_tile<V::kRows>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                          [&](std::int64_t row, const std::int8_t* panel, std::int64_t k,
+                              std::int64_t depth, int rows, Tile& tile) {
+                            for (int c = 0; c < kPanel; c += 2 * V::kWidth)
+                              with_rows<V::kRows>(rows, [&](auto count) {
+                                vnni_block<V, count.value, kNibbles>(
+                                    x + row * ldx + k, ldx, panel + 4 * c, depth / 4, tile.sum + c);
+                              });
+                          });
 }
 
 }  // namespace

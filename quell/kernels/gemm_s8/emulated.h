@@ -1,4 +1,5 @@
-// The vector operations of the kernel texts in plain C++, bit for bit as the instructions define them.
+// The vector operations of the kernel texts in plain C++, bit for bit as the instructions define
+// them.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +26,9 @@ struct EmulatedVector {
     return v;
   }
   static void store(std::int32_t* p, const I32& v) { std::copy(v.begin(), v.end(), p); }
-  static std::uint8_t extend(int nibble) { return static_cast<std::uint8_t>(nibble < 8 ? nibble : nibble - 16); }
+  static std::uint8_t extend(int nibble) {
+    return static_cast<std::uint8_t>(nibble < 8 ? nibble : nibble - 16);
+  }
   static I8 low_nibbles(I8 v) {
     for (auto& b : v) b = extend(b & 15);
     return v;
@@ -40,8 +43,10 @@ template <std::size_t kBytes, int kTileRows>
 struct EmulatedVnni : EmulatedVector<kBytes> {
   using Base = EmulatedVector<kBytes>;
   static constexpr int kWidth = kBytes / 4, kRows = kTileRows;
-  static typename Base::I32 dot(typename Base::I32 sum, const typename Base::I8& x, const typename Base::I8& w) {  // vpdpbusd
-    for (std::size_t i = 0; i < kBytes; ++i) sum[i / 4] += static_cast<std::int32_t>(x[i]) * static_cast<std::int8_t>(w[i]);
+  static typename Base::I32 dot(typename Base::I32 sum, const typename Base::I8& x,
+                                const typename Base::I8& w) {  // vpdpbusd
+    for (std::size_t i = 0; i < kBytes; ++i)
+      sum[i / 4] += static_cast<std::int32_t>(x[i]) * static_cast<std::int8_t>(w[i]);
     return sum;
   }
 };
@@ -75,7 +80,8 @@ struct EmulatedAvx2 : EmulatedVector<32> {
   static I16 maddubs(const I8& x, const I8& w) {  // vpmaddubsw, saturating
     I16 v;
     for (std::size_t i = 0; i < 16; ++i) {
-      const int sum = x[2 * i] * static_cast<std::int8_t>(w[2 * i]) + x[2 * i + 1] * static_cast<std::int8_t>(w[2 * i + 1]);
+      const int sum = x[2 * i] * static_cast<std::int8_t>(w[2 * i]) +
+                      x[2 * i + 1] * static_cast<std::int8_t>(w[2 * i + 1]);
       v[i] = static_cast<std::int16_t>(std::clamp(sum, -32768, 32767));
     }
     return v;

@@ -1,5 +1,6 @@
-// What follows the integer sums of one tile, stage by stage on a scratch tile that stays in L1. Included by every kernel file, so
-// that it is compiled with that file's ISA; the text is one, and so are the bytes.
+// What follows the integer sums of one tile, stage by stage on a scratch tile that stays in L1.
+// Included by every kernel file, so that it is compiled with that file's ISA; the text is one, and
+// so are the bytes.
 #pragma once
 
 #include "quell/kernels/gemm_s8/gemm_s8.h"
@@ -23,9 +24,11 @@ struct alignas(64) Tile {
 
 /// Calls sink(row, half, value) with every dequantized sum.
 template <bool kRowwise, bool kAsymmetric, typename Sink>
-QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e, Sink sink) {
+QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0,
+                                const Epilogue& e, Sink sink) {
   const float* row_scale = kRowwise ? e.row_scale + row0 : nullptr;
-  const std::int32_t *row_zero = kRowwise ? e.row_zero + row0 : nullptr, *row_term = kAsymmetric ? e.row_term + row0 : nullptr;
+  const std::int32_t *row_zero = kRowwise ? e.row_zero + row0 : nullptr,
+                     *row_term = kAsymmetric ? e.row_term + row0 : nullptr;
   for (int h = 0; h < 2; ++h) {
     const std::int64_t column = column0 + h * kLanes;
     const F32 scale = load(e.scale + column), bias = load(e.bias + column);
@@ -55,7 +58,8 @@ QUELL_SIMD void activate_tile(Tile& tile, int rows, const Epilogue& e) {
     for (int r = 0; r < rows; ++r) tile.set(r, 0, tile.value(r, 0) * tile.value(r, 1));
 }
 
-QUELL_SIMD F32 residual_at(const ResidualArgs& a, std::int64_t row, std::int64_t column, std::int64_t count) {
+QUELL_SIMD F32 residual_at(const ResidualArgs& a, std::int64_t row, std::int64_t column,
+                           std::int64_t count) {
   F32 v;
   if (a.codes) {
     const std::uint8_t* p = a.codes + row * a.ld + column;
@@ -64,8 +68,12 @@ QUELL_SIMD F32 residual_at(const ResidualArgs& a, std::int64_t row, std::int64_t
     const float* p = a.f32 + row * a.ld + column;
     v = count == kLanes ? load(p) : load_some(p, count);
   }
-  if (a.column_scale) v = v * (count == kLanes ? load(a.column_scale + column) : load_some(a.column_scale + column, count));
-  if (a.column_shift) v = v + (count == kLanes ? load(a.column_shift + column) : load_some(a.column_shift + column, count));
+  if (a.column_scale)
+    v = v * (count == kLanes ? load(a.column_scale + column)
+                             : load_some(a.column_scale + column, count));
+  if (a.column_shift)
+    v = v + (count == kLanes ? load(a.column_shift + column)
+                             : load_some(a.column_shift + column, count));
   return v;
 }
 
@@ -82,11 +90,14 @@ struct Writer {
         low(splat(epilogue.code_args.low)),
         high(splat(epilogue.code_args.high)) {}
 
-  QUELL_SIMD void operator()(std::int64_t row, std::int64_t column, std::int64_t count, F32 v) const {
+  QUELL_SIMD void operator()(std::int64_t row, std::int64_t column, std::int64_t count,
+                             F32 v) const {
     if (e.residual.present()) v = v + residual_at(e.residual, row, column, count);
     if (e.codes) {
       std::uint8_t* p = e.codes + row * e.ld_out + column;
-      const auto vector = [&](const float* x) { return count == kLanes ? load(x + column) : load_some(x + column, count); };
+      const auto vector = [&](const float* x) {
+        return count == kLanes ? load(x + column) : load_some(x + column, count);
+      };
       if (e.code_shift) v = v - vector(e.code_shift);
       if (e.code_scale) v = v / vector(e.code_scale);
       const I32 codes = quantize(v, inv_scale, zero, low, high);
@@ -100,30 +111,37 @@ struct Writer {
 
 /// Sums to values: in the tile, or straight to `write` where nothing stands in between.
 template <bool kRowwise, bool kAsymmetric>
-QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e, bool straight,
-                                const Writer& write) {
+QUELL_SIMD void dequantize_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0,
+                                const Epilogue& e, bool straight, const Writer& write) {
   if (straight)
-    dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e,
-                                           [&](int r, int h, const F32& v) { write(row0 + r, column0 + h * kLanes, kLanes, v); });
+    dequantize_tile<kRowwise, kAsymmetric>(
+        tile, rows, row0, column0, e,
+        [&](int r, int h, const F32& v) { write(row0 + r, column0 + h * kLanes, kLanes, v); });
   else
-    dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e, [&](int r, int h, const F32& v) { tile.set(r, h, v); });
+    dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, column0, e,
+                                           [&](int r, int h, const F32& v) { tile.set(r, h, v); });
 }
 
-/// Squared differences to the target instead of outputs: those of both halves added in f32, then by lane in double.
+/// Squared differences to the target instead of outputs: those of both halves added in f32, then by
+/// lane in double.
 template <bool kRowwise, bool kAsymmetric>
-QUELL_SIMD void compare_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, const Epilogue& e) {
+QUELL_SIMD void compare_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel,
+                             const Epilogue& e) {
   const float* target = e.target + (panel * e.target_rows + row0) * kPanel;
   double* sums = e.squared_error + row0 * kLanes;
-  dequantize_tile<kRowwise, kAsymmetric>(tile, rows, row0, panel * kPanel, e, [=, &tile](int r, int h, const F32& v) {
-    const float* wanted = target + r * kPanel + h * kLanes;
-    __builtin_prefetch(wanted + rows * kPanel);  // of the next block of rows
-    const F32 d = v - load(wanted), square = d * d;
-    h == 0 ? tile.set(r, 0, square) : add_in_double(sums + r * kLanes, tile.value(r, 0) + square);
-  });
+  dequantize_tile<kRowwise, kAsymmetric>(
+      tile, rows, row0, panel * kPanel, e, [=, &tile](int r, int h, const F32& v) {
+        const float* wanted = target + r * kPanel + h * kLanes;
+        __builtin_prefetch(wanted + rows * kPanel);  // of the next block of rows
+        const F32 d = v - load(wanted), square = d * d;
+        h == 0 ? tile.set(r, 0, square)
+               : add_in_double(sums + r * kLanes, tile.value(r, 0) + square);
+      });
 }
 
 /// The tile holds f32 sums over groups.
-QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t column0, const Epilogue& e) {
+QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0,
+                                        std::int64_t column0, const Epilogue& e) {
   for (int h = 0; h < 2; ++h) {
     const std::int64_t column = column0 + h * kLanes;
     const F32 scale = load(e.scale + column), bias = load(e.bias + column);
@@ -131,25 +149,30 @@ QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0,
     for (int r = 0; r < rows; ++r) {
       const F32 sum = tile.value(r, h);
       tile.set(r, h,
-               e.row_scale ? (e.row_scale[row0 + r] * scale) * (sum + static_cast<float>(e.row_zero[row0 + r]) * offset) + bias
+               e.row_scale ? (e.row_scale[row0 + r] * scale) *
+                                     (sum + static_cast<float>(e.row_zero[row0 + r]) * offset) +
+                                 bias
                            : scale * (sum + offset) + bias);
     }
   }
 }
 
-QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel, const PackedWeights& w,
-                            const Epilogue& e) {
-  const std::int64_t column0 = panel * kPanel, out0 = e.gated ? column0 / 2 : column0, out_n = e.gated ? w.n / 2 : w.n;
+QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel,
+                            const PackedWeights& w, const Epilogue& e) {
+  const std::int64_t column0 = panel * kPanel, out0 = e.gated ? column0 / 2 : column0,
+                     out_n = e.gated ? w.n / 2 : w.n;
   if (e.target) {
     if (e.row_scale)
-      e.weight_zero ? compare_tile<true, true>(tile, rows, row0, panel, e) : compare_tile<true, false>(tile, rows, row0, panel, e);
+      e.weight_zero ? compare_tile<true, true>(tile, rows, row0, panel, e)
+                    : compare_tile<true, false>(tile, rows, row0, panel, e);
     else
       e.weight_zero ? compare_tile<false, true>(tile, rows, row0, panel, e)
                     : compare_tile<false, false>(tile, rows, row0, panel, e);
     return;
   }
   const Writer write(e);
-  const bool straight = w.group_size == 0 && !e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n;
+  const bool straight =
+      w.group_size == 0 && !e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n;
   if (w.group_size > 0)
     dequantize_grouped_tile(tile, rows, row0, column0, e);
   else if (e.row_scale)
@@ -162,13 +185,14 @@ QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_
   activate_tile(tile, rows, e);
   for (int h = 0; h < (e.gated ? 1 : 2); ++h) {
     const std::int64_t left = out_n - (out0 + h * kLanes), count = left < kLanes ? left : kLanes;
-    for (int r = 0; r < rows && count > 0; ++r) write(row0 + r, out0 + h * kLanes, count, tile.value(r, h));
+    for (int r = 0; r < rows && count > 0; ++r)
+      write(row0 + r, out0 + h * kLanes, count, tile.value(r, h));
   }
 }
 
 /// Adds the sums of one group, times its steps, to the f32 values of `total`.
-QUELL_SIMD void add_group(Tile& part, Tile& total, int rows, std::int64_t row0, std::int64_t panel, std::int64_t group,
-                          const PackedWeights& w, const Epilogue& e) {
+QUELL_SIMD void add_group(Tile& part, Tile& total, int rows, std::int64_t row0, std::int64_t panel,
+                          std::int64_t group, const PackedWeights& w, const Epilogue& e) {
   const auto at = static_cast<std::size_t>(w.group_at(panel, group));
   for (int h = 0; h < 2; ++h) {
     const F32 scale = load(w.group_scale.data() + at + h * kLanes);
@@ -180,25 +204,29 @@ QUELL_SIMD void add_group(Tile& part, Tile& total, int rows, std::int64_t row0, 
       I32 sum = load(part.at(r, h));
       if (zeros) sum = sum - e.row_group_sum[row_group] * zero;
       if (e.row_group_scale) sum = sum - e.row_group_zero[row_group] * group_sum;
-      const F32 v = (e.row_group_scale ? e.row_group_scale[row_group] * scale : scale) * to_f32(sum);
+      const F32 v =
+          (e.row_group_scale ? e.row_group_scale[row_group] * scale : scale) * to_f32(sum);
       total.set(r, h, group == 0 ? v : total.value(r, h) + v);
     }
   }
 }
 
-/// Walks panels, row blocks and groups of k; `sums(row, panel, k_begin, k_count, rows, tile)` fills a tile of up to kRows rows,
-/// with `panel` pointing at k_begin.
+/// Walks panels, row blocks and groups of k; `sums(row, panel, k_begin, k_count, rows, tile)` fills
+/// a tile of up to kRows rows, with `panel` pointing at k_begin.
 template <int kRows, typename Sums>
-QUELL_SIMD void for_each_tile(const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
-                              std::int64_t panel_begin, std::int64_t panel_end, Sums sums) {
+QUELL_SIMD void for_each_tile(const PackedWeights& w, const Epilogue& epilogue,
+                              std::int64_t m_begin, std::int64_t m_end, std::int64_t panel_begin,
+                              std::int64_t panel_end, Sums sums) {
   Tile tile, part;
   const bool grouped = w.group_size > 0;
   const std::int64_t slices = grouped ? w.groups() : 1, depth = grouped ? w.group_size : w.depth();
-  const std::int64_t share = round_up(w.panel_bytes() / ((m_end - m_begin + kRows - 1) / kRows) + 1, kCacheLine);
+  const std::int64_t share =
+      round_up(w.panel_bytes() / ((m_end - m_begin + kRows - 1) / kRows) + 1, kCacheLine);
   for (std::int64_t p = panel_begin; p < panel_end; ++p)
     for (std::int64_t i = m_begin; i < m_end; i += kRows) {
       const int rows = static_cast<int>(m_end - i < kRows ? m_end - i : kRows);
-      // Every block of rows brings its share of the next panel closer; where there is one block, the panels just stream by.
+      // Every block of rows brings its share of the next panel closer; where there is one block,
+      // the panels just stream by.
       if (share < w.panel_bytes() && p + 1 < panel_end) {
         const std::int64_t from = (i - m_begin) / kRows * share;
         for (std::int64_t b = from; b < from + share && b < w.panel_bytes(); b += kCacheLine)

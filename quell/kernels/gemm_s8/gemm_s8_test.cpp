@@ -1,5 +1,5 @@
-// Every kernel text equals plain sums, natively where the processor has the instructions and emulated everywhere, on odd shapes and
-// with every epilogue.
+// Every kernel text equals plain sums, natively where the processor has the instructions and
+// emulated everywhere, on odd shapes and with every epilogue.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -25,19 +25,23 @@ struct Problem {
   int max_w;
 };
 
-/// Codes reach their bounds often, so that a sum that could saturate does. Bytes of x past K are not zero: kernels must not read
-/// meaning into them.
-Problem make_problem(std::int64_t m, std::int64_t n, std::int64_t k, int max_x, int max_w, std::uint64_t seed) {
+/// Codes reach their bounds often, so that a sum that could saturate does. Bytes of x past K are
+/// not zero: kernels must not read meaning into them.
+Problem make_problem(std::int64_t m, std::int64_t n, std::int64_t k, int max_x, int max_w,
+                     std::uint64_t seed) {
   Random rng(seed);
   Problem p{m, n, k, code_stride(k), {}, {}, max_w};
   p.x.assign(static_cast<std::size_t>(m * p.ldx), 0);
   p.w.resize(static_cast<std::size_t>(n * k));
   for (std::size_t i = 0; i < p.x.size(); ++i)
     p.x[i] =
-        static_cast<std::uint8_t>(rng.below(3) ? rng.below(static_cast<std::uint64_t>(max_x) + 1) : static_cast<unsigned>(max_x));
+        static_cast<std::uint8_t>(rng.below(3) ? rng.below(static_cast<std::uint64_t>(max_x) + 1)
+                                               : static_cast<unsigned>(max_x));
   for (auto& v : p.w) {
-    const int code = rng.below(3) ? static_cast<int>(rng.below(2 * static_cast<std::uint64_t>(max_w) + 1)) - max_w
-                                  : (rng.below(2) ? max_w : -max_w);
+    const int code =
+        rng.below(3)
+            ? static_cast<int>(rng.below(2 * static_cast<std::uint64_t>(max_w) + 1)) - max_w
+            : (rng.below(2) ? max_w : -max_w);
     v = static_cast<std::int8_t>(max_w == 8 ? std::min(code, 7) : std::min(code, 127));
   }
   return p;
@@ -49,7 +53,8 @@ std::vector<std::int32_t> naive(const Problem& p) {
     for (std::int64_t j = 0; j < p.n; ++j) {
       std::int32_t sum = 0;
       for (std::int64_t k = 0; k < p.k; ++k)
-        sum += p.x[static_cast<std::size_t>(i * p.ldx + k)] * p.w[static_cast<std::size_t>(j * p.k + k)];
+        sum += p.x[static_cast<std::size_t>(i * p.ldx + k)] *
+               p.w[static_cast<std::size_t>(j * p.k + k)];
       acc[static_cast<std::size_t>(i * p.n + j)] = sum;
     }
   return acc;
@@ -74,12 +79,21 @@ void check_sums(GemmS8 run, WeightLayout layout, int max_product) {
                                                                        {32, 8, 257},
                                                                        {33, 33, 33},
                                                                        {1, 100, 512}})
-    for (const auto [max_x, max_w] :
-         {std::array<int, 2>{255, 128}, {255, 64}, {255, 8}, {127, 127}, {127, 63}, {63, 31}, {31, 15}, {15, 8}, {15, 7}}) {
+    for (const auto [max_x, max_w] : {std::array<int, 2>{255, 128},
+                                      {255, 64},
+                                      {255, 8},
+                                      {127, 127},
+                                      {127, 63},
+                                      {63, 31},
+                                      {31, 15},
+                                      {15, 8},
+                                      {15, 7}}) {
       if (max_x * max_w > max_product || (layout == WeightLayout::kNibbles && max_w > 8)) continue;
-      const Problem p = make_problem(m, n, k, max_x, max_w, static_cast<std::uint64_t>(m * 1000 + n + max_x));
+      const Problem p =
+          make_problem(m, n, k, max_x, max_w, static_cast<std::uint64_t>(m * 1000 + n + max_x));
       const PackedWeights packed = pack_weights(p.w.data(), n, k, layout);
-      const std::vector<float> ones(static_cast<std::size_t>(packed.padded_n()), 1.0F), zeros(ones.size(), 0.0F);
+      const std::vector<float> ones(static_cast<std::size_t>(packed.padded_n()), 1.0F),
+          zeros(ones.size(), 0.0F);
       std::vector<float> out(static_cast<std::size_t>(m * n), -7.0F);
       Epilogue e;
       e.scale = ones.data();
@@ -89,7 +103,8 @@ void check_sums(GemmS8 run, WeightLayout layout, int max_product) {
       run(p.x.data(), p.ldx, packed, e, 0, m, 0, packed.padded_n() / kPanel);
       const std::vector<std::int32_t> want = naive(p);
       for (std::size_t i = 0; i < want.size(); ++i)
-        ASSERT_EQ(out[i], static_cast<float>(want[i])) << m << "x" << n << "x" << k << " codes up to " << max_x << ", " << max_w;
+        ASSERT_EQ(out[i], static_cast<float>(want[i]))
+            << m << "x" << n << "x" << k << " codes up to " << max_x << ", " << max_w;
       for (std::int64_t j = 0; j < n; ++j) {
         std::int32_t sum = 0;
         for (std::int64_t i = 0; i < k; ++i) sum += p.w[static_cast<std::size_t>(j * k + i)];
@@ -98,8 +113,10 @@ void check_sums(GemmS8 run, WeightLayout layout, int max_product) {
     }
 }
 
-/// Weights in groups, and with `rows_too` activations: near doubles, and the bytes of the reference.
-void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t unit, bool rows_too) {
+/// Weights in groups, and with `rows_too` activations: near doubles, and the bytes of the
+/// reference.
+void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t unit,
+                  bool rows_too) {
   const int max_w = 7, max_x = std::min(255, max_product / max_w);
   for (const std::int64_t size : {unit, 2 * unit, std::int64_t{128}})
     for (const std::int64_t m : {1, 5, 33}) {
@@ -115,8 +132,9 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
           packed.group_zero.push_back(static_cast<std::int32_t>(rng.below(9)) - 4);
           packed.group_sum.push_back(static_cast<std::int32_t>(rng.below(1000)) - 500);
         }
-        std::vector<float> scale(static_cast<std::size_t>(packed.padded_n()), 0.5F), bias(scale.size(), 3.0F),
-            offset(scale.size(), -40.0F), row_scale(static_cast<std::size_t>(m), 0.25F), out(static_cast<std::size_t>(m * n));
+        std::vector<float> scale(static_cast<std::size_t>(packed.padded_n()), 0.5F),
+            bias(scale.size(), 3.0F), offset(scale.size(), -40.0F),
+            row_scale(static_cast<std::size_t>(m), 0.25F), out(static_cast<std::size_t>(m * n));
         std::vector<std::int32_t> sums, group_zero, row_zero(static_cast<std::size_t>(m), 7);
         std::vector<float> group_scale;
         for (std::int64_t i = 0; i < m * groups; ++i) {
@@ -124,7 +142,8 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
           group_zero.push_back(static_cast<std::int32_t>(rng.below(32)));
           sums.push_back(0);
           for (std::int64_t c = 0; c < size; ++c)
-            sums.back() += p.x[static_cast<std::size_t>(i / groups * p.ldx + i % groups * size + c)];
+            sums.back() +=
+                p.x[static_cast<std::size_t>(i / groups * p.ldx + i % groups * size + c)];
         }
         Epilogue e;
         e.scale = scale.data();
@@ -150,14 +169,17 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
               std::int64_t acc = -std::int64_t{packed.group_zero[at]} * sums[row];
               if (rows_too) acc -= std::int64_t{group_zero[row]} * packed.group_sum[at];
               for (std::int64_t c = g * size; c < (g + 1) * size; ++c)
-                acc += p.x[static_cast<std::size_t>(i * p.ldx + c)] * p.w[static_cast<std::size_t>(j * k + c)];
-              const double part = static_cast<double>(packed.group_scale[at]) * static_cast<double>(acc) *
+                acc += p.x[static_cast<std::size_t>(i * p.ldx + c)] *
+                       p.w[static_cast<std::size_t>(j * k + c)];
+              const double part = static_cast<double>(packed.group_scale[at]) *
+                                  static_cast<double>(acc) *
                                   (rows_too ? static_cast<double>(group_scale[row]) : 1.0);
               want += part;
               size_of += std::fabs(part);
             }
             want = rows_too ? 0.5 * want + 3 : 0.125 * (want - 280) + 3;
-            EXPECT_NEAR(static_cast<double>(out[static_cast<std::size_t>(i * n + j)]), want, 1e-6 * (size_of + 300))
+            EXPECT_NEAR(static_cast<double>(out[static_cast<std::size_t>(i * n + j)]), want,
+                        1e-6 * (size_of + 300))
                 << "groups of " << size << " at " << i << "," << j;
           }
         return out;
@@ -170,24 +192,48 @@ void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t
 TEST(GemmS8, GroupsEmulated) {
   for (const bool rows_too : {false, true}) {
     check_groups(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128, 4, rows_too);
-    check_groups(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4, 8, rows_too);
-    check_groups(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16, 32, rows_too);
-    check_groups(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128, 4, rows_too);
-    check_groups(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128, 8, rows_too);
+    check_groups(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4, 8,
+                 rows_too);
+    check_groups(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16, 32,
+                 rows_too);
+    check_groups(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128, 4,
+                 rows_too);
+    check_groups(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128, 8,
+                 rows_too);
     check_groups(amx_gemm, WeightLayout::kQuads, 255 * 128, 64, rows_too);
   }
 }
 
-TEST(GemmS8, Avx2WidenEmulated) { check_sums(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128); }
-TEST(GemmS8, Avx2MaddubsEmulated) { check_sums(maddubs_gemm<EmulatedAvx2, 4, 1, false>, WeightLayout::kQuads, 32767 / 2); }
-TEST(GemmS8, Avx2Maddubs2Emulated) { check_sums(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4); }
-TEST(GemmS8, Avx2Maddubs8Emulated) { check_sums(maddubs_gemm<EmulatedAvx2, 3, 8, false>, WeightLayout::kQuads, 32767 / 16); }
-TEST(GemmS8, Avx2Maddubs16Emulated) { check_sums(maddubs_gemm<EmulatedAvx2, 3, 16, false>, WeightLayout::kQuads, 32767 / 32); }
-TEST(GemmS8, Avx2NibblesEmulated) { check_sums(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16); }
-TEST(GemmS8, AvxVnniEmulated) { check_sums(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128); }
-TEST(GemmS8, AvxVnniNibblesEmulated) { check_sums(vnni_gemm<EmulatedVnni<32, 6>, true>, WeightLayout::kNibbles, 255 * 128); }
-TEST(GemmS8, Avx512VnniEmulated) { check_sums(vnni_gemm<EmulatedVnni<64, 12>, false>, WeightLayout::kQuads, 255 * 128); }
-TEST(GemmS8, Avx512VnniNibblesEmulated) { check_sums(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128); }
+TEST(GemmS8, Avx2WidenEmulated) {
+  check_sums(widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 255 * 128);
+}
+TEST(GemmS8, Avx2MaddubsEmulated) {
+  check_sums(maddubs_gemm<EmulatedAvx2, 4, 1, false>, WeightLayout::kQuads, 32767 / 2);
+}
+TEST(GemmS8, Avx2Maddubs2Emulated) {
+  check_sums(maddubs_gemm<EmulatedAvx2, 4, 2, false>, WeightLayout::kQuads, 32767 / 4);
+}
+TEST(GemmS8, Avx2Maddubs8Emulated) {
+  check_sums(maddubs_gemm<EmulatedAvx2, 3, 8, false>, WeightLayout::kQuads, 32767 / 16);
+}
+TEST(GemmS8, Avx2Maddubs16Emulated) {
+  check_sums(maddubs_gemm<EmulatedAvx2, 3, 16, false>, WeightLayout::kQuads, 32767 / 32);
+}
+TEST(GemmS8, Avx2NibblesEmulated) {
+  check_sums(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16);
+}
+TEST(GemmS8, AvxVnniEmulated) {
+  check_sums(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128);
+}
+TEST(GemmS8, AvxVnniNibblesEmulated) {
+  check_sums(vnni_gemm<EmulatedVnni<32, 6>, true>, WeightLayout::kNibbles, 255 * 128);
+}
+TEST(GemmS8, Avx512VnniEmulated) {
+  check_sums(vnni_gemm<EmulatedVnni<64, 12>, false>, WeightLayout::kQuads, 255 * 128);
+}
+TEST(GemmS8, Avx512VnniNibblesEmulated) {
+  check_sums(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128);
+}
 TEST(GemmS8, AmxEmulated) { check_sums(amx_gemm, WeightLayout::kQuads, 255 * 128); }
 
 /// One epilogue with everything in it, spelled with library functions.
@@ -198,25 +244,27 @@ struct EpilogueCase {
   int residual;         // 0 none, 1 f32, 2 codes with an affine
   bool affine = false;  ///< of the codes, by column
 };
-constexpr EpilogueCase kCases[] = {{"plain", Activation::kNone, false, false, false, false, 0},
-                                   {"relu_codes", Activation::kRelu, false, false, false, true, 0},
-                                   {"gelu_codes", Activation::kGelu, false, false, false, true, 0},
-                                   {"gelu_tanh_rowwise", Activation::kGeluTanh, true, false, false, false, 0},
-                                   {"silu_gated", Activation::kSilu, false, false, true, true, 0},
-                                   {"gated_rowwise_asymmetric", Activation::kGelu, true, true, true, true, 0},
-                                   {"residual", Activation::kNone, false, false, false, false, 1},
-                                   {"residual_codes", Activation::kNone, true, true, false, false, 2},
-                                   {"tanh_residual_to_codes", Activation::kTanh, false, true, false, true, 1},
-                                   {"codes_by_column", Activation::kNone, false, false, false, true, 0, true},
-                                   {"gelu_codes_by_column", Activation::kGelu, false, true, false, true, 1, true},
-                                   {"gated_codes_by_column", Activation::kSilu, true, false, true, true, 0, true}};
+constexpr EpilogueCase kCases[] = {
+    {"plain", Activation::kNone, false, false, false, false, 0},
+    {"relu_codes", Activation::kRelu, false, false, false, true, 0},
+    {"gelu_codes", Activation::kGelu, false, false, false, true, 0},
+    {"gelu_tanh_rowwise", Activation::kGeluTanh, true, false, false, false, 0},
+    {"silu_gated", Activation::kSilu, false, false, true, true, 0},
+    {"gated_rowwise_asymmetric", Activation::kGelu, true, true, true, true, 0},
+    {"residual", Activation::kNone, false, false, false, false, 1},
+    {"residual_codes", Activation::kNone, true, true, false, false, 2},
+    {"tanh_residual_to_codes", Activation::kTanh, false, true, false, true, 1},
+    {"codes_by_column", Activation::kNone, false, false, false, true, 0, true},
+    {"gelu_codes_by_column", Activation::kGelu, false, true, false, true, 1, true},
+    {"gated_codes_by_column", Activation::kSilu, true, false, true, true, 0, true}};
 
 double activated(Activation kind, double v) {
   switch (kind) {
     case Activation::kNone: return v;
     case Activation::kRelu: return std::max(v, 0.0);
     case Activation::kGelu: return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
-    case Activation::kGeluTanh: return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+    case Activation::kGeluTanh:
+      return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
     case Activation::kSilu: return v / (1 + std::exp(-v));
     case Activation::kTanh: return std::tanh(v);
   }
@@ -224,7 +272,8 @@ double activated(Activation kind, double v) {
 }
 
 /// Runs `c` with a kernel; returns the output bytes. Compares with doubles on the way.
-std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, WeightLayout layout, int max_x, int max_w) {
+std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, WeightLayout layout,
+                                       int max_x, int max_w) {
   const std::int64_t m = 19, n = 96 - (c.gated ? 0 : 7), k = 70, panels = 3;
   const Problem p = make_problem(m, n, k, max_x, max_w, 77);
   const PackedWeights packed = pack_weights(p.w.data(), n, k, layout);
@@ -236,15 +285,18 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
   };
   const auto ints = [&](std::size_t count, int bound) {
     std::vector<std::int32_t> v(count);
-    for (auto& x : v) x = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(2 * bound))) - bound;
+    for (auto& x : v)
+      x = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(2 * bound))) - bound;
     return v;
   };
-  std::vector<float> scale = values(96, 1e-4), bias = values(96, 2), row_scale = values(19, 2), residual = values(19 * 96, 4);
+  std::vector<float> scale = values(96, 1e-4), bias = values(96, 2), row_scale = values(19, 2),
+                     residual = values(19 * 96, 4);
   for (float& s : scale) s = std::fabs(s) + 1e-5F;
   const std::vector<float> column_scale = values(96, 2), column_shift = values(96, 1);
   std::vector<float> code_scale = values(96, 2);
   for (float& s : code_scale) s = std::fabs(s) + 0.5F;
-  const std::vector<std::int32_t> offset = ints(96, 3000), row_zero = ints(19, 128), factor = ints(96, 40), term = ints(19, 500),
+  const std::vector<std::int32_t> offset = ints(96, 3000), row_zero = ints(19, 128),
+                                  factor = ints(96, 40), term = ints(19, 500),
                                   weight_zero = ints(96, 100);
   std::vector<std::uint8_t> residual_codes(19 * 96);
   for (auto& v : residual_codes) v = static_cast<std::uint8_t>(rng.below(256));
@@ -293,7 +345,8 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
     std::int64_t sum = acc[static_cast<std::size_t>(i * n + j)] + offset[q];
     if (c.rowwise) sum += row_zero[r] * factor[q];
     if (c.asymmetric) sum += term[r] * weight_zero[q];
-    return static_cast<double>(scale[q]) * (c.rowwise ? static_cast<double>(row_scale[r]) : 1.0) * static_cast<double>(sum) +
+    return static_cast<double>(scale[q]) * (c.rowwise ? static_cast<double>(row_scale[r]) : 1.0) *
+               static_cast<double>(sum) +
            static_cast<double>(bias[q]);
   };
   for (std::int64_t i = 0; i < m; ++i)
@@ -305,7 +358,8 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
         continue;
       }
       const std::int64_t first = c.gated ? j / 16 * 32 + j % 16 : j;
-      double want = activated(c.activation, value(i, first)) * (c.gated ? value(i, first + 16) : 1.0);
+      double want =
+          activated(c.activation, value(i, first)) * (c.gated ? value(i, first + 16) : 1.0);
       if (c.residual == 1) want += static_cast<double>(residual[at]);
       if (c.residual == 2)
         want += static_cast<double>((static_cast<float>(residual_codes[at]) - 100) * 0.03F) *
@@ -315,9 +369,11 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
         want = (want - static_cast<double>(column_shift[static_cast<std::size_t>(j)])) /
                static_cast<double>(code_scale[static_cast<std::size_t>(j)]);
       if (c.codes_out)
-        EXPECT_NEAR(codes[at], std::clamp(want * 40 + 120, 0.0, 255.0), 0.51) << c.name << " " << i << "," << j;
+        EXPECT_NEAR(codes[at], std::clamp(want * 40 + 120, 0.0, 255.0), 0.51)
+            << c.name << " " << i << "," << j;
       else
-        EXPECT_NEAR(static_cast<double>(out[at]), want, 2e-5 * (1 + std::fabs(want))) << c.name << " " << i << "," << j;
+        EXPECT_NEAR(static_cast<double>(out[at]), want, 2e-5 * (1 + std::fabs(want)))
+            << c.name << " " << i << "," << j;
     }
   if (c.codes_out) return codes;
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(out.data());
@@ -325,28 +381,35 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
 }
 
 /// Squared differences to a target instead of outputs, by lane.
-std::vector<double> squared_errors(GemmS8 run, WeightLayout layout, int max_x, int max_w, bool rowwise, bool asymmetric) {
+std::vector<double> squared_errors(GemmS8 run, WeightLayout layout, int max_x, int max_w,
+                                   bool rowwise, bool asymmetric) {
   const std::int64_t m = 45, n = 70, k = 70;
   const Problem p = make_problem(m, n, k, max_x, max_w, 31);
   const PackedWeights packed = pack_weights(p.w.data(), n, k, layout);
   const std::int64_t panels = packed.padded_n() / kPanel;
   Random rng(5);
   std::vector<float> scale(static_cast<std::size_t>(packed.padded_n()), 0.0F),
-      bias = scale, row_scale(static_cast<std::size_t>(m)), target(static_cast<std::size_t>(packed.padded_n() * m), 0.0F);
-  std::vector<std::int32_t> zero(static_cast<std::size_t>(packed.padded_n()), 3), row(static_cast<std::size_t>(m));
+      bias = scale, row_scale(static_cast<std::size_t>(m)),
+      target(static_cast<std::size_t>(packed.padded_n() * m), 0.0F);
+  std::vector<std::int32_t> zero(static_cast<std::size_t>(packed.padded_n()), 3),
+      row(static_cast<std::size_t>(m));
   for (std::size_t j = 0; j < static_cast<std::size_t>(n); ++j)
-    scale[j] = static_cast<float>(1e-3 + 1e-3 * rng.uniform()), bias[j] = static_cast<float>(rng.uniform());
+    scale[j] = static_cast<float>(1e-3 + 1e-3 * rng.uniform()),
+    bias[j] = static_cast<float>(rng.uniform());
   for (std::size_t i = 0; i < row.size(); ++i)
-    row_scale[i] = static_cast<float>(0.5 + rng.uniform()), row[i] = static_cast<std::int32_t>(rng.below(100));
+    row_scale[i] = static_cast<float>(0.5 + rng.uniform()),
+    row[i] = static_cast<std::int32_t>(rng.below(100));
   for (std::int64_t q = 0; q < panels; ++q)
     for (std::int64_t i = 0; i < m; ++i)
       for (std::int64_t j = 0; j < std::min(kPanel, n - q * kPanel); ++j)
-        target[static_cast<std::size_t>((q * m + i) * kPanel + j)] = static_cast<float>(10 * rng.uniform());
+        target[static_cast<std::size_t>((q * m + i) * kPanel + j)] =
+            static_cast<float>(10 * rng.uniform());
   std::vector<double> sums(static_cast<std::size_t>(m * kErrorLanes), 0.0);
   Epilogue e;
   e.scale = scale.data();
   e.bias = bias.data();
-  if (rowwise) e.row_scale = row_scale.data(), e.row_zero = row.data(), e.column_zero_factor = zero.data();
+  if (rowwise)
+    e.row_scale = row_scale.data(), e.row_zero = row.data(), e.column_zero_factor = zero.data();
   if (asymmetric) e.row_term = row.data(), e.weight_zero = zero.data();
   e.target = target.data();
   e.target_rows = m;
@@ -363,13 +426,15 @@ std::vector<double> squared_errors(GemmS8 run, WeightLayout layout, int max_x, i
         std::int64_t sum = acc[static_cast<std::size_t>(i * n + j)];
         if (rowwise) sum += row[r] * zero[at];
         if (asymmetric) sum += row[r] * zero[at];
-        const double y =
-            static_cast<double>(scale[at]) * (rowwise ? static_cast<double>(row_scale[r]) : 1.0) * static_cast<double>(sum) +
-            static_cast<double>(bias[at]);
+        const double y = static_cast<double>(scale[at]) *
+                             (rowwise ? static_cast<double>(row_scale[r]) : 1.0) *
+                             static_cast<double>(sum) +
+                         static_cast<double>(bias[at]);
         const auto in_target = static_cast<std::size_t>((j / kPanel * m + i) * kPanel + j % kPanel);
         want += std::pow(y - static_cast<double>(target[in_target]), 2);
       }
-      EXPECT_NEAR(sums[static_cast<std::size_t>(i * kErrorLanes + lane)], want, 1e-6 * want + 1e-5) << i << ", " << lane;
+      EXPECT_NEAR(sums[static_cast<std::size_t>(i * kErrorLanes + lane)], want, 1e-6 * want + 1e-5)
+          << i << ", " << lane;
     }
   return sums;
 }
@@ -378,19 +443,25 @@ class Native : public testing::TestWithParam<GemmS8Kernel> {};
 
 TEST_P(Native, EqualsPlainSums) {
   if (!cpu_supports(GetParam().isa))
-    GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa) << "; the emulated test ran";
+    GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa)
+                 << "; the emulated test ran";
   check_sums(GetParam().run, GetParam().layout, GetParam().max_product);
 }
 
 TEST_P(Native, GroupsGiveTheReferencesBytes) {
-  if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
-  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit, false);
-  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit, true);
+  if (!cpu_supports(GetParam().isa))
+    GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
+  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit,
+               false);
+  check_groups(GetParam().run, GetParam().layout, GetParam().max_product, GetParam().group_unit,
+               true);
 }
 
 TEST_P(Native, EpiloguesGiveTheReferencesBytes) {
-  if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
-  const int max_x = GetParam().max_product < 2000 ? 15 : 127, max_w = GetParam().max_product < 4096 ? 7 : 63;
+  if (!cpu_supports(GetParam().isa))
+    GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
+  const int max_x = GetParam().max_product < 2000 ? 15 : 127,
+            max_w = GetParam().max_product < 4096 ? 7 : 63;
   for (const EpilogueCase& c : kCases) {
     if (max_x * max_w > GetParam().max_product) continue;
     const int bound = GetParam().layout == WeightLayout::kNibbles ? 7 : max_w;
@@ -401,30 +472,38 @@ TEST_P(Native, EpiloguesGiveTheReferencesBytes) {
 }
 
 TEST_P(Native, SquaredErrorsAreTheReferences) {
-  if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
+  if (!cpu_supports(GetParam().isa))
+    GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
   const int max_x = GetParam().max_product < 2000 ? 15 : 63, max_w = 7;
   for (const bool rowwise : {false, true})
     for (const bool asymmetric : {false, true})
-      EXPECT_EQ(squared_errors(GetParam().run, GetParam().layout, max_x, max_w, rowwise, asymmetric),
-                squared_errors(gemm_s8_reference, WeightLayout::kQuads, max_x, max_w, rowwise, asymmetric));
+      EXPECT_EQ(
+          squared_errors(GetParam().run, GetParam().layout, max_x, max_w, rowwise, asymmetric),
+          squared_errors(gemm_s8_reference, WeightLayout::kQuads, max_x, max_w, rowwise,
+                         asymmetric));
 }
 
-INSTANTIATE_TEST_SUITE_P(GemmS8, Native, testing::ValuesIn(gemm_s8_kernels().begin(), gemm_s8_kernels().end()),
+INSTANTIATE_TEST_SUITE_P(GemmS8, Native,
+                         testing::ValuesIn(gemm_s8_kernels().begin(), gemm_s8_kernels().end()),
                          [](const auto& info) { return std::string(info.param.name) + "_native"; });
 
 TEST(GemmS8, EmulatedEpiloguesGiveTheReferencesBytes) {
   for (const EpilogueCase& c : kCases) {
     const auto want = run_epilogue(c, gemm_s8_reference, WeightLayout::kQuads, 127, 63);
     EXPECT_EQ(run_epilogue(c, amx_gemm, WeightLayout::kQuads, 127, 63), want) << c.name;
-    EXPECT_EQ(run_epilogue(c, vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 127, 63), want) << c.name;
-    EXPECT_EQ(run_epilogue(c, widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 127, 63), want) << c.name;
+    EXPECT_EQ(run_epilogue(c, vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 127, 63),
+              want)
+        << c.name;
+    EXPECT_EQ(run_epilogue(c, widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 127, 63), want)
+        << c.name;
   }
 }
 
 TEST(GemmS8, PackedActivationsEqualPackedWeights) {
   Random rng(9);
   for (const auto layout : {WeightLayout::kQuads, WeightLayout::kPairs})
-    for (const auto [n, k] : {std::array<std::int64_t, 2>{1, 1}, {5, 64}, {33, 30}, {64, 128}, {70, 65}}) {
+    for (const auto [n, k] :
+         {std::array<std::int64_t, 2>{1, 1}, {5, 64}, {33, 30}, {64, 128}, {70, 65}}) {
       std::vector<std::uint8_t> rows(static_cast<std::size_t>(n * k)), columns(rows.size());
       std::vector<std::int8_t> codes(rows.size());
       for (std::int64_t i = 0; i < n; ++i)
@@ -437,9 +516,11 @@ TEST(GemmS8, PackedActivationsEqualPackedWeights) {
       const PackedWeights want = pack_weights(codes.data(), n, k, layout);
       PackedWeights got;
       for (const bool transposed : {true, false}) {
-        pack_activations(transposed ? columns.data() : rows.data(), transposed ? n : k, n, k, transposed, 128, layout, got);
+        pack_activations(transposed ? columns.data() : rows.data(), transposed ? n : k, n, k,
+                         transposed, 128, layout, got);
         const auto size = static_cast<std::size_t>(want.padded_n() / kPanel * want.panel_bytes());
-        EXPECT_EQ(std::memcmp(want.data.data(), got.data.data(), size), 0) << n << "x" << k << (transposed ? " transposed" : "");
+        EXPECT_EQ(std::memcmp(want.data.data(), got.data.data(), size), 0)
+            << n << "x" << k << (transposed ? " transposed" : "");
         EXPECT_EQ(want.row_sum, got.row_sum);
       }
     }

@@ -5,9 +5,10 @@
 
 namespace quell::kernels {
 
-#define QUELL_GEMM_S8(name)                                                                                           \
-  void name(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& e, std::int64_t m_begin, \
-            std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end)
+#define QUELL_GEMM_S8(name)                                                                     \
+  void name(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& e, \
+            std::int64_t m_begin, std::int64_t m_end, std::int64_t panel_begin,                 \
+            std::int64_t panel_end)
 #define QUELL_GEMM_S8_ARGS x, ldx, w, e, m_begin, m_end, panel_begin, panel_end
 
 QUELL_GEMM_S8(gemm_s8_reference);

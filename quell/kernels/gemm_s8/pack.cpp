@@ -16,7 +16,8 @@ std::int64_t offset_in_panel(WeightLayout layout, std::int64_t c, std::int64_t k
 
 }  // namespace
 
-PackedWeights pack_weights(const std::int8_t* w, std::int64_t n, std::int64_t k, WeightLayout layout) {
+PackedWeights pack_weights(const std::int8_t* w, std::int64_t n, std::int64_t k,
+                           WeightLayout layout) {
   PackedWeights p;
   p.n = n;
   p.k = k;
@@ -45,15 +46,17 @@ namespace {
 /// Codes less `shift`, all bytes of a word at once: no borrow leaves a byte.
 template <typename Word>
 Word subtract_bytes(Word codes, int shift) {
-  constexpr Word kOnes = std::numeric_limits<Word>::max() / 255, kTops = static_cast<Word>(kOnes * 128);
+  constexpr Word kOnes = std::numeric_limits<Word>::max() / 255,
+                 kTops = static_cast<Word>(kOnes * 128);
   const auto each = static_cast<Word>(kOnes * static_cast<Word>(shift & 255));
   return static_cast<Word>(((codes | kTops) - (each & ~kTops)) ^ ((codes ^ ~each) & kTops));
 }
 
-/// One group of consecutive k (2 or 4, the bytes of a Word) of up to 32 columns, `step` bytes apart.
+/// One group of consecutive k (2 or 4, the bytes of a Word) of up to 32 columns, `step` bytes
+/// apart.
 template <typename Word>
-void pack_group(const std::uint8_t* from, std::int64_t step, std::int64_t width, std::int64_t depth, int shift,
-                std::int8_t* group) {
+void pack_group(const std::uint8_t* from, std::int64_t step, std::int64_t width, std::int64_t depth,
+                int shift, std::int8_t* group) {
   constexpr std::int64_t kUnit = sizeof(Word);
   if (depth < kUnit || width < kPanel) std::fill_n(group, kPanel * kUnit, std::int8_t{0});
   if (depth <= 0) return;
@@ -69,16 +72,19 @@ void pack_group(const std::uint8_t* from, std::int64_t step, std::int64_t width,
     for (std::int64_t c = 0; c < width; ++c) column(c);
   } else {
     for (std::int64_t c = 0; c < width; ++c)
-      for (std::int64_t d = 0; d < depth; ++d) group[c * kUnit + d] = static_cast<std::int8_t>(from[c * step + d] - shift);
+      for (std::int64_t d = 0; d < depth; ++d)
+        group[c * kUnit + d] = static_cast<std::int8_t>(from[c * step + d] - shift);
   }
 }
 
 /// The same with columns side by side and `step` bytes between k.
 template <int kUnit>
-void pack_transposed(const std::uint8_t* from, std::int64_t step, std::int64_t width, std::int64_t depth, int shift,
-                     std::int8_t* group) {
+void pack_transposed(const std::uint8_t* from, std::int64_t step, std::int64_t width,
+                     std::int64_t depth, int shift, std::int8_t* group) {
   if (depth < kUnit || width < kPanel) std::fill_n(group, kPanel * kUnit, std::int8_t{0});
-  const auto code = [&](std::int64_t c, std::int64_t d) { return static_cast<std::int8_t>(from[c + d * step] - shift); };
+  const auto code = [&](std::int64_t c, std::int64_t d) {
+    return static_cast<std::int8_t>(from[c + d * step] - shift);
+  };
   if (depth == kUnit && width == kPanel) {
     for (std::int64_t c = 0; c < kPanel; ++c)
       for (std::int64_t d = 0; d < kUnit; ++d) group[c * kUnit + d] = code(c, d);
@@ -96,21 +102,22 @@ void prepare_packing(std::int64_t n, std::int64_t k, WeightLayout layout, Packed
   out.layout = layout;
   out.max_abs = 128;
   const std::int64_t panels = out.padded_n() / kPanel;
-  if (const auto bytes = static_cast<std::size_t>(panels * out.panel_bytes()); out.data.size() < bytes)
+  if (const auto bytes = static_cast<std::size_t>(panels * out.panel_bytes());
+      out.data.size() < bytes)
     out.data = AlignedBuffer(bytes, Fill::kNone);
   out.row_sum.assign(static_cast<std::size_t>(out.padded_n()), 0);
 }
 
-void pack_activations(const std::uint8_t* w, std::int64_t ldw, std::int64_t n, std::int64_t k, bool transposed, int shift,
-                      WeightLayout layout, PackedWeights& out) {
+void pack_activations(const std::uint8_t* w, std::int64_t ldw, std::int64_t n, std::int64_t k,
+                      bool transposed, int shift, WeightLayout layout, PackedWeights& out) {
   prepare_packing(n, k, layout, out);
   const std::int64_t panels = out.padded_n() / kPanel;
   pack_panels(w, ldw, transposed, shift, out, 0, panels);
   sum_panels(out, 0, panels);
 }
 
-void pack_panels(const std::uint8_t* w, std::int64_t ldw, bool transposed, int shift, PackedWeights& out, std::int64_t begin,
-                 std::int64_t end) {
+void pack_panels(const std::uint8_t* w, std::int64_t ldw, bool transposed, int shift,
+                 PackedWeights& out, std::int64_t begin, std::int64_t end) {
   const std::int64_t unit = out.layout == WeightLayout::kPairs ? 2 : 4;
   for (std::int64_t p = begin; p < end; ++p) {
     std::int8_t* panel = reinterpret_cast<std::int8_t*>(out.data.data()) + p * out.panel_bytes();
@@ -120,9 +127,11 @@ void pack_panels(const std::uint8_t* w, std::int64_t ldw, bool transposed, int s
       const std::int64_t depth = std::clamp<std::int64_t>(out.k - k, 0, unit);
       std::int8_t* group = panel + k * kPanel;
       if (transposed)
-        (unit == 2 ? pack_transposed<2> : pack_transposed<4>)(from + k * ldw, ldw, width, depth, shift, group);
+        (unit == 2 ? pack_transposed<2> : pack_transposed<4>)(from + k * ldw, ldw, width, depth,
+                                                              shift, group);
       else
-        (unit == 2 ? pack_group<std::uint16_t> : pack_group<std::uint32_t>)(from + k, ldw, width, depth, shift, group);
+        (unit == 2 ? pack_group<std::uint16_t> : pack_group<std::uint32_t>)(from + k, ldw, width,
+                                                                            depth, shift, group);
     }
   }
 }

@@ -17,7 +17,9 @@ double best_rate(double macs, Body body) {
   for (int repeat = 0; repeat < 12; ++repeat) {
     const auto start = std::chrono::steady_clock::now();
     body();
-    best = std::max(best, macs / std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count());
+    best = std::max(best, macs / std::chrono::duration<double, std::nano>(
+                                     std::chrono::steady_clock::now() - start)
+                                     .count());
   }
   return best;
 }
@@ -26,14 +28,15 @@ double best_rate(double macs, Body body) {
 constexpr int kLoops = 200000;
 
 // Twelve independent sums, each named, so that the compiler keeps them in registers.
-#define QUELL_TWELVE(op) op(a0) op(a1) op(a2) op(a3) op(a4) op(a5) op(a6) op(a7) op(a8) op(a9) op(a10) op(a11)
-#define QUELL_KEEP                                                                                                       \
-  __asm__ volatile(""                                                                                                    \
-                   : "+v"(a0), "+v"(a1), "+v"(a2), "+v"(a3), "+v"(a4), "+v"(a5), "+v"(a6), "+v"(a7), "+v"(a8), "+v"(a9), \
-                     "+v"(a10), "+v"(a11))
-#define QUELL_SUMS(T, zero)                                                                                                   \
-  T a0 = zero, a1 = zero, a2 = zero, a3 = zero, a4 = zero, a5 = zero, a6 = zero, a7 = zero, a8 = zero, a9 = zero, a10 = zero, \
-    a11 = zero
+#define QUELL_TWELVE(op) \
+  op(a0) op(a1) op(a2) op(a3) op(a4) op(a5) op(a6) op(a7) op(a8) op(a9) op(a10) op(a11)
+#define QUELL_KEEP                                                                         \
+  __asm__ volatile(""                                                                      \
+                   : "+v"(a0), "+v"(a1), "+v"(a2), "+v"(a3), "+v"(a4), "+v"(a5), "+v"(a6), \
+                     "+v"(a7), "+v"(a8), "+v"(a9), "+v"(a10), "+v"(a11))
+#define QUELL_SUMS(T, zero)                                                                 \
+  T a0 = zero, a1 = zero, a2 = zero, a3 = zero, a4 = zero, a5 = zero, a6 = zero, a7 = zero, \
+    a8 = zero, a9 = zero, a10 = zero, a11 = zero
 
 __attribute__((target("avx512f,avx512vnni"))) void vnni512() {
   QUELL_SUMS(__m512i, _mm512_setzero_si512());
@@ -54,14 +57,15 @@ __attribute__((target("avx2,avxvnni"))) void vnni256() {
     QUELL_TWELVE(QUELL_OP)
 #undef QUELL_OP
     __asm__ volatile(""
-                     : "+x"(a0), "+x"(a1), "+x"(a2), "+x"(a3), "+x"(a4), "+x"(a5), "+x"(a6), "+x"(a7), "+x"(a8), "+x"(a9),
-                       "+x"(a10), "+x"(a11));
+                     : "+x"(a0), "+x"(a1), "+x"(a2), "+x"(a3), "+x"(a4), "+x"(a5), "+x"(a6),
+                       "+x"(a7), "+x"(a8), "+x"(a9), "+x"(a10), "+x"(a11));
   }
 }
 
 /// Four products of 16x16x64 tiles in registers.
 __attribute__((target("amx-tile,amx-int8"))) void tiles() {
-  alignas(64) std::uint8_t config[64] = {1};  // palette; then from byte 16 bytes a row (u16), from byte 48 rows of each tile
+  alignas(64) std::uint8_t config[64] = {
+      1};  // palette; then from byte 16 bytes a row (u16), from byte 48 rows of each tile
   for (int t = 0; t < 8; ++t) config[16 + 2 * t] = 64, config[48 + t] = 16;
   __asm__ volatile("" ::: "memory");  // g++ 12 does not see that the configuration is read
   _tile_loadconfig(config);
@@ -146,7 +150,8 @@ std::uint64_t read_all(const void* data, std::size_t size) {
   const auto* p = static_cast<const char*>(data);
   for (std::size_t i = 0; i + 256 <= size; i += 256)
     for (std::size_t j = 0; j < 4; ++j) {
-      __builtin_prefetch(p + i + 64 * j + 2048);  // what the processor fetches by itself ends at pages
+      __builtin_prefetch(p + i + 64 * j +
+                         2048);  // what the processor fetches by itself ends at pages
       Words v;
       std::memcpy(&v, p + i + 64 * j, sizeof(v));
       sum[j] += v;

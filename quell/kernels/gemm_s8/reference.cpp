@@ -15,10 +15,12 @@ int code_at(const std::int8_t* panel, WeightLayout layout, std::int64_t c, std::
   return nibble < 8 ? nibble : nibble - 16;
 }
 
-void reference_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w, const Epilogue& epilogue, std::int64_t m_begin,
-                    std::int64_t m_end, std::int64_t panel_begin, std::int64_t panel_end) {
+void reference_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
+                    const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
+                    std::int64_t panel_begin, std::int64_t panel_end) {
   for_each_tile<4>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
-                   [&](std::int64_t row, const std::int8_t* panel, std::int64_t k_begin, std::int64_t depth, int rows, Tile& tile) {
+                   [&](std::int64_t row, const std::int8_t* panel, std::int64_t k_begin,
+                       std::int64_t depth, int rows, Tile& tile) {
                      const std::int64_t end = std::min(depth, w.k - k_begin);
                      for (int r = 0; r < rows; ++r)
                        for (std::int64_t c = 0; c < kPanel; ++c) {
@@ -26,9 +28,11 @@ void reference_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights
                          const std::int8_t* quads = panel + 4 * c;
                          const std::uint8_t* codes = x + (row + r) * ldx + k_begin;
                          if (w.layout == WeightLayout::kQuads)
-                           for (std::int64_t k = 0; k < end; ++k) sum += codes[k] * quads[(k & ~3) * kPanel + (k & 3)];
+                           for (std::int64_t k = 0; k < end; ++k)
+                             sum += codes[k] * quads[(k & ~3) * kPanel + (k & 3)];
                          else
-                           for (std::int64_t k = 0; k < end; ++k) sum += codes[k] * code_at(panel, w.layout, c, k);
+                           for (std::int64_t k = 0; k < end; ++k)
+                             sum += codes[k] * code_at(panel, w.layout, c, k);
                          tile.sum[r * kPanel + c] = sum;
                        }
                    });

@@ -13,18 +13,25 @@ constexpr int fits_16_bits(int flush) { return 32767 / (2 * flush); }
 using enum WeightLayout;
 constexpr std::array kTable = {
     GemmS8Kernel{"reference", Isa::kPortable, kQuads, kAny, 4, 4, gemm_s8_reference},
-    GemmS8Kernel{"reference_nibbles", Isa::kPortable, kNibbles, kAny, 8, 4, gemm_s8_reference_nibbles},
+    GemmS8Kernel{"reference_nibbles", Isa::kPortable, kNibbles, kAny, 8, 4,
+                 gemm_s8_reference_nibbles},
 #if defined(QUELL_X86_64)
     GemmS8Kernel{"avx2_widen", Isa::kAvx2, kPairs, kAny, 4, 12, gemm_s8_avx2_widen},
     GemmS8Kernel{"avx2_maddubs", Isa::kAvx2, kQuads, fits_16_bits(1), 4, 12, gemm_s8_avx2_maddubs},
-    GemmS8Kernel{"avx2_maddubs2", Isa::kAvx2, kQuads, fits_16_bits(2), 8, 12, gemm_s8_avx2_maddubs2},
-    GemmS8Kernel{"avx2_maddubs8", Isa::kAvx2, kQuads, fits_16_bits(8), 32, 12, gemm_s8_avx2_maddubs8},
-    GemmS8Kernel{"avx2_maddubs16", Isa::kAvx2, kQuads, fits_16_bits(16), 64, 12, gemm_s8_avx2_maddubs16},
-    GemmS8Kernel{"avx2_nibbles", Isa::kAvx2, kNibbles, fits_16_bits(8), 32, 12, gemm_s8_avx2_nibbles},
+    GemmS8Kernel{"avx2_maddubs2", Isa::kAvx2, kQuads, fits_16_bits(2), 8, 12,
+                 gemm_s8_avx2_maddubs2},
+    GemmS8Kernel{"avx2_maddubs8", Isa::kAvx2, kQuads, fits_16_bits(8), 32, 12,
+                 gemm_s8_avx2_maddubs8},
+    GemmS8Kernel{"avx2_maddubs16", Isa::kAvx2, kQuads, fits_16_bits(16), 64, 12,
+                 gemm_s8_avx2_maddubs16},
+    GemmS8Kernel{"avx2_nibbles", Isa::kAvx2, kNibbles, fits_16_bits(8), 32, 12,
+                 gemm_s8_avx2_nibbles},
     GemmS8Kernel{"avx_vnni", Isa::kAvxVnni, kQuads, kAny, 4, 12, gemm_s8_avx_vnni},
-    GemmS8Kernel{"avx_vnni_nibbles", Isa::kAvxVnni, kNibbles, kAny, 8, 12, gemm_s8_avx_vnni_nibbles},
+    GemmS8Kernel{"avx_vnni_nibbles", Isa::kAvxVnni, kNibbles, kAny, 8, 12,
+                 gemm_s8_avx_vnni_nibbles},
     GemmS8Kernel{"avx512_vnni", Isa::kAvx512Vnni, kQuads, kAny, 4, 12, gemm_s8_avx512_vnni},
-    GemmS8Kernel{"avx512_vnni_nibbles", Isa::kAvx512Vnni, kNibbles, kAny, 8, 12, gemm_s8_avx512_vnni_nibbles},
+    GemmS8Kernel{"avx512_vnni_nibbles", Isa::kAvx512Vnni, kNibbles, kAny, 8, 12,
+                 gemm_s8_avx512_vnni_nibbles},
     GemmS8Kernel{"amx", Isa::kAmx, kQuads, kAny, 64, 32, gemm_s8_amx},
 #endif
 };
@@ -33,11 +40,12 @@ constexpr std::array kTable = {
 
 std::span<const GemmS8Kernel> gemm_s8_kernels() { return kTable; }
 
-const GemmS8Kernel& choose_gemm_s8(Isa isa, int max_x, int max_abs_w, bool nibbles, std::int64_t group_size) {
+const GemmS8Kernel& choose_gemm_s8(Isa isa, int max_x, int max_abs_w, bool nibbles,
+                                   std::int64_t group_size) {
   const GemmS8Kernel* best = nullptr;
   for (const GemmS8Kernel& kernel : kTable)
-    if (kernel.isa <= isa && (kernel.layout == kNibbles) == nibbles && max_x * max_abs_w <= kernel.max_product &&
-        group_size % kernel.group_unit == 0)
+    if (kernel.isa <= isa && (kernel.layout == kNibbles) == nibbles &&
+        max_x * max_abs_w <= kernel.max_product && group_size % kernel.group_unit == 0)
       best = &kernel;
   return *best;
 }

@@ -23,12 +23,14 @@ QUELL_SIMD F32 block_products(const float* q, const T* keys, std::int64_t head_d
   return even + odd;
 }
 
-inline void score_f32(const float* q, const float* keys, std::int64_t head_dim, std::int64_t tokens, float scale, float* scores) {
-  for (std::int64_t t = 0; t < tokens; t += kLanes) store(scores + t, scale * block_products(q, keys + t * head_dim, head_dim));
+inline void score_f32(const float* q, const float* keys, std::int64_t head_dim, std::int64_t tokens,
+                      float scale, float* scores) {
+  for (std::int64_t t = 0; t < tokens; t += kLanes)
+    store(scores + t, scale * block_products(q, keys + t * head_dim, head_dim));
 }
 
-inline void score_codes(const float* q, const std::uint8_t* keys, const CachedSteps& steps, std::int64_t head_dim,
-                        std::int64_t tokens, float scale, float* scores) {
+inline void score_codes(const float* q, const std::uint8_t* keys, const CachedSteps& steps,
+                        std::int64_t head_dim, std::int64_t tokens, float scale, float* scores) {
   float total = 0.0F;
   for (std::int64_t i = 0; i < head_dim; ++i) total += q[i];
   for (std::int64_t t = 0; t < tokens; t += kLanes) {
@@ -37,10 +39,11 @@ inline void score_codes(const float* q, const std::uint8_t* keys, const CachedSt
   }
 }
 
-/// `weight(t)`: what the values of token t are multiplied with; `zero(t)`: what is subtracted from them first.
+/// `weight(t)`: what the values of token t are multiplied with; `zero(t)`: what is subtracted from
+/// them first.
 template <typename T, typename Weight, typename Zero>
-QUELL_SIMD void mix(const T* values, std::int64_t head_dim, std::int64_t first, std::int64_t tokens, float* out, Weight weight,
-                    Zero zero) {
+QUELL_SIMD void mix(const T* values, std::int64_t head_dim, std::int64_t first, std::int64_t tokens,
+                    float* out, Weight weight, Zero zero) {
   std::int64_t i = 0;
   for (; i + 2 * kLanes <= head_dim; i += 2 * kLanes) {
     F32 a = splat(0.0F), b = a;
@@ -54,21 +57,24 @@ QUELL_SIMD void mix(const T* values, std::int64_t head_dim, std::int64_t first, 
   }
   for (; i < head_dim; ++i) {
     float sum = 0.0F;
-    for (std::int64_t t = first; t < tokens; ++t) sum += weight(t) * (static_cast<float>(values[t * head_dim + i]) - zero(t));
+    for (std::int64_t t = first; t < tokens; ++t)
+      sum += weight(t) * (static_cast<float>(values[t * head_dim + i]) - zero(t));
     out[i] = sum;
   }
 }
 
-inline void mix_f32(const float* probs, const float* values, std::int64_t head_dim, std::int64_t first, std::int64_t tokens,
-                    float* out) {
+inline void mix_f32(const float* probs, const float* values, std::int64_t head_dim,
+                    std::int64_t first, std::int64_t tokens, float* out) {
   mix(
-      values, head_dim, first, tokens, out, [&](std::int64_t t) { return probs[t]; }, [](std::int64_t) { return 0.0F; });
+      values, head_dim, first, tokens, out, [&](std::int64_t t) { return probs[t]; },
+      [](std::int64_t) { return 0.0F; });
 }
 
-inline void mix_codes(const float* probs, const std::uint8_t* values, const CachedSteps& steps, std::int64_t head_dim,
-                      std::int64_t first, std::int64_t tokens, float* out) {
+inline void mix_codes(const float* probs, const std::uint8_t* values, const CachedSteps& steps,
+                      std::int64_t head_dim, std::int64_t first, std::int64_t tokens, float* out) {
   mix(
-      values, head_dim, first, tokens, out, [&](std::int64_t t) { return probs[t] * steps.scale[t]; },
+      values, head_dim, first, tokens, out,
+      [&](std::int64_t t) { return probs[t] * steps.scale[t]; },
       [&](std::int64_t t) { return steps.zero[t]; });
 }
 

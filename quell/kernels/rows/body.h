@@ -60,11 +60,12 @@ QUELL_SIMD I32 write(const RowOutput& out, std::int64_t i, std::int64_t count, c
   if (out.f32) full ? store(out.f32 + i, v) : store_some(out.f32 + i, v, count);
   if (!out.codes) return splat(0);
   const CodeArgs& q = out.args;
-  return write_codes(out.codes + i, count, quantize(v, splat(q.inv_scale), splat(q.zero), splat(q.low), splat(q.high)));
+  return write_codes(out.codes + i, count,
+                     quantize(v, splat(q.inv_scale), splat(q.zero), splat(q.low), splat(q.high)));
 }
 
-inline void normalize_row(bool centered, const float* x, const float* weight, const float* bias, double eps, std::int64_t n,
-                          const RowOutput& out) {
+inline void normalize_row(bool centered, const float* x, const float* weight, const float* bias,
+                          double eps, std::int64_t n, const RowOutput& out) {
   const auto count = static_cast<double>(n);
   const double mean = centered ? sum_in_double(
                                      n, [](const auto& v) { return v; }, x) /
@@ -72,9 +73,12 @@ inline void normalize_row(bool centered, const float* x, const float* weight, co
                                : 0.0;
   const double square = sum_in_double(
       n, [mean](const auto& v) { return (v - mean) * (v - mean); }, x);
-  const auto inv = static_cast<float>(1.0 / std::sqrt(square / count + eps)), center = static_cast<float>(mean);
+  const auto inv = static_cast<float>(1.0 / std::sqrt(square / count + eps)),
+             center = static_cast<float>(mean);
   const auto element = [&](std::int64_t i, std::int64_t lanes) {
-    const auto get = [&](const float* p) { return lanes == kLanes ? load(p + i) : load_some(p + i, lanes); };
+    const auto get = [&](const float* p) {
+      return lanes == kLanes ? load(p + i) : load_some(p + i, lanes);
+    };
     F32 v = (get(x) - center) * inv;
     if (weight) v = v * get(weight);
     if (bias) v = v + get(bias);
@@ -84,8 +88,8 @@ inline void normalize_row(bool centered, const float* x, const float* weight, co
       0, n, [&](std::int64_t i) { element(i, kLanes); }, element);
 }
 
-inline std::int32_t softmax_row(float* scores, std::int64_t begin, std::int64_t end, std::int64_t n, const std::int32_t* mask,
-                                const RowOutput& out) {
+inline std::int32_t softmax_row(float* scores, std::int64_t begin, std::int64_t end, std::int64_t n,
+                                const std::int32_t* mask, const RowOutput& out) {
   constexpr float kLow = -INFINITY;
   const auto masked = [&](std::int64_t i, std::int64_t count, const F32& v, const F32& other) {
     if (count == kLanes) return mask ? select(load(mask + i), v, other) : v;
@@ -121,7 +125,9 @@ inline std::int32_t softmax_row(float* scores, std::int64_t begin, std::int64_t 
   by_lanes(
       begin, end, [&](std::int64_t i) { raise(i, kLanes); }, raise);
   const float sum = sum_lanes(sums);
-  const auto zero = [&](std::int64_t i, std::int64_t count) { total = total + write(out, i, count, splat(0.0F)); };
+  const auto zero = [&](std::int64_t i, std::int64_t count) {
+    total = total + write(out, i, count, splat(0.0F));
+  };
   by_lanes(
       0, begin, [&](std::int64_t i) { zero(i, kLanes); }, zero);
   if (out.f32) {
@@ -135,7 +141,8 @@ inline std::int32_t softmax_row(float* scores, std::int64_t begin, std::int64_t 
     const F32 factor = splat(q.inv_scale / sum);
     const I32 zero_code = splat(q.zero), low = splat(q.low), top = splat(q.high);
     const auto finish = [&](std::int64_t i, std::int64_t count) {
-      total = total + write_codes(out.codes + i, count, quantize(scores_of(i, count), factor, zero_code, low, top));
+      total = total + write_codes(out.codes + i, count,
+                                  quantize(scores_of(i, count), factor, zero_code, low, top));
     };
     by_lanes(
         begin, end, [&](std::int64_t i) { finish(i, kLanes); }, finish);
@@ -149,16 +156,21 @@ inline void activate_row(Activation kind, const float* x, float* y, std::int64_t
   with_activation(kind, [&](auto act) {
     by_lanes(
         0, n, [&](std::int64_t i) { store(y + i, act(load(x + i))); },
-        [&](std::int64_t i, std::int64_t count) { store_some(y + i, act(load_some(x + i, count)), count); });
+        [&](std::int64_t i, std::int64_t count) {
+          store_some(y + i, act(load_some(x + i, count)), count);
+        });
   });
 }
 
-inline std::int32_t quantize_row(const float* x, std::int64_t n, const CodeArgs& args, std::uint8_t* codes) {
+inline std::int32_t quantize_row(const float* x, std::int64_t n, const CodeArgs& args,
+                                 std::uint8_t* codes) {
   const RowOutput out{nullptr, codes, args};
   I32 total = splat(0);
   by_lanes(
       0, n, [&](std::int64_t i) { total = total + write(out, i, kLanes, load(x + i)); },
-      [&](std::int64_t i, std::int64_t count) { total = total + write(out, i, count, load_some(x + i, count)); });
+      [&](std::int64_t i, std::int64_t count) {
+        total = total + write(out, i, count, load_some(x + i, count));
+      });
   return sum_lanes(total);
 }
 
@@ -181,10 +193,13 @@ QUELL_SIMD RowRange range_by_lanes(std::int64_t n, Value value) {
   return {-max_lanes(0.0F - low), max_lanes(high)};
 }
 
-QUELL_SIMD F32 load_lanes(const float* x, std::int64_t count) { return count == kLanes ? load(x) : load_some(x, count); }
+QUELL_SIMD F32 load_lanes(const float* x, std::int64_t count) {
+  return count == kLanes ? load(x) : load_some(x, count);
+}
 
 inline RowRange range_row(const float* x, std::int64_t n) {
-  return range_by_lanes(n, [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); });
+  return range_by_lanes(
+      n, [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); });
 }
 
 /// Calls f(value), value(i, count) being x, or x times or over the factors.
@@ -193,10 +208,12 @@ QUELL_SIMD auto with_factor(const float* x, const float* factor, Factor kind, F 
   const auto get = [&](std::int64_t i, std::int64_t count) { return load_lanes(x + i, count); };
   const auto by = [&](std::int64_t i, std::int64_t count) { return load_lanes(factor + i, count); };
   if (kind == Factor::kNone) return f(get);
-  if (kind == Factor::kMultiply) return f([&](std::int64_t i, std::int64_t count) { return get(i, count) * by(i, count); });
+  if (kind == Factor::kMultiply)
+    return f([&](std::int64_t i, std::int64_t count) { return get(i, count) * by(i, count); });
   return f([&](std::int64_t i, std::int64_t count) {  // most factors are 1, and divisions are slow
     const F32 v = get(i, count), divisor = by(i, count);
-    constexpr float kNothing = 0x1p-26F;  // less than what the numbers beside 1 differ by, which subtraction tells exactly
+    constexpr float kNothing =
+        0x1p-26F;  // less than what the numbers beside 1 differ by, which subtraction tells exactly
     return all_below(abs(divisor - 1.0F), kNothing) ? v : v / divisor;
   });
 }
@@ -205,10 +222,12 @@ inline RowRange scaled_range_row(const float* x, const float* factor, Factor kin
   return with_factor(x, factor, kind, [&](auto value) { return range_by_lanes(n, value); });
 }
 
-inline std::int32_t quantize_scaled_row(const float* x, const float* factor, Factor kind, std::int64_t n, float step,
-                                        const CodeArgs& args, std::uint8_t* codes) {
-  // rne(x / step) without dividing: x times the rounded 1 / step is off by less than kNear where codes are not clamped (|x / step|
-  // < 400), so that only what lies so close to a tie needs the quotient itself.
+inline std::int32_t quantize_scaled_row(const float* x, const float* factor, Factor kind,
+                                        std::int64_t n, float step, const CodeArgs& args,
+                                        std::uint8_t* codes) {
+  // rne(x / step) without dividing: x times the rounded 1 / step is off by less than kNear where
+  // codes are not clamped (|x / step| < 400), so that only what lies so close to a tie needs the
+  // quotient itself.
   constexpr float kNear = 1e-4F;
   const F32 divisor = splat(step), one = splat(1.0F), inverse = splat(1.0F / step);
   const I32 zero = splat(args.zero), low = splat(args.low), high = splat(args.high);
@@ -232,8 +251,9 @@ inline double squared_difference_row(const float* a, const float* b, std::int64_
       n, [](const auto& x, const auto& y) { return (x - y) * (x - y); }, a, b);
 }
 
-inline constexpr RowKernels kRows = {normalize_row, softmax_row,      activate_row,        quantize_row,
-                                     range_row,     scaled_range_row, quantize_scaled_row, squared_difference_row};
+inline constexpr RowKernels kRows = {
+    normalize_row, softmax_row,      activate_row,        quantize_row,
+    range_row,     scaled_range_row, quantize_scaled_row, squared_difference_row};
 
 }  // namespace
 }  // namespace quell::kernels

@@ -28,7 +28,8 @@ struct Named {
 class Rows : public testing::TestWithParam<Named> {
  protected:
   void SetUp() override {
-    if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
+    if (!cpu_supports(GetParam().isa))
+      GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
   }
   const RowKernels& k() const { return row_kernels(GetParam().isa); }
 };
@@ -40,18 +41,24 @@ TEST_P(Rows, Normalize) {
       x[n / 2] = 40;
       std::vector<std::uint8_t> codes(n), want(n);
       const auto count = static_cast<std::int64_t>(n);
-      k().normalize(centered, x.data(), w.data(), b.data(), 1e-5, count, {y.data(), codes.data(), kArgs});
-      kRowsReference.normalize(centered, x.data(), w.data(), b.data(), 1e-5, count, {z.data(), want.data(), kArgs});
+      k().normalize(centered, x.data(), w.data(), b.data(), 1e-5, count,
+                    {y.data(), codes.data(), kArgs});
+      kRowsReference.normalize(centered, x.data(), w.data(), b.data(), 1e-5, count,
+                               {z.data(), want.data(), kArgs});
       EXPECT_EQ(y, z);
       EXPECT_EQ(codes, want);
       double mean = 0, square = 0;
-      for (const float v : x) mean += centered ? static_cast<double>(v) / static_cast<double>(n) : 0.0;
-      for (const float v : x) square += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean) / static_cast<double>(n);
+      for (const float v : x)
+        mean += centered ? static_cast<double>(v) / static_cast<double>(n) : 0.0;
+      for (const float v : x)
+        square += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean) /
+                  static_cast<double>(n);
       for (std::size_t i = 0; i < n; ++i)
-        EXPECT_NEAR(
-            static_cast<double>(y[i]),
-            (static_cast<double>(x[i]) - mean) / std::sqrt(square + 1e-5) * static_cast<double>(w[i]) + static_cast<double>(b[i]),
-            2e-5);
+        EXPECT_NEAR(static_cast<double>(y[i]),
+                    (static_cast<double>(x[i]) - mean) / std::sqrt(square + 1e-5) *
+                            static_cast<double>(w[i]) +
+                        static_cast<double>(b[i]),
+                    2e-5);
       k().quantize(y.data(), count, kArgs, want.data());
       EXPECT_EQ(codes, want) << "codes written on the way are those of the f32 values";
     }
@@ -59,8 +66,8 @@ TEST_P(Rows, Normalize) {
 
 TEST_P(Rows, Softmax) {
   for (const std::int64_t n : {1, 7, 16, 33, 128})
-    for (const auto& [begin, end] :
-         std::vector<std::pair<std::int64_t, std::int64_t>>{{0, n}, {n / 3, n}, {0, n - n / 4}, {n / 2, n / 2}}) {
+    for (const auto& [begin, end] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+             {0, n}, {n / 3, n}, {0, n - n / 4}, {n / 2, n / 2}}) {
       const auto size = static_cast<std::size_t>(n);
       std::vector<std::int32_t> mask(size, 1);
       for (std::size_t i = 2; i < size; i += 3) mask[i] = 0;
@@ -72,16 +79,22 @@ TEST_P(Rows, Softmax) {
       kRowsReference.softmax(b.data(), begin, end, n, mask.data(), {b.data(), nullptr, {}});
       EXPECT_EQ(a, b);
       b = scores;
-      const std::int32_t sum = k().softmax(c.data(), begin, end, n, mask.data(), {nullptr, codes.data(), args});
-      EXPECT_EQ(kRowsReference.softmax(b.data(), begin, end, n, mask.data(), {nullptr, want.data(), args}), sum);
+      const std::int32_t sum =
+          k().softmax(c.data(), begin, end, n, mask.data(), {nullptr, codes.data(), args});
+      EXPECT_EQ(kRowsReference.softmax(b.data(), begin, end, n, mask.data(),
+                                       {nullptr, want.data(), args}),
+                sum);
       EXPECT_EQ(codes, want);
       double total = 0, code_sum = 0;
       for (std::int64_t i = begin; i < end; ++i)
-        if (mask[static_cast<std::size_t>(i)]) total += std::exp(static_cast<double>(scores[static_cast<std::size_t>(i)]));
+        if (mask[static_cast<std::size_t>(i)])
+          total += std::exp(static_cast<double>(scores[static_cast<std::size_t>(i)]));
       for (std::int64_t i = 0; i < n; ++i) {
         const auto at = static_cast<std::size_t>(i);
         const bool seen = i >= begin && i < end && mask[at];
-        const double p = total == 0 ? 1.0 / static_cast<double>(n) : seen ? std::exp(static_cast<double>(scores[at])) / total : 0.0;
+        const double p = total == 0 ? 1.0 / static_cast<double>(n)
+                         : seen     ? std::exp(static_cast<double>(scores[at])) / total
+                                    : 0.0;
         EXPECT_NEAR(static_cast<double>(a[at]), p, 1e-6);
         EXPECT_NEAR(codes[at], 255 * p, 0.51);
         code_sum += codes[at];
@@ -95,7 +108,8 @@ TEST_P(Rows, Activate) {
   x[0] = -200;
   x[1] = 200;
   x[2] = 0;
-  for (const auto kind : {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu, Activation::kTanh}) {
+  for (const auto kind : {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
+                          Activation::kSilu, Activation::kTanh}) {
     k().activate(kind, x.data(), y.data(), 1003);
     kRowsReference.activate(kind, x.data(), z.data(), 1003);
     EXPECT_EQ(y, z);
@@ -104,7 +118,8 @@ TEST_P(Rows, Activate) {
       double want = 0;
       if (kind == Activation::kRelu) want = std::max(v, 0.0);
       if (kind == Activation::kGelu) want = 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
-      if (kind == Activation::kGeluTanh) want = 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+      if (kind == Activation::kGeluTanh)
+        want = 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
       if (kind == Activation::kSilu) want = v / (1 + std::exp(-v));
       if (kind == Activation::kTanh) want = std::tanh(v);
       EXPECT_NEAR(static_cast<double>(y[i]), want, 2e-6 * (1 + std::fabs(v))) << v;
@@ -117,7 +132,8 @@ TEST_P(Rows, QuantizeRoundsHalfToEvenAndClamps) {
                                 2.5F, 3.5F,  9,     1e30F, -1e30F, 2.5000002F, -7,   1.5F};
   const std::vector<int> want = {-3, -2, -2, 0, 0, 0, 0, 0, 2, 2, 3, 3, 3, -3, 3, -3, 2};
   std::vector<std::uint8_t> out(x.size());
-  const std::int32_t sum = k().quantize(x.data(), static_cast<std::int64_t>(x.size()), {1, 128, 125, 131}, out.data());
+  const std::int32_t sum =
+      k().quantize(x.data(), static_cast<std::int64_t>(x.size()), {1, 128, 125, 131}, out.data());
   std::int32_t expected = 0;
   for (std::size_t i = 0; i < want.size(); ++i) {
     EXPECT_EQ(out[i] - 128, want[i]) << x[i];
@@ -146,15 +162,18 @@ TEST_P(Rows, CodesNearTiesAreThoseOfTheQuotient) {
     }
     x.insert(x.end(), {1e30F, -1e30F, 0.0F, 400.4F * step, -400.6F * step});
     const std::vector<float> ones(x.size(), 1.0F);
-    for (const CodeArgs& args : {CodeArgs{1, 128, 1, 255}, CodeArgs{1, 0, 0, 255}, CodeArgs{1, 255, 0, 255}}) {
+    for (const CodeArgs& args :
+         {CodeArgs{1, 128, 1, 255}, CodeArgs{1, 0, 0, 255}, CodeArgs{1, 255, 0, 255}}) {
       std::vector<std::uint8_t> codes(x.size()), without_factors(x.size());
       const auto count = static_cast<std::int64_t>(x.size());
       k().quantize_scaled(x.data(), ones.data(), Factor::kDivide, count, step, args, codes.data());
-      k().quantize_scaled(x.data(), nullptr, Factor::kNone, count, step, args, without_factors.data());
+      k().quantize_scaled(x.data(), nullptr, Factor::kNone, count, step, args,
+                          without_factors.data());
       EXPECT_EQ(codes, without_factors);
       for (std::size_t i = 0; i < x.size(); ++i) {
         const double want = std::nearbyint(static_cast<double>(x[i] / step)) + args.zero;
-        ASSERT_EQ(codes[i], std::clamp(want, static_cast<double>(args.low), static_cast<double>(args.high)))
+        ASSERT_EQ(codes[i],
+                  std::clamp(want, static_cast<double>(args.low), static_cast<double>(args.high)))
             << x[i] << " / " << step;
       }
     }
@@ -168,18 +187,22 @@ TEST_P(Rows, CandidatesAreScaledAsWritten) {
     std::vector<float> factor = values(n, 2, n + 3);
     for (float& f : factor) f = std::fabs(f) + 0.5F;
     double squares = 0;
-    for (std::size_t i = 0; i < n; ++i) squares += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
+    for (std::size_t i = 0; i < n; ++i)
+      squares += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
     EXPECT_NEAR(k().squared_difference(x.data(), y.data(), count), squares, 1e-12 * squares);
-    EXPECT_EQ(k().squared_difference(x.data(), y.data(), count), kRowsReference.squared_difference(x.data(), y.data(), count));
+    EXPECT_EQ(k().squared_difference(x.data(), y.data(), count),
+              kRowsReference.squared_difference(x.data(), y.data(), count));
     for (const Factor kind : {Factor::kMultiply, Factor::kDivide}) {
       std::vector<float> scaled(n);
-      for (std::size_t i = 0; i < n; ++i) scaled[i] = kind == Factor::kMultiply ? x[i] * factor[i] : x[i] / factor[i];
+      for (std::size_t i = 0; i < n; ++i)
+        scaled[i] = kind == Factor::kMultiply ? x[i] * factor[i] : x[i] / factor[i];
       const RowRange r = k().scaled_range(x.data(), factor.data(), kind, count);
       EXPECT_EQ(r.min, *std::min_element(scaled.begin(), scaled.end()));
       EXPECT_EQ(r.max, *std::max_element(scaled.begin(), scaled.end()));
       constexpr float kStep = 0.037F;
       std::vector<std::uint8_t> codes(n);
-      const std::int32_t sum = k().quantize_scaled(x.data(), factor.data(), kind, count, kStep, {1, 30, 0, 63}, codes.data());
+      const std::int32_t sum = k().quantize_scaled(x.data(), factor.data(), kind, count, kStep,
+                                                   {1, 30, 0, 63}, codes.data());
       std::int32_t want = 0;
       for (std::size_t i = 0; i < n; ++i) {
         const float code = std::clamp(std::nearbyint(scaled[i] / kStep) + 30, 0.0F, 63.0F);
@@ -192,7 +215,8 @@ TEST_P(Rows, CandidatesAreScaledAsWritten) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Rows,
-                         testing::Values(Named{"reference", Isa::kPortable}, Named{"avx2", Isa::kAvx2},
+                         testing::Values(Named{"reference", Isa::kPortable},
+                                         Named{"avx2", Isa::kAvx2},
                                          Named{"avx512", Isa::kAvx512Vnni}),
                          [](const auto& info) { return info.param.name; });
 

@@ -1,7 +1,8 @@
-// Blocks of 32 rows by 32 columns as 2x2 AMX tiles of 16x16 sums, 64 bytes of a row a step; codes and bf16 differ only in the
-// product. Tile numbers are constants of the instructions, so the includer defines macros instead of a type:
-// QUELL_TILE_CONFIG(config), _ZERO(t), _LOAD(t, p, stride), _STORE(t, p, stride), _DP(c, a, b). Tiles: 0..3 sums, 4 and 5
-// activations, 6 and 7 weights.
+// Blocks of 32 rows by 32 columns as 2x2 AMX tiles of 16x16 sums, 64 bytes of a row a step; codes
+// and bf16 differ only in the product. Tile numbers are constants of the instructions, so the
+// includer defines macros instead of a type: QUELL_TILE_CONFIG(config), _ZERO(t), _LOAD(t, p,
+// stride), _STORE(t, p, stride), _DP(c, a, b). Tiles: 0..3 sums, 4 and 5 activations, 6 and 7
+// weights.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ struct alignas(64) TileConfig {
 
 inline TileConfig amx_config(int upper_rows, int lower_rows) {
   TileConfig c;
-  const int rows[8] = {upper_rows, upper_rows, lower_rows, lower_rows, upper_rows, lower_rows, 16, 16};
+  const int rows[8] = {upper_rows, upper_rows, lower_rows, lower_rows,
+                       upper_rows, lower_rows, 16,         16};
   for (int t = 0; t < 8; ++t) {
     c.rows[t] = static_cast<std::uint8_t>(rows[t]);
     c.column_bytes[t] = rows[t] > 0 ? 64 : 0;
@@ -28,10 +30,11 @@ inline TileConfig amx_config(int upper_rows, int lower_rows) {
   return c;
 }
 
-/// sums[32][32] of 4 bytes = x w over `steps` of 64 bytes; the lower sixteen rows only where kLower. x: rows of ldx bytes; w: for
-/// every 4 bytes of a row of x, 32 columns of 4 bytes.
+/// sums[32][32] of 4 bytes = x w over `steps` of 64 bytes; the lower sixteen rows only where
+/// kLower. x: rows of ldx bytes; w: for every 4 bytes of a row of x, 32 columns of 4 bytes.
 template <bool kLower>
-[[gnu::always_inline]] inline void amx_block(const void* x, std::int64_t ldx, const void* w, std::int64_t steps, void* sums) {
+[[gnu::always_inline]] inline void amx_block(const void* x, std::int64_t ldx, const void* w,
+                                             std::int64_t steps, void* sums) {
   QUELL_TILE_ZERO(0);
   QUELL_TILE_ZERO(1);
   if constexpr (kLower) {

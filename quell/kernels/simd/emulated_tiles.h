@@ -1,4 +1,5 @@
-// AMX in plain C++ for the tests of its kernels; an includer defines QUELL_TILE_DP and includes this before amx_tiles.h.
+// AMX in plain C++ for the tests of its kernels; an includer defines QUELL_TILE_DP and includes
+// this before amx_tiles.h.
 #pragma once
 
 #include <cmath>
@@ -7,7 +8,8 @@
 
 namespace quell::kernels {
 
-/// AMX tiles as the instructions see them: rows and column bytes come from the configuration, loads touch nothing else.
+/// AMX tiles as the instructions see them: rows and column bytes come from the configuration, loads
+/// touch nothing else.
 struct EmulatedTiles {
   std::uint8_t bytes[8][16][64] = {};
   std::uint8_t rows[8] = {};
@@ -18,10 +20,12 @@ struct EmulatedTiles {
   }
   void zero(std::size_t t) { std::memset(bytes[t], 0, sizeof(bytes[t])); }
   void load(std::size_t t, const void* p, std::int64_t stride) {
-    for (std::int64_t r = 0; r < rows[t]; ++r) std::memcpy(bytes[t][r], static_cast<const char*>(p) + r * stride, 64);
+    for (std::int64_t r = 0; r < rows[t]; ++r)
+      std::memcpy(bytes[t][r], static_cast<const char*>(p) + r * stride, 64);
   }
   void store(std::size_t t, void* p, std::int64_t stride) const {
-    for (std::int64_t r = 0; r < rows[t]; ++r) std::memcpy(static_cast<char*>(p) + r * stride, bytes[t][r], 64);
+    for (std::int64_t r = 0; r < rows[t]; ++r)
+      std::memcpy(static_cast<char*>(p) + r * stride, bytes[t][r], 64);
   }
   void dpbusd(std::size_t c, std::size_t a, std::size_t b) {
     for (std::size_t m = 0; m < rows[a]; ++m)
@@ -29,7 +33,8 @@ struct EmulatedTiles {
         std::int32_t sum;
         std::memcpy(&sum, bytes[c][m] + 4 * n, 4);
         for (std::size_t k = 0; k < 64; ++k)
-          sum += std::int32_t{bytes[a][m][k]} * static_cast<std::int8_t>(bytes[b][k / 4][4 * n + k % 4]);
+          sum += std::int32_t{bytes[a][m][k]} *
+                 static_cast<std::int8_t>(bytes[b][k / 4][4 * n + k % 4]);
         std::memcpy(bytes[c][m] + 4 * n, &sum, 4);
       }
   }

@@ -7,8 +7,8 @@ namespace quell::kernels {
 
 enum class Activation { kNone, kRelu, kGelu, kGeluTanh, kSilu, kTanh };
 
-/// f32 values to u8 codes: clamp(rne(x * inv_scale) + zero, low, high). Signed codes are stored shifted up, and zero and bounds
-/// with them.
+/// f32 values to u8 codes: clamp(rne(x * inv_scale) + zero, low, high). Signed codes are stored
+/// shifted up, and zero and bounds with them.
 struct CodeArgs {
   float inv_scale = 1.0F;
   std::int32_t zero = 0, low = 0, high = 255;

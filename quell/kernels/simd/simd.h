@@ -1,6 +1,7 @@
-// Sixteen f32 or int32 lanes as compiler vectors, so that one kernel text serves every ISA: the file that includes it decides by
-// its flags what the lanes become. Everything has internal linkage: code compiled with ISA flags must not leak into other units.
-// Additions and multiplications are never fused (-ffp-contract=off), so all ISAs give the same bits.
+// Sixteen f32 or int32 lanes as compiler vectors, so that one kernel text serves every ISA: the
+// file that includes it decides by its flags what the lanes become. Everything has internal
+// linkage: code compiled with ISA flags must not leak into other units. Additions and
+// multiplications are never fused (-ffp-contract=off), so all ISAs give the same bits.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ namespace {
 
 inline constexpr std::int64_t kLanes = 16;
 
-// One register's worth of lanes, by the flags of the including file; a value is as many of them as make sixteen lanes.
+// One register's worth of lanes, by the flags of the including file; a value is as many of them as
+// make sixteen lanes.
 #if defined(__AVX512F__)
 inline constexpr int kRegisterBytes = 64;
 #elif defined(__AVX2__)
@@ -137,7 +139,8 @@ QUELL_SIMD I32 f32_to_bits(const F32& v) {
 }
 QUELL_SIMD F32 abs(const F32& v) { return bits_to_f32(f32_to_bits(v) & 0x7fffffff); }
 QUELL_SIMD F32 copysign(const F32& magnitude, const F32& sign) {
-  return bits_to_f32((f32_to_bits(magnitude) & 0x7fffffff) | (f32_to_bits(sign) & static_cast<std::int32_t>(0x80000000)));
+  return bits_to_f32((f32_to_bits(magnitude) & 0x7fffffff) |
+                     (f32_to_bits(sign) & static_cast<std::int32_t>(0x80000000)));
 }
 /// Whether all lanes are below `x`.
 QUELL_SIMD bool all_below(const F32& v, float x) {
@@ -157,7 +160,8 @@ QUELL_SIMD bool all_below(const F32& v, float x) {
 }
 /// v where mask is not 0, else 0.
 QUELL_SIMD F32 keep_where(const I32& mask, const F32& v) {
-  return by_part<F32>([&](int i) { return (RegisterF32)((RegisterI32)v.part[i] & (mask.part[i] != 0)); });
+  return by_part<F32>(
+      [&](int i) { return (RegisterF32)((RegisterI32)v.part[i] & (mask.part[i] != 0)); });
 }
 /// v where mask is not 0, else `other`.
 QUELL_SIMD F32 select(const I32& mask, const F32& v, const F32& other) {
@@ -225,7 +229,9 @@ QUELL_SIMD F32 exp(const F32& x) {
   const F32 n = round_small(clamped * 1.44269504F);
   const F32 r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;  // ln 2 in two parts
   const F32 p =
-      1.0F + r * (1.0F + r * (0.5F + r * (0.166666667F + r * (0.0416666667F + r * (0.00833333333F + r * 0.00138888889F)))));
+      1.0F +
+      r * (1.0F + r * (0.5F + r * (0.166666667F + r * (0.0416666667F + r * (0.00833333333F +
+                                                                            r * 0.00138888889F)))));
   return p * bits_to_f32((to_i32(n) + 127) << 23);
 }
 
@@ -233,7 +239,9 @@ QUELL_SIMD F32 exp(const F32& x) {
 QUELL_SIMD F32 erf(const F32& x) {
   const F32 a = abs(x);
   F32 p = 1.0F + a * (0.0705230784F +
-                      a * (0.0422820123F + a * (0.0092705272F + a * (0.0001520143F + a * (0.0002765672F + a * 0.0000430638F)))));
+                      a * (0.0422820123F +
+                           a * (0.0092705272F +
+                                a * (0.0001520143F + a * (0.0002765672F + a * 0.0000430638F)))));
   p = p * p;
   p = p * p;
   p = p * p;
@@ -241,10 +249,12 @@ QUELL_SIMD F32 erf(const F32& x) {
   return copysign(1.0F - 1.0F / p, x);
 }
 
-/// Half to even, of values up to 2^30; what lies below that or is no number becomes a large negative one.
+/// Half to even, of values up to 2^30; what lies below that or is no number becomes a large
+/// negative one.
 QUELL_SIMD I32 round_to_i32(const F32& x) {
 #if defined(__AVX512F__)
-  return by_part<I32>([&](int i) { return (RegisterI32)_mm512_maskz_cvtps_epi32(0xffff, x.part[i]); });
+  return by_part<I32>(
+      [&](int i) { return (RegisterI32)_mm512_maskz_cvtps_epi32(0xffff, x.part[i]); });
 #elif defined(__AVX2__)
   return by_part<I32>([&](int i) { return (RegisterI32)_mm256_cvtps_epi32(x.part[i]); });
 #elif defined(__SSE2__)
@@ -255,39 +265,50 @@ QUELL_SIMD I32 round_to_i32(const F32& x) {
 }
 QUELL_SIMD I32 min(const I32& a, const I32& b) {
 #if defined(__AVX512F__)
-  return by_part<I32>([&](int i) { return (RegisterI32)_mm512_maskz_min_epi32(0xffff, (__m512i)a.part[i], (__m512i)b.part[i]); });
+  return by_part<I32>([&](int i) {
+    return (RegisterI32)_mm512_maskz_min_epi32(0xffff, (__m512i)a.part[i], (__m512i)b.part[i]);
+  });
 #elif defined(__AVX2__)
-  return by_part<I32>([&](int i) { return (RegisterI32)_mm256_min_epi32((__m256i)a.part[i], (__m256i)b.part[i]); });
+  return by_part<I32>(
+      [&](int i) { return (RegisterI32)_mm256_min_epi32((__m256i)a.part[i], (__m256i)b.part[i]); });
 #else
   return by_part<I32>([&](int i) { return a.part[i] < b.part[i] ? a.part[i] : b.part[i]; });
 #endif
 }
 QUELL_SIMD I32 max(const I32& a, const I32& b) {
 #if defined(__AVX512F__)
-  return by_part<I32>([&](int i) { return (RegisterI32)_mm512_maskz_max_epi32(0xffff, (__m512i)a.part[i], (__m512i)b.part[i]); });
+  return by_part<I32>([&](int i) {
+    return (RegisterI32)_mm512_maskz_max_epi32(0xffff, (__m512i)a.part[i], (__m512i)b.part[i]);
+  });
 #elif defined(__AVX2__)
-  return by_part<I32>([&](int i) { return (RegisterI32)_mm256_max_epi32((__m256i)a.part[i], (__m256i)b.part[i]); });
+  return by_part<I32>(
+      [&](int i) { return (RegisterI32)_mm256_max_epi32((__m256i)a.part[i], (__m256i)b.part[i]); });
 #else
   return by_part<I32>([&](int i) { return a.part[i] > b.part[i] ? a.part[i] : b.part[i]; });
 #endif
 }
 
 /// clamp(rne(x * inv_scale) + zero, low, high) of CodeArgs.
-QUELL_SIMD I32 quantize(const F32& x, const F32& inv_scale, const I32& zero, const I32& low, const I32& high) {
+QUELL_SIMD I32 quantize(const F32& x, const F32& inv_scale, const I32& zero, const I32& low,
+                        const I32& high) {
   return min(max(round_to_i32(min(x * inv_scale, splat(1048576.0F))) + zero, low), high);
 }
 
 /// Writes numbers of 0..255 as sixteen bytes.
 QUELL_SIMD void store_u8(std::uint8_t* p, const I32& v) {
 #if defined(__AVX512F__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v.part[0]));
-#elif defined(__AVX2__)
-  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)v.part[0], (__m256i)v.part[1]), 0xd8);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                   _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+                   _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v.part[0]));
+#elif defined(__AVX2__)
+  const __m256i words =
+      _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)v.part[0], (__m256i)v.part[1]), 0xd8);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 #elif defined(__SSE2__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(_mm_packs_epi32((__m128i)v.part[0], (__m128i)v.part[1]),
-                                                                   _mm_packs_epi32((__m128i)v.part[2], (__m128i)v.part[3])));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packus_epi16(_mm_packs_epi32((__m128i)v.part[0], (__m128i)v.part[1]),
+                                    _mm_packs_epi32((__m128i)v.part[2], (__m128i)v.part[3])));
 #else
   std::int32_t x[kLanes];
   store(x, v);
@@ -301,10 +322,13 @@ QUELL_SIMD void store_u8_some(std::uint8_t* p, const I32& v, std::int64_t n) {
 }
 QUELL_SIMD F32 u8_to_f32(const std::uint8_t* p) {
 #if defined(__AVX512F__)
-  return to_f32(I32{{(RegisterI32)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}});
+  return to_f32(I32{{(RegisterI32)_mm512_maskz_cvtepu8_epi32(
+      0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}});
 #elif defined(__AVX2__)
-  return to_f32(I32{{(RegisterI32)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))),
-                     (RegisterI32)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8)))}});
+  return to_f32(
+      I32{{(RegisterI32)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))),
+           (RegisterI32)_mm256_cvtepu8_epi32(
+               _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8)))}});
 #else
   std::int32_t x[kLanes];
   for (int i = 0; i < kLanes; ++i) x[i] = p[i];

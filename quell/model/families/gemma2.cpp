@@ -1,5 +1,6 @@
-// Gemma 2 (Gemma Team 2024): norms in front of and behind both branches, norm weights stored less 1, soft caps on scores and
-// logits, embeddings times sqrt(hidden_size), a sliding window in every other layer.
+// Gemma 2 (Gemma Team 2024): norms in front of and behind both branches, norm weights stored less
+// 1, soft caps on scores and logits, embeddings times sqrt(hidden_size), a sliding window in every
+// other layer.
 #include <cmath>
 
 #include "quell/base/error.h"
@@ -23,22 +24,26 @@ constexpr DecoderDefaults kDefaults = {.vocab_size = 256000,
 
 constexpr KeyRule kKeys[] = {
     {"hidden_act"},  // hidden_activation is what counts
-    {"use_bidirectional_attention", KeyRule::Effect::kChangesResults, "[null, false]", "attention to what follows"},
+    {"use_bidirectional_attention", KeyRule::Effect::kChangesResults, "[null, false]",
+     "attention to what follows"},
     {"cache_implementation"},
 };
 
 /// 0: none, which null says.
 float read_soft_cap(const Settings& config, const char* key, double fallback) {
   const std::optional<double> cap = read_optional_number(config, key, fallback);
-  require(!cap || *cap > 0, ErrorCode::kInvalidInput, "key \"", key, "\": must be positive, or null for none");
+  require(!cap || *cap > 0, ErrorCode::kInvalidInput, "key \"", key,
+          "\": must be positive, or null for none");
   return static_cast<float>(cap.value_or(0));
 }
 
 ModelSpec read_spec(const Settings& config) {
   ModelSpec s = llama_like_spec(config, kDefaults);
   Stack& stack = s.stacks[0];
-  stack.prologue.push_back(scaled(std::sqrt(static_cast<float>(s.hidden_size)), Value::kHidden, Value::kHidden));
-  const ActivationKind act = read_activation(config, kDefaults.activation_key, kDefaults.activation);
+  stack.prologue.push_back(
+      scaled(std::sqrt(static_cast<float>(s.hidden_size)), Value::kHidden, Value::kHidden));
+  const ActivationKind act =
+      read_activation(config, kDefaults.activation_key, kDefaults.activation);
   std::vector<Step> attention = attention_steps(Value::kNormed);
   std::vector<Step> mlp = gated_mlp_steps(act, Value::kNormed);
   attention.push_back(norm(Slot::kPostAttentionNorm, Value::kBranch, Value::kBranch));
@@ -47,7 +52,8 @@ ModelSpec read_spec(const Settings& config) {
 
   AttentionSpec a = stack.layers[0].attention;
   const double query_scale = read_number(config, "query_pre_attn_scalar", 256);
-  require(query_scale > 0, ErrorCode::kInvalidInput, "key \"query_pre_attn_scalar\": must be positive");
+  require(query_scale > 0, ErrorCode::kInvalidInput,
+          "key \"query_pre_attn_scalar\": must be positive");
   a.scale = 1.0F / std::sqrt(static_cast<float>(query_scale));
   a.soft_cap = read_soft_cap(config, "attn_logit_softcapping", 50);
 
@@ -71,7 +77,8 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::string l = "model.layers.{}.";
   for (TensorRule& rule : rules)
     if (rule.slot == Slot::kFfnNorm) rule.module = l + "pre_feedforward_layernorm";
-  rules.push_back({Slot::kPostAttentionNorm, true, l + "post_attention_layernorm", {s.hidden_size}});
+  rules.push_back(
+      {Slot::kPostAttentionNorm, true, l + "post_attention_layernorm", {s.hidden_size}});
   rules.push_back({Slot::kPostFfnNorm, true, l + "post_feedforward_layernorm", {s.hidden_size}});
   for (TensorRule& rule : rules) rule.packing.plus_one = rule.shape.rank() == 1;
   add_decoder_head(rules, s, config, true);
@@ -81,12 +88,13 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 }  // namespace
 
 extern const Family k_gemma2;
-const Family k_gemma2 = {"gemma2",
-                         "model.",
-                         read_spec,
-                         tensors,
-                         "Gemma 2: norms around both branches, soft caps, windows in every other layer",
-                         "Gemma2Model Gemma2ForCausalLM Gemma2ForSequenceClassification",
-                         kKeys};
+const Family k_gemma2 = {
+    "gemma2",
+    "model.",
+    read_spec,
+    tensors,
+    "Gemma 2: norms around both branches, soft caps, windows in every other layer",
+    "Gemma2Model Gemma2ForCausalLM Gemma2ForSequenceClassification",
+    kKeys};
 
 }  // namespace quell

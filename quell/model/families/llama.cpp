@@ -1,4 +1,5 @@
-// LLaMA (Touvron et al. 2023): pre-norm decoder with RMSNorm, rotary positions, grouped-query attention and a gated MLP.
+// LLaMA (Touvron et al. 2023): pre-norm decoder with RMSNorm, rotary positions, grouped-query
+// attention and a gated MLP.
 #include "quell/model/llama_like.h"
 
 namespace quell {
@@ -11,7 +12,8 @@ ModelSpec read_spec(const Settings& config) {
 }
 
 std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const bool attention_bias = read_bool(config, "attention_bias", false), mlp_bias = read_bool(config, "mlp_bias", false);
+  const bool attention_bias = read_bool(config, "attention_bias", false),
+             mlp_bias = read_bool(config, "mlp_bias", false);
   std::vector<TensorRule> rules = llama_like_tensors(s, attention_bias, attention_bias, mlp_bias);
   add_decoder_head(rules, s, config, false);
   return rules;

@@ -1,5 +1,5 @@
-// OPT (Zhang et al. 2022): pre-norm decoder with learned positions; OPT-350m is post-norm with projections around a narrower
-// embedding.
+// OPT (Zhang et al. 2022): pre-norm decoder with learned positions; OPT-350m is post-norm with
+// projections around a narrower embedding.
 #include "quell/model/family.h"
 
 namespace quell {
@@ -37,9 +37,12 @@ ModelSpec read_spec(const Settings& config) {
   stack.prologue.push_back(embedding(Slot::kPositionEmbedding, Value::kEmbedded));
   stack.prologue.push_back(add_values(Value::kHidden, Value::kEmbedded, Value::kHidden));
   const ActivationKind act = read_activation(config, "activation_function", "relu");
-  stack.block = pre_norm(config) ? pre_norm_block(mlp_steps(act, Value::kNormed)) : post_norm_block(mlp_steps(act, Value::kHidden));
-  if (final_norm(config)) stack.epilogue.push_back(norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden));
-  if (projected) stack.epilogue.push_back(linear(Slot::kProjectOut, Value::kHidden, Value::kHidden));
+  stack.block = pre_norm(config) ? pre_norm_block(mlp_steps(act, Value::kNormed))
+                                 : post_norm_block(mlp_steps(act, Value::kHidden));
+  if (final_norm(config))
+    stack.epilogue.push_back(norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden));
+  if (projected)
+    stack.epilogue.push_back(linear(Slot::kProjectOut, Value::kHidden, Value::kHidden));
   stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, 12), attention);
   s.stacks.push_back(std::move(stack));
 
@@ -49,11 +52,15 @@ ModelSpec read_spec(const Settings& config) {
 
 std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
   const std::int64_t h = s.hidden_size, f = s.intermediate_size, e = embedding_size(s, config);
-  const bool bias = read_bool(config, "enable_bias", true), affine = read_bool(config, "layer_norm_elementwise_affine", true);
+  const bool bias = read_bool(config, "enable_bias", true),
+             affine = read_bool(config, "layer_norm_elementwise_affine", true);
   const std::string d = "model.decoder.", l = d + "layers.{}.";
   std::vector<TensorRule> rules = {
       {Slot::kWordEmbedding, false, d + "embed_tokens", {s.vocab_size, e}},
-      {Slot::kPositionEmbedding, false, d + "embed_positions", {s.max_position_embeddings + kPositionOffset, h}},
+      {Slot::kPositionEmbedding,
+       false,
+       d + "embed_positions",
+       {s.max_position_embeddings + kPositionOffset, h}},
       {Slot::kQProj, true, l + "self_attn.q_proj", {h, h}, true, bias},
       {Slot::kKProj, true, l + "self_attn.k_proj", {h, h}, true, bias},
       {Slot::kVProj, true, l + "self_attn.v_proj", {h, h}, true, bias},
@@ -68,7 +75,8 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
     rules.push_back({Slot::kProjectIn, false, d + "project_in", {h, e}});
     rules.push_back({Slot::kProjectOut, false, d + "project_out", {e, h}});
   }
-  if (final_norm(config)) rules.push_back({Slot::kFinalNorm, false, d + "final_layer_norm", {h}, affine, affine});
+  if (final_norm(config))
+    rules.push_back({Slot::kFinalNorm, false, d + "final_layer_norm", {h}, affine, affine});
   return rules;
 }
 

@@ -1,12 +1,15 @@
-// Qwen2 and Qwen2.5 (Yang et al. 2024): LLaMA with biases on q, k and v, and windows only where they are switched on.
+// Qwen2 and Qwen2.5 (Yang et al. 2024): LLaMA with biases on q, k and v, and windows only where
+// they are switched on.
 #include "quell/model/llama_like.h"
 
 namespace quell {
 namespace {
 
 ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(
-      config, {.vocab_size = 151936, .intermediate_size = 22016, .num_key_value_heads = 32, .max_position_embeddings = 32768});
+  ModelSpec s = llama_like_spec(config, {.vocab_size = 151936,
+                                         .intermediate_size = 22016,
+                                         .num_key_value_heads = 32,
+                                         .max_position_embeddings = 32768});
   set_qwen_windows(config, s);
   set_decoder_head(s, config, "Qwen2");
   return s;

@@ -1,4 +1,5 @@
-// Qwen3 (Yang et al. 2025): LLaMA with an RMSNorm over each head of q and k in front of the rotation.
+// Qwen3 (Yang et al. 2025): LLaMA with an RMSNorm over each head of q and k in front of the
+// rotation.
 #include "quell/model/llama_like.h"
 
 namespace quell {
@@ -12,10 +13,15 @@ ModelSpec read_spec(const Settings& config) {
                                          .max_position_embeddings = 32768});
   set_qwen_windows(config, s);
   std::vector<Step> attention = attention_steps(Value::kNormed);
-  const Step q_norm = {.kind = StepKind::kHeadNorm, .slot = Slot::kQNorm, .in = {Value::kQuery}, .out = Value::kQuery};
-  const Step k_norm = {.kind = StepKind::kHeadNorm, .slot = Slot::kKNorm, .in = {Value::kKey}, .out = Value::kKey};
+  const Step q_norm = {.kind = StepKind::kHeadNorm,
+                       .slot = Slot::kQNorm,
+                       .in = {Value::kQuery},
+                       .out = Value::kQuery};
+  const Step k_norm = {
+      .kind = StepKind::kHeadNorm, .slot = Slot::kKNorm, .in = {Value::kKey}, .out = Value::kKey};
   attention.insert(attention.begin() + 3, {q_norm, k_norm});
-  s.stacks[0].block = pre_norm_block(gated_mlp_steps(read_activation(config, "hidden_act", "silu"), Value::kNormed), attention);
+  s.stacks[0].block = pre_norm_block(
+      gated_mlp_steps(read_activation(config, "hidden_act", "silu"), Value::kNormed), attention);
   set_decoder_head(s, config, "Qwen3");
   return s;
 }

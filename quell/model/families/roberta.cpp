@@ -1,4 +1,5 @@
-// RoBERTa (Liu et al. 2019): BERT with positions that skip the padding token, and another classification head.
+// RoBERTa (Liu et al. 2019): BERT with positions that skip the padding token, and another
+// classification head.
 #include "quell/model/bert_like.h"
 
 namespace quell {
@@ -9,12 +10,12 @@ ModelSpec read_spec(const Settings& config) { return roberta_spec(config, "Rober
 }  // namespace
 
 extern const Family k_roberta;
-const Family k_roberta = {
-    "roberta",
-    "roberta.",
-    read_spec,
-    roberta_tensors,
-    "RoBERTa",
-    "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification RobertaForTokenClassification RobertaForQuestionAnswering"};
+const Family k_roberta = {"roberta",
+                          "roberta.",
+                          read_spec,
+                          roberta_tensors,
+                          "RoBERTa",
+                          "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification "
+                          "RobertaForTokenClassification RobertaForQuestionAnswering"};
 
 }  // namespace quell

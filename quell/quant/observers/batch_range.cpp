@@ -11,7 +11,8 @@
 namespace quell {
 namespace {
 
-/// Sum of squared errors of the quantizer of `range`, or some value above `limit` once it exceeds that.
+/// Sum of squared errors of the quantizer of `range`, or some value above `limit` once it exceeds
+/// that.
 double squared_error(TokenRows rows, Range range, const QuantSpec& spec, double limit) {
   const StepAndZero qp = calculate_qparams(range, spec);
   const auto zero = static_cast<float>(qp.zero_point), low = static_cast<float>(spec.min_code()),
@@ -56,7 +57,8 @@ Range quantile_range(TokenRows rows, double quantile, int bins) {
   for (std::size_t i = 0; i < counts.size(); ++i) {
     seen += counts[i];
     if (static_cast<double>(seen) < quantile * static_cast<double>(total)) continue;
-    const auto c = static_cast<float>((static_cast<double>(i) + 0.5) * (static_cast<double>(most) / bins));
+    const auto c =
+        static_cast<float>((static_cast<double>(i) + 0.5) * (static_cast<double>(most) / bins));
     return {std::max(all.min, -c), std::min(all.max, c)};
   }
   return all;
@@ -81,7 +83,8 @@ Range mse_range(TokenRows rows, const QuantSpec& spec) {
       consider({all.min >= 0 && !spec.symmetric ? 0 : -r, all.max <= 0 && !spec.symmetric ? 0 : r});
       continue;
     }
-    const float r = (all.max - all.min) / kSteps * static_cast<float>(i), step = r / static_cast<float>(spec.max_code());
+    const float r = (all.max - all.min) / kSteps * static_cast<float>(i),
+                step = r / static_cast<float>(spec.max_code());
     for (int zero = 0; zero <= spec.max_code(); ++zero) {
       const float low = -static_cast<float>(zero) * step;
       consider({std::max(low, all.min), std::min(r + low, all.max)});
@@ -91,10 +94,13 @@ Range mse_range(TokenRows rows, const QuantSpec& spec) {
 }
 
 Range fast_mse_range(TokenRows rows, const QuantSpec& spec) {
-  constexpr double kSmallest = 0.1, kShare = 0.01;  // the narrowest range tried: a share of all, at most 0.1
+  constexpr double kSmallest = 0.1,
+                   kShare = 0.01;  // the narrowest range tried: a share of all, at most 0.1
   const Range all = min_max_range(rows);
   const auto low = static_cast<double>(all.min), high = static_cast<double>(all.max);
-  const auto error = [&](Range r) { return squared_error(rows, r, spec, std::numeric_limits<double>::infinity()); };
+  const auto error = [&](Range r) {
+    return squared_error(rows, r, spec, std::numeric_limits<double>::infinity());
+  };
   const double most = std::max(std::fabs(low), high);
   if (!(most > 0)) return all;
   if (spec.symmetric || all.min >= 0 || all.max <= 0) {
@@ -102,15 +108,17 @@ Range fast_mse_range(TokenRows rows, const QuantSpec& spec) {
       const bool below = spec.symmetric || all.max <= 0, above = spec.symmetric || all.min >= 0;
       return Range{below ? static_cast<float>(-r) : 0.0F, above ? static_cast<float>(r) : 0.0F};
     };
-    return range(minimize_bounded([&](double r) { return error(range(r)); }, std::min(kSmallest, kShare * most), most));
+    return range(minimize_bounded([&](double r) { return error(range(r)); },
+                                  std::min(kSmallest, kShare * most), most));
   }
   const auto range = [&](double width, double shift) {
-    return Range{static_cast<float>(std::max(-shift, low)), static_cast<float>(std::min(width - shift, high))};
+    return Range{static_cast<float>(std::max(-shift, low)),
+                 static_cast<float>(std::min(width - shift, high))};
   };
   const auto best_shift = [&](double width) {
     const double step = width / (spec.max_code() - spec.min_code());
-    return minimize_bounded([&](double shift) { return error(range(width, shift)); }, step * spec.min_code(),
-                            step * spec.max_code());
+    return minimize_bounded([&](double shift) { return error(range(width, shift)); },
+                            step * spec.min_code(), step * spec.max_code());
   };
   const double width = minimize_bounded([&](double w) { return error(range(w, best_shift(w))); },
                                         std::min(kSmallest, kShare * (high - low)), high - low);

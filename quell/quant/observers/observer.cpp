@@ -22,9 +22,11 @@ class OverBatches final : public Observer {
     else if (combine_ == Combine::kWidest)
       range_ = {std::min(range_.min, batch.min), std::max(range_.max, batch.max)};
     else if (combine_ == Combine::kMean)  // in the reference's order of operations
-      range_ = {(range_.min * n + batch.min) / (n + 1.0F), (range_.max * n + batch.max) / (n + 1.0F)};
+      range_ = {(range_.min * n + batch.min) / (n + 1.0F),
+                (range_.max * n + batch.max) / (n + 1.0F)};
     else
-      range_ = {range_.min * kKeep + batch.min * (1 - kKeep), range_.max * kKeep + batch.max * (1 - kKeep)};
+      range_ = {range_.min * kKeep + batch.min * (1 - kKeep),
+                range_.max * kKeep + batch.max * (1 - kKeep)};
   }
   Range range() const override { return range_; }
 
@@ -59,21 +61,25 @@ std::unique_ptr<Observer> make_observer(const ObserverChoice& choice, const Quan
   const std::vector<std::string> names = observer_names();
   std::string known;
   for (const std::string& name : names) known += (known.empty() ? "" : ", ") + name;
-  require(std::find(names.begin(), names.end(), choice.name) != names.end(), ErrorCode::kUsage, "observer \"", choice.name,
-          "\" is unknown; known are ", known);
+  require(std::find(names.begin(), names.end(), choice.name) != names.end(), ErrorCode::kUsage,
+          "observer \"", choice.name, "\" is unknown; known are ", known);
   const bool ema = choice.name.starts_with("ema_");
-  auto over_batches = std::make_unique<OverBatches>(ema                               ? Combine::kEma
-                                                    : choice.name.starts_with("avg_") ? Combine::kMean
-                                                                                      : Combine::kWidest);
+  auto over_batches =
+      std::make_unique<OverBatches>(ema                               ? Combine::kEma
+                                    : choice.name.starts_with("avg_") ? Combine::kMean
+                                                                      : Combine::kWidest);
   if (choice.name.ends_with("quantile")) {
     const double quantile = choice.quantile > 0 ? choice.quantile : ema ? 0.9999 : 0.999;
-    return std::make_unique<OfValues>(std::move(over_batches),
-                                      [quantile](TokenRows rows) { return quantile_range(rows, quantile); });
+    return std::make_unique<OfValues>(std::move(over_batches), [quantile](TokenRows rows) {
+      return quantile_range(rows, quantile);
+    });
   }
   if (choice.name.ends_with("mse_fast"))
-    return std::make_unique<OfValues>(std::move(over_batches), [spec](TokenRows rows) { return fast_mse_range(rows, spec); });
+    return std::make_unique<OfValues>(
+        std::move(over_batches), [spec](TokenRows rows) { return fast_mse_range(rows, spec); });
   if (choice.name.ends_with("mse"))
-    return std::make_unique<OfValues>(std::move(over_batches), [spec](TokenRows rows) { return mse_range(rows, spec); });
+    return std::make_unique<OfValues>(std::move(over_batches),
+                                      [spec](TokenRows rows) { return mse_range(rows, spec); });
   return over_batches;
 }
 

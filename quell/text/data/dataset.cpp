@@ -16,27 +16,30 @@ namespace quell {
 namespace fs = std::filesystem;
 namespace {
 
-double parse_label(const std::string& text, const std::vector<std::string>& names, const std::string& where) {
+double parse_label(const std::string& text, const std::vector<std::string>& names,
+                   const std::string& where) {
   if (const auto it = std::find(names.begin(), names.end(), text); it != names.end())
     return static_cast<double>(it - names.begin());
   double value = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(ec == std::errc() && end == text.data() + text.size() && std::isfinite(value), ErrorCode::kInvalidInput, where,
-          ": label \"", text, "\" is not a number");
+  require(ec == std::errc() && end == text.data() + text.size() && std::isfinite(value),
+          ErrorCode::kInvalidInput, where, ": label \"", text, "\" is not a number");
   return value;
 }
 
-void read_table(const std::string& text, bool commas, const ColumnChoice& choice, LabelUse labels, Dataset& data) {
+void read_table(const std::string& text, bool commas, const ColumnChoice& choice, LabelUse labels,
+                Dataset& data) {
   const std::vector<TableRow> rows = commas ? split_commas(text, data.source) : split_tabs(text);
   if (rows.empty()) return;
 
-  const TableColumns columns = locate_columns(choice, labels == LabelUse::kRead, rows.front().fields, data.source);
+  const TableColumns columns =
+      locate_columns(choice, labels == LabelUse::kRead, rows.front().fields, data.source);
   for (std::size_t i = columns.has_header ? 1 : 0; i < rows.size(); ++i) {
     const TableRow& row = rows[i];
     const std::string where = str(data.source, ":", row.line);
     const auto field = [&](std::size_t at) -> const std::string& {
-      require(at < row.fields.size(), ErrorCode::kInvalidInput, where, ": ", row.fields.size(), " columns, column ", at + 1,
-              " is needed");
+      require(at < row.fields.size(), ErrorCode::kInvalidInput, where, ": ", row.fields.size(),
+              " columns, column ", at + 1, " is needed");
       return row.fields[at];
     };
     Example e;
@@ -47,16 +50,22 @@ void read_table(const std::string& text, bool commas, const ColumnChoice& choice
   }
 }
 
-/// The keys of a row that hold its text: the chosen ones, else the first of the usual ones that are there.
-std::vector<std::string> text_keys(const Json& row, const ColumnChoice& choice, const std::string& where) {
+/// The keys of a row that hold its text: the chosen ones, else the first of the usual ones that are
+/// there.
+std::vector<std::string> text_keys(const Json& row, const ColumnChoice& choice,
+                                   const std::string& where) {
   if (!choice.text.empty()) return choice.text;
   for (const std::vector<std::string>& usual : usual_text_columns())
-    if (std::all_of(usual.begin(), usual.end(), [&](const std::string& key) { return row.contains(key); })) return usual;
-  throw Error(ErrorCode::kInvalidInput, where + ": no string \"text\" or \"sentence\"; choose with --text-column");
+    if (std::all_of(usual.begin(), usual.end(),
+                    [&](const std::string& key) { return row.contains(key); }))
+      return usual;
+  throw Error(ErrorCode::kInvalidInput,
+              where + ": no string \"text\" or \"sentence\"; choose with --text-column");
 }
 
 /// Nothing for null.
-std::optional<double> read_label(const Json& label, const ColumnChoice& choice, const std::string& where) {
+std::optional<double> read_label(const Json& label, const ColumnChoice& choice,
+                                 const std::string& where) {
   if (label.is_null()) return std::nullopt;
   if (label.is_string()) return parse_label(label.get<std::string>(), choice.label_names, where);
   if (label.is_boolean()) return label.get<bool>() ? 1.0 : 0.0;
@@ -64,19 +73,22 @@ std::optional<double> read_label(const Json& label, const ColumnChoice& choice, 
   return label.get<double>();
 }
 
-Example read_object(const Json& row, const ColumnChoice& choice, LabelUse labels, const std::string& where) {
+Example read_object(const Json& row, const ColumnChoice& choice, LabelUse labels,
+                    const std::string& where) {
   require(row.is_object(), ErrorCode::kInvalidInput, where, ": not an object");
   Example e;
   if (row.contains("input_ids")) {
     e.tokens.ids = read_ids(row["input_ids"], where);
   } else {
     for (const std::string& key : text_keys(row, choice, where)) {
-      require(row.contains(key) && row[key].is_string(), ErrorCode::kInvalidInput, where, ": no string \"", key, '"');
+      require(row.contains(key) && row[key].is_string(), ErrorCode::kInvalidInput, where,
+              ": no string \"", key, '"');
       e.texts.push_back(row[key].get<std::string>());
     }
   }
   const std::string label = choice.label.empty() ? "label" : choice.label;
-  if (labels == LabelUse::kRead && row.contains(label)) e.label = read_label(row[label], choice, where);
+  if (labels == LabelUse::kRead && row.contains(label))
+    e.label = read_label(row[label], choice, where);
   return e;
 }
 
@@ -97,11 +109,13 @@ void for_each_json_row(const fs::path& path, const Sink& sink) {
   for (const std::string& line : split_lines(text)) {
     ++number;
     const std::string where = str(source, ":", number);
-    if (line.find_first_not_of(" \t") != std::string::npos) sink(parse_json(line, where), number, where);
+    if (line.find_first_not_of(" \t") != std::string::npos)
+      sink(parse_json(line, where), number, where);
   }
 }
 
-void read_objects(const fs::path& path, const ColumnChoice& choice, LabelUse labels, Dataset& data) {
+void read_objects(const fs::path& path, const ColumnChoice& choice, LabelUse labels,
+                  Dataset& data) {
   for_each_json_row(path, [&](const Json& row, std::size_t number, const std::string& where) {
     Example e = read_object(row, choice, labels, where);
     e.line = number;
@@ -126,17 +140,19 @@ void read_lines(std::string text, Dataset& data) {
 void read_safetensors_rows(const fs::path& path, LabelUse use, Dataset& data) {
   const SafetensorsFile file(path);
   const TensorView& view = file.at("input_ids");
-  require(view.shape().rank() == 1 || view.shape().rank() == 2, ErrorCode::kInvalidInput, data.source,
-          ": input_ids must be [rows, length]");
+  require(view.shape().rank() == 1 || view.shape().rank() == 2, ErrorCode::kInvalidInput,
+          data.source, ": input_ids must be [rows, length]");
   const std::vector<std::int32_t> ids = to_i32(view, "input_ids");
   const auto optional = [&](const char* name) {
     if (!file.has(name)) return std::vector<std::int32_t>();
-    require(file.at(name).shape() == view.shape(), ErrorCode::kInvalidInput, data.source, ": ", name,
-            " and input_ids differ in shape");
+    require(file.at(name).shape() == view.shape(), ErrorCode::kInvalidInput, data.source, ": ",
+            name, " and input_ids differ in shape");
     return to_i32(file.at(name), name);
   };
-  const std::vector<std::int32_t> mask = optional("attention_mask"), types = optional("token_type_ids");
-  const std::vector<std::int32_t> labels = use == LabelUse::kRead ? optional("labels") : std::vector<std::int32_t>();
+  const std::vector<std::int32_t> mask = optional("attention_mask"),
+                                  types = optional("token_type_ids");
+  const std::vector<std::int32_t> labels =
+      use == LabelUse::kRead ? optional("labels") : std::vector<std::int32_t>();
   const auto length = static_cast<std::size_t>(view.cols());
   for (std::size_t r = 0; r < static_cast<std::size_t>(view.rows()); ++r) {
     Example e;
@@ -166,7 +182,8 @@ void read_id_stream(const fs::path& path, Dataset& data) {
 }
 
 /// One sequence, or one for each text.
-std::vector<TokenSequence> tokenize_example(const Example& e, const std::string& source, const Tokenizer* tokenizer, PairMode mode,
+std::vector<TokenSequence> tokenize_example(const Example& e, const std::string& source,
+                                            const Tokenizer* tokenizer, PairMode mode,
                                             std::int64_t max_length) {
   if (e.texts.empty()) {
     TokenSequence s = e.tokens;
@@ -175,15 +192,18 @@ std::vector<TokenSequence> tokenize_example(const Example& e, const std::string&
       if (max_length > 0 && v->size() > limit) v->resize(limit);
     return {std::move(s)};
   }
-  require(tokenizer, ErrorCode::kInvalidInput, source, ": holds text, and the model directory has no tokenizer");
+  require(tokenizer, ErrorCode::kInvalidInput, source,
+          ": holds text, and the model directory has no tokenizer");
 
   std::vector<Encoding> encodings;
   if (mode == PairMode::kPair && e.texts.size() == 2)
     encodings.push_back(tokenizer->encode_pair(e.texts[0], e.texts[1], {.max_length = max_length}));
   else
-    for (const std::string& text : e.texts) encodings.push_back(tokenizer->encode(text, {.max_length = max_length}));
+    for (const std::string& text : e.texts)
+      encodings.push_back(tokenizer->encode(text, {.max_length = max_length}));
   std::vector<TokenSequence> out;
-  for (Encoding& encoding : encodings) out.push_back({std::move(encoding.ids), std::move(encoding.type_ids), {}});
+  for (Encoding& encoding : encodings)
+    out.push_back({std::move(encoding.ids), std::move(encoding.type_ids), {}});
   return out;
 }
 
@@ -203,8 +223,9 @@ std::vector<std::int32_t> read_ids(const Json& array, const std::string& where) 
   require(array.is_array(), ErrorCode::kInvalidInput, where, ": input_ids is not an array");
   std::vector<std::int32_t> ids;
   for (const Json& id : array) {
-    require(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < (1 << 30), ErrorCode::kInvalidInput,
-            where, ": input_ids holds ", id.dump());
+    require(
+        id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < (1 << 30),
+        ErrorCode::kInvalidInput, where, ": input_ids holds ", id.dump());
     ids.push_back(id.get<std::int32_t>());
   }
   return ids;
@@ -228,12 +249,14 @@ Dataset read_dataset(const fs::path& path, const ColumnChoice& columns, LabelUse
     const bool commas = extension == ".csv" && first.find('\t') == std::string_view::npos;
     read_table(text, commas, columns, labels, data);
   }
-  require(!data.examples.empty() || !data.stream.empty(), ErrorCode::kInvalidInput, data.source, ": holds no data");
+  require(!data.examples.empty() || !data.stream.empty(), ErrorCode::kInvalidInput, data.source,
+          ": holds no data");
   return data;
 }
 
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
-                                             std::int64_t max_length, EmptyRows empty) {
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer,
+                                             PairMode mode, std::int64_t max_length,
+                                             EmptyRows empty) {
   std::vector<TokenSequence> out;
   std::int64_t left_out = 0;
   std::size_t first_left_out = 0;
@@ -249,7 +272,9 @@ std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenize
     }
   require(!out.empty(), ErrorCode::kInvalidInput, data.source, ": no row has tokens");
   if (left_out > 0)
-    log(LogLevel::kWarning, str(data.source, ": ", left_out, " rows without tokens are left out, the first at ", first_left_out));
+    log(LogLevel::kWarning,
+        str(data.source, ": ", left_out, " rows without tokens are left out, the first at ",
+            first_left_out));
   return out;
 }
 

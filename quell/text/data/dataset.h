@@ -41,28 +41,35 @@ struct Dataset {
 /// Whether labels are read at all: calibration has no use for them, so it never refuses one.
 enum class LabelUse { kRead, kIgnore };
 
-/// By the ending, large or small: .txt (a line a row), .jsonl and .json (objects with text, text_pair, label, or input_ids), .u16
-/// (little-endian ids), .safetensors (input_ids, attention_mask, labels), .csv with commas in its first line and no tab (quoted as
-/// in RFC 4180), anything else tab-separated without quoting. Text as text_file.h reads it. Throws Error(kIo | kInvalidInput)
-/// naming file, line and column.
-Dataset read_dataset(const std::filesystem::path& path, const ColumnChoice& columns, LabelUse labels = LabelUse::kRead);
+/// By the ending, large or small: .txt (a line a row), .jsonl and .json (objects with text,
+/// text_pair, label, or input_ids), .u16 (little-endian ids), .safetensors (input_ids,
+/// attention_mask, labels), .csv with commas in its first line and no tab (quoted as in RFC 4180),
+/// anything else tab-separated without quoting. Text as text_file.h reads it. Throws Error(kIo |
+/// kInvalidInput) naming file, line and column.
+Dataset read_dataset(const std::filesystem::path& path, const ColumnChoice& columns,
+                     LabelUse labels = LabelUse::kRead);
 
 /// Token ids of `input_ids`, 0 to 2^30 - 1. Throws Error(kInvalidInput) with `where`.
 std::vector<std::int32_t> read_ids(const Json& array, const std::string& where);
 
-/// The objects of a .jsonl file, or of a .json file, which holds an array of them or one a line. Throws Error(kIo | kInvalidInput)
-/// with the line or the row.
+/// The objects of a .jsonl file, or of a .json file, which holds an array of them or one a line.
+/// Throws Error(kIo | kInvalidInput) with the line or the row.
 std::vector<Json> read_json_rows(const std::filesystem::path& path);
 
 /// How rows become token sequences.
-enum class PairMode { kSeparate, kPair };  ///< two sentences (embeddings), or one pair (classifiers)
+enum class PairMode {
+  kSeparate,
+  kPair
+};  ///< two sentences (embeddings), or one pair (classifiers)
 
-/// Rows that tokenizers make nothing of, as empty ones: refused, or left out with a warning that counts them.
+/// Rows that tokenizers make nothing of, as empty ones: refused, or left out with a warning that
+/// counts them.
 enum class EmptyRows { kRefuse, kLeaveOut };
 
-/// Tokens of every example (`kSeparate`: of every text, in order). `tokenizer` may be null when the data holds ids; throws
-/// Error(kInvalidInput) when it is needed. `max_length` 0: unlimited.
-std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer, PairMode mode,
-                                             std::int64_t max_length, EmptyRows empty = EmptyRows::kRefuse);
+/// Tokens of every example (`kSeparate`: of every text, in order). `tokenizer` may be null when the
+/// data holds ids; throws Error(kInvalidInput) when it is needed. `max_length` 0: unlimited.
+std::vector<TokenSequence> tokenize_examples(const Dataset& data, const Tokenizer* tokenizer,
+                                             PairMode mode, std::int64_t max_length,
+                                             EmptyRows empty = EmptyRows::kRefuse);
 
 }  // namespace quell

@@ -7,13 +7,17 @@
 namespace quell {
 namespace {
 
-bool is_number(const std::string& text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos; }
+bool is_number(const std::string& text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+}
 
 /// Where a column is, or nothing.
-std::optional<std::size_t> locate(const std::string& name, bool by_number, const std::vector<std::string>& header,
+std::optional<std::size_t> locate(const std::string& name, bool by_number,
+                                  const std::vector<std::string>& header,
                                   const std::string& source) {
   if (by_number) {
-    require(is_number(name) && name.size() < 6 && std::stoul(name) >= 1, ErrorCode::kUsage, source, ": column \"", name,
+    require(is_number(name) && name.size() < 6 && std::stoul(name) >= 1, ErrorCode::kUsage, source,
+            ": column \"", name,
             "\" is not a number from 1; give all columns by number, or all by name");
     return std::stoul(name) - 1;
   }
@@ -84,15 +88,18 @@ std::vector<TableRow> split_commas(std::string_view text, const std::string& sou
       row.fields.back().push_back(c);
     }
   }
-  require(!quoted, ErrorCode::kInvalidInput, source, ":", row.line, ": a quoted field that does not end");
+  require(!quoted, ErrorCode::kInvalidInput, source, ":", row.line,
+          ": a quoted field that does not end");
   finish();
   return rows;
 }
 
-TableColumns locate_columns(const ColumnChoice& choice, bool with_label, const std::vector<std::string>& header,
-                            const std::string& source) {
+TableColumns locate_columns(const ColumnChoice& choice, bool with_label,
+                            const std::vector<std::string>& header, const std::string& source) {
   const bool by_number = !choice.text.empty() && is_number(choice.text.front());
-  const auto find = [&](const std::string& name) { return locate(name, by_number, header, source); };
+  const auto find = [&](const std::string& name) {
+    return locate(name, by_number, header, source);
+  };
   const auto need = [&](const std::string& name) {
     const auto at = find(name);
     require(at.has_value(), ErrorCode::kInvalidInput, source, ": no column \"", name,
@@ -104,11 +111,13 @@ TableColumns locate_columns(const ColumnChoice& choice, bool with_label, const s
   for (const std::string& name : choice.text) out.text.push_back(need(name));
   for (const std::vector<std::string>& usual : usual_text_columns()) {
     if (!out.text.empty()) break;
-    const bool there = std::all_of(usual.begin(), usual.end(), [&](const std::string& n) { return find(n).has_value(); });
+    const bool there = std::all_of(usual.begin(), usual.end(),
+                                   [&](const std::string& n) { return find(n).has_value(); });
     if (!there) continue;
     for (const std::string& name : usual) out.text.push_back(*find(name));
   }
-  require(!out.text.empty(), ErrorCode::kInvalidInput, source, ": no column named text or sentence; choose with --text-column");
+  require(!out.text.empty(), ErrorCode::kInvalidInput, source,
+          ": no column named text or sentence; choose with --text-column");
 
   if (!with_label) return out;
   if (!choice.label.empty())

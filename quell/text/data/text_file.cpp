@@ -22,7 +22,8 @@ std::string_view foreign_encoding(std::string_view bytes) {
     if (bytes.starts_with(mark)) return name;
 
   // ASCII without a mark: every second byte is 0, which no text in UTF-8 begins with.
-  const bool low = bytes.size() >= 2 && bytes[0] != 0 && bytes[1] == 0, high = bytes.size() >= 2 && bytes[0] == 0 && bytes[1] != 0;
+  const bool low = bytes.size() >= 2 && bytes[0] != 0 && bytes[1] == 0,
+             high = bytes.size() >= 2 && bytes[0] == 0 && bytes[1] != 0;
   return low || high ? "UTF-16"sv : ""sv;
 }
 
@@ -42,10 +43,11 @@ void refuse_ill_formed(std::string_view bytes, const std::string& source) {
     if (!unicode::is_valid_utf8(bytes.substr(at, end - at))) break;
     at = end + 1;
   }
-  throw Error(ErrorCode::kInvalidInput,
-              str(source, ":", number,
-                  ": not UTF-8; convert the file, as with iconv -f WINDOWS-1252 -t UTF-8, if that is what "
-                  "wrote it"));
+  throw Error(
+      ErrorCode::kInvalidInput,
+      str(source, ":", number,
+          ": not UTF-8; convert the file, as with iconv -f WINDOWS-1252 -t UTF-8, if that is what "
+          "wrote it"));
 }
 
 }  // namespace

@@ -30,7 +30,8 @@ std::vector<std::string> lines_of(const std::string& bytes) {
 
 TEST(TextFile, MarksAndLineEndsAreAsPythonReadsThem) {
   EXPECT_EQ(text_of_bytes("a\r\nb\rc\n\r\n\rd", "f"), "a\nb\nc\n\n\nd");
-  EXPECT_EQ(text_of_bytes("\xEF\xBB\xBF"s + "a\xEF\xBB\xBF", "f"), "a\xEF\xBB\xBF");  // a mark inside is a character
+  EXPECT_EQ(text_of_bytes("\xEF\xBB\xBF"s + "a\xEF\xBB\xBF", "f"),
+            "a\xEF\xBB\xBF");  // a mark inside is a character
   EXPECT_EQ(text_of_bytes("", "f"), "");
   EXPECT_EQ(text_of_bytes("\u2028\u0085\x0b", "f"), "\u2028\u0085\x0b");  // no line ends in files
   EXPECT_EQ(split_lines("a\n\nb"), (std::vector<std::string>{"a", "", "b"}));
@@ -44,7 +45,8 @@ TEST(TextFile, OtherEncodingsAreRefusedByName) {
   EXPECT_NE(message_of("a\0b\0"s).find("UTF-16"), std::string::npos);
   EXPECT_NE(message_of("\0a\0b"s).find("UTF-16"), std::string::npos);
   EXPECT_NE(message_of("fine\nna\xEFve\n").find("file:2: not UTF-8"), std::string::npos);
-  EXPECT_NE(message_of("\xED\xA0\x80").find("file:1: not UTF-8"), std::string::npos);  // half of a surrogate pair
+  EXPECT_NE(message_of("\xED\xA0\x80").find("file:1: not UTF-8"),
+            std::string::npos);  // half of a surrogate pair
 }
 
 TEST(TextFile, StreamsGiveTheLinesOfFiles) {

@@ -17,8 +17,8 @@ RowFormat format_of(const TextInput& input) {
   if (input.format) return *input.format;
   const std::string ending = is_standard_input(input.file) ? "" : data_ending(input.file);
   if (ending == ".jsonl") return RowFormat::kJsonl;
-  const bool whole =
-      ending == ".safetensors" || ending == ".json" || ending == ".tsv" || ending == ".csv" || !input.columns.empty();
+  const bool whole = ending == ".safetensors" || ending == ".json" || ending == ".tsv" ||
+                     ending == ".csv" || !input.columns.empty();
   return whole ? RowFormat::kDataset : RowFormat::kLines;
 }
 
@@ -27,10 +27,12 @@ TextRows::TextRows(TextInput input, std::istream& standard_input)
       format_(format_of(input_)),
       source_(is_standard_input(input_.file) ? "input" : input_.file.string()) {
   if (format_ == RowFormat::kDataset) {
-    require(!is_standard_input(input_.file), ErrorCode::kUsage,
-            "columns are read from files alone; standard input holds a text or a JSON object a line");
-    require(input_.columns.empty() || data_ending(input_.file) != ".txt", ErrorCode::kUsage, source_,
-            ": lines of text, which have no columns; leave out --text-column, or name a table .tsv");
+    require(
+        !is_standard_input(input_.file), ErrorCode::kUsage,
+        "columns are read from files alone; standard input holds a text or a JSON object a line");
+    require(
+        input_.columns.empty() || data_ending(input_.file) != ".txt", ErrorCode::kUsage, source_,
+        ": lines of text, which have no columns; leave out --text-column, or name a table .tsv");
     whole_ = read_dataset(input_.file, {input_.columns, "", {}}, LabelUse::kIgnore).examples;
     return;
   }
@@ -39,7 +41,8 @@ TextRows::TextRows(TextInput input, std::istream& standard_input)
     return;
   }
   std::error_code ec;
-  require(!fs::is_directory(input_.file, ec), ErrorCode::kIo, source_, ": a directory; expected a file of texts");
+  require(!fs::is_directory(input_.file, ec), ErrorCode::kIo, source_,
+          ": a directory; expected a file of texts");
   file_.open(input_.file, std::ios::binary);
   require(file_.good(), ErrorCode::kIo, source_, ": cannot open");
   lines_.emplace(file_, source_);
@@ -49,7 +52,8 @@ bool TextRows::next_line(std::string& line) {
   if (!lines_->next(line)) return false;
   ++number_;
   require(unicode::is_valid_utf8(line), ErrorCode::kInvalidInput, here(),
-          ": not UTF-8; convert the text, as with iconv -f WINDOWS-1252 -t UTF-8, if that is what wrote it");
+          ": not UTF-8; convert the text, as with iconv -f WINDOWS-1252 -t UTF-8, if that is what "
+          "wrote it");
   return true;
 }
 
@@ -59,7 +63,8 @@ Example TextRows::parse_json_row(const std::string& line) const {
   Example example;
   if (input_.columns.empty() && row.contains("input_ids")) {
     example.tokens.ids = read_ids(row["input_ids"], here());
-    if (row.contains("token_type_ids")) example.tokens.type_ids = read_ids(row["token_type_ids"], here());
+    if (row.contains("token_type_ids"))
+      example.tokens.type_ids = read_ids(row["token_type_ids"], here());
     return example;
   }
 
@@ -69,8 +74,8 @@ Example TextRows::parse_json_row(const std::string& line) const {
     if (input_.pairs && row.contains("text_pair")) keys.emplace_back("text_pair");
   }
   for (const std::string& key : keys) {
-    require(row.contains(key) && row[key].is_string(), ErrorCode::kInvalidInput, here(), ": no string \"", key,
-            "\"; choose another key with --text-column");
+    require(row.contains(key) && row[key].is_string(), ErrorCode::kInvalidInput, here(),
+            ": no string \"", key, "\"; choose another key with --text-column");
     example.texts.push_back(row[key].get<std::string>());
   }
   return example;

@@ -1,4 +1,5 @@
-// Texts for commands that answer row by row: read piece by piece, so that their number does not matter.
+// Texts for commands that answer row by row: read piece by piece, so that their number does not
+// matter.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +14,8 @@
 
 namespace quell {
 
-/// A text a line; an object a line (text, text_pair, or input_ids); or what read_dataset reads as a whole: tables and files of ids.
+/// A text a line; an object a line (text, text_pair, or input_ids); or what read_dataset reads as a
+/// whole: tables and files of ids.
 enum class RowFormat { kLines, kJsonl, kDataset };
 
 struct TextInput {
@@ -23,8 +25,8 @@ struct TextInput {
   bool pairs = false;                ///< a row may hold two texts
 };
 
-/// By what the user chose, else by the ending: .jsonl, .json, .safetensors, .tsv and .csv; a file with chosen columns is a table;
-/// all else is lines.
+/// By what the user chose, else by the ending: .jsonl, .json, .safetensors, .tsv and .csv; a file
+/// with chosen columns is a table; all else is lines.
 RowFormat format_of(const TextInput& input);
 
 /// The rows of a file or of standard input, in order. Empty lines are texts too.
@@ -37,7 +39,8 @@ class TextRows {
     Example example;
     std::size_t number;  ///< of the line, or of the row, from 1
   };
-  /// The next rows: at most `most`, fewer where texts are long; none at the end. Throws Error(kInvalidInput) with the line.
+  /// The next rows: at most `most`, fewer where texts are long; none at the end. Throws
+  /// Error(kInvalidInput) with the line.
   std::vector<Row> next(std::size_t most);
 
   /// What messages call the input.

@@ -40,7 +40,8 @@ TEST(TextRows, MarksAndLineEndsChangeNothing) {
     EXPECT_EQ(texts_of("\xEF\xBB\xBF" + lines, RowFormat::kLines), expected);
 
     const std::string objects = "{\"text\": \"one\"}" + end + "{\"text\": \"two\"}" + end;
-    EXPECT_EQ(texts_of("\xEF\xBB\xBF" + objects, RowFormat::kJsonl), (std::vector<std::string>{"one", "two"}));
+    EXPECT_EQ(texts_of("\xEF\xBB\xBF" + objects, RowFormat::kJsonl),
+              (std::vector<std::string>{"one", "two"}));
   }
 }
 
@@ -58,12 +59,15 @@ TEST(TextRows, StructuredFilesAreRowsWhateverTheyAreCalled) {
     return texts;
   };
   const std::vector<std::string> expected = {"one", "two"};
-  const std::string objects = "{\"text\": \"one\", \"label\": \"good\"}\n{\"text\": \"two\", \"label\": \"bad\"}\n";
+  const std::string objects =
+      "{\"text\": \"one\", \"label\": \"good\"}\n{\"text\": \"two\", \"label\": \"bad\"}\n";
   for (const char* name : {"rows.jsonl", "ROWS.JSONL", "rows.ndjson", "rows.json"})
     EXPECT_EQ(read(name, objects), expected) << name;
   EXPECT_EQ(read("array.json", "[{\"text\": \"one\"},\n {\"text\": \"two\"}]"), expected);
-  for (const char* name : {"rows.tsv", "ROWS.TSV"}) EXPECT_EQ(read(name, "text\tlabel\none\tgood\ntwo\tbad\n"), expected) << name;
-  for (const char* name : {"rows.csv", "Rows.Csv"}) EXPECT_EQ(read(name, "label,text\ngood,one\nbad,two\n"), expected) << name;
+  for (const char* name : {"rows.tsv", "ROWS.TSV"})
+    EXPECT_EQ(read(name, "text\tlabel\none\tgood\ntwo\tbad\n"), expected) << name;
+  for (const char* name : {"rows.csv", "Rows.Csv"})
+    EXPECT_EQ(read(name, "label,text\ngood,one\nbad,two\n"), expected) << name;
 }
 
 TEST(TextRows, OtherEncodingsAndBadRowsAreNamed) {
@@ -72,8 +76,11 @@ TEST(TextRows, OtherEncodingsAndBadRowsAreNamed) {
                        RowFormat::kLines)
                 .find("UTF-16"),
             std::string::npos);
-  EXPECT_NE(message_of("fine\ncaf\xE9\n", RowFormat::kLines).find("input:2: not UTF-8"), std::string::npos);
-  EXPECT_NE(message_of("{\"text\": \"a\"}\n[1]\n", RowFormat::kJsonl).find("input:2: not an object"), std::string::npos);
+  EXPECT_NE(message_of("fine\ncaf\xE9\n", RowFormat::kLines).find("input:2: not UTF-8"),
+            std::string::npos);
+  EXPECT_NE(
+      message_of("{\"text\": \"a\"}\n[1]\n", RowFormat::kJsonl).find("input:2: not an object"),
+      std::string::npos);
 }
 
 }  // namespace

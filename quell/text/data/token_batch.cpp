@@ -8,14 +8,18 @@
 namespace quell {
 namespace {
 
-void note_prompts(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices, TokenBatch& out) {
-  if (std::all_of(indices.begin(), indices.end(), [&](std::size_t i) { return sequences[i].prompt_length == 0; })) return;
+void note_prompts(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices,
+                  TokenBatch& out) {
+  if (std::all_of(indices.begin(), indices.end(),
+                  [&](std::size_t i) { return sequences[i].prompt_length == 0; }))
+    return;
   for (const std::size_t i : indices) out.prompt_lengths.push_back(sequences[i].prompt_length);
 }
 
 }  // namespace
 
-TokenBatch make_batch(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices, std::int32_t pad_id) {
+TokenBatch make_batch(const std::vector<TokenSequence>& sequences,
+                      std::span<const std::size_t> indices, std::int32_t pad_id) {
   TokenBatch out;
   out.batch = static_cast<std::int64_t>(indices.size());
   bool labelled = false;
@@ -40,7 +44,8 @@ TokenBatch make_batch(const std::vector<TokenSequence>& sequences, std::span<con
   return out;
 }
 
-TokenBatch make_concatenated_batch(const std::vector<TokenSequence>& sequences, std::span<const std::size_t> indices) {
+TokenBatch make_concatenated_batch(const std::vector<TokenSequence>& sequences,
+                                   std::span<const std::size_t> indices) {
   TokenBatch out;
   out.batch = static_cast<std::int64_t>(indices.size());
   out.starts.push_back(0);
@@ -60,7 +65,8 @@ TokenBatch make_concatenated_batch(const std::vector<TokenSequence>& sequences, 
   return out;
 }
 
-std::vector<TokenBatch> make_batches(const std::vector<TokenSequence>& sequences, std::size_t batch_size, std::int32_t pad_id) {
+std::vector<TokenBatch> make_batches(const std::vector<TokenSequence>& sequences,
+                                     std::size_t batch_size, std::int32_t pad_id) {
   std::vector<TokenBatch> out;
   for (std::size_t begin = 0; begin < sequences.size(); begin += batch_size) {
     std::vector<std::size_t> indices(std::min(batch_size, sequences.size() - begin));
@@ -70,15 +76,18 @@ std::vector<TokenBatch> make_batches(const std::vector<TokenSequence>& sequences
   return out;
 }
 
-std::vector<std::vector<std::size_t>> group_by_length(const std::vector<TokenSequence>& sequences, std::int64_t max_tokens) {
+std::vector<std::vector<std::size_t>> group_by_length(const std::vector<TokenSequence>& sequences,
+                                                      std::int64_t max_tokens) {
   std::vector<std::size_t> order(sequences.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return sequences[a].ids.size() > sequences[b].ids.size(); });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return sequences[a].ids.size() > sequences[b].ids.size();
+  });
   std::vector<std::vector<std::size_t>> groups;
   std::int64_t longest = 0;
   for (const std::size_t i : order) {
-    if (groups.empty() || (static_cast<std::int64_t>(groups.back().size()) + 1) * longest > max_tokens) {
+    if (groups.empty() ||
+        (static_cast<std::int64_t>(groups.back().size()) + 1) * longest > max_tokens) {
       groups.emplace_back();
       longest = std::max<std::int64_t>(1, static_cast<std::int64_t>(sequences[i].ids.size()));
     }
@@ -88,13 +97,15 @@ std::vector<std::vector<std::size_t>> group_by_length(const std::vector<TokenSeq
 }
 
 TokenBatch first_sequences(TokenBatch batch, std::int64_t count) {
-  require(batch.starts.empty() && batch.past.empty(), ErrorCode::kInvalidInput, "sequences can be taken from padded batches only");
+  require(batch.starts.empty() && batch.past.empty(), ErrorCode::kInvalidInput,
+          "sequences can be taken from padded batches only");
   if (count >= batch.batch) return batch;
   const auto cut = [&](auto& values) {
-    values.resize(values.size() / static_cast<std::size_t>(batch.batch) * static_cast<std::size_t>(count));
+    values.resize(values.size() / static_cast<std::size_t>(batch.batch) *
+                  static_cast<std::size_t>(count));
   };
-  for (auto* v :
-       {&batch.ids, &batch.mask, &batch.type_ids, &batch.labels, &batch.decoder_ids, &batch.decoder_mask, &batch.prompt_lengths})
+  for (auto* v : {&batch.ids, &batch.mask, &batch.type_ids, &batch.labels, &batch.decoder_ids,
+                  &batch.decoder_mask, &batch.prompt_lengths})
     cut(*v);
   cut(batch.pixels);
   batch.batch = count;

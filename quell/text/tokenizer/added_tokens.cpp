@@ -27,7 +27,8 @@ bool inside_word(std::u32string_view text, CharRange r) {
 
 }  // namespace
 
-AddedTokens::AddedTokens(const std::vector<Settings>& list, const TokenModel& model, const Normalizer* normalizer) {
+AddedTokens::AddedTokens(const std::vector<Settings>& list, const TokenModel& model,
+                         const Normalizer* normalizer) {
   std::int32_t next = model.entry_count();
   std::unordered_map<std::string, std::size_t> by_content;
   for (const Settings& json : list) {
@@ -46,8 +47,10 @@ AddedTokens::AddedTokens(const std::vector<Settings>& list, const TokenModel& mo
     token.id = model.id_of(token.content).value_or(next);
     next = std::max(next, token.id + 1);
     if (token.id != stated)
-      log_once(LogLevel::kWarning, json.file() + ": added token \"" + token.content + "\" is stated as " + std::to_string(stated) +
-                                       "; like the tokenizers library, Quell gives it " + std::to_string(token.id));
+      log_once(LogLevel::kWarning, json.file() + ": added token \"" + token.content +
+                                       "\" is stated as " + std::to_string(stated) +
+                                       "; like the tokenizers library, Quell gives it " +
+                                       std::to_string(token.id));
     by_content[token.content] = tokens_.size();
     index_[token.id] = tokens_.size();
     tokens_.push_back(std::move(token));
@@ -56,11 +59,14 @@ AddedTokens::AddedTokens(const std::vector<Settings>& list, const TokenModel& mo
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     AlignedText text(unicode::decode(tokens_[i].content), 0, false);
     if (tokens_[i].normalized && normalizer) normalizer->apply(text);
-    if (!text.empty()) (tokens_[i].normalized ? normalized_ : raw_).insert(text.text(), static_cast<std::int32_t>(i));
+    if (!text.empty())
+      (tokens_[i].normalized ? normalized_ : raw_)
+          .insert(text.text(), static_cast<std::int32_t>(i));
     tokens_[i].decoded = unicode::encode(text.text());
   }
 
-  // The library asks for the decoded text among the special tokens: one that normalization changes is not found, and stays.
+  // The library asks for the decoded text among the special tokens: one that normalization changes
+  // is not found, and stays.
   for (const AddedToken& token : tokens_)
     if (token.special) special_.insert(token.content);
   for (AddedToken& token : tokens_) token.skipped = is_special(token.decoded);
@@ -78,9 +84,13 @@ void AddedTokens::find(std::u32string_view text, bool normalized, std::vector<Pa
     const AddedToken& token = tokens_[static_cast<std::size_t>(match.value)];
     CharRange r{at, at + match.length};
     at = r.end;
-    if (r.begin < done || (token.single_word && inside_word(text, r)) || (token.special && leave_special_)) continue;
-    while (token.lstrip && r.begin > done && unicode::is(text[r.begin - 1], unicode::kWhitespace)) --r.begin;
-    while (token.rstrip && r.end < text.size() && unicode::is(text[r.end], unicode::kWhitespace)) ++r.end;
+    if (r.begin < done || (token.single_word && inside_word(text, r)) ||
+        (token.special && leave_special_))
+      continue;
+    while (token.lstrip && r.begin > done && unicode::is(text[r.begin - 1], unicode::kWhitespace))
+      --r.begin;
+    while (token.rstrip && r.end < text.size() && unicode::is(text[r.end], unicode::kWhitespace))
+      ++r.end;
     if (r.begin > done) parts.push_back({{done, r.begin}, nullptr});
     parts.push_back({r, &token});
     done = r.end;

@@ -1,4 +1,5 @@
-// Tokens beside the model's vocabulary that are found in the text itself ("[MASK]", "<|endoftext|>").
+// Tokens beside the model's vocabulary that are found in the text itself ("[MASK]",
+// "<|endoftext|>").
 #pragma once
 
 #include <string>
@@ -16,17 +17,20 @@ struct AddedToken {
   std::string content;
   bool single_word = false, lstrip = false, rstrip = false, normalized = true, special = false;
 
-  std::string decoded;   ///< what ids become again: the content, normalized where that is how it is searched for
+  std::string decoded;   ///< what ids become again: the content, normalized where that is how it is
+                         ///< searched for
   bool skipped = false;  ///< left out of decoded text along with special tokens
 };
 
 class AddedTokens {
  public:
   AddedTokens() = default;
-  /// `list`: added_tokens of tokenizer.json. A token that `model` knows has its id there, another one the next id behind the
-  /// vocabulary, whatever the list says (as in the tokenizers library). Tokens with `normalized` are searched for as `normalizer`
-  /// (may be null) leaves them. Throws Error(kInvalidInput).
-  AddedTokens(const std::vector<Settings>& list, const TokenModel& model, const Normalizer* normalizer);
+  /// `list`: added_tokens of tokenizer.json. A token that `model` knows has its id there, another
+  /// one the next id behind the vocabulary, whatever the list says (as in the tokenizers library).
+  /// Tokens with `normalized` are searched for as `normalizer` (may be null) leaves them. Throws
+  /// Error(kInvalidInput).
+  AddedTokens(const std::vector<Settings>& list, const TokenModel& model,
+              const Normalizer* normalizer);
 
   /// Special tokens in a text are text like any other.
   void leave_special_tokens() { leave_special_ = true; }

@@ -1,5 +1,6 @@
-// A text on its way through the stages of a tokenizer: what it has become, and (where wanted) which characters of the original
-// each of its characters came from. Alignments follow huggingface/tokenizers, so that offsets come out equal.
+// A text on its way through the stages of a tokenizer: what it has become, and (where wanted) which
+// characters of the original each of its characters came from. Alignments follow
+// huggingface/tokenizers, so that offsets come out equal.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +31,13 @@ class AlignedText {
   AlignedText(std::u32string_view text, std::size_t first, bool track);
 
   std::u32string_view text() const { return text_; }
-  std::u32string_view text(CharRange r) const { return std::u32string_view(text_).substr(r.begin, r.size()); }
+  std::u32string_view text(CharRange r) const {
+    return std::u32string_view(text_).substr(r.begin, r.size());
+  }
   std::size_t size() const { return text_.size(); }
   bool empty() const { return text_.empty(); }
-  /// Where the characters [begin, end) came from; an empty range is empty at its place. {0, 0} when not tracked.
+  /// Where the characters [begin, end) came from; an empty range is empty at its place. {0, 0} when
+  /// not tracked.
   CharSpan span(CharRange r) const;
   /// First character of the original that belongs to the text at `at`.
   std::size_t original_begin(std::size_t at) const;
@@ -72,7 +76,8 @@ class AlignedText {
   bool track_ = false;
 };
 
-/// Builds a new text from this one: `copy` keeps a character with its origin, `put` gives a new one the origin of character `like`.
+/// Builds a new text from this one: `copy` keeps a character with its origin, `put` gives a new one
+/// the origin of character `like`.
 class AlignedText::Builder {
  public:
   explicit Builder(const AlignedText& from) : from_(from) {
@@ -84,7 +89,8 @@ class AlignedText::Builder {
   void copy(CharRange r) {
     out_.text_.append(from_.text_, r.begin, r.size());
     if (from_.track_)
-      out_.origins_.insert(out_.origins_.end(), from_.origins_.begin() + static_cast<std::ptrdiff_t>(r.begin),
+      out_.origins_.insert(out_.origins_.end(),
+                           from_.origins_.begin() + static_cast<std::ptrdiff_t>(r.begin),
                            from_.origins_.begin() + static_cast<std::ptrdiff_t>(r.end));
   }
   void put(char32_t c, std::size_t like) {

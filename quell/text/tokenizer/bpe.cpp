@@ -1,5 +1,5 @@
-// Byte-pair encoding (Sennrich et al. 2016) in the variants of huggingface/tokenizers: over characters or a byte alphabet, with
-// unknown tokens, byte fallback, prefixes and suffixes.
+// Byte-pair encoding (Sennrich et al. 2016) in the variants of huggingface/tokenizers: over
+// characters or a byte alphabet, with unknown tokens, byte fallback, prefixes and suffixes.
 #include <algorithm>
 #include <mutex>
 #include <queue>
@@ -58,13 +58,15 @@ class Bpe final : public TokenModel {
         suffix_(json_string(json, "end_of_word_suffix", "")),
         fuse_unk_(json_bool(json, "fuse_unk", false)),
         ignore_merges_(json_bool(json, "ignore_merges", false)) {
-    if (!json.value("dropout").is_null() && json_number(json, "dropout", 0) != 0) refuse_component("model", "BPE with dropout");
+    if (!json.value("dropout").is_null() && json_number(json, "dropout", 0) != 0)
+      refuse_component("model", "BPE with dropout");
     if (const std::string unk = json_string(json, "unk_token", ""); !unk.empty()) {
       unk_ = vocab_.find(unk);
       if (!unk_) missing_unk_ = unk;  // a byte-level text never needs it
     }
     if (json_bool(json, "byte_fallback", false))
-      for (unsigned b = 0; b < 256; ++b) bytes_.push_back(vocab_.find(byte_token(static_cast<unsigned char>(b))).value_or(-1));
+      for (unsigned b = 0; b < 256; ++b)
+        bytes_.push_back(vocab_.find(byte_token(static_cast<unsigned char>(b))).value_or(-1));
     for (char32_t c = 0; c < kDirect; ++c) {
       std::string utf8;
       unicode::append_utf8(utf8, c);
@@ -80,9 +82,13 @@ class Bpe final : public TokenModel {
     cache_.insert(piece, std::span(out).subspan(first));
   }
 
-  std::optional<std::int32_t> id_of(const std::string& token) const override { return vocab_.find(token); }
+  std::optional<std::int32_t> id_of(const std::string& token) const override {
+    return vocab_.find(token);
+  }
   const std::string& token_of(std::int32_t id) const override { return vocab_.token_of(id); }
-  std::int32_t vocab_size() const override { return static_cast<std::int32_t>(vocab_.tokens.size()); }
+  std::int32_t vocab_size() const override {
+    return static_cast<std::int32_t>(vocab_.tokens.size());
+  }
   std::int32_t entry_count() const override { return static_cast<std::int32_t>(vocab_.ids.size()); }
 
  private:
@@ -98,21 +104,25 @@ class Bpe final : public TokenModel {
   struct Candidate {
     std::int32_t rank, at, joined;
     /// Lowest rank first, then leftmost.
-    bool operator<(const Candidate& other) const { return std::pair(rank, at) > std::pair(other.rank, other.at); }
+    bool operator<(const Candidate& other) const {
+      return std::pair(rank, at) > std::pair(other.rank, other.at);
+    }
   };
 
   static std::uint64_t key(std::int32_t a, std::int32_t b) {
-    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(a)) << 32 | static_cast<std::uint32_t>(b);
+    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(a)) << 32 |
+           static_cast<std::uint32_t>(b);
   }
 
   static std::pair<std::string, std::string> parse_merge(const Json& merge) {
     if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string())
       return {merge[0].get<std::string>(), merge[1].get<std::string>()};
-    require(merge.is_string(), ErrorCode::kInvalidInput, "tokenizer: merge ", merge.dump(), " is neither a string nor a pair");
+    require(merge.is_string(), ErrorCode::kInvalidInput, "tokenizer: merge ", merge.dump(),
+            " is neither a string nor a pair");
     const auto text = merge.get<std::string>();
     const std::size_t space = text.find(' ');
-    require(space != std::string::npos && text.find(' ', space + 1) == std::string::npos, ErrorCode::kInvalidInput,
-            "tokenizer: merge \"", text, "\" is not two tokens");
+    require(space != std::string::npos && text.find(' ', space + 1) == std::string::npos,
+            ErrorCode::kInvalidInput, "tokenizer: merge \"", text, "\" is not two tokens");
     return {text.substr(0, space), text.substr(space + 1)};
   }
 
@@ -123,18 +133,19 @@ class Bpe final : public TokenModel {
       const auto [left, right] = parse_merge(merge);
       const auto need = [&](const std::string& token) {
         const auto id = vocab_.find(token);
-        require(id.has_value(), ErrorCode::kInvalidInput, "tokenizer: merge ", merge.dump(), " needs token \"", token,
-                "\", which the vocabulary lacks");
+        require(id.has_value(), ErrorCode::kInvalidInput, "tokenizer: merge ", merge.dump(),
+                " needs token \"", token, "\", which the vocabulary lacks");
         return *id;
       };
-      require(right.size() >= prefix_.size(), ErrorCode::kInvalidInput, "tokenizer: merge ", merge.dump(),
-              " is shorter than continuing_subword_prefix");
+      require(right.size() >= prefix_.size(), ErrorCode::kInvalidInput, "tokenizer: merge ",
+              merge.dump(), " is shorter than continuing_subword_prefix");
       const std::int32_t joined = need(left + right.substr(prefix_.size()));
       merges_.insert_or_assign(key(need(left), need(right)), {rank++, joined});
     }
   }
 
-  std::optional<std::int32_t> id_of_character(char32_t c, bool first, bool last, std::string& utf8) const {
+  std::optional<std::int32_t> id_of_character(char32_t c, bool first, bool last,
+                                              std::string& utf8) const {
     const bool plain = (first || prefix_.empty()) && (!last || suffix_.empty());
     if (plain && c < kDirect) {
       const std::int32_t id = direct_[c];
@@ -169,7 +180,8 @@ class Bpe final : public TokenModel {
     }
   }
 
-  /// A symbol a character; characters outside the vocabulary become bytes, the unknown token, or nothing.
+  /// A symbol a character; characters outside the vocabulary become bytes, the unknown token, or
+  /// nothing.
   void split(std::u32string_view piece, std::vector<Symbol>& symbols) const {
     std::optional<Symbol> unk;  // waits, so that the next one can join it
     const auto flush = [&] {
@@ -184,7 +196,8 @@ class Bpe final : public TokenModel {
         continue;
       }
       const auto id_of_byte = [&](char c) { return bytes_[static_cast<unsigned char>(c)]; };
-      if (!bytes_.empty() && std::all_of(utf8.begin(), utf8.end(), [&](char c) { return id_of_byte(c) >= 0; })) {
+      if (!bytes_.empty() &&
+          std::all_of(utf8.begin(), utf8.end(), [&](char c) { return id_of_byte(c) >= 0; })) {
         for (const char c : utf8) symbols.push_back({id_of_byte(c), 0, 0, i, i + 1});
         continue;
       }
@@ -209,7 +222,9 @@ class Bpe final : public TokenModel {
     std::priority_queue<Candidate> queue(std::less<Candidate>(), std::move(storage));
     const auto merge_of = [&](std::int32_t at) -> const Merge* {
       const Symbol& left = symbols[static_cast<std::size_t>(at)];
-      return left.next < 0 ? nullptr : merges_.find(key(left.id, symbols[static_cast<std::size_t>(left.next)].id));
+      return left.next < 0
+                 ? nullptr
+                 : merges_.find(key(left.id, symbols[static_cast<std::size_t>(left.next)].id));
     };
     const auto propose = [&](std::int32_t at) {
       if (at < 0) return;
@@ -238,10 +253,11 @@ class Bpe final : public TokenModel {
   std::string prefix_, suffix_;
   bool fuse_unk_, ignore_merges_;
   std::optional<std::int32_t> unk_;
-  std::string missing_unk_;           ///< named, but not in the vocabulary
-  std::vector<std::int32_t> bytes_;   ///< ids of <0x00> ... <0xFF>; empty without byte fallback
-  std::vector<std::int32_t> direct_;  ///< ids of the characters below kDirect, -1 where there is none
-  FlatMap<Merge> merges_;             ///< by pair
+  std::string missing_unk_;          ///< named, but not in the vocabulary
+  std::vector<std::int32_t> bytes_;  ///< ids of <0x00> ... <0xFF>; empty without byte fallback
+  std::vector<std::int32_t>
+      direct_;             ///< ids of the characters below kDirect, -1 where there is none
+  FlatMap<Merge> merges_;  ///< by pair
   mutable PieceCache cache_;
 };
 

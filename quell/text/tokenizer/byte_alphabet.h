@@ -1,4 +1,5 @@
-// Bytes as tokens: GPT-2's alphabet of printable characters (Radford et al. 2019), and SentencePiece's names.
+// Bytes as tokens: GPT-2's alphabet of printable characters (Radford et al. 2019), and
+// SentencePiece's names.
 #pragma once
 
 #include <optional>

@@ -16,9 +16,13 @@ class CharacterSet {
   void add(char32_t first, char32_t last) { ranges_.push_back({first, last}); }
   void add(char32_t c) { add(c, c); }
   /// All characters of these categories (bits by their number), or all others.
-  void add_categories(std::uint32_t categories, bool others = false) { categories_ |= others ? ~categories : categories; }
+  void add_categories(std::uint32_t categories, bool others = false) {
+    categories_ |= others ? ~categories : categories;
+  }
   /// Bits of unicode::Class: characters that have one of them, or that have none.
-  void add_class(unsigned mask, bool others = false) { (others ? without_ : with_).push_back(mask); }
+  void add_class(unsigned mask, bool others = false) {
+    (others ? without_ : with_).push_back(mask);
+  }
   /// Everything that `other` holds, or does not hold.
   void add(CharacterSet other) { nested_.push_back(std::move(other)); }
   void negate() { negated_ = !negated_; }
@@ -30,7 +34,8 @@ class CharacterSet {
   bool contains(char32_t c) const { return c < ascii_.size() ? ascii_[c] : find(c); }
   /// The characters that were added by name or range, when nothing else was; else nothing.
   const std::vector<std::pair<char32_t, char32_t>>* plain_ranges() const {
-    const bool plain = !negated_ && categories_ == 0 && with_.empty() && without_.empty() && nested_.empty();
+    const bool plain =
+        !negated_ && categories_ == 0 && with_.empty() && without_.empty() && nested_.empty();
     return plain ? &ranges_ : nullptr;
   }
 

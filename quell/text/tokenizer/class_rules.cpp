@@ -11,40 +11,42 @@ namespace {
 
 using Kind = ClassRule::Kind;
 
-constexpr ClassRule kRules[] = {{"BertTokenizer", Kind::kWordPiece, "vocab.txt", build_bert},
-                                {"DPRContextEncoderTokenizer", Kind::kWordPiece, "vocab.txt", build_dpr},
-                                {"MPNetTokenizer", Kind::kWordPiece, "vocab.txt", build_mpnet},
-                                {"FunnelTokenizer", Kind::kWordPiece, "vocab.txt", build_funnel},
-                                {"BertJapaneseTokenizer", Kind::kWordPiece, "vocab.txt", build_bert_japanese},
-                                {"GPT2Tokenizer", Kind::kBpe, "vocab.json", build_gpt2},
-                                {"GPTNeoXTokenizer", Kind::kBpe, "vocab.json", build_gpt_neox},
-                                {"CodeGenTokenizer", Kind::kBpe, "vocab.json", build_codegen},
-                                {"RobertaTokenizer", Kind::kBpe, "vocab.json", build_roberta},
-                                {"DebertaTokenizer", Kind::kBpe, "vocab.json", build_deberta},
-                                {"BlenderbotTokenizer", Kind::kBpe, "vocab.json", build_blenderbot},
-                                {"Qwen2Tokenizer", Kind::kBpe, "vocab.json", build_qwen2},
-                                {"Qwen3_5Tokenizer", Kind::kBpe, "vocab.json", build_qwen3_5},
-                                {"CLIPTokenizer", Kind::kBpe, "vocab.json", build_clip},
-                                {"HerbertTokenizer", Kind::kBpe, "vocab.json", build_herbert},
-                                {"OpenAIGPTTokenizer", Kind::kBpe, "vocab.json", build_openai_gpt},
-                                {"LlamaTokenizer", Kind::kBpe, "tokenizer.model", build_llama},
-                                {"CodeLlamaTokenizer", Kind::kBpe, "tokenizer.model", build_code_llama},
-                                {"GemmaTokenizer", Kind::kBpe, "tokenizer.model", build_gemma},
-                                {"AlbertTokenizer", Kind::kUnigram, "spiece.model", build_albert},
-                                {"T5Tokenizer", Kind::kUnigram, "spiece.model", build_t5},
-                                {"XLNetTokenizer", Kind::kUnigram, "spiece.model", build_xlnet},
-                                {"CamembertTokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_camembert},
-                                {"XLMRobertaTokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_xlm_roberta},
-                                {"MBartTokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_mbart},
-                                {"MBart50Tokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_mbart50},
-                                {"DebertaV2Tokenizer", Kind::kUnigram, "spm.model", build_deberta_v2},
-                                {"BigBirdTokenizer", Kind::kUnigram, "spiece.model", build_big_bird}};
+constexpr ClassRule kRules[] = {
+    {"BertTokenizer", Kind::kWordPiece, "vocab.txt", build_bert},
+    {"DPRContextEncoderTokenizer", Kind::kWordPiece, "vocab.txt", build_dpr},
+    {"MPNetTokenizer", Kind::kWordPiece, "vocab.txt", build_mpnet},
+    {"FunnelTokenizer", Kind::kWordPiece, "vocab.txt", build_funnel},
+    {"BertJapaneseTokenizer", Kind::kWordPiece, "vocab.txt", build_bert_japanese},
+    {"GPT2Tokenizer", Kind::kBpe, "vocab.json", build_gpt2},
+    {"GPTNeoXTokenizer", Kind::kBpe, "vocab.json", build_gpt_neox},
+    {"CodeGenTokenizer", Kind::kBpe, "vocab.json", build_codegen},
+    {"RobertaTokenizer", Kind::kBpe, "vocab.json", build_roberta},
+    {"DebertaTokenizer", Kind::kBpe, "vocab.json", build_deberta},
+    {"BlenderbotTokenizer", Kind::kBpe, "vocab.json", build_blenderbot},
+    {"Qwen2Tokenizer", Kind::kBpe, "vocab.json", build_qwen2},
+    {"Qwen3_5Tokenizer", Kind::kBpe, "vocab.json", build_qwen3_5},
+    {"CLIPTokenizer", Kind::kBpe, "vocab.json", build_clip},
+    {"HerbertTokenizer", Kind::kBpe, "vocab.json", build_herbert},
+    {"OpenAIGPTTokenizer", Kind::kBpe, "vocab.json", build_openai_gpt},
+    {"LlamaTokenizer", Kind::kBpe, "tokenizer.model", build_llama},
+    {"CodeLlamaTokenizer", Kind::kBpe, "tokenizer.model", build_code_llama},
+    {"GemmaTokenizer", Kind::kBpe, "tokenizer.model", build_gemma},
+    {"AlbertTokenizer", Kind::kUnigram, "spiece.model", build_albert},
+    {"T5Tokenizer", Kind::kUnigram, "spiece.model", build_t5},
+    {"XLNetTokenizer", Kind::kUnigram, "spiece.model", build_xlnet},
+    {"CamembertTokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_camembert},
+    {"XLMRobertaTokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_xlm_roberta},
+    {"MBartTokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_mbart},
+    {"MBart50Tokenizer", Kind::kUnigram, "sentencepiece.bpe.model", build_mbart50},
+    {"DebertaV2Tokenizer", Kind::kUnigram, "spm.model", build_deberta_v2},
+    {"BigBirdTokenizer", Kind::kUnigram, "spiece.model", build_big_bird}};
 
 /// A class that another one stands for.
 struct Alias {
   std::string_view name;
   std::string_view stands_for;
-  bool of_today;  ///< transformers 5.24 has it; of the others it knows no rules, and takes a tokenizer.json as it is
+  bool of_today;  ///< transformers 5.24 has it; of the others it knows no rules, and takes a
+                  ///< tokenizer.json as it is
 };
 
 constexpr Alias kAliases[] = {{"DistilBertTokenizer", "BertTokenizer", true},
@@ -67,7 +69,8 @@ constexpr Alias kAliases[] = {{"DistilBertTokenizer", "BertTokenizer", true},
                               {"MT5Tokenizer", "T5Tokenizer", false}};
 
 const Alias* find_alias(std::string_view name) {
-  const auto* alias = std::find_if(std::begin(kAliases), std::end(kAliases), [&](const Alias& a) { return a.name == name; });
+  const auto* alias = std::find_if(std::begin(kAliases), std::end(kAliases),
+                                   [&](const Alias& a) { return a.name == name; });
   return alias == std::end(kAliases) ? nullptr : alias;
 }
 
@@ -76,7 +79,8 @@ const Alias* find_alias(std::string_view name) {
 const ClassRule* find_class_rule(const std::string& name) {
   const Alias* alias = find_alias(name);
   const std::string_view wanted = alias ? alias->stands_for : std::string_view(name);
-  const auto* rule = std::find_if(std::begin(kRules), std::end(kRules), [&](const ClassRule& r) { return wanted == r.name; });
+  const auto* rule = std::find_if(std::begin(kRules), std::end(kRules),
+                                  [&](const ClassRule& r) { return wanted == r.name; });
   return rule == std::end(kRules) ? nullptr : rule;
 }
 
@@ -112,7 +116,8 @@ void ClassBuilder::default_token(const std::string& key, const std::string& cont
   named.token->content = content;
 }
 
-void ClassBuilder::default_tokens(std::initializer_list<std::pair<const char*, const char*>> tokens) {
+void ClassBuilder::default_tokens(
+    std::initializer_list<std::pair<const char*, const char*>> tokens) {
   for (const auto& [key, content] : tokens) default_token(key, content);
 }
 
@@ -136,7 +141,8 @@ void ClassBuilder::token_with_flags(const std::string& key, bool lstrip) {
 
 std::string ClassBuilder::text(const std::string& key) const {
   const auto found = in_.tokens.named.find(key);
-  return found == in_.tokens.named.end() || !found->second.token ? "" : found->second.token->content;
+  return found == in_.tokens.named.end() || !found->second.token ? ""
+                                                                 : found->second.token->content;
 }
 
 std::string ClassBuilder::needed(const std::string& key) const {
@@ -144,9 +150,11 @@ std::string ClassBuilder::needed(const std::string& key) const {
   if (!content.empty()) return content;
   const auto found = in_.tokens.named.find(key);
   const bool has_file = found != in_.tokens.named.end() && !found->second.file.empty();
-  throw Error(ErrorCode::kUnsupported, (has_file ? found->second.file : in_.config.file()) + ": key \"" + key +
-                                           "\" is null or empty; the class cannot do without this token, so state one of the "
-                                           "vocabulary");
+  throw Error(
+      ErrorCode::kUnsupported,
+      (has_file ? found->second.file : in_.config.file()) + ": key \"" + key +
+          "\" is null or empty; the class cannot do without this token, so state one of the "
+          "vocabulary");
 }
 
 void ClassBuilder::additional(const std::vector<std::string>& tokens) {
@@ -175,16 +183,21 @@ AddedVocabulary ClassBuilder::add_tokens() const {
   std::set<std::string> names;
   std::vector<SpecialToken> special;
   for (const char* key : kNamedTokens)
-    if (const auto named = tokens.named.find(key); named != tokens.named.end() && named->second.token)
+    if (const auto named = tokens.named.find(key);
+        named != tokens.named.end() && named->second.token)
       special.push_back(*named->second.token);
   for (const auto& [key, token] : tokens.model_specific) special.push_back(token);
   for (const SpecialToken& token : special) names.insert(token.content);
 
   const std::vector<SpecialToken> none;
-  const std::vector<SpecialToken>& extra = tokens.extra ? *tokens.extra : tokens.additional ? *tokens.additional : none;
+  const std::vector<SpecialToken>& extra = tokens.extra        ? *tokens.extra
+                                           : tokens.additional ? *tokens.additional
+                                                               : none;
   special.insert(special.end(), extra.begin(), extra.end());
   for (const SpecialToken& token : special)
-    if (!known.contains(token.content) && std::find(to_add.begin(), to_add.end(), token) == to_add.end()) to_add.push_back(token);
+    if (!known.contains(token.content) &&
+        std::find(to_add.begin(), to_add.end(), token) == to_add.end())
+      to_add.push_back(token);
 
   const auto add = [&](SpecialToken token) {
     if (token.plain || names.contains(token.content)) token.special = true;
@@ -200,9 +213,10 @@ AddedVocabulary ClassBuilder::add_tokens() const {
 
   for (const auto& [id, token] : tokens.added)
     if (const auto given = vocabulary.id_of(token.content); given && *given != id)
-      log_once(LogLevel::kWarning, in_.config.file() + ": added token \"" + token.content + "\" is stated as " +
-                                       std::to_string(id) + "; like transformers, Quell gives it " + std::to_string(*given) +
-                                       ", the next id behind the vocabulary");
+      log_once(LogLevel::kWarning,
+               in_.config.file() + ": added token \"" + token.content + "\" is stated as " +
+                   std::to_string(id) + "; like transformers, Quell gives it " +
+                   std::to_string(*given) + ", the next id behind the vocabulary");
   return vocabulary;
 }
 
@@ -236,11 +250,16 @@ Json ClassBuilder::finish() {
 
   model["vocab"] = std::move(in_.vocab);
   if (model["type"] == "BPE") model["merges"] = std::move(in_.merges);
-  return {{"added_tokens", vocabulary.list()}, {"normalizer", normalizer}, {"pre_tokenizer", pre_tokenizer},
-          {"model", std::move(model)},         {"post_processor", post},   {"decoder", decoder}};
+  return {{"added_tokens", vocabulary.list()},
+          {"normalizer", normalizer},
+          {"pre_tokenizer", pre_tokenizer},
+          {"model", std::move(model)},
+          {"post_processor", post},
+          {"decoder", decoder}};
 }
 
-Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& single, const std::vector<TemplateItem>& pair) {
+Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& single,
+                   const std::vector<TemplateItem>& pair) {
   Json specials = Json::object();
   const auto pieces = [&](const std::vector<TemplateItem>& items) {
     Json list = Json::array();
@@ -250,7 +269,8 @@ Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& 
         continue;
       }
       const std::optional<std::int64_t> id = item.id ? item.id : ids.id_of(item.token);
-      require(id.has_value(), ErrorCode::kInvalidInput, "special token \"", item.token, "\" is not in the vocabulary");
+      require(id.has_value(), ErrorCode::kInvalidInput, "special token \"", item.token,
+              "\" is not in the vocabulary");
       specials[item.token] = {{"id", item.token}, {"ids", {*id}}, {"tokens", {item.token}}};
       list.push_back({{"SpecialToken", {{"id", item.token}, {"type_id", item.type_id}}}});
     }
@@ -258,11 +278,17 @@ Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& 
   };
   const Json first = pieces(single);
   const Json second = pieces(pair);
-  return {{"type", "TemplateProcessing"}, {"single", first}, {"pair", second}, {"special_tokens", specials}};
+  return {{"type", "TemplateProcessing"},
+          {"single", first},
+          {"pair", second},
+          {"special_tokens", specials}};
 }
 
 Json metaspace(const std::string& scheme, bool split) {
-  return {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", scheme}, {"split", split}};
+  return {{"type", "Metaspace"},
+          {"replacement", "\u2581"},
+          {"prepend_scheme", scheme},
+          {"split", split}};
 }
 
 Json regex_replace(const std::string& pattern, const std::string& content) {
@@ -273,6 +299,8 @@ Json literal_replace(const std::string& text, const std::string& content) {
   return {{"type", "Replace"}, {"pattern", {{"String", text}}}, {"content", content}};
 }
 
-Json sequence_of(const char* key, Json list) { return {{"type", "Sequence"}, {key, std::move(list)}}; }
+Json sequence_of(const char* key, Json list) {
+  return {{"type", "Sequence"}, {key, std::move(list)}};
+}
 
 }  // namespace quell

@@ -1,5 +1,5 @@
-// What the tokenizer classes of transformers (5.24) make of a vocabulary and the settings beside it: each builds the tokenizer.json
-// object that it stands for.
+// What the tokenizer classes of transformers (5.24) make of a vocabulary and the settings beside
+// it: each builds the tokenizer.json object that it stands for.
 #pragma once
 
 #include <functional>
@@ -17,11 +17,12 @@ namespace quell {
 struct ClassInputs {
   Settings config;  ///< tokenizer_config.json
   TokenSettings tokens;
-  Json vocab;                           ///< token -> id, or a list of [piece, score] of a Unigram model
-  Json merges;                          ///< of a BPE model
+  Json vocab;   ///< token -> id, or a list of [piece, score] of a Unigram model
+  Json merges;  ///< of a BPE model
   std::optional<std::string> charsmap;  ///< SentencePiece's rules, in base64
   std::optional<std::int64_t> unk_id;   ///< as a SentencePiece model states it
-  std::vector<SpecialToken> present;    ///< added tokens that the tokenizer already has, in their order
+  std::vector<SpecialToken>
+      present;  ///< added tokens that the tokenizer already has, in their order
   bool from_tokenizer_json = false;
   Json post_processor;  ///< of tokenizer.json
 };
@@ -45,9 +46,11 @@ class ClassBuilder {
   void token_with_flags(const std::string& key, bool lstrip = false);
   /// Text of a named token; "" where it is null.
   std::string text(const std::string& key) const;
-  /// The same of a token that the class cannot do without. Throws Error(kUnsupported) naming file and key where it is null.
+  /// The same of a token that the class cannot do without. Throws Error(kUnsupported) naming file
+  /// and key where it is null.
   std::string needed(const std::string& key) const;
-  /// Tokens of the class itself beside the named ones; they count where no file states extra_special_tokens.
+  /// Tokens of the class itself beside the named ones; they count where no file states
+  /// extra_special_tokens.
   void additional(const std::vector<std::string>& tokens);
 
   Json normalizer, pre_tokenizer, model, decoder;
@@ -55,10 +58,13 @@ class ClassBuilder {
   std::function<Json(const AddedVocabulary&)> post_processor;
   Json default_post_processor;  ///< counts where tokenizer.json has none
   bool add_bos = false, add_eos = false;
-  bool states_bos_and_eos = false;  ///< add_bos and add_eos count even beside a post processor of tokenizer.json
-  bool marks_all_special = false;   ///< all special tokens lose the flags that files give them (Qwen 2)
+  bool states_bos_and_eos =
+      false;  ///< add_bos and add_eos count even beside a post processor of tokenizer.json
+  bool marks_all_special =
+      false;  ///< all special tokens lose the flags that files give them (Qwen 2)
 
-  /// The vocabulary with all tokens beside it. Warns of a token that gets another id than a file states.
+  /// The vocabulary with all tokens beside it. Warns of a token that gets another id than a file
+  /// states.
   AddedVocabulary add_tokens() const;
   /// The whole object.
   Json finish();
@@ -75,12 +81,14 @@ struct ClassRule {
 
   const char* name;
   Kind kind;
-  const char* file;  ///< of the vocabulary: vocab.txt, vocab.json (with merges.txt) or a SentencePiece model
+  const char* file;  ///< of the vocabulary: vocab.txt, vocab.json (with merges.txt) or a
+                     ///< SentencePiece model
   void (*build)(ClassBuilder&);
 };
 /// Null for a class without rules here. `name` without "Fast".
 const ClassRule* find_class_rule(const std::string& name);
-/// Whether transformers of today has no class of this name, though it has rules here: they serve where there is no tokenizer.json.
+/// Whether transformers of today has no class of this name, though it has rules here: they serve
+/// where there is no tokenizer.json.
 bool is_former_class(const std::string& name);
 /// Names of all classes with rules, older names included.
 std::vector<std::string> class_names();
@@ -91,7 +99,8 @@ struct TemplateItem {
   int type_id = 0;
   std::optional<std::int64_t> id = std::nullopt;  ///< in the stead of the vocabulary's
 };
-Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& single, const std::vector<TemplateItem>& pair);
+Json make_template(const AddedVocabulary& ids, const std::vector<TemplateItem>& single,
+                   const std::vector<TemplateItem>& pair);
 Json metaspace(const std::string& scheme, bool split = true);
 Json regex_replace(const std::string& pattern, const std::string& content);
 Json literal_replace(const std::string& text, const std::string& content);

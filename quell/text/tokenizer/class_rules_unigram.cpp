@@ -9,12 +9,14 @@ namespace {
 
 void set_model(ClassBuilder& b, std::int64_t unk_id) {
   const auto size = static_cast<std::int64_t>(b.inputs().vocab.size());
-  require(unk_id < size, ErrorCode::kInvalidInput, "a vocabulary of ", size, " pieces has no place ", unk_id, " for unknown text");
+  require(unk_id < size, ErrorCode::kInvalidInput, "a vocabulary of ", size,
+          " pieces has no place ", unk_id, " for unknown text");
   b.model = {{"type", "Unigram"}, {"unk_id", unk_id}, {"byte_fallback", false}};
 }
 
 /// Where the vocabulary holds `text`; only with a score of 0, where `unscored` asks for that.
-std::optional<std::int64_t> find_piece(const ClassBuilder& b, const std::string& text, bool unscored) {
+std::optional<std::int64_t> find_piece(const ClassBuilder& b, const std::string& text,
+                                       bool unscored) {
   const Json& vocab = b.inputs().vocab;
   for (std::size_t i = 0; i < vocab.size(); ++i) {
     const bool same = vocab[i][0].is_string() && vocab[i][0].get_ref<const std::string&>() == text;
@@ -24,11 +26,14 @@ std::optional<std::int64_t> find_piece(const ClassBuilder& b, const std::string&
 }
 
 void set_words(ClassBuilder& b, const std::string& scheme) {
-  b.pre_tokenizer = sequence_of("pretokenizers", {{{"type", "WhitespaceSplit"}}, metaspace(scheme)});
+  b.pre_tokenizer =
+      sequence_of("pretokenizers", {{{"type", "WhitespaceSplit"}}, metaspace(scheme)});
   b.decoder = metaspace(scheme);
 }
 
-Json precompiled(const ClassBuilder& b) { return {{"type", "Precompiled"}, {"precompiled_charsmap", *b.inputs().charsmap}}; }
+Json precompiled(const ClassBuilder& b) {
+  return {{"type", "Precompiled"}, {"precompiled_charsmap", *b.inputs().charsmap}};
+}
 
 /// Quotes, accents, case and SentencePiece's own rules, as ALBERT and XLNet prepare texts.
 void set_albert_normalizer(ClassBuilder& b, bool keep_accents, bool lower) {
@@ -42,9 +47,12 @@ void set_albert_normalizer(ClassBuilder& b, bool keep_accents, bool lower) {
   b.normalizer = sequence_of("normalizers", list);
 }
 
-std::string scheme_of(const ClassBuilder& b) { return b.flag("add_prefix_space", true) ? "always" : "never"; }
+std::string scheme_of(const ClassBuilder& b) {
+  return b.flag("add_prefix_space", true) ? "always" : "never";
+}
 
-void set_template(ClassBuilder& b, const std::vector<TemplateItem>& single, const std::vector<TemplateItem>& pair) {
+void set_template(ClassBuilder& b, const std::vector<TemplateItem>& single,
+                  const std::vector<TemplateItem>& pair) {
   b.post_processor = [=](const AddedVocabulary& ids) { return make_template(ids, single, pair); };
 }
 
@@ -78,17 +86,21 @@ void build_albert(ClassBuilder& b) {
   const std::string cls = b.needed("cls_token");
   const std::string sep = b.needed("sep_token");
   b.default_post_processor =
-      make_template(AddedVocabulary(b.inputs().vocab), {{cls}, {"$A"}, {sep}}, {{cls}, {"$A"}, {sep}, {"$B", 1}, {sep, 1}});
+      make_template(AddedVocabulary(b.inputs().vocab), {{cls}, {"$A"}, {sep}},
+                    {{cls}, {"$A"}, {sep}, {"$B", 1}, {sep, 1}});
 }
 
 void build_t5(ClassBuilder& b) {
   b.default_tokens({{"eos_token", "</s>"}, {"unk_token", "<unk>"}, {"pad_token", "<pad>"}});
   const std::int64_t extra_ids = json_int(b.config(), "extra_ids", 0, 10000, 100);
-  const auto is_extra = [](const SpecialToken& token) { return token.content.find("<extra_id_") != std::string::npos; };
+  const auto is_extra = [](const SpecialToken& token) {
+    return token.content.find("<extra_id_") != std::string::npos;
+  };
   const auto& stated = b.tokens().additional;
   if (!stated || std::none_of(stated->begin(), stated->end(), is_extra)) {
     std::vector<std::string> extra;
-    for (std::int64_t i = 0; i < extra_ids; ++i) extra.push_back("<extra_id_" + std::to_string(i) + ">");
+    for (std::int64_t i = 0; i < extra_ids; ++i)
+      extra.push_back("<extra_id_" + std::to_string(i) + ">");
     b.additional(extra);
   }
 
@@ -145,11 +157,13 @@ void build_mbart(ClassBuilder& b) {
   b.token_with_flags("mask_token", true);
 
   // The languages come first, then what else was stated.
-  const std::vector<SpecialToken> stated = b.tokens().additional.value_or(std::vector<SpecialToken>());
+  const std::vector<SpecialToken> stated =
+      b.tokens().additional.value_or(std::vector<SpecialToken>());
   b.tokens().additional.reset();
   b.additional(mbart_languages());
   for (const SpecialToken& token : stated)
-    if (std::find(b.tokens().additional->begin(), b.tokens().additional->end(), token) == b.tokens().additional->end())
+    if (std::find(b.tokens().additional->begin(), b.tokens().additional->end(), token) ==
+        b.tokens().additional->end())
       b.tokens().additional->push_back(token);
 
   set_model(b, 3);
@@ -188,7 +202,8 @@ void build_deberta_v2(ClassBuilder& b) {
                     {"pad_token", "[PAD]"},
                     {"cls_token", "[CLS]"},
                     {"mask_token", "[MASK]"}});
-  const std::int64_t stated = b.inputs().unk_id.value_or(json_int(b.config(), "unk_id", 0, 1 << 26, 1));
+  const std::int64_t stated =
+      b.inputs().unk_id.value_or(json_int(b.config(), "unk_id", 0, 1 << 26, 1));
   set_model(b, find_piece(b, b.text("unk_token"), true).value_or(stated));
 
   Json list = Json::array();
@@ -200,7 +215,8 @@ void build_deberta_v2(ClassBuilder& b) {
 
   const std::string scheme = b.flag("add_prefix_space", true) ? "always" : "first";
   Json pre = Json::array();
-  if (b.flag("split_by_punct", false)) pre.push_back({{"type", "Punctuation"}, {"behavior", "Isolated"}});
+  if (b.flag("split_by_punct", false))
+    pre.push_back({{"type", "Punctuation"}, {"behavior", "Isolated"}});
   pre.push_back(metaspace(scheme));
   b.pre_tokenizer = sequence_of("pretokenizers", pre);
   b.decoder = metaspace(scheme);
@@ -215,7 +231,9 @@ void build_big_bird(ClassBuilder& b) {
                     {"pad_token", "<pad>"},
                     {"cls_token", "[CLS]"},
                     {"mask_token", "[MASK]"}});
-  for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token"}) b.token_with_flags(key);
+  for (const char* key :
+       {"bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token"})
+    b.token_with_flags(key);
   b.token_with_flags("mask_token", true);
   set_model(b, find_piece(b, b.text("unk_token"), true).value_or(100));
   b.normalizer = regex_replace(" {2,}", "\u2581");
@@ -226,17 +244,19 @@ void build_big_bird(ClassBuilder& b) {
 
 const std::vector<std::string>& mbart_languages() {
   static const std::vector<std::string> kLanguages = {
-      "ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX", "kk_KZ",
-      "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN"};
+      "ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN",
+      "hi_IN", "it_IT", "ja_XX", "kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP",
+      "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN"};
   return kLanguages;
 }
 
 const std::vector<std::string>& mbart50_languages() {
   static const std::vector<std::string> kLanguages = [] {
     std::vector<std::string> all = mbart_languages();
-    for (const char* added : {"af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH",
-                              "mk_MK", "ml_IN", "mn_MN", "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE",
-                              "ta_IN", "te_IN", "th_TH", "tl_XX", "uk_UA", "ur_PK", "xh_ZA", "gl_ES", "sl_SI"})
+    for (const char* added :
+         {"af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH",
+          "mk_MK", "ml_IN", "mn_MN", "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE",
+          "ta_IN", "te_IN", "th_TH", "tl_XX", "uk_UA", "ur_PK", "xh_ZA", "gl_ES", "sl_SI"})
       all.emplace_back(added);
     return all;
   }();

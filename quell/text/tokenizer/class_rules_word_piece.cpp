@@ -48,8 +48,11 @@ void set_bert_cls_and_sep(ClassBuilder& b) {
 }
 
 void default_bert_tokens(ClassBuilder& b) {
-  b.default_tokens(
-      {{"unk_token", "[UNK]"}, {"sep_token", "[SEP]"}, {"pad_token", "[PAD]"}, {"cls_token", "[CLS]"}, {"mask_token", "[MASK]"}});
+  b.default_tokens({{"unk_token", "[UNK]"},
+                    {"sep_token", "[SEP]"},
+                    {"pad_token", "[PAD]"},
+                    {"cls_token", "[CLS]"},
+                    {"mask_token", "[MASK]"}});
 }
 
 }  // namespace
@@ -63,9 +66,12 @@ void build_bert(ClassBuilder& b) {
 void build_dpr(ClassBuilder& b) {
   // The class keeps do_lower_case to itself and hands BERT's rules nothing of it.
   if (!b.flag("do_lower_case", true))
-    log_once(LogLevel::kWarning, b.config().file() +
-                                     ": do_lower_case false has no effect with the tokenizers of DPR; like transformers, Quell "
-                                     "lower-cases texts (\"tokenizer_class\": \"BertTokenizer\" would leave case alone)");
+    log_once(
+        LogLevel::kWarning,
+        b.config().file() +
+            ": do_lower_case false has no effect with the tokenizers of DPR; like transformers, "
+            "Quell "
+            "lower-cases texts (\"tokenizer_class\": \"BertTokenizer\" would leave case alone)");
   default_bert_tokens(b);
   set_stages(b, bert_normalizer(b, true, true), "##");
   set_bert_cls_and_sep(b);
@@ -80,7 +86,9 @@ void build_mpnet(ClassBuilder& b) {
                     {"pad_token", "<pad>"},
                     {"mask_token", "<mask>"}});
   set_stages(b, bert_normalizer(b, true, b.flag("do_lower_case", true)), "##");
-  for (const char* key : {"bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token"}) b.token_with_flags(key);
+  for (const char* key :
+       {"bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token"})
+    b.token_with_flags(key);
   b.token_with_flags("mask_token", true);
 
   const std::string cls = b.needed("cls_token");
@@ -102,7 +110,8 @@ void build_funnel(ClassBuilder& b) {
                     {"mask_token", "<mask>"},
                     {"bos_token", "<s>"},
                     {"eos_token", "</s>"}});
-  const Json normalizer = bert_normalizer(b, b.flag("clean_text", true), b.flag("do_lower_case", true));
+  const Json normalizer =
+      bert_normalizer(b, b.flag("clean_text", true), b.flag("do_lower_case", true));
   set_stages(b, normalizer, json_string(b.config(), "wordpieces_prefix", "##"));
   set_cls_and_sep(b, 2);
 }
@@ -111,16 +120,18 @@ void build_bert_japanese(ClassBuilder& b) {
   const Settings& config = b.config();
   const auto need_stage = [&](const char* key) {
     require(b.flag(key, true), ErrorCode::kUnsupported, config.file(), ": key \"", key,
-            "\" (false): BertJapaneseTokenizer is supported with both its tokenizers only; pass token ids instead of text");
+            "\" (false): BertJapaneseTokenizer is supported with both its tokenizers only; pass "
+            "token ids instead of text");
   };
   need_stage("do_word_tokenize");
   need_stage("do_subword_tokenize");
   const std::string words = json_string(config, "word_tokenizer_type", "basic");
   const std::string subwords = json_string(config, "subword_tokenizer_type", "wordpiece");
-  require(words == "basic", ErrorCode::kUnsupported, config.file(), ": BertJapaneseTokenizer with word_tokenizer_type \"", words,
+  require(words == "basic", ErrorCode::kUnsupported, config.file(),
+          ": BertJapaneseTokenizer with word_tokenizer_type \"", words,
           "\" is not supported; split the text into words beforehand, or pass token ids");
-  require(subwords == "wordpiece" || subwords == "character", ErrorCode::kUnsupported, config.file(),
-          ": BertJapaneseTokenizer with subword_tokenizer_type \"", subwords,
+  require(subwords == "wordpiece" || subwords == "character", ErrorCode::kUnsupported,
+          config.file(), ": BertJapaneseTokenizer with subword_tokenizer_type \"", subwords,
           "\" is not supported; pass token ids instead of text");
   const Json& never_split = config.value("never_split");
   require(never_split.is_null() || never_split.empty(), ErrorCode::kUnsupported, config.file(),
@@ -134,8 +145,9 @@ void build_bert_japanese(ClassBuilder& b) {
   set_cls_and_sep(b, 0);
   if (subwords == "wordpiece") return;
 
-  b.pre_tokenizer = sequence_of("pretokenizers",
-                                {{{"type", kPythonWords}}, {{"type", kPythonPieceNfkc}}, {{"type", "FixedLength"}, {"length", 1}}});
+  b.pre_tokenizer = sequence_of("pretokenizers", {{{"type", kPythonWords}},
+                                                  {{"type", kPythonPieceNfkc}},
+                                                  {{"type", "FixedLength"}, {"length", 1}}});
   b.model = {{"type", "WordLevel"}, {"unk_token", b.needed("unk_token")}};
 }
 

@@ -10,11 +10,13 @@ namespace {
 
 struct OtherClass {
   std::string_view name;
-  std::string_view settings;  ///< JSON: those that it applies, with the values that it takes where none is stated
+  std::string_view settings;  ///< JSON: those that it applies, with the values that it takes where
+                              ///< none is stated
 };
 
 constexpr std::string_view kNone = "{}";
-constexpr std::string_view kBert = R"({"do_lower_case": true, "strip_accents": null, "tokenize_chinese_chars": true})";
+constexpr std::string_view kBert =
+    R"({"do_lower_case": true, "strip_accents": null, "tokenize_chinese_chars": true})";
 constexpr std::string_view kPrefix = R"({"add_prefix_space": true})";
 constexpr std::string_view kNoPrefix = R"({"add_prefix_space": false})";
 constexpr std::string_view kSourceLanguage = R"({"src_lang": null})";
@@ -36,7 +38,8 @@ constexpr OtherClass kClasses[] = {
     {"NougatTokenizer", kNone},
     {"PegasusTokenizer", R"({"offset": 103})"},
     {"ReformerTokenizer", kNone},
-    {"RemBertTokenizer", R"({"do_lower_case": false, "keep_accents": true, "add_prefix_space": true})"},
+    {"RemBertTokenizer",
+     R"({"do_lower_case": false, "keep_accents": true, "add_prefix_space": true})"},
     {"RoFormerTokenizer", kBert},
     {"SeamlessM4TTokenizer", R"({"src_lang": "eng", "keep_accents": null})"},
     {"Siglip2Tokenizer", kNone},
@@ -44,7 +47,8 @@ constexpr OtherClass kClasses[] = {
     {"Tipsv2Tokenizer", R"({"do_lower_case": true})"},
     {"UdopTokenizer", kNone},
     {"VideoPrismTokenizer", R"({"extra_ids": 100})"},
-    {"WhisperTokenizer", R"({"add_prefix_space": false, "language": null, "task": null, "predict_timestamps": false})"},
+    {"WhisperTokenizer",
+     R"({"add_prefix_space": false, "language": null, "task": null, "predict_timestamps": false})"},
     {"XGLMTokenizer", kPrefix},
 
     // They go by other files, and by no tokenizer.json.
@@ -67,7 +71,8 @@ constexpr OtherClass kClasses[] = {
     {"FastSpeech2ConformerTokenizer", R"({"should_strip_spaces": false})"},
     {"FlaubertTokenizer", R"({"do_lowercase": false})"},
     {"GPTNeoXJapaneseTokenizer", R"({"do_clean_text": false})"},
-    {"GPTSw3Tokenizer", R"({"do_lower_case": false, "remove_space": false, "keep_accents": false})"},
+    {"GPTSw3Tokenizer",
+     R"({"do_lower_case": false, "remove_space": false, "keep_accents": false})"},
     {"M2M100Tokenizer", kSourceLanguage},
     {"MarianTokenizer", kNone},
     {"MgpstrTokenizer", kNone},
@@ -81,13 +86,15 @@ constexpr OtherClass kClasses[] = {
     {"Speech2TextTokenizer", R"({"do_upper_case": false, "do_lower_case": false})"},
     {"SpeechT5Tokenizer", R"({"normalize": false})"},
     {"TapasTokenizer", kBert},
-    {"VitsTokenizer", R"({"add_blank": true, "normalize": true, "phonemize": true, "is_uroman": false})"},
+    {"VitsTokenizer",
+     R"({"add_blank": true, "normalize": true, "phonemize": true, "is_uroman": false})"},
     {"Wav2Vec2CTCTokenizer", R"({"do_lower_case": false})"},
     {"Wav2Vec2PhonemeCTCTokenizer", kNone},
     {"XLMTokenizer", R"({"do_lowercase_and_remove_accent": true})"}};
 
 const OtherClass* find_class(const std::string& name) {
-  const auto* found = std::find_if(std::begin(kClasses), std::end(kClasses), [&](const OtherClass& c) { return c.name == name; });
+  const auto* found = std::find_if(std::begin(kClasses), std::end(kClasses),
+                                   [&](const OtherClass& c) { return c.name == name; });
   return found == std::end(kClasses) ? nullptr : found;
 }
 
@@ -111,7 +118,8 @@ class StatedInFile {
 
   /// Whether the file does what `value` asks for.
   std::optional<bool> agrees(const std::string& key, const Json& value) const {
-    if (key == "src_lang" && value.is_string()) return post_processor_.find(value.get<std::string>()) != std::string::npos;
+    if (key == "src_lang" && value.is_string())
+      return post_processor_.find(value.get<std::string>()) != std::string::npos;
     if (!value.is_boolean()) return std::nullopt;
 
     const std::optional<bool> stated = flag(key);
@@ -122,20 +130,24 @@ class StatedInFile {
  private:
   std::optional<bool> flag(const std::string& key) const {
     const Json* bert = find(normalizers_, "BertNormalizer");
-    const bool lower = (bert && json_bool(*bert, "lowercase", true)) || find(normalizers_, "Lowercase");
-    if (key == "do_lower_case" || key == "do_lowercase" || key == "do_lowercase_and_remove_accent") return lower;
+    const bool lower =
+        (bert && json_bool(*bert, "lowercase", true)) || find(normalizers_, "Lowercase");
+    if (key == "do_lower_case" || key == "do_lowercase" || key == "do_lowercase_and_remove_accent")
+      return lower;
     if (key == "keep_accents") return find(normalizers_, "StripAccents") == nullptr;
     if (key == "strip_accents") {
       if (!bert) return find(normalizers_, "StripAccents") != nullptr;
       return json_bool(*bert, "strip_accents", json_bool(*bert, "lowercase", true));
     }
-    if (key == "tokenize_chinese_chars" && bert) return json_bool(*bert, "handle_chinese_chars", true);
+    if (key == "tokenize_chinese_chars" && bert)
+      return json_bool(*bert, "handle_chinese_chars", true);
     if (key == "add_prefix_space") return prefix_space();
     return std::nullopt;
   }
 
   std::optional<bool> prefix_space() const {
-    if (const Json* bytes = find(pre_tokenizers_, "ByteLevel")) return json_bool(*bytes, "add_prefix_space", true);
+    if (const Json* bytes = find(pre_tokenizers_, "ByteLevel"))
+      return json_bool(*bytes, "add_prefix_space", true);
     const Json* metaspace = find(pre_tokenizers_, "Metaspace");
     if (!metaspace) return std::nullopt;
     const std::string scheme = json_string(*metaspace, "prepend_scheme", "");
@@ -143,8 +155,9 @@ class StatedInFile {
   }
 
   static const Json* find(const Stages& stages, const std::string& type) {
-    const auto found =
-        std::find_if(stages.begin(), stages.end(), [&](const Json* s) { return json_string(*s, "type", "") == type; });
+    const auto found = std::find_if(stages.begin(), stages.end(), [&](const Json* s) {
+      return json_string(*s, "type", "") == type;
+    });
     return found == stages.end() ? nullptr : *found;
   }
 
@@ -155,7 +168,8 @@ class StatedInFile {
 void refuse(const Settings& config, const std::string& key, const std::string& source) {
   try {
     config.refuse(key, "differs from tokenizer.json, and " + source +
-                           " means rules of a class that Quell does not have; load and save the tokenizer with transformers, and "
+                           " means rules of a class that Quell does not have; load and save the "
+                           "tokenizer with transformers, and "
                            "state \"tokenizer_class\": \"PreTrainedTokenizerFast\"");
   } catch (const Error& e) {
     throw Error(e.code(), config.file() + ": " + e.what());
@@ -164,7 +178,8 @@ void refuse(const Settings& config, const std::string& key, const std::string& s
 
 }  // namespace
 
-std::optional<std::string> check_class_without_rules(const TokenizerClass& tokenizer_class, const Settings& config,
+std::optional<std::string> check_class_without_rules(const TokenizerClass& tokenizer_class,
+                                                     const Settings& config,
                                                      const Json& tokenizer_json) {
   const OtherClass* known = find_class(tokenizer_class.name);
   if (!known) return std::nullopt;
@@ -177,9 +192,11 @@ std::optional<std::string> check_class_without_rules(const TokenizerClass& token
     refuse(config, key, tokenizer_class.source);
   }
   return tokenizer_class.file + ": " + tokenizer_class.source +
-         ": transformers builds this tokenizer by rules of the class, which Quell does not have; tokenizer.json is followed as it "
+         ": transformers builds this tokenizer by rules of the class, which Quell does not have; "
+         "tokenizer.json is followed as it "
          "is, "
-         "and ids can differ (\"tokenizer_class\": \"PreTrainedTokenizerFast\" in tokenizer_config.json says that the file is "
+         "and ids can differ (\"tokenizer_class\": \"PreTrainedTokenizerFast\" in "
+         "tokenizer_config.json says that the file is "
          "meant)";
 }
 

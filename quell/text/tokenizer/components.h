@@ -1,5 +1,6 @@
-// The stages of a tokenizer, each behind a small interface. The factory functions read the tokenizer.json object of a stage
-// and refuse by name what they do not know; a new component is a class and a line in its file's table.
+// The stages of a tokenizer, each behind a small interface. The factory functions read the
+// tokenizer.json object of a stage and refuse by name what they do not know; a new component is a
+// class and a line in its file's table.
 #pragma once
 
 #include <cstdint>
@@ -87,7 +88,8 @@ std::unique_ptr<TokenModel> make_word_level(const Settings& json);
 /// SentencePiece's rules compiled into a trie of bytes (base64 of "precompiled_charsmap").
 std::unique_ptr<Normalizer> make_precompiled(const Settings& json);
 
-/// token -> id and back, shared by the models. Throws Error(kInvalidInput) on ids that are negative or huge.
+/// token -> id and back, shared by the models. Throws Error(kInvalidInput) on ids that are negative
+/// or huge.
 struct Vocabulary {
   explicit Vocabulary(const Json& vocab);
   std::unordered_map<std::string, std::int32_t> ids;
@@ -130,7 +132,8 @@ std::vector<std::string> post_processor_types();
 std::vector<std::string> decoder_types();
 
 template <typename Component, std::size_t N>
-std::unique_ptr<Component> make_from(const ComponentEntry<Component> (&table)[N], const char* stage, const Settings& json) {
+std::unique_ptr<Component> make_from(const ComponentEntry<Component> (&table)[N], const char* stage,
+                                     const Settings& json) {
   const std::string type = type_of(json);
   for (const auto& entry : table)
     if (type == entry.type) return entry.make(json);

@@ -30,11 +30,14 @@ namespace {
 /// English punctuation without the space in front of it.
 void clean_up(std::string& token) {
   static constexpr std::pair<const char*, const char*> kRules[] = {
-      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
-      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+      {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   bool possible = false;  // every rule starts with a space and one of these
-  for (std::size_t at = token.find(' '); at != std::string::npos && !possible; at = token.find(' ', at + 1))
-    possible = at + 1 < token.size() && std::string_view(".?!,'nd").find(token[at + 1]) != std::string_view::npos;
+  for (std::size_t at = token.find(' '); at != std::string::npos && !possible;
+       at = token.find(' ', at + 1))
+    possible = at + 1 < token.size() &&
+               std::string_view(".?!,'nd").find(token[at + 1]) != std::string_view::npos;
   if (!possible) return;
   for (const auto& [from, to] : kRules) replace_all(token, from, to);
 }
@@ -70,7 +73,8 @@ class ByteLevelDecoder final : public Decoder {
   }
 
  private:
-  /// False for an added token outside the byte alphabet, which stands for itself. The alphabet ends below U+0800.
+  /// False for an added token outside the byte alphabet, which stands for itself. The alphabet ends
+  /// below U+0800.
   static bool to_bytes(const std::string& token, std::string& out) {
     out.clear();
     for (std::size_t i = 0; i < token.size(); ++i) {
@@ -78,7 +82,8 @@ class ByteLevelDecoder final : public Decoder {
       char32_t c = lead;
       if (lead >= 0x80) {
         if ((lead & 0xE0) != 0xC0 || i + 1 == token.size()) return false;
-        c = static_cast<char32_t>((lead & 0x1F) << 6 | (static_cast<unsigned char>(token[++i]) & 0x3F));
+        c = static_cast<char32_t>((lead & 0x1F) << 6 |
+                                  (static_cast<unsigned char>(token[++i]) & 0x3F));
       }
       const auto byte = byte_of_character(c);
       if (!byte) return false;
@@ -91,10 +96,14 @@ class ByteLevelDecoder final : public Decoder {
 class MetaspaceDecoder final : public Decoder {
  public:
   explicit MetaspaceDecoder(const Settings& json)
-      : replacement_(unicode::encode(std::u32string(1, read_character(json, "replacement", U'\u2581')))),
-        prepends_(json_string(json, "prepend_scheme", json_bool(json, "add_prefix_space", true) ? "always" : "never") != "never") {}
+      : replacement_(
+            unicode::encode(std::u32string(1, read_character(json, "replacement", U'\u2581')))),
+        prepends_(json_string(json, "prepend_scheme",
+                              json_bool(json, "add_prefix_space", true) ? "always" : "never") !=
+                  "never") {}
   void apply(std::vector<std::string>& tokens) const override {
-    for (std::size_t i = 0; i < tokens.size(); ++i) replace_all(tokens[i], replacement_, i == 0 && prepends_ ? "" : " ");
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      replace_all(tokens[i], replacement_, i == 0 && prepends_ ? "" : " ");
   }
 
  private:
@@ -106,7 +115,8 @@ class BpeDecoder final : public Decoder {
  public:
   explicit BpeDecoder(const Settings& json) : suffix_(json_string(json, "suffix", "</w>")) {}
   void apply(std::vector<std::string>& tokens) const override {
-    for (std::size_t i = 0; i < tokens.size(); ++i) replace_all(tokens[i], suffix_, i + 1 == tokens.size() ? "" : " ");
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      replace_all(tokens[i], suffix_, i + 1 == tokens.size() ? "" : " ");
   }
 
  private:
@@ -170,9 +180,12 @@ class StripDecoder final : public Decoder {
   void apply(std::vector<std::string>& tokens) const override {
     for (std::string& token : tokens) {
       std::size_t begin = 0, end = token.size();
-      for (std::size_t i = 0; i < start_ && token.compare(begin, content_.size(), content_) == 0; ++i) begin += content_.size();
-      for (std::size_t i = 0;
-           i < stop_ && end >= begin + content_.size() && token.compare(end - content_.size(), content_.size(), content_) == 0; ++i)
+      for (std::size_t i = 0; i < start_ && token.compare(begin, content_.size(), content_) == 0;
+           ++i)
+        begin += content_.size();
+      for (std::size_t i = 0; i < stop_ && end >= begin + content_.size() &&
+                              token.compare(end - content_.size(), content_.size(), content_) == 0;
+           ++i)
         end -= content_.size();
       token = token.substr(begin, end - begin);
     }
@@ -244,7 +257,8 @@ class JoinWithSpaces final : public Decoder {
 class DecoderSequence final : public Decoder {
  public:
   explicit DecoderSequence(const Settings& json) {
-    require(json.has("decoders"), ErrorCode::kInvalidInput, "tokenizer: decoder Sequence without \"decoders\"");
+    require(json.has("decoders"), ErrorCode::kInvalidInput,
+            "tokenizer: decoder Sequence without \"decoders\"");
     for (const Settings& stage : json.sections("decoders")) stages_.push_back(make_decoder(stage));
   }
   void apply(std::vector<std::string>& tokens) const override {
@@ -278,7 +292,9 @@ constexpr ComponentEntry<Decoder> kTable[] = {{"WordPiece", from_json<WordPieceD
 
 std::vector<std::string> decoder_types() { return types_of(kTable); }
 
-std::unique_ptr<Decoder> make_decoder(const Settings& json) { return make_from(kTable, "decoder", json); }
+std::unique_ptr<Decoder> make_decoder(const Settings& json) {
+  return make_from(kTable, "decoder", json);
+}
 
 std::unique_ptr<Decoder> make_default_decoder() { return std::make_unique<JoinWithSpaces>(); }
 

@@ -26,7 +26,8 @@ class FlatMap {
   }
 
  private:
-  static constexpr std::uint64_t kFree = ~std::uint64_t{0};  // two ids or an id and a character never make it
+  static constexpr std::uint64_t kFree =
+      ~std::uint64_t{0};  // two ids or an id and a character never make it
   struct Slot {
     std::uint64_t key = kFree;
     Value value{};

@@ -10,12 +10,13 @@ using Instruction = LinearPattern::Instruction;
 
 bool is_word(char32_t c) { return unicode::is(c, unicode::kPatternWord); }
 
-/// One search through one text. A state is an instruction at a place of the text. What follows from it depends on nothing else, so
-/// a state that failed once fails always, and one inside a look-ahead or atomic group that succeeded ends always at the same place.
+/// One search through one text. A state is an instruction at a place of the text. What follows from
+/// it depends on nothing else, so a state that failed once fails always, and one inside a
+/// look-ahead or atomic group that succeeded ends always at the same place.
 class Search {
  public:
-  Search(const LinearPattern::Program& program, std::u32string_view text, std::vector<std::uint64_t>& failed,
-         std::vector<std::uint32_t>& inner)
+  Search(const LinearPattern::Program& program, std::u32string_view text,
+         std::vector<std::uint64_t>& failed, std::vector<std::uint32_t>& inner)
       : program_(program), text_(text), places_(text.size() + 1), failed_(failed), inner_(inner) {
     failed_.assign((program.main_rows * places_ + 63) / 64, 0);
     inner_.assign(program.inner_rows * places_, kUnknown);
@@ -28,7 +29,8 @@ class Search {
   std::optional<std::size_t> match(std::size_t begin) { return run(0, begin, false); }
 
  private:
-  static constexpr std::uint32_t kUnknown = 0, kFailed = 1, kEnd = 2;  ///< kEnd + e: succeeded up to e
+  static constexpr std::uint32_t kUnknown = 0, kFailed = 1,
+                                 kEnd = 2;  ///< kEnd + e: succeeded up to e
 
   struct Alternative {
     std::uint32_t pc;
@@ -76,7 +78,8 @@ class Search {
   }
 
   /// A state that is remembered. `end` is set where it is known to have succeeded.
-  bool enter(const Instruction& now, std::size_t& at, bool inside, std::uint32_t& pc, std::optional<std::size_t>& end) {
+  bool enter(const Instruction& now, std::size_t& at, bool inside, std::uint32_t& pc,
+             std::optional<std::size_t>& end) {
     const std::size_t cell = static_cast<std::size_t>(now.memo) * places_ + at;
     if (inside) {
       if (inner_[cell] >= kEnd) end = inner_[cell] - kEnd;
@@ -155,7 +158,8 @@ class Search {
 
 }  // namespace
 
-void LinearPattern::for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const {
+void LinearPattern::for_each_match(std::u32string_view text,
+                                   const std::function<void(CharRange)>& f) const {
   thread_local std::vector<std::uint64_t> failed;
   thread_local std::vector<std::uint32_t> inner;
   Search search(program_, text, failed, inner);

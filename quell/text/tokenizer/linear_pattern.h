@@ -1,5 +1,6 @@
-// Patterns without backreferences, matched in time linear in the text: a backtracking search that remembers at which states and
-// places it has failed, and never tries them again. Finds what Oniguruma finds (leftmost, first alternative first).
+// Patterns without backreferences, matched in time linear in the text: a backtracking search that
+// remembers at which states and places it has failed, and never tries them again. Finds what
+// Oniguruma finds (leftmost, first alternative first).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@ namespace quell {
 /// Immutable; may be used from several threads.
 class LinearPattern {
  public:
-  /// Nothing where the pattern uses what is not known here (backreferences, look-behind, scripts, ...).
+  /// Nothing where the pattern uses what is not known here (backreferences, look-behind, scripts,
+  /// ...).
   static std::optional<LinearPattern> compile(std::u32string_view pattern);
 
   /// Calls `f` with the ranges of all matches, in order; empty matches too.
@@ -46,7 +48,8 @@ class LinearPattern {
     std::uint32_t a = 0, b = 0;
     std::int32_t memo = -1;  ///< of the states where a search can come twice: its row in a table
   };
-  /// What compile() makes: the main program from 0; the rows of states inside look-aheads and atomic groups are counted apart.
+  /// What compile() makes: the main program from 0; the rows of states inside look-aheads and
+  /// atomic groups are counted apart.
   struct Program {
     std::vector<Instruction> code;
     std::vector<CharacterSet> sets;

@@ -34,7 +34,8 @@ class Emitter {
     if (program_.code.size() >= kMaxCode) throw NotLinear();
     program_.code.push_back({op, a, b});
     if (op == Op::kSplit || op == Op::kAhead || op == Op::kNotAhead || op == Op::kAtomic)
-      program_.code.back().memo = static_cast<std::int32_t>(inside_ ? program_.inner_rows++ : program_.main_rows++);
+      program_.code.back().memo =
+          static_cast<std::int32_t>(inside_ ? program_.inner_rows++ : program_.main_rows++);
     return here() - 1;
   }
 
@@ -94,7 +95,8 @@ class Emitter {
   }
 
   Program& program_;
-  std::vector<std::pair<std::uint32_t, const Node*>> bodies_;  ///< of groups, with the instruction that needs them
+  std::vector<std::pair<std::uint32_t, const Node*>>
+      bodies_;  ///< of groups, with the instruction that needs them
   bool inside_ = false;
 };
 

@@ -1,5 +1,5 @@
-// Tokenizers from files. Whatever lies in the directory becomes the tokenizer.json object it stands for, which is read in one
-// place.
+// Tokenizers from files. Whatever lies in the directory becomes the tokenizer.json object it stands
+// for, which is read in one place.
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/text/tokenizer/tokenizer.h"
@@ -36,8 +36,8 @@ Padding read_padding(const Settings& json) {
 
 bool reads_left(const Settings& config, const char* key, bool fallback) {
   const std::string side = json_string(config, key, fallback ? "left" : "right");
-  require(side == "left" || side == "right", ErrorCode::kInvalidInput, config.file(), ": ", key, " \"", side,
-          "\" is neither left nor right");
+  require(side == "left" || side == "right", ErrorCode::kInvalidInput, config.file(), ": ", key,
+          " \"", side, "\" is neither left nor right");
   return side == "left";
 }
 
@@ -46,7 +46,8 @@ std::optional<std::int64_t> read_max_length(const Settings& config) {
   const Json& value = config.has("model_max_length") ? config.value("model_max_length") : older;
   config.value("model_max_length");
   constexpr double kEndless = 1e9;  // transformers writes 1e30 for "no limit"
-  if (!value.is_number() || value.get<double>() < 1 || value.get<double>() >= kEndless) return std::nullopt;
+  if (!value.is_number() || value.get<double>() < 1 || value.get<double>() >= kEndless)
+    return std::nullopt;
   return static_cast<std::int64_t>(value.get<double>());
 }
 
@@ -56,15 +57,20 @@ Tokenizer Tokenizer::from_settings(const Settings& json) {
   try {
     Tokenizer t;
     if (json.has("normalizer")) t.normalizer_ = make_normalizer(json.section("normalizer"));
-    if (json.has("pre_tokenizer")) t.pre_tokenizer_ = make_pre_tokenizer(json.section("pre_tokenizer"));
+    if (json.has("pre_tokenizer"))
+      t.pre_tokenizer_ = make_pre_tokenizer(json.section("pre_tokenizer"));
     require(json.has("model"), ErrorCode::kInvalidInput, "tokenizer: no model");
     t.model_ = make_token_model(json.section("model"));
-    if (json.has("post_processor")) t.post_processor_ = make_post_processor(json.section("post_processor"));
-    t.decoder_ = json.has("decoder") ? make_decoder(json.section("decoder")) : make_default_decoder();
+    if (json.has("post_processor"))
+      t.post_processor_ = make_post_processor(json.section("post_processor"));
+    t.decoder_ =
+        json.has("decoder") ? make_decoder(json.section("decoder")) : make_default_decoder();
     t.added_ = AddedTokens(json.sections("added_tokens"), *t.model_, t.normalizer_.get());
-    if (json.has("truncation")) t.defaults_.truncation = read_truncation(json.section("truncation"));
+    if (json.has("truncation"))
+      t.defaults_.truncation = read_truncation(json.section("truncation"));
     if (json.has("padding")) t.defaults_.padding = read_padding(json.section("padding"));
-    for (const char* key : {"normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding", "version"})
+    for (const char* key : {"normalizer", "pre_tokenizer", "post_processor", "decoder",
+                            "truncation", "padding", "version"})
       if (!json.has(key) || std::string_view(key) == "version") json.value(key);
     return t;
   } catch (const Error& e) {
@@ -90,15 +96,17 @@ Tokenizer Tokenizer::open(const ModelDirectory& directory) {
 
   // Settings of tokenizer_config.json that no stage holds.
   const std::string_view name = source.rule ? source.rule->name : "";
-  const bool left =
-      name == "LlamaTokenizer" || name == "CodeLlamaTokenizer" || name == "GemmaTokenizer" || name == "XLNetTokenizer";
+  const bool left = name == "LlamaTokenizer" || name == "CodeLlamaTokenizer" ||
+                    name == "GemmaTokenizer" || name == "XLNetTokenizer";
   t.defaults_.pad_left = reads_left(config, "padding_side", left);
   t.defaults_.truncate_left = reads_left(config, "truncation_side", false);
   t.defaults_.model_max_length = read_max_length(config);
 
   const bool bpe = source.json.json()["model"].value("type", Json("BPE")) == "BPE";
-  const bool even_bpe = json_bool(config, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", false);
-  t.clean_up_spaces_ = json_bool(config, "clean_up_tokenization_spaces", false) && (!bpe || even_bpe);
+  const bool even_bpe = json_bool(
+      config, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", false);
+  t.clean_up_spaces_ =
+      json_bool(config, "clean_up_tokenization_spaces", false) && (!bpe || even_bpe);
   if (json_bool(config, "split_special_tokens", false)) t.added_.leave_special_tokens();
   if (name == "CLIPTokenizer") t.word_end_ = "</w>";
 

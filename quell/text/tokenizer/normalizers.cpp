@@ -18,8 +18,11 @@ bool all_below(std::u32string_view text, char32_t limit) {
 }
 
 void apply_form(AlignedText& text, unicode::Form form) {
-  const char32_t unchanged_below = form == unicode::Form::kNfc ? 0x300 : form == unicode::Form::kNfd ? 0xC0 : 0xA0;
-  if (!all_below(text.text(), unchanged_below)) text.transform(unicode::normalize(text.text(), form));
+  const char32_t unchanged_below = form == unicode::Form::kNfc   ? 0x300
+                                   : form == unicode::Form::kNfd ? 0xC0
+                                                                 : 0xA0;
+  if (!all_below(text.text(), unchanged_below))
+    text.transform(unicode::normalize(text.text(), form));
 }
 
 void lowercase(AlignedText& text) {
@@ -50,7 +53,8 @@ class BertNormalizer final : public Normalizer {
     if (handle_chinese_chars_) separate_chinese(text);
     if (strip_accents_) {
       apply_form(text, unicode::Form::kNfd);
-      if (!all_below(text.text(), 0x300)) text.filter([](char32_t c) { return !is(c, unicode::kNonspacingMark); });
+      if (!all_below(text.text(), 0x300))
+        text.filter([](char32_t c) { return !is(c, unicode::kNonspacingMark); });
     }
     if (lowercase_) lowercase(text);
   }
@@ -58,7 +62,9 @@ class BertNormalizer final : public Normalizer {
  private:
   static void clean(AlignedText& text) {
     const auto kept_space = [](char32_t c) { return c == U'\t' || c == U'\n' || c == U'\r'; };
-    text.filter([&](char32_t c) { return kept_space(c) || (c != 0 && c != 0xFFFD && !is(c, unicode::kOther)); });
+    text.filter([&](char32_t c) {
+      return kept_space(c) || (c != 0 && c != 0xFFFD && !is(c, unicode::kOther));
+    });
     text.map([&](char32_t c) { return kept_space(c) || is(c, unicode::kWhitespace) ? U' ' : c; });
   }
   static void separate_chinese(AlignedText& text) {
@@ -117,8 +123,10 @@ class StripNormalizer final : public Normalizer {
 class Replace final : public Normalizer {
  public:
   explicit Replace(const Settings& json)
-      : pattern_(read_pattern(json.value("pattern"))), content_(unicode::decode(json_string(json, "content", ""))) {
-    const std::u32string literal = unicode::decode(json_string(json.value("pattern"), "String", ""));
+      : pattern_(read_pattern(json.value("pattern"))),
+        content_(unicode::decode(json_string(json, "content", ""))) {
+    const std::u32string literal =
+        unicode::decode(json_string(json.value("pattern"), "String", ""));
     if (literal.size() == 1) single_ = literal[0];
     empty_pattern_ = !json.value("pattern").contains("Regex") && literal.empty();
   }
@@ -160,7 +168,8 @@ class Replace final : public Normalizer {
 
 class Prepend final : public Normalizer {
  public:
-  explicit Prepend(const Settings& json) : content_(unicode::decode(json_string(json, "prepend", ""))) {}
+  explicit Prepend(const Settings& json)
+      : content_(unicode::decode(json_string(json, "prepend", ""))) {}
   void apply(AlignedText& text) const override {
     if (text.empty()) return;
     AlignedText::Builder builder(text);
@@ -178,11 +187,13 @@ class Nmt final : public Normalizer {
  public:
   void apply(AlignedText& text) const override {
     text.filter([](char32_t c) {
-      return !((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F);
+      return !((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
+               c == 0x8F || c == 0x9F);
     });
     text.map([](char32_t c) {
-      const bool space = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
-                         c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+      const bool space = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
+                         (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 ||
+                         c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
       return space ? U' ' : c;
     });
   }
@@ -196,8 +207,10 @@ class ByteLevelNormalizer final : public Normalizer {
 class NormalizerSequence final : public Normalizer {
  public:
   explicit NormalizerSequence(const Settings& json) {
-    require(json.has("normalizers"), ErrorCode::kInvalidInput, "tokenizer: normalizer Sequence without \"normalizers\"");
-    for (const Settings& stage : json.sections("normalizers")) stages_.push_back(make_normalizer(stage));
+    require(json.has("normalizers"), ErrorCode::kInvalidInput,
+            "tokenizer: normalizer Sequence without \"normalizers\"");
+    for (const Settings& stage : json.sections("normalizers"))
+      stages_.push_back(make_normalizer(stage));
   }
   void apply(AlignedText& text) const override {
     for (const auto& stage : stages_) stage->apply(text);

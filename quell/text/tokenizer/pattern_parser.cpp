@@ -182,8 +182,9 @@ class Parser {
 
     // Two letters that fold to one character (st, ss, ff, fi, fl) would need more than sets.
     const char32_t lower = c >= U'A' && c <= U'Z' ? c + 32 : c;
-    const bool ligature = (previous_letter_ == U's' && (lower == U's' || lower == U't')) ||
-                          (previous_letter_ == U'f' && (lower == U'f' || lower == U'i' || lower == U'l'));
+    const bool ligature =
+        (previous_letter_ == U's' && (lower == U's' || lower == U't')) ||
+        (previous_letter_ == U'f' && (lower == U'f' || lower == U'i' || lower == U'l'));
     if (ligature) throw NotLinear();
     previous_letter_ = lower;
 
@@ -220,7 +221,8 @@ class Parser {
     return set_node(std::move(set));
   }
 
-  /// What stands behind a backslash: one character, or a class that is added to `set`. `word`: what \w means here.
+  /// What stands behind a backslash: one character, or a class that is added to `set`. `word`: what
+  /// \w means here.
   std::optional<char32_t> escape_in_set(CharacterSet& set, unsigned word) {
     const char32_t c = take();
     switch (c) {
@@ -241,12 +243,15 @@ class Parser {
       case U'u': return hexadecimal(4);
       default: break;
     }
-    const bool letter_or_digit = (c >= U'0' && c <= U'9') || (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z');
+    const bool letter_or_digit =
+        (c >= U'0' && c <= U'9') || (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z');
     if (letter_or_digit || c >= 0x80) throw NotLinear();
     return c;
   }
 
-  static std::uint32_t bit(unicode::Category category) { return 1U << static_cast<unsigned>(category); }
+  static std::uint32_t bit(unicode::Category category) {
+    return 1U << static_cast<unsigned>(category);
+  }
 
   char32_t hexadecimal(int digits) {
     const bool braces = digits == 2 && accept(U"{");
@@ -284,27 +289,31 @@ class Parser {
     set.add_categories(categories, others);
   }
 
-  /// Categories by their short names ("Lu", "L") and the long ones of their groups; 0 for other properties.
+  /// Categories by their short names ("Lu", "L") and the long ones of their groups; 0 for other
+  /// properties.
   static std::uint32_t categories_named(std::string name) {
-    static constexpr std::pair<std::string_view, char> kGroups[] = {{"Letter", 'L'},      {"Mark", 'M'},  {"Number", 'N'},
-                                                                    {"Punctuation", 'P'}, {"Punct", 'P'}, {"Symbol", 'S'},
-                                                                    {"Separator", 'Z'},   {"Other", 'C'}};
+    static constexpr std::pair<std::string_view, char> kGroups[] = {
+        {"Letter", 'L'}, {"Mark", 'M'},   {"Number", 'N'},    {"Punctuation", 'P'},
+        {"Punct", 'P'},  {"Symbol", 'S'}, {"Separator", 'Z'}, {"Other", 'C'}};
     for (const auto& [group, letter] : kGroups)
       if (name == group) name = letter;
 
     std::uint32_t categories = 0;
     for (std::size_t i = 0; i < std::size(unicode::kCategoryNames); ++i)
-      if (unicode::kCategoryNames[i] == name || (name.size() == 1 && unicode::kCategoryNames[i][0] == name[0]))
+      if (unicode::kCategoryNames[i] == name ||
+          (name.size() == 1 && unicode::kCategoryNames[i][0] == name[0]))
         categories |= 1U << i;
     return categories;
   }
 
   static void add_han(CharacterSet& set) {
     static constexpr std::pair<char32_t, char32_t> kRanges[] = {
-        {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},   {0x3021, 0x3029},
-        {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},   {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3},
-        {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739}, {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0},
-        {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D}, {0x30000, 0x3134A}, {0x31350, 0x323AF}};
+        {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},
+        {0x3007, 0x3007},   {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},
+        {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},   {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3},
+        {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739}, {0x2B740, 0x2B81D},
+        {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+        {0x30000, 0x3134A}, {0x31350, 0x323AF}};
     for (const auto& [first, last] : kRanges) set.add(first, last);
   }
 
@@ -408,6 +417,8 @@ class Parser {
 
 }  // namespace
 
-PatternNode parse_pattern(std::u32string_view pattern, std::vector<CharacterSet>& sets) { return Parser(pattern, sets).parse(); }
+PatternNode parse_pattern(std::u32string_view pattern, std::vector<CharacterSet>& sets) {
+  return Parser(pattern, sets).parse();
+}
 
 }  // namespace quell

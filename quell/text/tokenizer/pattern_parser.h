@@ -17,9 +17,10 @@ struct PatternNode {
   enum class Kind { kInstruction, kSet, kSequence, kChoice, kRepeat, kGroup };
 
   Kind kind = Kind::kSequence;
-  LinearPattern::Op op = LinearPattern::Op::kAny;  ///< of an instruction, or of a group (kAhead, kNotAhead, kAtomic)
-  std::uint32_t value = 0;                         ///< the character of an instruction, the number of a set
-  int min = 0, max = -1;                           ///< of a repeat; max -1: without end
+  LinearPattern::Op op =
+      LinearPattern::Op::kAny;  ///< of an instruction, or of a group (kAhead, kNotAhead, kAtomic)
+  std::uint32_t value = 0;      ///< the character of an instruction, the number of a set
+  int min = 0, max = -1;        ///< of a repeat; max -1: without end
   bool lazy = false;
   std::vector<PatternNode> children;
 };

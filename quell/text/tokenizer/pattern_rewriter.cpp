@@ -15,8 +15,10 @@ struct PosixClass {
 
 constexpr PosixClass kClasses[] = {
     {U"[:punct:]", U"[:^punct:]", " Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So "},
-    {U"[:graph:]", U"[:^graph:]", " Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Co "},
-    {U"[:print:]", U"[:^print:]", " Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Co Zs "},
+    {U"[:graph:]", U"[:^graph:]",
+     " Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Co "},
+    {U"[:print:]", U"[:^print:]",
+     " Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Co Zs "},
 };
 
 void append_character(std::u32string& out, char32_t c) {
@@ -27,13 +29,14 @@ void append_character(std::u32string& out, char32_t c) {
   out += U"\\x{" + digits + U"}";
 }
 
-/// The characters of a class, or all others, as ranges to stand between brackets. There is no negation among them, which Oniguruma
-/// 6.9.8 gets wrong where case is ignored.
+/// The characters of a class, or all others, as ranges to stand between brackets. There is no
+/// negation among them, which Oniguruma 6.9.8 gets wrong where case is ignored.
 std::u32string ranges_of(const PosixClass& posix, bool others) {
   constexpr char32_t kEnd = 0x110000;
   const auto is_inside = [&](char32_t c) {
     if (c == kEnd || (c >= 0xD800 && c < 0xE000)) return false;
-    const std::string_view name = unicode::kCategoryNames[static_cast<std::size_t>(unicode::category(c))];
+    const std::string_view name =
+        unicode::kCategoryNames[static_cast<std::size_t>(unicode::category(c))];
     return (posix.categories.find(name) != std::string_view::npos) != others;
   };
 
@@ -54,7 +57,9 @@ std::u32string ranges_of(const PosixClass& posix, bool others) {
 
 bool is_octal(char32_t c) { return c >= U'0' && c <= U'7'; }
 bool is_decimal(char32_t c) { return c >= U'0' && c <= U'9'; }
-bool is_hexadecimal(char32_t c) { return is_decimal(c) || (c >= U'a' && c <= U'f') || (c >= U'A' && c <= U'F'); }
+bool is_hexadecimal(char32_t c) {
+  return is_decimal(c) || (c >= U'a' && c <= U'f') || (c >= U'A' && c <= U'F');
+}
 
 class Rewriter {
  public:
@@ -88,7 +93,8 @@ class Rewriter {
     } else if (c == U']' && depth_ > 0) {
       --depth_;
     } else if (c == U'(' && depth_ == 0) {
-      const bool named = p_.substr(at_).starts_with(U"?<") && !is_at(at_ + 2, U'=') && !is_at(at_ + 2, U'!');
+      const bool named =
+          p_.substr(at_).starts_with(U"?<") && !is_at(at_ + 2, U'=') && !is_at(at_ + 2, U'!');
       if (!is_at(at_, U'?') || named) ++groups_;
     }
   }
@@ -150,7 +156,8 @@ class Rewriter {
     while (byte.end < std::min(p_.size(), at + most_digits)) {
       const char32_t c = p_[byte.end];
       if (base == 8 ? !is_octal(c) : !is_hexadecimal(c)) break;
-      const unsigned digit = is_decimal(c) ? static_cast<unsigned>(c - U'0') : static_cast<unsigned>((c | 0x20) - U'a' + 10);
+      const unsigned digit = is_decimal(c) ? static_cast<unsigned>(c - U'0')
+                                           : static_cast<unsigned>((c | 0x20) - U'a' + 10);
       byte.value = byte.value * base + digit;
       ++byte.end;
     }
@@ -160,10 +167,12 @@ class Rewriter {
     return byte;
   }
 
-  /// Whether the number stands for what a group found: one digit always does, more do where there are so many groups.
+  /// Whether the number stands for what a group found: one digit always does, more do where there
+  /// are so many groups.
   bool is_group(std::size_t at) const {
     std::size_t number = 0;
-    for (; at < p_.size() && is_decimal(p_[at]) && number <= groups_ + 9; ++at) number = number * 10 + (p_[at] - U'0');
+    for (; at < p_.size() && is_decimal(p_[at]) && number <= groups_ + 9; ++at)
+      number = number * 10 + (p_[at] - U'0');
     return number <= std::max<std::size_t>(groups_, 9);
   }
 
@@ -177,6 +186,8 @@ class Rewriter {
 
 }  // namespace
 
-std::u32string rewrite_pattern(std::u32string_view pattern, bool spell_out) { return Rewriter(pattern, spell_out).rewrite(); }
+std::u32string rewrite_pattern(std::u32string_view pattern, bool spell_out) {
+  return Rewriter(pattern, spell_out).rewrite();
+}
 
 }  // namespace quell

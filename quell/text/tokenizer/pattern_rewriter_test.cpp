@@ -1,4 +1,5 @@
-// What patterns find is what they find in the package tokenizers 0.23.3, whichever Oniguruma this machine has.
+// What patterns find is what they find in the package tokenizers 0.23.3, whichever Oniguruma this
+// machine has.
 #include <gtest/gtest.h>
 
 #include "quell/base/error.h"
@@ -22,7 +23,8 @@ std::string replaced(const std::string& pattern, const std::string& text) {
 
 TEST(RewrittenPatterns, SymbolsArePunctuationOnlyInThePosixClass) {
   const std::string text = "a<>$+=^|~`.!\u00a9\u20ac b1";
-  for (const char* all : {"[[:punct:]]", "(?i)[[:punct:]]", R"((?<=\h|.)[[:punct:]])", "(?i)[^[:^punct:]]"})
+  for (const char* all :
+       {"[[:punct:]]", "(?i)[[:punct:]]", R"((?<=\h|.)[[:punct:]])", "(?i)[^[:^punct:]]"})
     EXPECT_EQ(replaced(all, text), "a############# b1") << all;
   EXPECT_EQ(replaced("(?i)[[:^punct:]]", text), "#<>$+=^|~`.!\u00a9\u20ac###");
   EXPECT_EQ(replaced(R"((?i)\p{Punct})", text), "a<>$+=^|~`##\u00a9\u20ac b1");
@@ -42,7 +44,8 @@ TEST(RewrittenPatterns, VisibleAndPrintedCharacters) {
 TEST(RewrittenPatterns, CharactersOfLaterUnicodeBelongToTheirClass) {
   // U+1FAE0 came with Unicode 14, U+1FAE8 with 15, U+1FAE9 with 16; U+1FAEE is not assigned there.
   const std::string text = "\U0001FAE0\U0001FAE8\U0001FAE9\U0001FAEE";
-  for (const char* pattern : {"[[:punct:]]+", "(?i)[[:punct:]]+", "(?i)[[:graph:]]+", "[[:print:]]+"})
+  for (const char* pattern :
+       {"[[:punct:]]+", "(?i)[[:punct:]]+", "(?i)[[:graph:]]+", "[[:print:]]+"})
     EXPECT_EQ(replaced(pattern, text), "#\U0001FAEE") << pattern;
 }
 
@@ -63,7 +66,8 @@ TEST(RewrittenPatterns, BytesByNumberMakeCharacters) {
 
 TEST(RewrittenPatterns, NumbersOfGroupsStayThat) {
   EXPECT_EQ(replaced(R"((a)\1)", "aa a1"), "# a1");
-  EXPECT_EQ(replaced(R"((a)\12)", "aa\n a\n"), "a# #") << "a line break, as there are no twelve groups";
+  EXPECT_EQ(replaced(R"((a)\12)", "aa\n a\n"), "a# #")
+      << "a line break, as there are no twelve groups";
   EXPECT_EQ(replaced(R"((a)(b)(c)(d)(e)(f)(g)(h)(i)(j)(k)(l)\12)", "abcdefghijkll"), "#");
   EXPECT_EQ(replaced(R"((?:a)\12)", "a\n"), "#");
   EXPECT_THROW(replaced(R"(\7)", "a"), Error);

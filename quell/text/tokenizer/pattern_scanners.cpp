@@ -19,7 +19,9 @@ std::size_t run_end(std::u32string_view t, std::size_t at, unsigned kind, std::s
   pattern_steps() += at - begin + 1;
   return at;
 }
-std::size_t run_end(std::u32string_view t, std::size_t at, unsigned kind) { return run_end(t, at, kind, t.size()); }
+std::size_t run_end(std::u32string_view t, std::size_t at, unsigned kind) {
+  return run_end(t, at, kind, t.size());
+}
 
 /// Characters of an English contraction behind the apostrophe, or 0.
 std::size_t contraction(std::u32string_view rest, bool any_case) {
@@ -31,17 +33,20 @@ std::size_t contraction(std::u32string_view rest, bool any_case) {
   };
   const char32_t first = at(0), second = at(1);
   if (first == U's' || first == U't' || first == U'm' || first == U'd') return 1;
-  const bool two = ((first == U'r' || first == U'v') && second == U'e') || (first == U'l' && second == U'l');
+  const bool two =
+      ((first == U'r' || first == U'v') && second == U'e') || (first == U'l' && second == U'l');
   return two ? 2 : 0;
 }
 
-/// White space from `at`: all of it at the end of the text, else all but the last, which goes with the word behind it.
+/// White space from `at`: all of it at the end of the text, else all but the last, which goes with
+/// the word behind it.
 std::size_t space_end(std::u32string_view t, std::size_t at) {
   const std::size_t end = run_end(t, at, unicode::kWhitespace);
   return end < t.size() && end - at > 1 ? end - 1 : end;
 }
 
-constexpr std::string_view kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 std::size_t gpt2_match_end(std::u32string_view t, std::size_t at) {
   if (t[at] == U'\'')
@@ -61,7 +66,8 @@ std::size_t tiktoken_match_end(std::u32string_view t, std::size_t at) {
   const auto is_break = [](char32_t c) { return c == U'\r' || c == U'\n'; };
   if (t[at] == U'\'')
     if (const std::size_t n = contraction(t.substr(at + 1), true)) return at + 1 + n;
-  const unsigned kind = kind_of(t[at]), next = at + 1 < t.size() ? kind_of(t[at + 1]) : unsigned{unicode::kWhitespace};
+  const unsigned kind = kind_of(t[at]),
+                 next = at + 1 < t.size() ? kind_of(t[at + 1]) : unsigned{unicode::kWhitespace};
   if (kind == unicode::kLetter) return run_end(t, at, unicode::kLetter);
   if (kind == unicode::kNumber) return run_end(t, at, unicode::kNumber, at + kDigits);
   if (next == unicode::kLetter && !is_break(t[at])) return run_end(t, at + 1, unicode::kLetter);
@@ -81,7 +87,9 @@ MatchEnd gpt2_scanner() { return gpt2_match_end; }
 
 MatchEnd find_scanner(const std::string& pattern) {
   static constexpr std::pair<std::string_view, MatchEnd> kScanners[] = {
-      {kGpt2Pattern, gpt2_match_end}, {kLlama3Pattern, tiktoken_match_end<3>}, {kQwen2Pattern, tiktoken_match_end<1>}};
+      {kGpt2Pattern, gpt2_match_end},
+      {kLlama3Pattern, tiktoken_match_end<3>},
+      {kQwen2Pattern, tiktoken_match_end<1>}};
   for (const auto& [known, scanner] : kScanners)
     if (pattern == known) return scanner;
   return nullptr;

@@ -1,5 +1,5 @@
-// Split patterns that most tokenizers use, scanned by hand. Every character belongs to a match; a test compares each with its
-// pattern.
+// Split patterns that most tokenizers use, scanned by hand. Every character belongs to a match; a
+// test compares each with its pattern.
 #pragma once
 
 #include <string>

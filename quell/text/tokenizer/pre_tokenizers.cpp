@@ -18,11 +18,12 @@ enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext,
 
 Behavior read_behavior(const Settings& json, const char* fallback) {
   const std::string name = json_string(json, "behavior", fallback);
-  static constexpr std::pair<const char*, Behavior> kNames[] = {{"Removed", Behavior::kRemoved},
-                                                                {"Isolated", Behavior::kIsolated},
-                                                                {"MergedWithPrevious", Behavior::kMergedWithPrevious},
-                                                                {"MergedWithNext", Behavior::kMergedWithNext},
-                                                                {"Contiguous", Behavior::kContiguous}};
+  static constexpr std::pair<const char*, Behavior> kNames[] = {
+      {"Removed", Behavior::kRemoved},
+      {"Isolated", Behavior::kIsolated},
+      {"MergedWithPrevious", Behavior::kMergedWithPrevious},
+      {"MergedWithNext", Behavior::kMergedWithNext},
+      {"Contiguous", Behavior::kContiguous}};
   for (const auto& [known, behavior] : kNames)
     if (name == known) return behavior;
   refuse_component("split behavior", name);
@@ -98,7 +99,8 @@ void split_characters(Pieces& pieces, Behavior behavior, Accept accept) {
   });
 }
 
-/// `content` in front of the pieces that `wanted(piece)` chooses; it belongs to their first character.
+/// `content` in front of the pieces that `wanted(piece)` chooses; it belongs to their first
+/// character.
 template <typename Wanted>
 void prepend_to(Pieces& pieces, char32_t content, Wanted wanted) {
   if (std::none_of(pieces.ranges.begin(), pieces.ranges.end(), wanted)) return;
@@ -121,7 +123,8 @@ class BertPreTokenizer final : public PreTokenizer {
     for (const CharRange& piece : pieces.ranges) {
       std::size_t begin = piece.begin;
       for (std::size_t i = piece.begin; i < piece.end; ++i) {
-        const unsigned classes = unicode::classes(text[i]) & (unicode::kWhitespace | unicode::kPunctuation);
+        const unsigned classes =
+            unicode::classes(text[i]) & (unicode::kWhitespace | unicode::kPunctuation);
         if (!classes) continue;
         if (begin < i) out.push_back({begin, i});
         if (!(classes & unicode::kWhitespace)) out.push_back({i, i + 1});
@@ -150,9 +153,12 @@ void scan(Pieces& pieces, MatchEnd match_end) {
 class ByteLevelPreTokenizer final : public PreTokenizer {
  public:
   explicit ByteLevelPreTokenizer(const Settings& json)
-      : add_prefix_space_(json_bool(json, "add_prefix_space", true)), use_regex_(json_bool(json, "use_regex", true)) {}
+      : add_prefix_space_(json_bool(json, "add_prefix_space", true)),
+        use_regex_(json_bool(json, "use_regex", true)) {}
   void apply(Pieces& pieces) const override {
-    if (add_prefix_space_) prepend_to(pieces, U' ', [&](const CharRange& r) { return pieces.text.text()[r.begin] != U' '; });
+    if (add_prefix_space_)
+      prepend_to(pieces, U' ',
+                 [&](const CharRange& r) { return pieces.text.text()[r.begin] != U' '; });
     if (use_regex_) scan(pieces, gpt2_scanner());
     to_byte_level(pieces);
   }
@@ -165,24 +171,30 @@ class Metaspace final : public PreTokenizer {
  public:
   explicit Metaspace(const Settings& json)
       : replacement_(read_character(json, "replacement", U'\u2581')),
-        scheme_(json_string(json, "prepend_scheme", json_bool(json, "add_prefix_space", true) ? "always" : "never")),
+        scheme_(json_string(json, "prepend_scheme",
+                            json_bool(json, "add_prefix_space", true) ? "always" : "never")),
         split_(json_bool(json, "split", true)) {
-    if (scheme_ != "always" && scheme_ != "never" && scheme_ != "first") refuse_component("prepend_scheme", scheme_);
+    if (scheme_ != "always" && scheme_ != "never" && scheme_ != "first")
+      refuse_component("prepend_scheme", scheme_);
   }
   void apply(Pieces& pieces) const override {
     pieces.text.map([&](char32_t c) { return c == U' ' ? replacement_ : c; });
     if (scheme_ != "never")
       prepend_to(pieces, replacement_, [&](const CharRange& r) {
-        return pieces.text.text()[r.begin] != replacement_ && (scheme_ == "always" || at_begin(pieces, r));
+        return pieces.text.text()[r.begin] != replacement_ &&
+               (scheme_ == "always" || at_begin(pieces, r));
       });
     if (!split_) return;
-    split_characters(pieces, Behavior::kMergedWithNext, [&](char32_t c) { return c == replacement_; });
+    split_characters(pieces, Behavior::kMergedWithNext,
+                     [&](char32_t c) { return c == replacement_; });
   }
   bool needs_origins() const override { return scheme_ == "first"; }
 
  private:
   /// The piece opens the whole input; text behind an added token does not.
-  static bool at_begin(const Pieces& pieces, const CharRange& r) { return pieces.text.original_begin(r.begin) == 0; }
+  static bool at_begin(const Pieces& pieces, const CharRange& r) {
+    return pieces.text.original_begin(r.begin) == 0;
+  }
 
   char32_t replacement_;
   std::string scheme_;
@@ -195,12 +207,14 @@ class SplitPreTokenizer final : public PreTokenizer {
       : pattern_(read_pattern(json.value("pattern"))),
         behavior_(read_behavior(json, "Removed")),
         invert_(json_bool(json, "invert", false)),
-        scanner_(behavior_ == Behavior::kIsolated && !invert_ ? find_scanner(json_string(json.value("pattern"), "Regex", ""))
-                                                              : nullptr) {}
+        scanner_(behavior_ == Behavior::kIsolated && !invert_
+                     ? find_scanner(json_string(json.value("pattern"), "Regex", ""))
+                     : nullptr) {}
   void apply(Pieces& pieces) const override {
     if (scanner_) return scan(pieces, scanner_);
-    split_pieces(pieces, behavior_, invert_,
-                 [&](std::u32string_view text, const auto& on_match) { pattern_.for_each_match(text, on_match); });
+    split_pieces(pieces, behavior_, invert_, [&](std::u32string_view text, const auto& on_match) {
+      pattern_.for_each_match(text, on_match);
+    });
   }
 
  private:
@@ -214,23 +228,27 @@ class SplitPreTokenizer final : public PreTokenizer {
 class Whitespace final : public PreTokenizer {
  public:
   void apply(Pieces& pieces) const override {
-    const auto kind_of = [](char32_t c) { return is(c, unicode::kWord) ? 1 : is(c, unicode::kWhitespace) ? 0 : 2; };
-    split_pieces(pieces, Behavior::kRemoved, true, [&](std::u32string_view text, const auto& on_match) {
-      for (std::size_t i = 0; i < text.size();) {
-        const int kind = kind_of(text[i]);
-        std::size_t end = i + 1;
-        while (end < text.size() && kind_of(text[end]) == kind) ++end;
-        if (kind != 0) on_match(CharRange{i, end});
-        i = end;
-      }
-    });
+    const auto kind_of = [](char32_t c) {
+      return is(c, unicode::kWord) ? 1 : is(c, unicode::kWhitespace) ? 0 : 2;
+    };
+    split_pieces(pieces, Behavior::kRemoved, true,
+                 [&](std::u32string_view text, const auto& on_match) {
+                   for (std::size_t i = 0; i < text.size();) {
+                     const int kind = kind_of(text[i]);
+                     std::size_t end = i + 1;
+                     while (end < text.size() && kind_of(text[end]) == kind) ++end;
+                     if (kind != 0) on_match(CharRange{i, end});
+                     i = end;
+                   }
+                 });
   }
 };
 
 class WhitespaceSplit final : public PreTokenizer {
  public:
   void apply(Pieces& pieces) const override {
-    split_characters(pieces, Behavior::kRemoved, [](char32_t c) { return is(c, unicode::kWhitespace); });
+    split_characters(pieces, Behavior::kRemoved,
+                     [](char32_t c) { return is(c, unicode::kWhitespace); });
   }
 };
 
@@ -248,7 +266,8 @@ class Punctuation final : public PreTokenizer {
 class Digits final : public PreTokenizer {
  public:
   explicit Digits(const Settings& json)
-      : behavior_(json_bool(json, "individual_digits", false) ? Behavior::kIsolated : Behavior::kContiguous) {}
+      : behavior_(json_bool(json, "individual_digits", false) ? Behavior::kIsolated
+                                                              : Behavior::kContiguous) {}
   void apply(Pieces& pieces) const override {
     split_characters(pieces, behavior_, [](char32_t c) { return is(c, unicode::kNumeric); });
   }
@@ -259,7 +278,8 @@ class Digits final : public PreTokenizer {
 
 class CharDelimiterSplit final : public PreTokenizer {
  public:
-  explicit CharDelimiterSplit(const Settings& json) : delimiter_(read_character(json, "delimiter", 0)) {}
+  explicit CharDelimiterSplit(const Settings& json)
+      : delimiter_(read_character(json, "delimiter", 0)) {}
   void apply(Pieces& pieces) const override {
     split_characters(pieces, Behavior::kRemoved, [&](char32_t c) { return c == delimiter_; });
   }
@@ -268,8 +288,8 @@ class CharDelimiterSplit final : public PreTokenizer {
   char32_t delimiter_;
 };
 
-/// A new piece wherever the script changes; spaces and characters without script go with what is before them, leading ones are
-/// dropped.
+/// A new piece wherever the script changes; spaces and characters without script go with what is
+/// before them, leading ones are dropped.
 class UnicodeScripts final : public PreTokenizer {
  public:
   void apply(Pieces& pieces) const override {
@@ -291,11 +311,13 @@ class UnicodeScripts final : public PreTokenizer {
 
 class FixedLength final : public PreTokenizer {
  public:
-  explicit FixedLength(const Settings& json) : length_(static_cast<std::size_t>(json_int(json, "length", 1, 1 << 30, 5))) {}
+  explicit FixedLength(const Settings& json)
+      : length_(static_cast<std::size_t>(json_int(json, "length", 1, 1 << 30, 5))) {}
   void apply(Pieces& pieces) const override {
     std::vector<CharRange> out;
     for (const CharRange& piece : pieces.ranges)
-      for (std::size_t at = piece.begin; at < piece.end; at += length_) out.push_back({at, std::min(at + length_, piece.end)});
+      for (std::size_t at = piece.begin; at < piece.end; at += length_)
+        out.push_back({at, std::min(at + length_, piece.end)});
     pieces.ranges = std::move(out);
   }
 
@@ -306,14 +328,17 @@ class FixedLength final : public PreTokenizer {
 class PreTokenizerSequence final : public PreTokenizer {
  public:
   explicit PreTokenizerSequence(const Settings& json) {
-    require(json.has("pretokenizers"), ErrorCode::kInvalidInput, "tokenizer: pre_tokenizer Sequence without \"pretokenizers\"");
-    for (const Settings& stage : json.sections("pretokenizers")) stages_.push_back(make_pre_tokenizer(stage));
+    require(json.has("pretokenizers"), ErrorCode::kInvalidInput,
+            "tokenizer: pre_tokenizer Sequence without \"pretokenizers\"");
+    for (const Settings& stage : json.sections("pretokenizers"))
+      stages_.push_back(make_pre_tokenizer(stage));
   }
   void apply(Pieces& pieces) const override {
     for (const auto& stage : stages_) stage->apply(pieces);
   }
   bool needs_origins() const override {
-    return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->needs_origins(); });
+    return std::any_of(stages_.begin(), stages_.end(),
+                       [](const auto& stage) { return stage->needs_origins(); });
   }
 
  private:
@@ -328,18 +353,19 @@ std::unique_ptr<PreTokenizer> from_json(const Settings& json) {
     return std::make_unique<T>();
 }
 
-constexpr ComponentEntry<PreTokenizer> kTable[] = {{"BertPreTokenizer", from_json<BertPreTokenizer>},
-                                                   {"ByteLevel", from_json<ByteLevelPreTokenizer>},
-                                                   {"Metaspace", from_json<Metaspace>},
-                                                   {"Split", from_json<SplitPreTokenizer>},
-                                                   {"Whitespace", from_json<Whitespace>},
-                                                   {"WhitespaceSplit", from_json<WhitespaceSplit>},
-                                                   {"Punctuation", from_json<Punctuation>},
-                                                   {"Digits", from_json<Digits>},
-                                                   {"CharDelimiterSplit", from_json<CharDelimiterSplit>},
-                                                   {"UnicodeScripts", from_json<UnicodeScripts>},
-                                                   {"FixedLength", from_json<FixedLength>},
-                                                   {"Sequence", from_json<PreTokenizerSequence>}};
+constexpr ComponentEntry<PreTokenizer> kTable[] = {
+    {"BertPreTokenizer", from_json<BertPreTokenizer>},
+    {"ByteLevel", from_json<ByteLevelPreTokenizer>},
+    {"Metaspace", from_json<Metaspace>},
+    {"Split", from_json<SplitPreTokenizer>},
+    {"Whitespace", from_json<Whitespace>},
+    {"WhitespaceSplit", from_json<WhitespaceSplit>},
+    {"Punctuation", from_json<Punctuation>},
+    {"Digits", from_json<Digits>},
+    {"CharDelimiterSplit", from_json<CharDelimiterSplit>},
+    {"UnicodeScripts", from_json<UnicodeScripts>},
+    {"FixedLength", from_json<FixedLength>},
+    {"Sequence", from_json<PreTokenizerSequence>}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// SentencePiece's "precompiled charsmap" (Kudo and Richardson 2018): a double-array trie of UTF-8 byte strings, whose values point
-// into a block of NUL-terminated replacements.
+// SentencePiece's "precompiled charsmap" (Kudo and Richardson 2018): a double-array trie of UTF-8
+// byte strings, whose values point into a block of NUL-terminated replacements.
 #include "quell/base/error.h"
 #include "quell/text/tokenizer/components.h"
 
@@ -13,9 +13,11 @@ std::string decode_base64(std::string_view text) {
   int count = 0;
   for (const char c : text) {
     if (c == '=' || c == '\n') continue;
-    static constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static constexpr std::string_view kAlphabet =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const std::size_t value = kAlphabet.find(c);
-    require(value != std::string_view::npos, ErrorCode::kInvalidInput, "tokenizer: precompiled_charsmap is not base64");
+    require(value != std::string_view::npos, ErrorCode::kInvalidInput,
+            "tokenizer: precompiled_charsmap is not base64");
     bits = bits << 6 | static_cast<std::uint32_t>(value);
     count += 6;
     if (count >= 8) {
@@ -28,7 +30,8 @@ std::string decode_base64(std::string_view text) {
 
 std::uint32_t read_u32(std::string_view bytes, std::size_t at) {
   std::uint32_t v = 0;
-  for (std::size_t i = 0; i < 4; ++i) v |= static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[at + i])) << 8 * i;
+  for (std::size_t i = 0; i < 4; ++i)
+    v |= static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[at + i])) << 8 * i;
   return v;
 }
 
@@ -36,10 +39,12 @@ class Precompiled final : public Normalizer {
  public:
   explicit Precompiled(const Settings& json) {
     const std::string blob = decode_base64(json_string(json, "precompiled_charsmap", ""));
-    require(blob.size() >= 4, ErrorCode::kInvalidInput, "tokenizer: precompiled_charsmap is too short");
+    require(blob.size() >= 4, ErrorCode::kInvalidInput,
+            "tokenizer: precompiled_charsmap is too short");
     const std::size_t trie_bytes = read_u32(blob, 0);
-    require(trie_bytes % 4 == 0 && trie_bytes >= 4 && trie_bytes <= blob.size() - 4, ErrorCode::kInvalidInput,
-            "tokenizer: precompiled_charsmap: trie of ", trie_bytes, " bytes does not fit");
+    require(trie_bytes % 4 == 0 && trie_bytes >= 4 && trie_bytes <= blob.size() - 4,
+            ErrorCode::kInvalidInput, "tokenizer: precompiled_charsmap: trie of ", trie_bytes,
+            " bytes does not fit");
     for (std::size_t at = 4; at < 4 + trie_bytes; at += 4) units_.push_back(read_u32(blob, at));
     replacements_ = blob.substr(4 + trie_bytes);
   }
@@ -86,7 +91,9 @@ class Precompiled final : public Normalizer {
 
   /// What the shortest key that `key` starts with is replaced by.
   std::optional<std::string_view> find(std::string_view key) const {
-    const auto offset = [](std::uint32_t unit) { return (unit >> 10) << ((unit & (1U << 9)) >> 6); };
+    const auto offset = [](std::uint32_t unit) {
+      return (unit >> 10) << ((unit & (1U << 9)) >> 6);
+    };
     std::size_t node = offset(units_[0]);
     for (const char c : key) {
       const auto byte = static_cast<unsigned char>(c);
@@ -106,11 +113,15 @@ class Precompiled final : public Normalizer {
     return std::nullopt;
   }
 
-  /// The first characters replace one each; what is too many was inserted, what is missing was removed behind the last.
-  static void append(std::vector<unicode::Change>& changes, std::size_t old_count, std::string_view replacement) {
+  /// The first characters replace one each; what is too many was inserted, what is missing was
+  /// removed behind the last.
+  static void append(std::vector<unicode::Change>& changes, std::size_t old_count,
+                     std::string_view replacement) {
     const std::u32string added = unicode::decode(replacement);
-    for (std::size_t i = 0; i < added.size(); ++i) changes.push_back({added[i], i < old_count ? 0 : 1});
-    if (added.size() < old_count && !changes.empty()) changes.back().change -= static_cast<int>(old_count - added.size());
+    for (std::size_t i = 0; i < added.size(); ++i)
+      changes.push_back({added[i], i < old_count ? 0 : 1});
+    if (added.size() < old_count && !changes.empty())
+      changes.back().change -= static_cast<int>(old_count - added.size());
   }
 
   std::vector<std::uint32_t> units_;
@@ -119,6 +130,8 @@ class Precompiled final : public Normalizer {
 
 }  // namespace
 
-std::unique_ptr<Normalizer> make_precompiled(const Settings& json) { return std::make_unique<Precompiled>(json); }
+std::unique_ptr<Normalizer> make_precompiled(const Settings& json) {
+  return std::make_unique<Precompiled>(json);
+}
 
 }  // namespace quell

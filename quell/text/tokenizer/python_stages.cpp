@@ -25,7 +25,8 @@ bool is_dropped(char32_t c) {
 }
 
 bool is_punctuation(char32_t c) {
-  const bool ascii = (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
+  const bool ascii = (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) ||
+                     (c >= 123 && c <= 126);
   return ascii || (category_bits(c) & U_GC_P_MASK) != 0;
 }
 
@@ -88,10 +89,12 @@ class PieceNfkc final : public PreTokenizer {
     for (CharRange& r : pieces.ranges) {
       const std::size_t begin = builder.size();
       std::size_t source = r.begin;
-      for (const Change& change : unicode::normalize(pieces.text.text(r), Form::kNfkc, kPythonVersion)) {
+      for (const Change& change :
+           unicode::normalize(pieces.text.text(r), Form::kNfkc, kPythonVersion)) {
         const bool inserted = change.change > 0;
         builder.put(change.c, inserted && source > r.begin ? source - 1 : source);
-        if (!inserted) source = std::min(source + 1 + static_cast<std::size_t>(-change.change), r.end - 1);
+        if (!inserted)
+          source = std::min(source + 1 + static_cast<std::size_t>(-change.change), r.end - 1);
       }
       r = {begin, builder.size()};
     }

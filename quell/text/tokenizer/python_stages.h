@@ -1,13 +1,13 @@
-// Stages of tokenizers that transformers has in Python (BertJapaneseTokenizer), with the Unicode tables of Python 3.11. They are no
-// types of tokenizer.json: classes ask for them.
+// Stages of tokenizers that transformers has in Python (BertJapaneseTokenizer), with the Unicode
+// tables of Python 3.11. They are no types of tokenizer.json: classes ask for them.
 #pragma once
 
 #include "quell/text/tokenizer/components.h"
 
 namespace quell {
 
-/// BasicTokenizer up to its words: invisible characters dropped, spaces made equal, form NFC; with "lowercase" also str.lower() and
-/// without accents.
+/// BasicTokenizer up to its words: invisible characters dropped, spaces made equal, form NFC; with
+/// "lowercase" also str.lower() and without accents.
 inline constexpr const char* kPythonNormalizer = "quell.PythonBasic";
 /// Words between white space, punctuation by itself.
 inline constexpr const char* kPythonWords = "quell.PythonWords";

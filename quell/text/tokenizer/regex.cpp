@@ -54,10 +54,10 @@ Regex::Regex(std::string_view pattern) : impl_(std::make_unique<Impl>()) {
   const std::u32string stated = unicode::decode(pattern);
   const std::u32string p = rewrite_pattern(stated, true);
   OnigErrorInfo info;
-  const int status = onig_new(&impl_->regex, bytes(p.data()), bytes(p.data() + p.size()), ONIG_OPTION_NONE, ONIG_ENCODING_UTF32_LE,
-                              ONIG_SYNTAX_DEFAULT, &info);
-  require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern, " does not compile (Oniguruma ", status,
-          ")");
+  const int status = onig_new(&impl_->regex, bytes(p.data()), bytes(p.data() + p.size()),
+                              ONIG_OPTION_NONE, ONIG_ENCODING_UTF32_LE, ONIG_SYNTAX_DEFAULT, &info);
+  require(status == ONIG_NORMAL, ErrorCode::kInvalidInput, "tokenizer: pattern ", pattern,
+          " does not compile (Oniguruma ", status, ")");
   impl_->linear = LinearPattern::compile(rewrite_pattern(stated, false));
 }
 Regex::Regex(Regex&&) noexcept = default;
@@ -67,7 +67,8 @@ Regex::~Regex() = default;
 Regex Regex::literal(std::string_view text) {
   std::string pattern;
   for (const char c : text) {
-    if (std::string_view(R"(\.+*?()|[]{}^$#&-~)").find(c) != std::string_view::npos) pattern.push_back('\\');
+    if (std::string_view(R"(\.+*?()|[]{}^$#&-~)").find(c) != std::string_view::npos)
+      pattern.push_back('\\');
     pattern.push_back(c);
   }
   return Regex(pattern);
@@ -81,7 +82,8 @@ Regex Regex::by_oniguruma(std::string_view pattern) {
 
 bool Regex::is_linear() const { return impl_->linear.has_value(); }
 
-void Regex::for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const {
+void Regex::for_each_match(std::u32string_view text,
+                           const std::function<void(CharRange)>& f) const {
   if (impl_->linear) return impl_->linear->for_each_match(text, f);
 
   const Region region;
@@ -91,9 +93,11 @@ void Regex::for_each_match(std::u32string_view text, const std::function<void(Ch
   int status = 0;
   std::optional<std::size_t> last_end;
   for (std::size_t at = 0; at <= text.size();) {
-    status = onig_search_with_param(impl_->regex, begin, end, begin + 4 * at, end, region.region, ONIG_OPTION_NONE, param.param);
+    status = onig_search_with_param(impl_->regex, begin, end, begin + 4 * at, end, region.region,
+                                    ONIG_OPTION_NONE, param.param);
     if (status < 0) break;
-    const CharRange match{static_cast<std::size_t>(region.region->beg[0]) / 4, static_cast<std::size_t>(region.region->end[0]) / 4};
+    const CharRange match{static_cast<std::size_t>(region.region->beg[0]) / 4,
+                          static_cast<std::size_t>(region.region->end[0]) / 4};
     // An empty match directly behind another one does not count.
     const bool counts = match.size() > 0 || last_end != match.end;
     if (counts) {
@@ -102,7 +106,8 @@ void Regex::for_each_match(std::u32string_view text, const std::function<void(Ch
     }
     at = match.size() > 0 ? match.end : match.end + 1;
   }
-  require(status >= ONIG_MISMATCH, ErrorCode::kInvalidInput, "tokenizer: pattern search gave up (Oniguruma ", status, ")");
+  require(status >= ONIG_MISMATCH, ErrorCode::kInvalidInput,
+          "tokenizer: pattern search gave up (Oniguruma ", status, ")");
 }
 
 }  // namespace quell

@@ -1,5 +1,5 @@
-// Patterns of tokenizer.json, over UTF-32: in linear time where they allow it (linear_pattern.h), else by Oniguruma, which the
-// reference uses.
+// Patterns of tokenizer.json, over UTF-32: in linear time where they allow it (linear_pattern.h),
+// else by Oniguruma, which the reference uses.
 #pragma once
 
 #include <functional>
@@ -26,7 +26,8 @@ class Regex {
 
   /// Whether the time of a search is linear in the text.
   bool is_linear() const;
-  /// Calls `f` with the ranges of all matches, in order; empty matches too. Throws Error(kInvalidInput) when the search gives up.
+  /// Calls `f` with the ranges of all matches, in order; empty matches too. Throws
+  /// Error(kInvalidInput) when the search gives up.
   void for_each_match(std::u32string_view text, const std::function<void(CharRange)>& f) const;
 
  private:

@@ -26,7 +26,9 @@ class MessageReader {
       case 1: take_fixed(8); break;
       case 2: content_ = take(varint()); break;
       case 5: take_fixed(4); break;
-      default: throw Error(ErrorCode::kInvalidInput, str("not a SentencePiece model: wire type ", tag & 7));
+      default:
+        throw Error(ErrorCode::kInvalidInput,
+                    str("not a SentencePiece model: wire type ", tag & 7));
     }
     return true;
   }
@@ -42,7 +44,8 @@ class MessageReader {
 
  private:
   std::string_view take(std::uint64_t n) {
-    require(n <= bytes_.size(), ErrorCode::kInvalidInput, "not a SentencePiece model: a field is longer than the file");
+    require(n <= bytes_.size(), ErrorCode::kInvalidInput,
+            "not a SentencePiece model: a field is longer than the file");
     const std::string_view taken = bytes_.substr(0, n);
     bytes_.remove_prefix(n);
     return taken;
@@ -50,7 +53,8 @@ class MessageReader {
   void take_fixed(std::size_t n) {
     value_ = 0;
     const std::string_view taken = take(n);
-    for (std::size_t i = 0; i < n; ++i) value_ |= static_cast<std::uint64_t>(static_cast<unsigned char>(taken[i])) << 8 * i;
+    for (std::size_t i = 0; i < n; ++i)
+      value_ |= static_cast<std::uint64_t>(static_cast<unsigned char>(taken[i])) << 8 * i;
   }
   std::uint64_t varint() {
     std::uint64_t v = 0;
@@ -76,8 +80,8 @@ Piece read_piece(std::string_view bytes) {
     if (r.field() == 3) p.type = static_cast<int>(r.value());
   }
   constexpr std::size_t kLongestPiece = 4096;  // every way to cut a piece in two is tried
-  require(p.text.size() <= kLongestPiece, ErrorCode::kInvalidInput, "not a SentencePiece model: a piece of ", p.text.size(),
-          " bytes");
+  require(p.text.size() <= kLongestPiece, ErrorCode::kInvalidInput,
+          "not a SentencePiece model: a piece of ", p.text.size(), " bytes");
   return p;
 }
 
@@ -88,8 +92,8 @@ void read_trainer(std::string_view bytes, SentencePieceModel& m) {
     const auto id = static_cast<std::int32_t>(static_cast<std::uint32_t>(t.value()));
     switch (t.field()) {
       case 3:
-        require(t.value() == 1 || t.value() == 2, ErrorCode::kUnsupported, "SentencePiece model type ", t.value(),
-                " is neither unigram nor bpe");
+        require(t.value() == 1 || t.value() == 2, ErrorCode::kUnsupported,
+                "SentencePiece model type ", t.value(), " is neither unigram nor bpe");
         m.unigram = t.value() == 1;
         break;
       case 35: m.byte_fallback = t.value() != 0; break;
@@ -128,12 +132,15 @@ SentencePieceModel read_sentencepiece(std::string_view file) {
 
 std::string SentencePieceModel::charsmap_base64() const {
   const std::string_view bytes = charsmap;
-  static constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static constexpr std::string_view kAlphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     std::uint32_t bits = 0;
-    for (std::size_t k = 0; k < 3; ++k) bits = bits << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0U);
-    for (std::size_t k = 0; k < 4; ++k) out.push_back(i + k <= bytes.size() ? kAlphabet[bits >> (18 - 6 * k) & 63] : '=');
+    for (std::size_t k = 0; k < 3; ++k)
+      bits = bits << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0U);
+    for (std::size_t k = 0; k < 4; ++k)
+      out.push_back(i + k <= bytes.size() ? kAlphabet[bits >> (18 - 6 * k) & 63] : '=');
   }
   return out;
 }
@@ -146,14 +153,16 @@ struct Merge {
 };
 
 /// Ways to cut `text` in two pieces of `ids`, at the ends of characters.
-std::vector<Merge> cuts_of(const std::string& text, const std::unordered_map<std::string, std::int64_t>& ids) {
+std::vector<Merge> cuts_of(const std::string& text,
+                           const std::unordered_map<std::string, std::int64_t>& ids) {
   std::vector<Merge> merges;
   for (std::size_t cut = 1; cut < text.size(); ++cut) {
     if ((static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) continue;
     const auto left = ids.find(text.substr(0, cut));
     if (left == ids.end()) continue;
     const auto right = ids.find(text.substr(cut));
-    if (right != ids.end()) merges.push_back({left->first, right->first, left->second, right->second});
+    if (right != ids.end())
+      merges.push_back({left->first, right->first, left->second, right->second});
   }
   return merges;
 }
@@ -172,8 +181,9 @@ Json merges_by_id(const Json& vocab) {
   for (const auto& [id, token] : tokens) {
     std::vector<Merge> merges = cuts_of(token, ids);
     const auto characters = [](const std::string& s) { return unicode::decode(s).size(); };
-    std::stable_sort(merges.begin(), merges.end(),
-                     [&](const Merge& a, const Merge& b) { return characters(a.left) < characters(b.left); });
+    std::stable_sort(merges.begin(), merges.end(), [&](const Merge& a, const Merge& b) {
+      return characters(a.left) < characters(b.left);
+    });
     for (const Merge& m : merges) out.push_back({m.left, m.right});
   }
   return out;
@@ -182,7 +192,8 @@ Json merges_by_id(const Json& vocab) {
 Json merges_by_score(const SentencePieceModel& model, const std::vector<std::string>& names) {
   std::unordered_map<std::string, std::int64_t> ids;
   for (std::size_t i = 0; i < model.pieces.size(); ++i)
-    if (model.pieces[i].type == SentencePieceModel::kNormal) ids[names[i]] = static_cast<std::int64_t>(i);
+    if (model.pieces[i].type == SentencePieceModel::kNormal)
+      ids[names[i]] = static_cast<std::int64_t>(i);
 
   struct Ranked {
     double score;
@@ -194,7 +205,8 @@ Json merges_by_score(const SentencePieceModel& model, const std::vector<std::str
     for (Merge& merge : cuts_of(token, ids))
       ranked.push_back({-model.pieces[static_cast<std::size_t>(id)].score, id, std::move(merge)});
   std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
-    return std::tie(a.score, a.id, a.merge.left, a.merge.right) < std::tie(b.score, b.id, b.merge.left, b.merge.right);
+    return std::tie(a.score, a.id, a.merge.left, a.merge.right) <
+           std::tie(b.score, b.id, b.merge.left, b.merge.right);
   });
 
   Json out = Json::array();

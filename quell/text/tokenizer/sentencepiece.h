@@ -1,4 +1,5 @@
-// SentencePiece models (Kudo and Richardson 2018): a protobuf ModelProto, of which a few fields matter.
+// SentencePiece models (Kudo and Richardson 2018): a protobuf ModelProto, of which a few fields
+// matter.
 #pragma once
 
 #include <string>
@@ -10,7 +11,14 @@
 namespace quell {
 
 struct SentencePieceModel {
-  enum PieceType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+  enum PieceType {
+    kNormal = 1,
+    kUnknown = 2,
+    kControl = 3,
+    kUserDefined = 4,
+    kUnused = 5,
+    kByte = 6
+  };
   struct Piece {
     std::string text;
     double score = 0;
@@ -30,9 +38,11 @@ struct SentencePieceModel {
 /// Throws Error(kInvalidInput | kUnsupported).
 SentencePieceModel read_sentencepiece(std::string_view bytes);
 
-/// Merges of a BPE whose vocabulary (token -> id) is ordered by rank, as transformers finds them: by the id of what is merged.
+/// Merges of a BPE whose vocabulary (token -> id) is ordered by rank, as transformers finds them:
+/// by the id of what is merged.
 Json merges_by_id(const Json& vocab);
-/// Merges of the normal pieces by score, as SentencePiece itself merges. `names`: what each piece is called now.
+/// Merges of the normal pieces by score, as SentencePiece itself merges. `names`: what each piece
+/// is called now.
 Json merges_by_score(const SentencePieceModel& model, const std::vector<std::string>& names);
 
 }  // namespace quell

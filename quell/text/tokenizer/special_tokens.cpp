@@ -18,18 +18,20 @@ std::vector<SpecialToken> read_list(const Json& list, const std::string& what) {
 }
 
 bool is_named(const std::string& key) {
-  return std::any_of(std::begin(kNamedTokens), std::end(kNamedTokens), [&](const char* name) { return key == name; });
+  return std::any_of(std::begin(kNamedTokens), std::end(kNamedTokens),
+                     [&](const char* name) { return key == name; });
 }
 
 std::int64_t read_id(const std::string& text, const std::string& what) {
   const bool digits =
-      !text.empty() && text.size() <= 9 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+      !text.empty() && text.size() <= 9 &&
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   require(digits, ErrorCode::kInvalidInput, what, ": \"", text, "\" is not a token id");
   return std::stoll(text);
 }
 
-/// Keys of an object in a file, in the order of the file, which Json does not keep: new tokens get their ids in it. `section`: the
-/// object under this key, "" for the whole.
+/// Keys of an object in a file, in the order of the file, which Json does not keep: new tokens get
+/// their ids in it. `section`: the object under this key, "" for the whole.
 std::vector<std::string> keys_in_order(const std::string& file, std::string_view section = "") {
   std::vector<std::string> keys;
   std::string outer;
@@ -49,7 +51,8 @@ using NamedTokens = std::vector<std::pair<std::string, SpecialToken>>;
 
 /// As a Python dictionary: a key that is there keeps its place.
 void set_token(NamedTokens& tokens, const std::string& key, const SpecialToken& token) {
-  const auto same = std::find_if(tokens.begin(), tokens.end(), [&](const auto& entry) { return entry.first == key; });
+  const auto same = std::find_if(tokens.begin(), tokens.end(),
+                                 [&](const auto& entry) { return entry.first == key; });
   if (same == tokens.end())
     tokens.emplace_back(key, token);
   else
@@ -73,7 +76,8 @@ class Reader {
     const Json& older = config.value("additional_special_tokens");
     if (extra.is_object()) {
       set_extra(extra, config.file());
-      if (older.is_array()) out_.additional = read_list(older, config.file() + ": additional_special_tokens");
+      if (older.is_array())
+        out_.additional = read_list(older, config.file() + ": additional_special_tokens");
     } else if (!extra.empty()) {
       out_.extra = read_list(extra, config.file() + ": extra_special_tokens");
     } else if (config.contains("additional_special_tokens")) {
@@ -106,7 +110,8 @@ class Reader {
     if (has_other_tokens(map.json()))
       for (const std::string& key : keys_in_order(map.file()))
         if (is_other_token(key, map.json()[key]))
-          set_token(detected_, key, read_special_token(special(map.value(key)), map.file() + ": " + key));
+          set_token(detected_, key,
+                    read_special_token(special(map.value(key)), map.file() + ": " + key));
     directory_.finish(map, {});
   }
 
@@ -130,24 +135,30 @@ class Reader {
     }
   }
 
-  /// Beside added_tokens_decoder transformers looks at neither of the older files; what they say differently is said.
+  /// Beside added_tokens_decoder transformers looks at neither of the older files; what they say
+  /// differently is said.
   void compare_older_files() const {
     const Settings map = directory_.read_if_there("special_tokens_map.json");
     for (const auto& [key, value] : map.json().items()) {
       if (!is_named(key) || value.is_null()) continue;
       const SpecialToken token = read_special_token(map.value(key), map.file() + ": " + key);
       const auto stated = out_.named.find(key);
-      const bool same = stated != out_.named.end() && stated->second.token && stated->second.token->content == token.content;
+      const bool same = stated != out_.named.end() && stated->second.token &&
+                        stated->second.token->content == token.content;
       if (!same) warn_unused(map.file(), key + " \"" + token.content + "\"");
     }
-    static constexpr KeyRule kUnused[] = {{"*_token"}, {"additional_special_tokens"}, {"extra_special_tokens"}};
+    static constexpr KeyRule kUnused[] = {
+        {"*_token"}, {"additional_special_tokens"}, {"extra_special_tokens"}};
     directory_.finish(map, kUnused);
 
     const Settings file = directory_.read_if_there("added_tokens.json");
     for (const auto& [content, id] : file.json().items()) {
       json_int(file, content, 0, 1 << 26);
-      const auto same = [&, text = content](const auto& entry) { return entry.second.content == text; };
-      if (std::none_of(out_.added.begin(), out_.added.end(), same)) warn_unused(file.file(), "\"" + content + "\"");
+      const auto same = [&, text = content](const auto& entry) {
+        return entry.second.content == text;
+      };
+      if (std::none_of(out_.added.begin(), out_.added.end(), same))
+        warn_unused(file.file(), "\"" + content + "\"");
     }
     directory_.finish(file, {});
   }
@@ -165,9 +176,10 @@ class Reader {
 
  private:
   static void warn_unused(const std::string& file, const std::string& what) {
-    log_once(LogLevel::kWarning, file + ": " + what +
-                                     " is not used: like transformers, Quell takes the tokens of added_tokens_decoder "
-                                     "in tokenizer_config.json, where there are some");
+    log_once(LogLevel::kWarning,
+             file + ": " + what +
+                 " is not used: like transformers, Quell takes the tokens of added_tokens_decoder "
+                 "in tokenizer_config.json, where there are some");
   }
 
   /// An object of special_tokens_map.json stands for a special token.
@@ -194,10 +206,14 @@ class Reader {
   }
 
   /// In tokenizer_config.json an object has to say that it is a token.
-  static bool is_token(const Json& value) { return value.is_string() || json_string(value, "__type", "") == "AddedToken"; }
-  /// A string is taken for a token at once; an object becomes one later, as those of special_tokens_map.json do, and comes first.
+  static bool is_token(const Json& value) {
+    return value.is_string() || json_string(value, "__type", "") == "AddedToken";
+  }
+  /// A string is taken for a token at once; an object becomes one later, as those of
+  /// special_tokens_map.json do, and comes first.
   void set_other(const std::string& key, const Json& value, const std::string& file) {
-    set_token(value.is_string() ? stated_ : detected_, key, read_special_token(value, file + ": " + key));
+    set_token(value.is_string() ? stated_ : detected_, key,
+              read_special_token(value, file + ": " + key));
   }
   void set_extra(const Json& extra, const std::string& file) {
     for (const std::string& key : keys_in_order(file, "extra_special_tokens"))
@@ -208,7 +224,8 @@ class Reader {
     if (!out_.extra) out_.extra.emplace();
     for (const Json& entry : list) {
       const SpecialToken token = read_special_token(special(entry), what);
-      if (std::find(out_.extra->begin(), out_.extra->end(), token) == out_.extra->end()) out_.extra->push_back(token);
+      if (std::find(out_.extra->begin(), out_.extra->end(), token) == out_.extra->end())
+        out_.extra->push_back(token);
     }
   }
 
@@ -221,15 +238,16 @@ class Reader {
 
   const ModelDirectory& directory_;
   TokenSettings out_;
-  NamedTokens stated_, detected_;  ///< with other names than kNamedTokens; transformers sets the latter in front
+  NamedTokens stated_,
+      detected_;  ///< with other names than kNamedTokens; transformers sets the latter in front
 };
 
 }  // namespace
 
 bool SpecialToken::operator==(const SpecialToken& other) const {
   const auto flags = [](const SpecialToken& t) {
-    return std::tuple(t.plain, t.single_word.value_or(false), t.lstrip.value_or(false), t.rstrip.value_or(false), t.is_normalized(),
-                      t.is_special());
+    return std::tuple(t.plain, t.single_word.value_or(false), t.lstrip.value_or(false),
+                      t.rstrip.value_or(false), t.is_normalized(), t.is_special());
   };
   return content == other.content && flags(*this) == flags(other);
 }
@@ -262,7 +280,8 @@ SpecialToken read_special_token(const Json& json, const std::string& what) {
   return token;
 }
 
-TokenSettings read_token_settings(const ModelDirectory& directory, const Settings& config, const Json& added_in_tokenizer) {
+TokenSettings read_token_settings(const ModelDirectory& directory, const Settings& config,
+                                  const Json& added_in_tokenizer) {
   Reader reader(directory);
   reader.read_config(config);
 
@@ -278,7 +297,8 @@ TokenSettings read_token_settings(const ModelDirectory& directory, const Setting
   return reader.finish();
 }
 
-AddedVocabulary::AddedVocabulary(const Json& vocab) : vocab_(&vocab), next_(static_cast<std::int64_t>(vocab.size())) {
+AddedVocabulary::AddedVocabulary(const Json& vocab)
+    : vocab_(&vocab), next_(static_cast<std::int64_t>(vocab.size())) {
   if (!vocab.is_array()) return;
   for (std::size_t i = 0; i < vocab.size(); ++i)
     if (vocab[i].is_array() && !vocab[i].empty() && vocab[i][0].is_string())
@@ -319,7 +339,8 @@ void AddedVocabulary::add(const SpecialToken& token) {
 Json AddedVocabulary::list() const {
   std::vector<const Entry*> sorted;
   for (const Entry& entry : entries_) sorted.push_back(&entry);
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Entry* a, const Entry* b) { return a->id < b->id; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const Entry* a, const Entry* b) { return a->id < b->id; });
 
   Json list = Json::array();
   for (const Entry* entry : sorted) {

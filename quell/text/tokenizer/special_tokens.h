@@ -1,4 +1,5 @@
-// Added and special tokens from the files beside a tokenizer, merged as transformers (5.24) merges them.
+// Added and special tokens from the files beside a tokenizer, merged as transformers (5.24) merges
+// them.
 #pragma once
 
 #include <map>
@@ -38,24 +39,29 @@ struct NamedToken {
   std::optional<SpecialToken> token;
 };
 
-/// What tokenizer_config.json, special_tokens_map.json, added_tokens.json and the added tokens of tokenizer.json say together.
+/// What tokenizer_config.json, special_tokens_map.json, added_tokens.json and the added tokens of
+/// tokenizer.json say together.
 struct TokenSettings {
-  std::map<std::string, NamedToken> named;                           ///< by kNamedTokens
-  std::vector<std::pair<std::string, SpecialToken>> model_specific;  ///< other keys that end in "_token"
-  std::optional<std::vector<SpecialToken>> extra;                    ///< extra_special_tokens; be it empty
-  std::optional<std::vector<SpecialToken>> additional;               ///< those that a class may set or change itself
-  std::map<std::int64_t, SpecialToken> added;                        ///< by the id that the file states
+  std::map<std::string, NamedToken> named;  ///< by kNamedTokens
+  std::vector<std::pair<std::string, SpecialToken>>
+      model_specific;                              ///< other keys that end in "_token"
+  std::optional<std::vector<SpecialToken>> extra;  ///< extra_special_tokens; be it empty
+  std::optional<std::vector<SpecialToken>>
+      additional;                              ///< those that a class may set or change itself
+  std::map<std::int64_t, SpecialToken> added;  ///< by the id that the file states
 };
 
-/// `config`: tokenizer_config.json. `added_in_tokenizer`: added_tokens of tokenizer.json, or null. Throws Error(kIo |
-/// kInvalidInput).
-TokenSettings read_token_settings(const ModelDirectory& directory, const Settings& config, const Json& added_in_tokenizer);
+/// `config`: tokenizer_config.json. `added_in_tokenizer`: added_tokens of tokenizer.json, or null.
+/// Throws Error(kIo | kInvalidInput).
+TokenSettings read_token_settings(const ModelDirectory& directory, const Settings& config,
+                                  const Json& added_in_tokenizer);
 
-/// Tokens beside a vocabulary, with the ids that the tokenizers library gives them: those of the vocabulary, else the next free
-/// one.
+/// Tokens beside a vocabulary, with the ids that the tokenizers library gives them: those of the
+/// vocabulary, else the next free one.
 class AddedVocabulary {
  public:
-  /// `vocab`: an object token -> id, or a list of [piece, score]; it stays where it is as long as ids are asked for.
+  /// `vocab`: an object token -> id, or a list of [piece, score]; it stays where it is as long as
+  /// ids are asked for.
   explicit AddedVocabulary(const Json& vocab);
 
   /// Adds the token, or changes the flags of one that is there already.
@@ -75,7 +81,7 @@ class AddedVocabulary {
 
   const Json* vocab_;
   std::unordered_map<std::string_view, std::int64_t> pieces_;  ///< of a list
-  std::int64_t next_ = 0;                                      ///< id of the next token that is not in the vocabulary
+  std::int64_t next_ = 0;  ///< id of the next token that is not in the vocabulary
   std::vector<Entry> entries_;
   std::map<std::string, std::size_t> index_;
 };

@@ -1,4 +1,5 @@
-// How much work the search for patterns has done, so that tests can tell linear from quadratic without a clock.
+// How much work the search for patterns has done, so that tests can tell linear from quadratic
+// without a clock.
 #pragma once
 
 #include <cstdint>

@@ -25,13 +25,15 @@ Tokenizer::Sequence Tokenizer::Sequence::slice(std::size_t begin, std::size_t en
   const auto part = [&](const auto& v) {
     using Vector = std::remove_cvref_t<decltype(v)>;
     return v.empty() ? Vector()
-                     : Vector(v.begin() + static_cast<std::ptrdiff_t>(begin), v.begin() + static_cast<std::ptrdiff_t>(end));
+                     : Vector(v.begin() + static_cast<std::ptrdiff_t>(begin),
+                              v.begin() + static_cast<std::ptrdiff_t>(end));
   };
   return {part(ids), part(spans), part(texts)};
 }
 
 /// `text`: what was matched, with the spaces that the token takes along.
-void Tokenizer::add_token(const AddedToken& token, std::u32string_view text, CharSpan span, bool details, Sequence& out) const {
+void Tokenizer::add_token(const AddedToken& token, std::u32string_view text, CharSpan span,
+                          bool details, Sequence& out) const {
   out.ids.push_back(token.id);
   if (!details) return;
   out.spans.push_back(span);
@@ -52,7 +54,8 @@ void Tokenizer::tokenize_pieces(AlignedText&& text, bool details, Sequence& out)
       if (!details) continue;
       const CharRange r{piece.begin + t.begin, piece.begin + t.end};
       out.spans.push_back(pieces.text.span(r));
-      out.texts.push_back(t.id == model_->id_shown_as_text() ? unicode::encode(pieces.text.text(r)) : model_->token_of(t.id));
+      out.texts.push_back(t.id == model_->id_shown_as_text() ? unicode::encode(pieces.text.text(r))
+                                                             : model_->token_of(t.id));
     }
   }
 }
@@ -80,7 +83,9 @@ Tokenizer::Sequence Tokenizer::tokenize(std::string_view text, bool details) con
   for (const auto& [range, token] : parts) {
     const std::u32string_view part = std::u32string_view(decoded).substr(range.begin, range.size());
     if (token)
-      add_token(*token, part, {static_cast<std::int32_t>(range.begin), static_cast<std::int32_t>(range.end)}, details, out);
+      add_token(*token, part,
+                {static_cast<std::int32_t>(range.begin), static_cast<std::int32_t>(range.end)},
+                details, out);
     else
       tokenize_part(AlignedText(part, range.begin, track), details, out);
   }
@@ -88,14 +93,19 @@ Tokenizer::Sequence Tokenizer::tokenize(std::string_view text, bool details) con
   return out;
 }
 
-/// Spaces at the ends of byte-level tokens do not count; one that was added in front counts for nothing.
+/// Spaces at the ends of byte-level tokens do not count; one that was added in front counts for
+/// nothing.
 void Tokenizer::trim_offsets(Sequence& sequence) const {
-  const auto is_space = [](char32_t c) { return c == character_of_byte(' ') || unicode::is(c, unicode::kWhitespace); };
+  const auto is_space = [](char32_t c) {
+    return c == character_of_byte(' ') || unicode::is(c, unicode::kWhitespace);
+  };
   for (std::size_t i = 0; i < sequence.ids.size(); ++i) {
     const std::u32string text = unicode::decode(sequence.texts[i]);
     CharSpan& span = sequence.spans[i];
-    auto leading = static_cast<std::int32_t>(std::find_if_not(text.begin(), text.end(), is_space) - text.begin());
-    const auto trailing = static_cast<std::int32_t>(std::find_if_not(text.rbegin(), text.rend(), is_space) - text.rbegin());
+    auto leading = static_cast<std::int32_t>(std::find_if_not(text.begin(), text.end(), is_space) -
+                                             text.begin());
+    const auto trailing = static_cast<std::int32_t>(
+        std::find_if_not(text.rbegin(), text.rend(), is_space) - text.rbegin());
     if (leading > 0) {
       if ((i == 0 || span.begin == 0) && post_processor_.add_prefix_space) --leading;
       span.begin = std::min(span.begin + leading, span.end);
@@ -113,10 +123,12 @@ struct Lengths {
 /// How many tokens of each sequence fit into `limit`.
 Lengths truncate(Lengths n, bool pair, std::size_t limit, TruncationStrategy strategy) {
   if (n.a + n.b <= limit) return n;
-  if (!pair || strategy == TruncationStrategy::kOnlyFirst || strategy == TruncationStrategy::kOnlySecond) {
+  if (!pair || strategy == TruncationStrategy::kOnlyFirst ||
+      strategy == TruncationStrategy::kOnlySecond) {
     std::size_t& cut = pair && strategy == TruncationStrategy::kOnlySecond ? n.b : n.a;
     const std::size_t excess = n.a + n.b - limit;
-    require(cut > excess || !pair, ErrorCode::kInvalidInput, "max_length ", limit, ": the sequence to be cut is too short for it");
+    require(cut > excess || !pair, ErrorCode::kInvalidInput, "max_length ", limit,
+            ": the sequence to be cut is too short for it");
     cut -= std::min(cut, excess);
     return n;
   }
@@ -133,20 +145,26 @@ Lengths truncate(Lengths n, bool pair, std::size_t limit, TruncationStrategy str
 
 std::size_t Tokenizer::special_count(bool pair) const {
   std::size_t count = 0;
-  for (const auto& piece : pair ? post_processor_.pair : post_processor_.single) count += piece.ids.size();
+  for (const auto& piece : pair ? post_processor_.pair : post_processor_.single)
+    count += piece.ids.size();
   return count;
 }
 
-Encoding Tokenizer::assemble(Sequence a, Sequence b, bool pair, const EncodeOptions& options) const {
-  static const std::vector<PostProcessor::Piece> kPlainSingle = {{0, 0, {}}}, kPlainPair = {{0, 0, {}}, {1, 1, {}}};
-  const bool plain = !options.add_special_tokens || (pair ? post_processor_.pair : post_processor_.single).empty();
-  const auto& pieces = plain ? (pair ? kPlainPair : kPlainSingle) : (pair ? post_processor_.pair : post_processor_.single);
+Encoding Tokenizer::assemble(Sequence a, Sequence b, bool pair,
+                             const EncodeOptions& options) const {
+  static const std::vector<PostProcessor::Piece> kPlainSingle = {{0, 0, {}}},
+                                                 kPlainPair = {{0, 0, {}}, {1, 1, {}}};
+  const bool plain =
+      !options.add_special_tokens || (pair ? post_processor_.pair : post_processor_.single).empty();
+  const auto& pieces = plain ? (pair ? kPlainPair : kPlainSingle)
+                             : (pair ? post_processor_.pair : post_processor_.single);
   if (options.max_length > 0) {
     const std::size_t special = plain ? 0 : special_count(pair);
     const auto limit = static_cast<std::size_t>(options.max_length);
-    require(limit > special, ErrorCode::kUsage, "max_seq_length ", options.max_length, " leaves no room for text beside ", special,
-            " special tokens");
-    const Lengths kept = truncate({a.ids.size(), b.ids.size()}, pair, limit - special, options.truncation);
+    require(limit > special, ErrorCode::kUsage, "max_seq_length ", options.max_length,
+            " leaves no room for text beside ", special, " special tokens");
+    const Lengths kept =
+        truncate({a.ids.size(), b.ids.size()}, pair, limit - special, options.truncation);
     const bool from_left = options.truncate_left || truncate_left_;
     a.keep(kept.a, from_left);
     b.keep(kept.b, from_left);
@@ -175,23 +193,29 @@ Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) 
   return assemble(tokenize(text, options.details), {}, false, options);
 }
 
-Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options) const {
-  return assemble(tokenize(first, options.details), tokenize(second, options.details), true, options);
+Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second,
+                                const EncodeOptions& options) const {
+  return assemble(tokenize(first, options.details), tokenize(second, options.details), true,
+                  options);
 }
 
-std::vector<Encoding> Tokenizer::encode_pair_windows(std::string_view first, std::string_view second, const EncodeOptions& options,
+std::vector<Encoding> Tokenizer::encode_pair_windows(std::string_view first,
+                                                     std::string_view second,
+                                                     const EncodeOptions& options,
                                                      std::int64_t stride) const {
   EncodeOptions whole = options;
   whole.max_length = 0;
   const Sequence a = tokenize(first, options.details), b = tokenize(second, options.details);
-  const std::size_t used = a.ids.size() + special_count(true), limit = static_cast<std::size_t>(options.max_length);
+  const std::size_t used = a.ids.size() + special_count(true),
+                    limit = static_cast<std::size_t>(options.max_length);
   if (used + b.ids.size() <= limit) return {assemble(a, b, true, whole)};
 
-  require(limit > used + static_cast<std::size_t>(stride), ErrorCode::kInvalidInput, "max_seq_length ", limit,
-          " leaves no room for windows beside ", used, " tokens");
+  require(limit > used + static_cast<std::size_t>(stride), ErrorCode::kInvalidInput,
+          "max_seq_length ", limit, " leaves no room for windows beside ", used, " tokens");
   std::vector<Encoding> out;
   const std::size_t room = limit - used;
-  for (std::size_t begin = 0; out.empty() || begin < b.ids.size(); begin += room - static_cast<std::size_t>(stride)) {
+  for (std::size_t begin = 0; out.empty() || begin < b.ids.size();
+       begin += room - static_cast<std::size_t>(stride)) {
     const std::size_t end = std::min(begin + room, b.ids.size());
     out.push_back(assemble(a, b.slice(begin, end), true, whole));
     if (end == b.ids.size()) break;
@@ -217,14 +241,15 @@ std::string without_word_ends(std::string text, const std::string& word_end) {
   std::u32string characters = unicode::decode(text);
   const auto is_space = [](char32_t c) { return unicode::is(c, unicode::kWhitespace); };
   while (!characters.empty() && is_space(characters.back())) characters.pop_back();
-  characters.erase(characters.begin(), std::find_if_not(characters.begin(), characters.end(), is_space));
+  characters.erase(characters.begin(),
+                   std::find_if_not(characters.begin(), characters.end(), is_space));
   return unicode::encode(characters);
 }
 
 std::string without_spaces_before_punctuation(std::string text) {
-  static constexpr std::pair<const char*, const char*> kRules[] = {{" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},
-                                                                   {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"},
-                                                                   {" 've", "'ve"}, {" 're", "'re"}};
+  static constexpr std::pair<const char*, const char*> kRules[] = {
+      {" .", "."},     {" ?", "?"},   {" !", "!"},   {" ,", ","},     {" ' ", "'"},
+      {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& [from, to] : kRules) replace_all(text, from, to);
   return text;
 }
@@ -267,12 +292,15 @@ class LowerCaseFirst final : public Normalizer {
   }
 
  private:
-  std::unique_ptr<Normalizer> lower_case_ = make_normalizer(Settings(Json{{"type", "Lowercase"}})), rest_;
+  std::unique_ptr<Normalizer> lower_case_ = make_normalizer(Settings(Json{{"type", "Lowercase"}})),
+                              rest_;
 };
 
 }  // namespace
 
-void Tokenizer::lower_case_first() { normalizer_ = std::make_unique<LowerCaseFirst>(std::move(normalizer_)); }
+void Tokenizer::lower_case_first() {
+  normalizer_ = std::make_unique<LowerCaseFirst>(std::move(normalizer_));
+}
 
 std::int32_t Tokenizer::vocab_size() const {
   std::int32_t size = model_->vocab_size();
@@ -290,7 +318,9 @@ std::vector<std::vector<std::int32_t>> pad(std::vector<Encoding>& batch, const P
   for (Encoding& e : batch) {
     const std::size_t missing = length - std::min(length, e.ids.size());
     masks.emplace_back(e.ids.size(), 1);
-    const auto fill = [&](auto& v, const auto& value) { v.insert(padding.left ? v.begin() : v.end(), missing, value); };
+    const auto fill = [&](auto& v, const auto& value) {
+      v.insert(padding.left ? v.begin() : v.end(), missing, value);
+    };
     fill(masks.back(), 0);
     fill(e.type_ids, padding.type_id);
     if (e.tokens.size() == e.ids.size()) {

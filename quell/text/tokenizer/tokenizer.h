@@ -15,11 +15,13 @@ namespace quell {
 
 struct Encoding {
   std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> type_ids;  ///< 0 for the first sequence, 1 for the second, where the file says so
+  std::vector<std::int32_t>
+      type_ids;  ///< 0 for the first sequence, 1 for the second, where the file says so
 
   // Only with EncodeOptions::details; one entry a token.
   std::vector<std::string> tokens;
-  std::vector<CharSpan> offsets;  ///< characters (code points) of the sequence; {0, 0} for special tokens
+  std::vector<CharSpan>
+      offsets;  ///< characters (code points) of the sequence; {0, 0} for special tokens
   std::vector<std::int32_t> special_tokens_mask;
   std::vector<std::int32_t> sequence_ids;  ///< 0, 1, or -1 at special tokens
 };
@@ -58,9 +60,10 @@ struct TokenizerDefaults {
 /// Immutable after opening; may be used from several threads.
 class Tokenizer {
  public:
-  /// Reads what transformers' AutoTokenizer would read: tokenizer.json, else the vocabulary files of the class that
-  /// tokenizer_config.json or config.json names, with the added tokens and settings beside them. Throws
-  /// Error(kIo | kInvalidInput | kUnsupported); classes and components that are not supported are refused by name.
+  /// Reads what transformers' AutoTokenizer would read: tokenizer.json, else the vocabulary files
+  /// of the class that tokenizer_config.json or config.json names, with the added tokens and
+  /// settings beside them. Throws Error(kIo | kInvalidInput | kUnsupported); classes and components
+  /// that are not supported are refused by name.
   static Tokenizer open(const ModelDirectory& directory);
   /// `source` names the object in messages.
   static Tokenizer from_json(Json tokenizer, const std::string& source);
@@ -68,10 +71,12 @@ class Tokenizer {
   static Tokenizer from_settings(const Settings& tokenizer);
 
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
-  Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
-  /// A pair whose second sequence does not fit into `options.max_length`: one encoding for each window of it; neighbours share
-  /// `stride` tokens.
-  std::vector<Encoding> encode_pair_windows(std::string_view first, std::string_view second, const EncodeOptions& options,
+  Encoding encode_pair(std::string_view first, std::string_view second,
+                       const EncodeOptions& options = {}) const;
+  /// A pair whose second sequence does not fit into `options.max_length`: one encoding for each
+  /// window of it; neighbours share `stride` tokens.
+  std::vector<Encoding> encode_pair_windows(std::string_view first, std::string_view second,
+                                            const EncodeOptions& options,
                                             std::int64_t stride) const;
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = true) const;
   /// The text of a token in the vocabulary; empty for an unknown id.
@@ -99,7 +104,8 @@ class Tokenizer {
   Sequence tokenize(std::string_view text, bool details) const;
   void tokenize_part(AlignedText&& text, bool details, Sequence& out) const;
   void tokenize_pieces(AlignedText&& text, bool details, Sequence& out) const;
-  void add_token(const AddedToken& token, std::u32string_view text, CharSpan span, bool details, Sequence& out) const;
+  void add_token(const AddedToken& token, std::u32string_view text, CharSpan span, bool details,
+                 Sequence& out) const;
   void trim_offsets(Sequence& sequence) const;
   std::size_t special_count(bool pair) const;
   Encoding assemble(Sequence a, Sequence b, bool pair, const EncodeOptions& options) const;
@@ -111,8 +117,9 @@ class Tokenizer {
   PostProcessor post_processor_;
   AddedTokens added_;
   TokenizerDefaults defaults_;
-  bool clean_up_spaces_ = false;  ///< English punctuation of decoded text loses the space in front of it
-  std::string word_end_;          ///< becomes a space in decoded text, which is then stripped
+  bool clean_up_spaces_ =
+      false;              ///< English punctuation of decoded text loses the space in front of it
+  std::string word_end_;  ///< becomes a space in decoded text, which is then stripped
   bool truncate_left_ = false;
 };
 

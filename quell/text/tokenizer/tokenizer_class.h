@@ -11,7 +11,7 @@ namespace quell {
 inline constexpr const char* kPlainClass = "TokenizersBackend";
 
 struct TokenizerClass {
-  std::string name;    ///< the class that reads the directory, without "Fast"; "" where nothing tells
+  std::string name;  ///< the class that reads the directory, without "Fast"; "" where nothing tells
   std::string stated;  ///< the class that the files name; "" where they name none
   std::string file;    ///< that names the class or the model_type
   std::string source;  ///< for messages: `tokenizer_class "Foo"`, `model_type "bar"`

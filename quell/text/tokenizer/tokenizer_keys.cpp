@@ -98,8 +98,10 @@ constexpr KeyRule kConfigRules[] = {
 
     // The reference does something else.
     {"init_inputs", Effect::kChangesResults, "[null, []]", "arguments for the tokenizer's class"},
-    {"fast_tokenizer_files", Effect::kChangesResults, "[null, [], [\"tokenizer.json\"]]", "another file than tokenizer.json"},
-    {"fix_mistral_regex", Effect::kChangesResults, "[null, false]", "another pattern for some models"},
+    {"fast_tokenizer_files", Effect::kChangesResults, "[null, [], [\"tokenizer.json\"]]",
+     "another file than tokenizer.json"},
+    {"fix_mistral_regex", Effect::kChangesResults, "[null, false]",
+     "another pattern for some models"},
     {"tokenizer_object", Effect::kChangesResults, "[null]", "a tokenizer inside the settings"},
     {"gguf_file", Effect::kChangesResults, "[null]", "a tokenizer inside a GGUF file"},
 };

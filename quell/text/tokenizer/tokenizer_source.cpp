@@ -52,25 +52,29 @@ class Opener {
  private:
   Settings read() {
     // This class alone goes by its vocabulary even where there is a tokenizer.json.
-    if (class_.name == "BertJapaneseTokenizer" && directory_.has(rule_->file)) return read_vocabulary();
+    if (class_.name == "BertJapaneseTokenizer" && directory_.has(rule_->file))
+      return read_vocabulary();
     if (directory_.has("tokenizer.json")) return read_tokenizer_json();
 
-    // A class that only reads tokenizer.json, or none: go by the class that the files name, then by what files there are.
+    // A class that only reads tokenizer.json, or none: go by the class that the files name, then by
+    // what files there are.
     if (!rule_) rule_ = find_class_rule(class_.stated);
     const bool plain = class_.name == kPlainClass && directory_.has("tokenizer.model");
     if (plain && (!rule_ || std::string_view(rule_->file) == "tokenizer.model"))
       return read_plain_model(dir_ / "tokenizer.model", false);
-    if (!class_.stated.empty() || (!class_.name.empty() && class_.name != kPlainClass)) require_rule();
+    if (!class_.stated.empty() || (!class_.name.empty() && class_.name != kPlainClass))
+      require_rule();
     if (!rule_) rule_ = rule_of_files();
     if (rule_) return read_vocabulary();
 
-    // transformers looks for tokenizer.model alone. Files of other names are of llama2.c and its kin, whose texts have a begin
-    // token.
-    if (const auto model = find_model_file(dir_, "")) return read_plain_model(*model, model->filename() != "tokenizer.model");
-    throw Error(ErrorCode::kIo,
-                dir_.string() +
-                    ": no tokenizer.json, vocab.txt, vocab.json with merges.txt, or SentencePiece .model; pass token "
-                    "ids instead of text");
+    // transformers looks for tokenizer.model alone. Files of other names are of llama2.c and its
+    // kin, whose texts have a begin token.
+    if (const auto model = find_model_file(dir_, ""))
+      return read_plain_model(*model, model->filename() != "tokenizer.model");
+    throw Error(ErrorCode::kIo, dir_.string() +
+                                    ": no tokenizer.json, vocab.txt, vocab.json with merges.txt, "
+                                    "or SentencePiece .model; pass token "
+                                    "ids instead of text");
   }
 
   template <typename Read>
@@ -87,13 +91,15 @@ class Opener {
 
   void require_rule() const {
     require(rule_ != nullptr, ErrorCode::kUnsupported, dir_.string(), ": ", class_.source,
-            " is not supported without tokenizer.json; save it with AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of "
+            " is not supported without tokenizer.json; save it with "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of "
             "transformers, or pass token ids instead of text");
   }
 
   const ClassRule* rule_of_files() const {
     if (directory_.has("vocab.txt")) return find_class_rule("BertTokenizer");
-    if (directory_.has("vocab.json") && directory_.has("merges.txt")) return find_class_rule("GPT2Tokenizer");
+    if (directory_.has("vocab.json") && directory_.has("merges.txt"))
+      return find_class_rule("GPT2Tokenizer");
     return nullptr;
   }
 
@@ -116,9 +122,11 @@ class Opener {
   Settings read_vocabulary() {
     fs::path file = dir_ / rule_->file;
     if (file.extension() == ".model") file = find_model_file(dir_, rule_->file).value_or(file);
-    const bool complete = directory_.has(file.filename().string()) && (file.extension() != ".json" || directory_.has("merges.txt"));
-    require(complete, ErrorCode::kIo, dir_.string(), ": ", class_.source.empty() ? rule_->name : class_.source, ": ", rule_->name,
-            " reads ", rule_->file, file.extension() == ".json" ? " with merges.txt" : "",
+    const bool complete = directory_.has(file.filename().string()) &&
+                          (file.extension() != ".json" || directory_.has("merges.txt"));
+    require(complete, ErrorCode::kIo, dir_.string(), ": ",
+            class_.source.empty() ? rule_->name : class_.source, ": ", rule_->name, " reads ",
+            rule_->file, file.extension() == ".json" ? " with merges.txt" : "",
             ", which is not there, and there is no tokenizer.json; pass token ids instead of text");
 
     ClassInputs inputs = inputs_without_json();
@@ -130,7 +138,8 @@ class Opener {
       else if (file.extension() == ".json")
         read_bpe(file, inputs);
       else
-        read_sentencepiece_for(*rule_, read_sentencepiece(read_text_file(file, kLargestFile)), inputs);
+        read_sentencepiece_for(*rule_, read_sentencepiece(read_text_file(file, kLargestFile)),
+                               inputs);
     });
     return build(std::move(inputs), file);
   }
@@ -149,7 +158,8 @@ class Opener {
       require(json.is_object(), ErrorCode::kInvalidInput, "not a JSON object");
       if (rule_ && builds_anew(json)) return rebuild(std::move(json), file);
 
-      if (const auto warning = check_class_without_rules(class_, config_, json)) warnings_.push_back(*warning);
+      if (const auto warning = check_class_without_rules(class_, config_, json))
+        warnings_.push_back(*warning);
       return extend(std::move(json), file);
     });
   }
@@ -162,13 +172,17 @@ class Opener {
     const Json& model = member(json, "model");
     if (!model.is_object()) return false;
     std::string type = json_string(model, "type", "");
-    if (type.empty()) type = model.contains("merges") ? "BPE" : member(model, "vocab").is_array() ? "Unigram" : "WordPiece";
+    if (type.empty())
+      type = model.contains("merges")            ? "BPE"
+             : member(model, "vocab").is_array() ? "Unigram"
+                                                 : "WordPiece";
     static constexpr const char* kTypes[] = {"WordPiece", "BPE", "Unigram"};
     const char* wanted = kTypes[static_cast<std::size_t>(rule_->kind)];
     if (type == wanted) return true;
 
-    warnings_.push_back((dir_ / "tokenizer.json").string() + ": holds a " + type + " model, where " + class_.source + " means " +
-                        wanted + "; the file is followed");
+    warnings_.push_back((dir_ / "tokenizer.json").string() + ": holds a " + type +
+                        " model, where " + class_.source + " means " + wanted +
+                        "; the file is followed");
     return false;
   }
 
@@ -209,14 +223,16 @@ class Opener {
     for (const char* key : {"truncation", "padding", "added_tokens"}) json.value(key);
 
     const Settings model = json.section("model");
-    for (const char* key : {"type", "vocab", "merges", "dropout", "unk_token", "unk_id", "continuing_subword_prefix",
-                            "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "max_input_chars_per_word"})
+    for (const char* key : {"type", "vocab", "merges", "dropout", "unk_token", "unk_id",
+                            "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
+                            "byte_fallback", "ignore_merges", "max_input_chars_per_word"})
       model.value(key);
   }
 
   static std::optional<std::string> find_charsmap(const Json& normalizer) {
     if (!normalizer.is_object()) return std::nullopt;
-    const Json list = normalizer.contains("normalizers") ? normalizer["normalizers"] : Json::array({normalizer});
+    const Json list =
+        normalizer.contains("normalizers") ? normalizer["normalizers"] : Json::array({normalizer});
     for (const Json& stage : list)
       if (stage.is_object() && json_string(stage, "type", "") == "Precompiled")
         return json_string(stage, "precompiled_charsmap", "");
@@ -226,11 +242,14 @@ class Opener {
   /// Types that split a text, of a pre-tokenizer and those inside it.
   static std::vector<std::string> splitting_types(const Json& stage) {
     static constexpr const char* kSplitting[] = {
-        "Split", "Digits", "Punctuation", "Whitespace", "BertPreTokenizer", "CharDelimiterSplit", "UnicodeScripts", "FixedLength"};
+        "Split",          "Digits",           "Punctuation",
+        "Whitespace",     "BertPreTokenizer", "CharDelimiterSplit",
+        "UnicodeScripts", "FixedLength"};
     std::vector<std::string> types;
     if (!stage.is_object()) return types;
     const std::string type = json_string(stage, "type", "");
-    if (std::find(std::begin(kSplitting), std::end(kSplitting), type) != std::end(kSplitting)) types.push_back(type);
+    if (std::find(std::begin(kSplitting), std::end(kSplitting), type) != std::end(kSplitting))
+      types.push_back(type);
     for (const Json& inner : member(stage, "pretokenizers"))
       for (const std::string& t : splitting_types(inner)) types.push_back(t);
     return types;
@@ -238,32 +257,43 @@ class Opener {
 
   void warn_of_other_stages(const Json& stated, const ClassBuilder& made) const {
     const auto warn = [&](const std::string& what) {
-      log_once(LogLevel::kWarning, (dir_ / "tokenizer.json").string() + ": " + what + " differs from what " + class_.source +
-                                       " makes of the vocabulary; like transformers, Quell follows the class (\"tokenizer_class\": "
-                                       "\"PreTrainedTokenizerFast\" in tokenizer_config.json would follow the file)");
+      log_once(LogLevel::kWarning,
+               (dir_ / "tokenizer.json").string() + ": " + what + " differs from what " +
+                   class_.source +
+                   " makes of the vocabulary; like transformers, Quell follows the class "
+                   "(\"tokenizer_class\": "
+                   "\"PreTrainedTokenizerFast\" in tokenizer_config.json would follow the file)");
     };
-    if (splitting_types(member(stated, "pre_tokenizer")) != splitting_types(made.pre_tokenizer)) warn("pre_tokenizer");
+    if (splitting_types(member(stated, "pre_tokenizer")) != splitting_types(made.pre_tokenizer))
+      warn("pre_tokenizer");
 
     const Json& normalizer = member(stated, "normalizer");
-    const bool both_bert = normalizer.is_object() && json_string(normalizer, "type", "") == "BertNormalizer" &&
-                           made.normalizer.is_object() && made.normalizer["type"] == "BertNormalizer";
+    const bool both_bert =
+        normalizer.is_object() && json_string(normalizer, "type", "") == "BertNormalizer" &&
+        made.normalizer.is_object() && made.normalizer["type"] == "BertNormalizer";
     const auto flag = [](const Json& json, const char* key) { return json_bool(json, key, true); };
     if (!both_bert) return;
     static constexpr std::pair<const char*, const char*> kFlags[] = {
-        {"lowercase", "do_lower_case"}, {"handle_chinese_chars", "tokenize_chinese_chars"}, {"clean_text", "clean_text"}};
+        {"lowercase", "do_lower_case"},
+        {"handle_chinese_chars", "tokenize_chinese_chars"},
+        {"clean_text", "clean_text"}};
     for (const auto& [key, setting] : kFlags)
-      if (flag(normalizer, key) != flag(made.normalizer, key) && !config_.contains(setting)) warn("normalizer." + std::string(key));
+      if (flag(normalizer, key) != flag(made.normalizer, key) && !config_.contains(setting))
+        warn("normalizer." + std::string(key));
   }
 
   /// The file as it is, with the tokens of the files beside it.
   Settings extend(Json json, const fs::path& file) {
-    const bool alone = config_.json().empty() && !directory_.has("special_tokens_map.json") && !directory_.has("added_tokens.json");
-    if (!alone && member(json, "model").is_object() && !member(member(json, "model"), "vocab").is_null()) {
+    const bool alone = config_.json().empty() && !directory_.has("special_tokens_map.json") &&
+                       !directory_.has("added_tokens.json");
+    if (!alone && member(json, "model").is_object() &&
+        !member(member(json, "model"), "vocab").is_null()) {
       ClassInputs inputs;
       inputs.config = config_;
       inputs.from_tokenizer_json = true;
       inputs.tokens = read_token_settings(directory_, config_, member(json, "added_tokens"));
-      for (const Json& token : member(json, "added_tokens")) inputs.present.push_back(read_special_token(token, "added_tokens"));
+      for (const Json& token : member(json, "added_tokens"))
+        inputs.present.push_back(read_special_token(token, "added_tokens"));
       inputs.vocab = std::move(json["model"]["vocab"]);
       ClassBuilder builder(std::move(inputs));
       if (const Json& padding = member(json, "padding"); padding.is_object())

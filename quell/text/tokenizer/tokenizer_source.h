@@ -7,8 +7,9 @@ namespace quell {
 
 struct TokenizerSource {
   Settings json;
-  const ClassRule* rule = nullptr;    ///< of the class that made the object; null for tokenizer.json as it is
-  bool is_file = false;               ///< the object is tokenizer.json itself, whose leftovers are to be judged
+  const ClassRule* rule =
+      nullptr;           ///< of the class that made the object; null for tokenizer.json as it is
+  bool is_file = false;  ///< the object is tokenizer.json itself, whose leftovers are to be judged
   std::vector<std::string> warnings;  ///< to be said when the tokenizer has been made
 };
 

@@ -1,4 +1,5 @@
-// Longest and all prefixes of a text among a set of strings, in time linear in the length of the longest.
+// Longest and all prefixes of a text among a set of strings, in time linear in the length of the
+// longest.
 #pragma once
 
 #include <cstdint>

@@ -17,13 +17,21 @@ namespace quell::unicode {
 namespace {
 
 bool in_cjk_block(char32_t c) {
-  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
-         (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+         (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
 /// The bits of kClassRuns above the category.
-enum Bit : std::uint32_t { kBitWord = 32, kBitPunctuation = 64, kBitOther = 128, kBitMn = 256, kBitMark = 512, kBitNumeric = 1024 };
+enum Bit : std::uint32_t {
+  kBitWord = 32,
+  kBitPunctuation = 64,
+  kBitOther = 128,
+  kBitMn = 256,
+  kBitMark = 512,
+  kBitNumeric = 1024
+};
 constexpr std::uint32_t kCategoryMask = 31;
 
 std::uint32_t find_entry(char32_t c) {
@@ -38,13 +46,16 @@ constexpr std::uint32_t bits_of(std::initializer_list<Category> categories) {
 }
 
 bool is_white_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
-/// Superscripts and fractions of Latin-1 are word characters of patterns, but not between brackets or anywhere else. Joiners are
-/// some everywhere but in patterns.
-bool pattern_word_alone(char32_t c) { return c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE); }
+/// Superscripts and fractions of Latin-1 are word characters of patterns, but not between brackets
+/// or anywhere else. Joiners are some everywhere but in patterns.
+bool pattern_word_alone(char32_t c) {
+  return c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE);
+}
 
 std::uint16_t find_classes(char32_t c) {
   using enum Category;
@@ -84,8 +95,9 @@ T look_up(char32_t c) {
 
 char32_t find_lowercase(char32_t c) {
   const auto value = static_cast<std::int32_t>(c);
-  const auto next = std::upper_bound(kLowercaseRuns.begin(), kLowercaseRuns.end(), value,
-                                     [](std::int32_t v, const LowercaseRun& run) { return v < run.first; });
+  const auto next =
+      std::upper_bound(kLowercaseRuns.begin(), kLowercaseRuns.end(), value,
+                       [](std::int32_t v, const LowercaseRun& run) { return v < run.first; });
   if (next == kLowercaseRuns.begin()) return c;
 
   const LowercaseRun& run = *std::prev(next);
@@ -98,9 +110,10 @@ Category find_category(char32_t c) { return static_cast<Category>(find_entry(c) 
 
 const icu::Normalizer2& instance(bool compatibility, bool compose) {
   UErrorCode status = U_ZERO_ERROR;
-  const icu::Normalizer2* n =
-      compatibility ? (compose ? icu::Normalizer2::getNFKCInstance(status) : icu::Normalizer2::getNFKDInstance(status))
-                    : (compose ? icu::Normalizer2::getNFCInstance(status) : icu::Normalizer2::getNFDInstance(status));
+  const icu::Normalizer2* n = compatibility ? (compose ? icu::Normalizer2::getNFKCInstance(status)
+                                                       : icu::Normalizer2::getNFKDInstance(status))
+                                            : (compose ? icu::Normalizer2::getNFCInstance(status)
+                                                       : icu::Normalizer2::getNFDInstance(status));
   require(U_SUCCESS(status), ErrorCode::kIo, "ICU: no normalization data: ", u_errorName(status));
   return *n;
 }
@@ -115,15 +128,17 @@ int combining_class(char32_t c, unsigned version) {
 }
 
 /// Fully decomposed, combining marks in canonical order.
-std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& form, unsigned version) {
+std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& form,
+                              unsigned version) {
   std::vector<Change> out;
   out.reserve(text.size());
   std::size_t marks = 0;  // start of the run of combining marks at the end of `out`
   const auto sort_marks = [&] {
     if (out.size() - marks > 1)
-      std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(marks), out.end(), [=](const Change& a, const Change& b) {
-        return combining_class(a.c, version) < combining_class(b.c, version);
-      });
+      std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(marks), out.end(),
+                       [=](const Change& a, const Change& b) {
+                         return combining_class(a.c, version) < combining_class(b.c, version);
+                       });
   };
   const auto push = [&](char32_t c, int change) {
     if (combining_class(c, version) == 0) {
@@ -136,7 +151,8 @@ std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& 
   };
   icu::UnicodeString parts;
   for (const char32_t c : text) {
-    if (c < 0xA0 || !form.getDecomposition(static_cast<UChar32>(c), parts) || !known_in(c, version)) {
+    if (c < 0xA0 || !form.getDecomposition(static_cast<UChar32>(c), parts) ||
+        !known_in(c, version)) {
       push(c, 0);
       continue;
     }
@@ -148,8 +164,10 @@ std::vector<Change> decompose(std::u32string_view text, const icu::Normalizer2& 
   return out;
 }
 
-/// Canonical composition (UAX 15). What a composed character replaces is the sum of what its parts replaced.
-std::vector<Change> compose(const std::vector<Change>& in, const icu::Normalizer2& form, unsigned version) {
+/// Canonical composition (UAX 15). What a composed character replaces is the sum of what its parts
+/// replaced.
+std::vector<Change> compose(const std::vector<Change>& in, const icu::Normalizer2& form,
+                            unsigned version) {
   std::vector<Change> out;
   out.reserve(in.size());
   std::ptrdiff_t starter = -1;  // in `out`
@@ -158,7 +176,9 @@ std::vector<Change> compose(const std::vector<Change>& in, const icu::Normalizer
     const int combining = combining_class(x.c, version);
     if (starter >= 0 && last_class < combining) {
       Change& s = out[static_cast<std::size_t>(starter)];
-      if (const UChar32 joined = form.composePair(static_cast<UChar32>(s.c), static_cast<UChar32>(x.c)); joined >= 0) {
+      if (const UChar32 joined =
+              form.composePair(static_cast<UChar32>(s.c), static_cast<UChar32>(x.c));
+          joined >= 0) {
         s = {static_cast<char32_t>(joined), s.change + x.change - 1};
         continue;
       }
@@ -224,7 +244,9 @@ std::string encode(std::u32string_view text) {
   return out;
 }
 
-std::string repair(std::string_view utf8) { return is_valid_utf8(utf8) ? std::string(utf8) : encode(decode(utf8)); }
+std::string repair(std::string_view utf8) {
+  return is_valid_utf8(utf8) ? std::string(utf8) : encode(decode(utf8));
+}
 
 std::uint16_t classes(char32_t c) { return look_up<std::uint16_t, find_classes>(c); }
 
@@ -234,7 +256,8 @@ void append_lowercase(std::u32string& out, char32_t c) {
   if (c == 0x130)  // the only character whose full lower case has two code points
     out += U"i\u0307";
   else
-    out.push_back(c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c) : look_up<char32_t, find_lowercase>(c));
+    out.push_back(c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c)
+                           : look_up<char32_t, find_lowercase>(c));
 }
 
 bool known_in(char32_t c, unsigned version) {
@@ -244,7 +267,8 @@ bool known_in(char32_t c, unsigned version) {
 }
 
 std::vector<Change> normalize(std::u32string_view text, Form form, unsigned version) {
-  const bool compatibility = form == Form::kNfkc || form == Form::kNfkd, composed = form == Form::kNfc || form == Form::kNfkc;
+  const bool compatibility = form == Form::kNfkc || form == Form::kNfkd,
+             composed = form == Form::kNfc || form == Form::kNfkc;
   std::vector<Change> out = decompose(text, instance(compatibility, false), version);
   return composed ? compose(out, instance(compatibility, true), version) : out;
 }

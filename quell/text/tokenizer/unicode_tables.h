@@ -1,4 +1,5 @@
-// Character properties as the reference tokenizers have them, whatever libraries this machine has: see tools/unicode_tables.py.
+// Character properties as the reference tokenizers have them, whatever libraries this machine has:
+// see tools/unicode_tables.py.
 #pragma once
 
 #include <array>
@@ -6,7 +7,8 @@
 
 namespace quell::unicode {
 
-/// The first character of a run in the upper 21 bits; below them six property bits and a category in five (unicode.cpp).
+/// The first character of a run in the upper 21 bits; below them six property bits and a category
+/// in five (unicode.cpp).
 extern const std::array<std::uint32_t, 4125> kClassRuns;
 
 /// Characters `first`, `first` + `stride`, ... whose lower case is `difference` away.

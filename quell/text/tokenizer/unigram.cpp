@@ -17,22 +17,24 @@ class Unigram final : public TokenModel {
  public:
   explicit Unigram(const Settings& json) {
     const Json& vocab = json.value("vocab");
-    require(vocab.is_array() && !vocab.empty() && vocab.size() < (1U << 26), ErrorCode::kInvalidInput,
-            "tokenizer: Unigram vocabulary is not a non-empty array");
+    require(vocab.is_array() && !vocab.empty() && vocab.size() < (1U << 26),
+            ErrorCode::kInvalidInput, "tokenizer: Unigram vocabulary is not a non-empty array");
     for (const Json& entry : vocab) {
-      require(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number(), ErrorCode::kInvalidInput,
+      require(entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number(),
+              ErrorCode::kInvalidInput,
               "tokenizer: Unigram vocabulary holds something other than [piece, score]");
       const auto id = static_cast<std::int32_t>(tokens_.size());
       tokens_.push_back(entry[0].get<std::string>());
       scores_.push_back(entry[1].get<double>());
-      require(std::isfinite(scores_.back()), ErrorCode::kInvalidInput, "tokenizer: score of \"", tokens_.back(),
-              "\" is not finite");
+      require(std::isfinite(scores_.back()), ErrorCode::kInvalidInput, "tokenizer: score of \"",
+              tokens_.back(), "\" is not finite");
       ids_.insert_or_assign(tokens_.back(), id);
     }
     for (const auto& [token, id] : ids_) trie_.insert(unicode::decode(token), id);
     unk_score_ = *std::min_element(scores_.begin(), scores_.end()) - kUnknownPenalty;
     if (!json.value("unk_id").is_null())
-      unk_ = static_cast<std::int32_t>(json_int(json, "unk_id", 0, static_cast<std::int64_t>(tokens_.size()) - 1));
+      unk_ = static_cast<std::int32_t>(
+          json_int(json, "unk_id", 0, static_cast<std::int64_t>(tokens_.size()) - 1));
     if (json_bool(json, "byte_fallback", false)) find_bytes();
   }
 
@@ -71,7 +73,8 @@ class Unigram final : public TokenModel {
   };
 
   void find_bytes() {
-    for (unsigned b = 0; b < 256; ++b) bytes_.push_back(id_of(byte_token(static_cast<unsigned char>(b))).value_or(-1));
+    for (unsigned b = 0; b < 256; ++b)
+      bytes_.push_back(id_of(byte_token(static_cast<unsigned char>(b))).value_or(-1));
   }
 
   /// All pieces that begin at `begin`.
@@ -79,7 +82,8 @@ class Unigram final : public TokenModel {
     const double so_far = best[begin].score;
     const auto offer = [&](std::size_t end, double score, std::int32_t id) {
       Best& target = best[end];
-      if (target.begin != std::numeric_limits<std::size_t>::max() && score + so_far <= target.score) return;
+      if (target.begin != std::numeric_limits<std::size_t>::max() && score + so_far <= target.score)
+        return;
       target = {score + so_far, begin, id};
     };
     bool single = false;
@@ -99,15 +103,19 @@ class Unigram final : public TokenModel {
   }
 
   /// In reverse order, as the caller turns everything around.
-  void emit(std::u32string_view piece, std::size_t begin, std::size_t end, std::int32_t id, std::vector<PieceToken>& out) const {
+  void emit(std::u32string_view piece, std::size_t begin, std::size_t end, std::int32_t id,
+            std::vector<PieceToken>& out) const {
     const auto b = static_cast<std::uint32_t>(begin), e = static_cast<std::uint32_t>(end);
     if (id == unk_) {
       const std::string text = unicode::encode(piece.substr(begin, end - begin));
       if (const auto known = id_of(text)) id = *known;  // joined unknowns may spell a token
-      const bool whole = id == unk_ && !bytes_.empty() &&
-                         std::all_of(text.begin(), text.end(), [&](char c) { return bytes_[static_cast<unsigned char>(c)] >= 0; });
+      const bool whole =
+          id == unk_ && !bytes_.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
+            return bytes_[static_cast<unsigned char>(c)] >= 0;
+          });
       if (whole) {
-        for (auto c = text.rbegin(); c != text.rend(); ++c) out.push_back({bytes_[static_cast<unsigned char>(*c)], b, e});
+        for (auto c = text.rbegin(); c != text.rend(); ++c)
+          out.push_back({bytes_[static_cast<unsigned char>(*c)], b, e});
         return;
       }
     }
@@ -125,6 +133,8 @@ class Unigram final : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_unigram(const Settings& json) { return std::make_unique<Unigram>(json); }
+std::unique_ptr<TokenModel> make_unigram(const Settings& json) {
+  return std::make_unique<Unigram>(json);
+}
 
 }  // namespace quell

@@ -50,10 +50,13 @@ void append(Json& list, const Json& more, std::size_t from = 0) {
   for (std::size_t i = from; i < more.size(); ++i) list.push_back(more[i]);
 }
 
-/// Pieces in the order of fairseq: its specials in front, SentencePiece's own three left out, <mask> behind.
-Json fairseq_vocab(const ClassInputs& inputs, const Json& pieces, const char* first, const std::vector<std::string>& languages) {
-  Json vocab = scored({text_or(inputs, first, "<s>"), text_or(inputs, "pad_token", "<pad>"), text_or(inputs, "eos_token", "</s>"),
-                       text_or(inputs, "unk_token", "<unk>")});
+/// Pieces in the order of fairseq: its specials in front, SentencePiece's own three left out,
+/// <mask> behind.
+Json fairseq_vocab(const ClassInputs& inputs, const Json& pieces, const char* first,
+                   const std::vector<std::string>& languages) {
+  Json vocab =
+      scored({text_or(inputs, first, "<s>"), text_or(inputs, "pad_token", "<pad>"),
+              text_or(inputs, "eos_token", "</s>"), text_or(inputs, "unk_token", "<unk>")});
   append(vocab, pieces, 3);
   append(vocab, scored(languages));
   append(vocab, scored({text_or(inputs, "mask_token", "<mask>")}));
@@ -61,7 +64,8 @@ Json fairseq_vocab(const ClassInputs& inputs, const Json& pieces, const char* fi
 }
 
 Json camembert_vocab(const ClassInputs& inputs, const Json& pieces) {
-  Json vocab = scored({"<s>NOTUSED", text_or(inputs, "pad_token", "<pad>"), "</s>NOTUSED", text_or(inputs, "unk_token", "<unk>")});
+  Json vocab = scored({"<s>NOTUSED", text_or(inputs, "pad_token", "<pad>"), "</s>NOTUSED",
+                       text_or(inputs, "unk_token", "<unk>")});
   vocab.push_back({"<unk>NOTUSED", -100.0});
   append(vocab, pieces, 1);
   append(vocab, scored({text_or(inputs, "mask_token", "<mask>")}));
@@ -84,8 +88,8 @@ Json scored_pieces(const SentencePieceModel& model) {
 std::vector<SpecialToken> special_pieces(const SentencePieceModel& model, bool user_defined) {
   std::vector<SpecialToken> tokens;
   for (const Piece& piece : model.pieces) {
-    const bool wanted =
-        piece.type == SentencePieceModel::kControl || (user_defined && piece.type == SentencePieceModel::kUserDefined);
+    const bool wanted = piece.type == SentencePieceModel::kControl ||
+                        (user_defined && piece.type == SentencePieceModel::kUserDefined);
     if (!wanted) continue;
     SpecialToken token = SpecialToken::with_flags(piece.text);
     token.normalized = false;
@@ -98,7 +102,8 @@ std::vector<SpecialToken> special_pieces(const SentencePieceModel& model, bool u
 std::string escaped(const std::string& text) {
   std::string pattern;
   for (const char c : text) {
-    const bool plain = static_cast<unsigned char>(c) >= 0x80 || std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+    const bool plain = static_cast<unsigned char>(c) >= 0x80 ||
+                       std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
     if (!plain) pattern.push_back('\\');
     pattern.push_back(c);
   }
@@ -108,7 +113,8 @@ std::string escaped(const std::string& text) {
 /// What SentencePiece does to a text before it looks for pieces.
 Json own_normalizer(const SentencePieceModel& model, bool legacy) {
   Json list = Json::array();
-  if (!model.charsmap.empty()) list.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", model.charsmap_base64()}});
+  if (!model.charsmap.empty())
+    list.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", model.charsmap_base64()}});
   if (model.remove_extra_whitespaces) {
     list.push_back(regex_replace("\\A +| +\\z", ""));
     list.push_back(regex_replace(" {2,}", " "));
@@ -118,16 +124,22 @@ Json own_normalizer(const SentencePieceModel& model, bool legacy) {
   return sequence_of("normalizers", list);
 }
 
-Json own_pre_tokenizer(const SentencePieceModel& model, bool legacy, std::vector<std::string> user_defined) {
+Json own_pre_tokenizer(const SentencePieceModel& model, bool legacy,
+                       std::vector<std::string> user_defined) {
   Json list = Json::array();
   if (model.add_dummy_prefix) list.push_back(metaspace(legacy ? "always" : "first", false));
   if (!user_defined.empty()) {
-    std::stable_sort(user_defined.begin(), user_defined.end(), [](const std::string& a, const std::string& b) {
-      return unicode::decode(a).size() > unicode::decode(b).size();
-    });
+    std::stable_sort(user_defined.begin(), user_defined.end(),
+                     [](const std::string& a, const std::string& b) {
+                       return unicode::decode(a).size() > unicode::decode(b).size();
+                     });
     std::string pattern;
-    for (const std::string& piece : user_defined) pattern += (pattern.empty() ? "" : "|") + escaped(piece);
-    list.push_back({{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+    for (const std::string& piece : user_defined)
+      pattern += (pattern.empty() ? "" : "|") + escaped(piece);
+    list.push_back({{"type", "Split"},
+                    {"pattern", {{"Regex", pattern}}},
+                    {"behavior", "Isolated"},
+                    {"invert", false}});
   }
   return list.empty() ? Json() : sequence_of("pretokenizers", list);
 }
@@ -136,7 +148,8 @@ Json own_decoder(const SentencePieceModel& model) {
   Json list = Json::array({literal_replace("\u2581", " ")});
   if (model.byte_fallback) list.push_back({{"type", "ByteFallback"}});
   if (model.add_dummy_prefix || model.byte_fallback) list.push_back({{"type", "Fuse"}});
-  if (model.add_dummy_prefix) list.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  if (model.add_dummy_prefix)
+    list.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   return sequence_of("decoders", list);
 }
 
@@ -183,7 +196,8 @@ void read_bpe(const fs::path& path, ClassInputs& inputs) {
     if (!line.empty() && !line.starts_with("#version")) inputs.merges.push_back(line);
 }
 
-void read_sentencepiece_for(const ClassRule& rule, const SentencePieceModel& model, ClassInputs& inputs) {
+void read_sentencepiece_for(const ClassRule& rule, const SentencePieceModel& model,
+                            ClassInputs& inputs) {
   const std::string_view name = rule.name;
   inputs.tokens.additional = special_pieces(model, true);
   if (!model.charsmap.empty()) inputs.charsmap = model.charsmap_base64();
@@ -244,14 +258,16 @@ Json json_of_sentencepiece(const SentencePieceModel& model, ClassInputs inputs, 
   b.pre_tokenizer = own_pre_tokenizer(model, legacy, user_defined);
   b.decoder = own_decoder(model);
   if (model.unigram)
-    b.model = {
-        {"type", "Unigram"}, {"byte_fallback", model.byte_fallback}, {"unk_id", model.unk_id < 0 ? Json() : Json(model.unk_id)}};
-  else
-    b.model = {{"type", "BPE"},
-               {"fuse_unk", true},
+    b.model = {{"type", "Unigram"},
                {"byte_fallback", model.byte_fallback},
-               {"unk_token", b.inputs().vocab.contains(model.unk_piece) ? Json(model.unk_piece) : Json()},
-               {"ignore_merges", !user_defined.empty()}};
+               {"unk_id", model.unk_id < 0 ? Json() : Json(model.unk_id)}};
+  else
+    b.model = {
+        {"type", "BPE"},
+        {"fuse_unk", true},
+        {"byte_fallback", model.byte_fallback},
+        {"unk_token", b.inputs().vocab.contains(model.unk_piece) ? Json(model.unk_piece) : Json()},
+        {"ignore_merges", !user_defined.empty()}};
   return b.finish();
 }
 
