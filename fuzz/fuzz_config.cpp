@@ -1,6 +1,7 @@
 // Any bytes as config.json: a description that can be unrolled, or quell::Error.
 #include "quell/base/error.h"
 #include "quell/io/checkpoint.h"
+#include "quell/io/json.h"
 #include "quell/io/quantization_config.h"
 #include "quell/model/family.h"
 #include "quell/model/graph.h"

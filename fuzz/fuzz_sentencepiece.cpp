@@ -1,6 +1,7 @@
 // A SentencePiece model: a tokenizer that encodes and decodes, or quell::Error. The first byte
 // chooses the family.
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "quell/text/tokenizer/vocabulary_files.h"
 

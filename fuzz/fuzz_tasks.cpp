@@ -6,6 +6,7 @@
 #include "quell/eval/rouge.h"
 #include "quell/eval/squad.h"
 #include "quell/eval/squad_text.h"
+#include "quell/io/json.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using quell::Json;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

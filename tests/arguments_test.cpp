@@ -9,6 +9,7 @@
 #include "quell/base/error.h"
 #include "quell/compress/ignored.h"
 #include "quell/compress/site.h"
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/io/safetensors.h"
 #include "tests/support/support.h"

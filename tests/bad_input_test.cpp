@@ -6,6 +6,7 @@
 #include <fstream>
 #include <functional>
 
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "tests/support/support.h"
 

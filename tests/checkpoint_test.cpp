@@ -10,6 +10,7 @@
 #include "quell/base/log.h"
 #include "quell/base/random.h"
 #include "quell/exporting/float_checkpoint.h"
+#include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/job/random_model.h"
 #include "quell/model/generation_settings.h"

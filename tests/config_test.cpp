@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <sstream>
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/io/json.h"
 #include "quell/model/config_keys.h"
 #include "quell/model/family.h"
 #include "tests/support/support.h"

@@ -1,6 +1,9 @@
 // Documents that are generated say what the program says.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/job/models_job.h"
 #include "quell/model/family.h"

@@ -9,6 +9,7 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/pass.h"
 #include "quell/compress/site_problem.h"
+#include "quell/io/json.h"
 #include "quell/job/random_model.h"
 #include "quell/quant/quantize.h"
 #include "tests/support/golden_numbers.h"

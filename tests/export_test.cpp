@@ -7,6 +7,7 @@
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
 #include "quell/exporting/compressed_tensors.h"
+#include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/job/engine.h"
 #include "quell/job/quantize_job.h"

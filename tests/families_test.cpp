@@ -12,6 +12,7 @@
 #include "quell/compress/site.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
+#include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/job/verify_job.h"
 #include "quell/runtime/lower.h"

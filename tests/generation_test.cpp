@@ -9,6 +9,7 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/recipe.h"
 #include "quell/exporting/compressed_tensors.h"
+#include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/job/verify_job.h"
 #include "quell/runtime/generate.h"

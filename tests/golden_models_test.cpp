@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/job/verify_job.h"
 #include "quell/runtime/generate.h"

@@ -15,6 +15,7 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/token_clipping.h"
+#include "quell/io/json.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 #include "tests/support/support.h"

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "tests/support/support.h"
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <fstream>
 
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "tests/support/support.h"
 

@@ -10,6 +10,7 @@
 #include "quell/base/log.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
+#include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/job/preflight.h"
 #include "quell/job/quantize_job.h"

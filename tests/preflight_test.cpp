@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "tests/support/support.h"
 
 namespace quell {

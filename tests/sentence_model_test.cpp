@@ -9,6 +9,7 @@
 #include "quell/base/log.h"
 #include "quell/eval/packed_forward.h"
 #include "quell/exporting/float_checkpoint.h"
+#include "quell/io/json.h"
 #include "quell/model/text_encoder.h"
 #include "tests/support/sentence_model.h"
 

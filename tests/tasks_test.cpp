@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "quell/base/log.h"
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/io/output_file.h"
 #include "quell/job/eval_job.h"

@@ -9,6 +9,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/eval/packed_forward.h"
+#include "quell/io/json.h"
 #include "quell/job/classify_job.h"
 #include "quell/job/embed_job.h"
 #include "quell/job/engine.h"

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "tests/support/support.h"

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/pattern_scanners.h"
 #include "quell/text/tokenizer/regex.h"
 #include "quell/text/tokenizer/steps.h"

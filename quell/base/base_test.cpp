@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <limits>
+#include <sstream>
 #include <vector>
 
 #include "quell/base/aligned_buffer.h"
@@ -78,6 +80,37 @@ TEST(ScratchFile, KeepsWhatLeavesMemoryAndLeavesNothingBehind) {
   EXPECT_THROW(ScratchFile(directory / "nowhere"), Error);
   EXPECT_THROW(ScratchFile(directory).map(std::size_t{1} << 60), Error) << "no disk has that room";
   std::filesystem::remove_all(directory);
+}
+
+template <typename T>
+std::string streamed(const T& value) {
+  std::ostringstream out;
+  out << value;
+  return out.str();
+}
+
+TEST(Error, MessagesAreWordedAsStreamsWordThem) {
+  for (const double value :
+       {0.0, -0.0, 1.0, 0.1, 1.0 / 3, 1e-5, 123456.0, 1234567.0, 99999.95, 1e100, 5e-324,
+        std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
+        std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::max()}) {
+    EXPECT_EQ(str(value), streamed(value));
+    EXPECT_EQ(str(static_cast<float>(value)), streamed(static_cast<float>(value)));
+  }
+  for (const std::int64_t value :
+       {std::int64_t{0}, std::int64_t{-7}, std::numeric_limits<std::int64_t>::min()})
+    EXPECT_EQ(str(value), streamed(value));
+  EXPECT_EQ(str(std::numeric_limits<std::uint64_t>::max()), "18446744073709551615");
+  EXPECT_EQ(str(true, false), "10");
+
+  const std::string name = "x";
+  try {
+    require(false, ErrorCode::kUsage, name, ' ', std::string_view("of"), " ", -2);
+    FAIL() << "nothing was thrown";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kUsage);
+    EXPECT_STREQ(e.what(), "x of -2");
+  }
 }
 
 TEST(Isa, NamesRoundTrip) {

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "quell/base/error.h"
 #include "quell/cli/command.h"
 #include "quell/job/bench_job.h"

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "quell/cli/command.h"
 #include "quell/job/models_job.h"
 

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 #include <map>
+#include <sstream>
 
 #include "quell/base/build_id.h"
 #include "quell/base/error.h"
@@ -176,7 +177,11 @@ class Hash {
     if (t.numel() > 0) add(t.view().raw(), t.view().num_bytes());
   }
   void add(const std::vector<std::int32_t>& v) { add(v.data(), v.size() * sizeof(v[0])); }
-  std::string text() const { return str(std::hex, a_, "-", b_); }
+  std::string text() const {
+    std::ostringstream out;
+    out << std::hex << a_ << '-' << b_;
+    return out.str();
+  }
 
  private:
   void word(std::uint64_t w) {

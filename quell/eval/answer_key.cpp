@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/python_text.h"
 
 namespace quell {

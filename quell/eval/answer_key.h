@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 
 namespace quell {
 

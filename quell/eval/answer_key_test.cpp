@@ -6,6 +6,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/eval/language_tasks.h"
+#include "quell/io/json.h"
 
 namespace quell {
 namespace {

@@ -5,6 +5,7 @@
 #include "quell/base/error.h"
 #include "quell/eval/answer_key.h"
 #include "quell/eval/row_count.h"
+#include "quell/io/json.h"
 #include "quell/text/data/dataset.h"
 #include "quell/text/python_text.h"
 

@@ -8,6 +8,7 @@
 #include "quell/eval/row_count.h"
 #include "quell/eval/scoring.h"
 #include "quell/eval/squad_text.h"
+#include "quell/io/json.h"
 #include "quell/text/data/dataset.h"
 #include "quell/text/data/text_file.h"
 #include "quell/text/python_text.h"

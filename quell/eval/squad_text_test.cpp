@@ -5,6 +5,7 @@
 
 #include "quell/base/error.h"
 #include "quell/eval/squad.h"
+#include "quell/io/json.h"
 
 namespace quell {
 namespace {

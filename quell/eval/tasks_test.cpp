@@ -7,6 +7,7 @@
 #include "quell/eval/perplexity.h"
 #include "quell/eval/rouge.h"
 #include "quell/eval/token_statistics.h"
+#include "quell/io/json.h"
 
 namespace quell {
 namespace {

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "quell/eval/metrics.h"
+#include "quell/io/json.h"
 #include "quell/ops/likelihood.h"
 
 namespace quell {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 
 namespace quell {
 

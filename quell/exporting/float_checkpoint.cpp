@@ -4,6 +4,7 @@
 #include "quell/exporting/module_names.h"
 #include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/side_files.h"
+#include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
 

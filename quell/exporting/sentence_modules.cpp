@@ -1,6 +1,7 @@
 #include "quell/exporting/sentence_modules.h"
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 
 namespace quell {

@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/io/json.h"
 #include "quell/io/quantization_config.h"
 
 namespace quell {

@@ -86,4 +86,16 @@ std::string json_string(const Json& object, const std::string& key, const std::s
   return value->get<std::string>();
 }
 
+JsonBox::JsonBox() : value_(std::make_unique<Json>()) {}
+JsonBox::JsonBox(const Json& value) : value_(std::make_unique<Json>(value)) {}
+JsonBox::JsonBox(Json&& value) : value_(std::make_unique<Json>(std::move(value))) {}
+JsonBox::JsonBox(const JsonBox& other) : JsonBox(*other) {}
+JsonBox::JsonBox(JsonBox&& other) noexcept = default;
+JsonBox::~JsonBox() = default;
+
+JsonBox& JsonBox::operator=(JsonBox other) noexcept {
+  value_ = std::move(other.value_);
+  return *this;
+}
+
 }  // namespace quell

@@ -6,9 +6,9 @@
 #include <string>
 #include <string_view>
 
-namespace quell {
+#include "quell/io/json_fwd.h"
 
-using Json = nlohmann::json;
+namespace quell {
 
 /// Parses `text`; `source` names it in messages. Throws Error(kInvalidInput) on a syntax error, a
 /// duplicate key or nesting deeper than 128 levels.

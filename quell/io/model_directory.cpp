@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 
 namespace quell {
 namespace fs = std::filesystem;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 
 namespace quell {
 namespace {

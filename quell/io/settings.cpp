@@ -5,6 +5,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/io/json.h"
 
 namespace quell {
 namespace {
@@ -245,21 +246,21 @@ FileReport judge_leftovers(const Settings& settings, std::span<const KeyRule> ru
     }
     if (rule == rules.end()) {
       log_once(LogLevel::kWarning, settings.file() + ": key \"" + left.key + "\" (" +
-                                       shortened(left.value) + ") is not known and was not used");
+                                       shortened(*left.value) + ") is not known and was not used");
       report.left.push_back({left.key, left.value, FileReport::Fate::kWarned});
       continue;
     }
 
     const Json neutral = Json::parse(rule->neutral);
     const bool changes = rule->effect == KeyRule::Effect::kChangesResults &&
-                         std::find(neutral.begin(), neutral.end(), left.value) == neutral.end();
+                         std::find(neutral.begin(), neutral.end(), *left.value) == neutral.end();
     if (!changes) {
       report.left.push_back({left.key, left.value, FileReport::Fate::kNoEffect});
       continue;
     }
 
     const std::string line = settings.file() + ": key \"" + left.key + "\" (" +
-                             shortened(left.value) + "): " + std::string(rule->what);
+                             shortened(*left.value) + "): " + std::string(rule->what);
     require(settings.accepts(left.key), ErrorCode::kUnsupported, line,
             " is not supported; --accept ", left.key, " goes on without it, with other results");
     log_once(LogLevel::kWarning, line + " is left out, as accepted");

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 
 namespace quell {
 
@@ -75,7 +75,7 @@ class Settings {
   /// A key that was not read, with the sections around it ("rope_scaling.factor").
   struct Leftover {
     std::string key;
-    Json value;
+    JsonBox value;
   };
   /// Of this object and below, in the order of the keys.
   std::vector<Leftover> leftovers() const;
@@ -127,7 +127,7 @@ struct FileReport {
   enum class Fate { kNoEffect, kWarned, kAccepted };
   struct Left {
     std::string key;
-    Json value;
+    JsonBox value;
     Fate fate;
   };
 

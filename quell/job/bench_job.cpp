@@ -8,6 +8,7 @@
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
+#include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/job/random_model.h"
 #include "quell/job/report.h"

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 #include "quell/io/model_directory.h"
 
 namespace quell {

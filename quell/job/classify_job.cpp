@@ -6,6 +6,7 @@
 
 #include "quell/base/error.h"
 #include "quell/eval/packed_forward.h"
+#include "quell/io/json.h"
 #include "quell/job/engine.h"
 
 namespace quell {

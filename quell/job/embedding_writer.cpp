@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 
 namespace quell {
 namespace {

@@ -2,6 +2,7 @@
 
 #include "quell/base/error.h"
 #include "quell/exporting/own_features.h"
+#include "quell/io/json.h"
 #include "quell/job/report.h"
 
 namespace quell {

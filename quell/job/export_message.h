@@ -5,7 +5,7 @@
 #include <string>
 
 #include "quell/exporting/stored_tensors.h"
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 
 namespace quell {
 

@@ -7,6 +7,7 @@
 #include "quell/base/cpu_budget.h"
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
+#include "quell/io/json.h"
 #include "quell/model/generation_settings.h"
 #include "quell/runtime/lower.h"
 #include "quell/text/tokenizer/tokenizer.h"

@@ -1,6 +1,7 @@
 #include "quell/job/models_job.h"
 
 #include "quell/eval/evaluate.h"
+#include "quell/io/json.h"
 #include "quell/job/eval_job.h"
 #include "quell/job/models_page.h"
 #include "quell/model/family.h"

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 
 namespace quell {
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/io/output_path.h"
 
 namespace quell {

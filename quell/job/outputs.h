@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 #include "quell/io/output_file.h"
 
 namespace quell {

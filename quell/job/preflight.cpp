@@ -11,6 +11,7 @@
 #include "quell/compress/pass.h"
 #include "quell/compress/site_objective.h"
 #include "quell/exporting/stored_tensors.h"
+#include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/job/export_message.h"
 #include "quell/job/time_estimate.h"

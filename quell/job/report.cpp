@@ -4,6 +4,7 @@
 #include <cstdarg>
 #include <cstdio>
 
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 
 namespace quell {
@@ -23,7 +24,7 @@ Json Report::to_json() const {
                        {"samples", row.result.samples}});
   Json report = {{"results", results}};
   if (tokens.count() > 0) report["token_statistics"] = tokens.to_json();
-  if (!written.is_null()) report["written"] = written;
+  if (!written->is_null()) report["written"] = *written;
   return report;
 }
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "quell/eval/evaluate.h"
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 
 namespace quell {
 
@@ -17,7 +17,7 @@ struct ReportRow {
 struct Report {
   std::vector<ReportRow> rows;
   TokenStatistics tokens;  ///< perplexity beside a float model; else empty
-  Json written;  ///< of `quantize`: sizes and readers of the files (export_json); else null
+  JsonBox written;  ///< of `quantize`: sizes and readers of the files (export_json); else null
   void add(const std::string& engine, const std::string& task,
            const std::vector<MetricResult>& results);
   /// {"results": [{"engine", "task", "metric", "value", "samples"}]}, and "written" where there is

@@ -11,6 +11,7 @@
 #include "quell/compress/compress.h"
 #include "quell/eval/metrics.h"
 #include "quell/eval/scoring.h"
+#include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/job/outputs.h"
 #include "quell/model/forward.h"

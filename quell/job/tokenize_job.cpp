@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 
 namespace quell {
 

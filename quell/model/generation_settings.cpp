@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/model/family.h"
 
 namespace quell {

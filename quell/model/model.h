@@ -9,6 +9,7 @@
 
 #include "quell/base/scratch_file.h"
 #include "quell/io/checkpoint.h"
+#include "quell/io/json.h"
 #include "quell/model/family.h"
 #include "quell/model/graph.h"
 #include "quell/model/sentence_files.h"

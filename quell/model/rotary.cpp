@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/model/family.h"
 
 namespace quell {

@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 
 namespace quell {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "quell/io/checkpoint.h"
+#include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 
 namespace quell::train {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "quell/model/forward.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "quell/train/sentence_generator.h"

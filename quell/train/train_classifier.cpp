@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "quell/train/bert_classifier.h"

@@ -1,5 +1,6 @@
 // BLOOM (BigScience 2022): pre-norm decoder with ALiBi instead of positions, a norm behind the
 // embedding, and q, k and v of each head side by side in one matrix.
+#include "quell/io/json.h"
 #include "quell/model/family.h"
 #include "quell/model/relative_positions.h"
 

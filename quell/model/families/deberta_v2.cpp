@@ -6,6 +6,7 @@
 #include <string>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/model/bert_like.h"
 
 namespace quell {

@@ -1,6 +1,7 @@
 // GPT-Neo (Black et al. 2021): GPT-2 with local attention in some layers and no scale of the
 // scores.
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/model/family.h"
 
 namespace quell {

@@ -1,5 +1,6 @@
 // GPT-NeoX and Pythia (Black et al. 2022): attention and MLP in parallel behind two norms (or in
 // series), partly rotated heads, q, k and v of each head side by side in one matrix.
+#include "quell/io/json.h"
 #include "quell/model/llama_like.h"
 
 namespace quell {

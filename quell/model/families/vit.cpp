@@ -1,6 +1,7 @@
 // Vision Transformer (Dosovitskiy et al. 2021): a convolution whose stride is its kernel makes
 // patches of an image into tokens; a class token in front; pre-norm encoder.
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/model/family.h"
 
 namespace quell {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 #include "quell/text/data/table_file.h"
 #include "quell/text/data/token_batch.h"
 #include "quell/text/tokenizer/tokenizer.h"

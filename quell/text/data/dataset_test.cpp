@@ -6,6 +6,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/base/scratch_file.h"
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 
 namespace quell {

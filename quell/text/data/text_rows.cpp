@@ -1,6 +1,7 @@
 #include "quell/text/data/text_rows.h"
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/unicode.h"
 
 namespace quell {

@@ -5,6 +5,7 @@
 #include <queue>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/byte_alphabet.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/flat_map.h"

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/special_tokens.h"
 
 namespace quell {

@@ -7,6 +7,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 

@@ -1,5 +1,6 @@
 // Post-processors of tokenizer.json: which special tokens surround the text, and their type ids.
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/components.h"
 
 namespace quell {

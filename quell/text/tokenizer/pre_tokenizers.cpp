@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/byte_alphabet.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/pattern_scanners.h"

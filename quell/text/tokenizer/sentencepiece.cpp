@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/unicode.h"
 
 namespace quell {

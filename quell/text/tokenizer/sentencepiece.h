@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "quell/io/json.h"
+#include "quell/io/json_fwd.h"
 
 namespace quell {
 

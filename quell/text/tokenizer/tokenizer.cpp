@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/byte_alphabet.h"
 
 namespace quell {

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/regex.h"
 #include "quell/text/tokenizer/tokenizer.h"
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/byte_alphabet.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/trie.h"

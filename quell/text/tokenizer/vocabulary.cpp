@@ -1,4 +1,5 @@
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/regex.h"
 

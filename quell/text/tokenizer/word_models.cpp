@@ -1,6 +1,7 @@
 // Models that look words up: WordPiece (Devlin et al. 2019) and WordLevel; and how a model is
 // chosen.
 #include "quell/base/error.h"
+#include "quell/io/json.h"
 #include "quell/text/tokenizer/components.h"
 #include "quell/text/tokenizer/trie.h"
 
