@@ -2,8 +2,6 @@
 // model.
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
 #include "quell/exporting/compressed_tensors.h"
@@ -17,6 +15,8 @@
 
 namespace quell {
 namespace {
+
+using quell::testing::same_bytes;
 namespace fs = std::filesystem;
 
 using quell::testing::kReviews;
@@ -36,11 +36,6 @@ Tensor output_of(const char* engine, const Model& model, const TokenBatch& batch
   const auto logits = outputs.values.find("logits");
   return std::move(logits != outputs.values.end() ? logits->second
                                                   : outputs.values.at("last_hidden_state"));
-}
-
-bool same_bytes(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() &&
-         std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
 }
 
 /// Quantizes the model in `dir` by `recipe` and writes it to `out`; the outputs before and after

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "quell/base/build_id.h"
 #include "quell/base/error.h"
@@ -20,6 +19,8 @@
 
 namespace quell {
 namespace {
+
+using quell::testing::same_bytes;
 namespace fs = std::filesystem;
 
 using quell::testing::kReviews;
@@ -48,11 +49,6 @@ Tensor logits(const std::string& engine, const Model& model, const TokenBatch& b
   ForwardOutputs outputs;
   make_engine(engine, model, ctx)->forward(batch, outputs, ctx);
   return std::move(outputs.values.at("logits"));
-}
-
-bool same_bytes(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() &&
-         std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
 }
 
 class Pipeline : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};

@@ -24,8 +24,6 @@ namespace fs = std::filesystem;
 using quell::testing::run_quell;
 using quell::testing::SentenceModel;
 
-constexpr std::int64_t kHidden = SentenceModel::kHidden;
-
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream in(text);
@@ -126,7 +124,7 @@ TEST_F(TextCommands, EveryFormatHoldsTheSameNumbers) {
     flat.insert(flat.end(), want[i].begin(), want[i].end());
   }
   const SafetensorsFile tensors(scratch / "out.safetensors");
-  EXPECT_EQ(tensors.at("embeddings").shape(), (Shape{3, kHidden}));
+  EXPECT_EQ(tensors.at("embeddings").shape(), (Shape{3, SentenceModel::kHidden}));
   const Tensor stored = to_f32(tensors.at("embeddings"), "embeddings");
   EXPECT_TRUE(std::equal(flat.begin(), flat.end(), stored.f32().begin()));
 
@@ -357,7 +355,7 @@ class Vectors {
  public:
   explicit Vectors(const std::string& recipe) {
     SentenceModel made(scratch_ / "model");
-    made.mean().dense(kHidden, 32, "torch.nn.modules.activation.Tanh").normalize();
+    made.mean().dense(SentenceModel::kHidden, 32, "torch.nn.modules.activation.Tanh").normalize();
     QuantizeJob job;
     job.model_dir = made.path();
     job.output = scratch_ / "out";

@@ -19,18 +19,10 @@ void append_number(std::string& out, Number value, Format... format) {
 
 void MessagePiece::append_to(std::string& out) const {
   switch (kind_) {
-    case Kind::kText:
-      out += text_;
-      break;
-    case Kind::kCharacter:
-      out += character_;
-      break;
-    case Kind::kSigned:
-      append_number(out, signed_);
-      break;
-    case Kind::kUnsigned:
-      append_number(out, unsigned_);
-      break;
+    case Kind::kText: out += text_; break;
+    case Kind::kCharacter: out += character_; break;
+    case Kind::kSigned: append_number(out, signed_); break;
+    case Kind::kUnsigned: append_number(out, unsigned_); break;
     case Kind::kReal:  // six digits, as a stream prints them
       append_number(out, real_, std::chars_format::general, 6);
       break;

@@ -7,7 +7,7 @@
 namespace quell {
 namespace {
 
-constexpr std::int64_t kBatchTokens = 2048;
+constexpr std::int64_t kScoredTokens = 2048;
 
 }  // namespace
 
@@ -19,7 +19,7 @@ void for_each_forward(const ForwardModel& model, const std::vector<TokenSequence
                       bool hidden_states, const ForwardSink& sink, const std::string& stage,
                       ExecContext& ctx) {
   std::int64_t done = 0;
-  for (const std::vector<std::size_t>& group : group_by_length(sequences, kBatchTokens)) {
+  for (const std::vector<std::size_t>& group : group_by_length(sequences, kScoredTokens)) {
     const TokenBatch batch = make_batch(sequences, group, model.model().spec.pad_token_id);
     ForwardOutputs outputs;
     outputs.want_hidden_states = hidden_states;

@@ -11,13 +11,13 @@
 namespace quell {
 namespace {
 
-struct Energy {
+struct ErrorEnergy {
   double signal = 0;
   double noise = 0;
 };
 
-Energy energy_of(std::span<const float> exact, std::span<const float> got) {
-  Energy out;
+ErrorEnergy energy_of(std::span<const float> exact, std::span<const float> got) {
+  ErrorEnergy out;
   for (std::size_t i = 0; i < exact.size(); ++i) {
     const double x = static_cast<double>(exact[i]);
     const double d = x - static_cast<double>(got[i]);
@@ -69,7 +69,7 @@ Divergences Divergence::between(const std::vector<Tensor>& want, const std::vect
         const std::span<const float> g = row_of(got[b], i);
 
         if (output_ == "last_hidden_state") {
-          const Energy energy = energy_of(w, g);
+          const ErrorEnergy energy = energy_of(w, g);
           sum += energy.noise;
           out.count += energy.signal;
           continue;

@@ -25,7 +25,7 @@ std::vector<std::int32_t> begin_of_text(const Model& model, const std::string& w
 
 namespace {
 
-constexpr std::int64_t kDefaultLength = 64;
+constexpr std::int64_t kDefaultCompletion = 64;
 
 void say_how_tokens_are_drawn(const GenerationSettings& settings) {
   if (settings.drawing.empty()) return;
@@ -39,7 +39,7 @@ void say_how_tokens_are_drawn(const GenerationSettings& settings) {
 std::int64_t length_limit(const GenerationSettings& settings, const Model& model,
                           std::size_t prompt_length) {
   if (settings.max_new_tokens) return *settings.max_new_tokens;
-  if (!settings.max_length) return kDefaultLength;
+  if (!settings.max_length) return kDefaultCompletion;
   const std::int64_t begin =
       model.spec.head == Head::kSeq2SeqLm ? 1 : static_cast<std::int64_t>(prompt_length);
   return std::max<std::int64_t>(1, *settings.max_length - begin);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -44,6 +45,11 @@ fs::path find_data(const std::string& relative) {
   for (const fs::path& place : places_of(relative))
     if (fs::exists(place, ec)) return place;
   return {};
+}
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() &&
+         std::memcmp(a.f32().data(), b.f32().data(), a.f32().size_bytes()) == 0;
 }
 
 std::vector<std::string> case_folders(const std::string& relative) {

@@ -43,6 +43,9 @@ class ScratchDir {
 /// more.
 Recipe quick_recipe(const std::string& name);
 
+/// Of two f32 tensors.
+bool same_bytes(const Tensor& a, const Tensor& b);
+
 struct CommandResult {
   int exit_code;
   std::string out, err;

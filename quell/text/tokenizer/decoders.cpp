@@ -278,23 +278,23 @@ std::unique_ptr<Decoder> from_json(const Settings& json) {
     return std::make_unique<T>();
 }
 
-constexpr ComponentEntry<Decoder> kTable[] = {{"WordPiece", from_json<WordPieceDecoder>},
-                                              {"ByteLevel", from_json<ByteLevelDecoder>},
-                                              {"Metaspace", from_json<MetaspaceDecoder>},
-                                              {"BPEDecoder", from_json<BpeDecoder>},
-                                              {"ByteFallback", from_json<ByteFallbackDecoder>},
-                                              {"Fuse", from_json<Fuse>},
-                                              {"Strip", from_json<StripDecoder>},
-                                              {"Replace", from_json<ReplaceDecoder>},
-                                              {"CTC", from_json<Ctc>},
-                                              {"Sequence", from_json<DecoderSequence>}};
+constexpr ComponentEntry<Decoder> kDecoders[] = {{"WordPiece", from_json<WordPieceDecoder>},
+                                                 {"ByteLevel", from_json<ByteLevelDecoder>},
+                                                 {"Metaspace", from_json<MetaspaceDecoder>},
+                                                 {"BPEDecoder", from_json<BpeDecoder>},
+                                                 {"ByteFallback", from_json<ByteFallbackDecoder>},
+                                                 {"Fuse", from_json<Fuse>},
+                                                 {"Strip", from_json<StripDecoder>},
+                                                 {"Replace", from_json<ReplaceDecoder>},
+                                                 {"CTC", from_json<Ctc>},
+                                                 {"Sequence", from_json<DecoderSequence>}};
 
 }  // namespace
 
-std::vector<std::string> decoder_types() { return types_of(kTable); }
+std::vector<std::string> decoder_types() { return types_of(kDecoders); }
 
 std::unique_ptr<Decoder> make_decoder(const Settings& json) {
-  return make_from(kTable, "decoder", json);
+  return make_from(kDecoders, "decoder", json);
 }
 
 std::unique_ptr<Decoder> make_default_decoder() { return std::make_unique<JoinWithSpaces>(); }

@@ -233,28 +233,29 @@ std::unique_ptr<Normalizer> make_form(const Settings&) {
   return std::make_unique<UnicodeForm>(kForm);
 }
 
-constexpr ComponentEntry<Normalizer> kTable[] = {{"BertNormalizer", from_json<BertNormalizer>},
-                                                 {"NFC", make_form<unicode::Form::kNfc>},
-                                                 {"NFD", make_form<unicode::Form::kNfd>},
-                                                 {"NFKC", make_form<unicode::Form::kNfkc>},
-                                                 {"NFKD", make_form<unicode::Form::kNfkd>},
-                                                 {"Lowercase", from_json<Lowercase>},
-                                                 {"Strip", from_json<StripNormalizer>},
-                                                 {"StripAccents", from_json<StripAccents>},
-                                                 {"Replace", from_json<Replace>},
-                                                 {"Prepend", from_json<Prepend>},
-                                                 {"Nmt", from_json<Nmt>},
-                                                 {"Precompiled", make_precompiled},
-                                                 {"ByteLevel", from_json<ByteLevelNormalizer>},
-                                                 {"Sequence", from_json<NormalizerSequence>}};
+constexpr ComponentEntry<Normalizer> kNormalizers[] = {
+    {"BertNormalizer", from_json<BertNormalizer>},
+    {"NFC", make_form<unicode::Form::kNfc>},
+    {"NFD", make_form<unicode::Form::kNfd>},
+    {"NFKC", make_form<unicode::Form::kNfkc>},
+    {"NFKD", make_form<unicode::Form::kNfkd>},
+    {"Lowercase", from_json<Lowercase>},
+    {"Strip", from_json<StripNormalizer>},
+    {"StripAccents", from_json<StripAccents>},
+    {"Replace", from_json<Replace>},
+    {"Prepend", from_json<Prepend>},
+    {"Nmt", from_json<Nmt>},
+    {"Precompiled", make_precompiled},
+    {"ByteLevel", from_json<ByteLevelNormalizer>},
+    {"Sequence", from_json<NormalizerSequence>}};
 
 }  // namespace
 
-std::vector<std::string> normalizer_types() { return types_of(kTable); }
+std::vector<std::string> normalizer_types() { return types_of(kNormalizers); }
 
 std::unique_ptr<Normalizer> make_normalizer(const Settings& json) {
   if (auto stage = make_python_normalizer(json)) return stage;
-  return make_from(kTable, "normalizer", json);
+  return make_from(kNormalizers, "normalizer", json);
 }
 
 }  // namespace quell

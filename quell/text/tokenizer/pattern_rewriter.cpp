@@ -13,7 +13,7 @@ struct PosixClass {
   std::string_view categories;  ///< their names, with spaces around each
 };
 
-constexpr PosixClass kClasses[] = {
+constexpr PosixClass kPosixClasses[] = {
     {U"[:punct:]", U"[:^punct:]", " Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So "},
     {U"[:graph:]", U"[:^graph:]",
      " Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf Co "},
@@ -100,7 +100,7 @@ class Rewriter {
   }
 
   bool posix_class() {
-    for (const PosixClass& known : kClasses) {
+    for (const PosixClass& known : kPosixClasses) {
       const bool plain = p_.substr(at_).starts_with(known.name);
       const bool negated = p_.substr(at_).starts_with(known.negated_name);
       if (!spell_out_ || (!plain && !negated)) continue;

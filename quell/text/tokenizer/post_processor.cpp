@@ -91,23 +91,23 @@ struct Entry {
   const char* type;
   PostProcessor (*read)(const Settings&);
 };
-constexpr Entry kTable[] = {{"BertProcessing", read_bert},
-                            {"RobertaProcessing", read_roberta},
-                            {"TemplateProcessing", read_templates},
-                            {"ByteLevel", read_byte_level},
-                            {"Sequence", read_sequence}};
+constexpr Entry kPostProcessors[] = {{"BertProcessing", read_bert},
+                                     {"RobertaProcessing", read_roberta},
+                                     {"TemplateProcessing", read_templates},
+                                     {"ByteLevel", read_byte_level},
+                                     {"Sequence", read_sequence}};
 
 }  // namespace
 
 std::vector<std::string> post_processor_types() {
   std::vector<std::string> types;
-  for (const Entry& entry : kTable) types.emplace_back(entry.type);
+  for (const Entry& entry : kPostProcessors) types.emplace_back(entry.type);
   return types;
 }
 
 PostProcessor make_post_processor(const Settings& json) {
   const std::string type = type_of(json);
-  for (const Entry& entry : kTable)
+  for (const Entry& entry : kPostProcessors)
     if (type == entry.type) return entry.read(json);
   refuse_component("post_processor", type);
 }

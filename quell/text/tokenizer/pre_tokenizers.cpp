@@ -354,7 +354,7 @@ std::unique_ptr<PreTokenizer> from_json(const Settings& json) {
     return std::make_unique<T>();
 }
 
-constexpr ComponentEntry<PreTokenizer> kTable[] = {
+constexpr ComponentEntry<PreTokenizer> kPreTokenizers[] = {
     {"BertPreTokenizer", from_json<BertPreTokenizer>},
     {"ByteLevel", from_json<ByteLevelPreTokenizer>},
     {"Metaspace", from_json<Metaspace>},
@@ -370,11 +370,11 @@ constexpr ComponentEntry<PreTokenizer> kTable[] = {
 
 }  // namespace
 
-std::vector<std::string> pre_tokenizer_types() { return types_of(kTable); }
+std::vector<std::string> pre_tokenizer_types() { return types_of(kPreTokenizers); }
 
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Settings& json) {
   if (auto stage = make_python_pre_tokenizer(json)) return stage;
-  return make_from(kTable, "pre_tokenizer", json);
+  return make_from(kPreTokenizers, "pre_tokenizer", json);
 }
 
 }  // namespace quell

@@ -72,14 +72,14 @@ class WordLevel final : public VocabularyModel {
   }
 };
 
-constexpr ComponentEntry<TokenModel> kTable[] = {{"WordPiece", make_word_piece},
-                                                 {"BPE", make_bpe},
-                                                 {"Unigram", make_unigram},
-                                                 {"WordLevel", make_word_level}};
+constexpr ComponentEntry<TokenModel> kTokenModels[] = {{"WordPiece", make_word_piece},
+                                                       {"BPE", make_bpe},
+                                                       {"Unigram", make_unigram},
+                                                       {"WordLevel", make_word_level}};
 
 }  // namespace
 
-std::vector<std::string> token_model_types() { return types_of(kTable); }
+std::vector<std::string> token_model_types() { return types_of(kTokenModels); }
 
 std::unique_ptr<TokenModel> make_word_piece(const Settings& json) {
   return std::make_unique<WordPiece>(json);
@@ -89,7 +89,7 @@ std::unique_ptr<TokenModel> make_word_level(const Settings& json) {
 }
 
 std::unique_ptr<TokenModel> make_token_model(const Settings& json) {
-  if (!type_of(json).empty()) return make_from(kTable, "model", json);
+  if (!type_of(json).empty()) return make_from(kTokenModels, "model", json);
   // Older files name no type; the members tell.
   if (json.contains("merges")) return make_bpe(json);
   if (json.contains("max_input_chars_per_word")) return make_word_piece(json);
