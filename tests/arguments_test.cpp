@@ -197,13 +197,13 @@ TEST(Arguments, PrintedNamesAreAccepted) {
     if (!fs::exists(entry.path() / "model.safetensors")) continue;
     const Model model = load_model(Checkpoint::open(entry.path()));
     ++models;
-    for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
-      if (model.graph.nodes[n].kind != StepKind::kLinear || model.node_param[n] < 0) continue;
+    for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
+      if (!model.graph.node(n).is(op_linear) || model.graph.node(n).param < 0) continue;
       Recipe recipe = load_recipe("minmax");
-      recipe.ignore = {model.node_name(static_cast<int>(n))};
+      recipe.ignore = {model.node_name(n)};
       EXPECT_NO_THROW(resolve_ignored(model, recipe))
           << entry.path() << " " << recipe.ignore.front();
-      EXPECT_TRUE(is_ignored(recipe, model.param_of(static_cast<int>(n)).module)) << entry.path();
+      EXPECT_TRUE(is_ignored(recipe, model.param_of(n).module)) << entry.path();
     }
     for (const bool head : {false, true})
       for (const Site& site : derive_sites(model, {.projections = true, .head = head})) {

@@ -47,7 +47,6 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
     compress(model, batches, recipe, ctx);
     for (Param& p : model.params)
       if (p.quantized) p.weight = dequantize(*p.quantized);
-    model.rounding = Rounding::kDivide;
     for (auto& [value, q] : model.input_quant) clip(q), quants.push_back(&q);
     for (auto& [node, attention] : model.attention_quant)
       for (auto* q : attention.points())
@@ -57,10 +56,10 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
     ASSERT_GE(output, 0);
   }
   std::unique_ptr<Executor> run() {
-    ops = make_simulated_ops(model, false, ctx.isa);
-    auto executor = std::make_unique<Executor>(model, ops, true, batches.front(), ctx);
+    ops = make_simulated_ops(model, false, ctx.isa, Rounding::kDivide);
+    auto executor = std::make_unique<Executor>(model, ops, Rounding::kDivide, batches.front(), ctx);
     executor->keep_values = true;
-    executor->run({0, static_cast<int>(model.graph.nodes.size())});
+    executor->run({0, model.graph.num_nodes()});
     return executor;
   }
   double loss() {
@@ -100,7 +99,7 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
     const AttentionCall call = executor->attention_call(at.first);
     std::int64_t numel = 0;
     if (at.second < 3) {
-      const Node& node = model.graph.nodes[static_cast<std::size_t>(at.first)];
+      const Node& node = model.graph.node(at.first);
       numel = executor->value(node.in[static_cast<std::size_t>(at.second)]).numel();
     } else {
       const AttentionShape shape = call.shape();

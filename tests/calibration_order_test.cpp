@@ -40,7 +40,7 @@ Model compressed(const std::vector<TokenBatch>& batches, const Recipe& recipe,
   ExecContext ctx{2};
   Model model = load_model(Checkpoint::open(quell::testing::kReviews / "model"));
   for (Param& p : model.params)
-    if (p.slot == Slot::kQProj)
+    if (p.label == "q_proj")
       for (float& w : p.weight.f32()) w *= 0.1F;
   compress(model, batches, recipe, ctx, journal);
   return model;

@@ -98,7 +98,7 @@ std::vector<float> logits_of(const fs::path& dir) {
   batch.length = 4;
   batch.mask.assign(4, 1);
   batch.type_ids.assign(4, 0);
-  if (model.spec.stacks.size() > 1) {
+  if (model.graph.is_encoder_decoder()) {
     batch.decoder_length = 3;
     batch.decoder_ids = {2, 7, 8};
     batch.decoder_mask.assign(3, 1);
@@ -220,8 +220,8 @@ TEST(Tensors, EncodersMayComeWithoutPooler) {
     EXPECT_EQ(checkpoint.tensors.erase(name), 1U) << name;
   checkpoint.write();
   const Model model = load_model(Checkpoint::open(checkpoint.path()));
-  ASSERT_EQ(model.spec.outputs.size(), 1U);
-  EXPECT_EQ(model.spec.outputs[0].first, "last_hidden_state");
+  ASSERT_EQ(model.graph.outputs.size(), 1U);
+  EXPECT_EQ(model.graph.outputs[0].first, "last_hidden_state");
 }
 
 TEST(Tensors, BareDecodersMayComeWithoutHead) {
@@ -231,8 +231,8 @@ TEST(Tensors, BareDecodersMayComeWithoutHead) {
   EXPECT_EQ(checkpoint.tensors.erase("lm_head.weight"), 1U);
   checkpoint.write();
   const Model model = load_model(Checkpoint::open(checkpoint.path()));
-  ASSERT_EQ(model.spec.outputs.size(), 1U);
-  EXPECT_EQ(model.spec.outputs[0].first, "last_hidden_state");
+  ASSERT_EQ(model.graph.outputs.size(), 1U);
+  EXPECT_EQ(model.graph.outputs[0].first, "last_hidden_state");
   checkpoint.config["architectures"] = {"LlamaForCausalLM"};
   checkpoint.write();
   EXPECT_NE(message_of(checkpoint.path()).find("lm_head.weight\" is missing"), std::string::npos);

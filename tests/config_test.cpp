@@ -10,22 +10,78 @@
 #include "quell/io/json.h"
 #include "quell/model/config_keys.h"
 #include "quell/model/family.h"
+#include "quell/model/model.h"
 #include "tests/support/support.h"
 
 namespace quell {
 namespace {
 
+/// What a family makes of a config, as text: one line for each fact, parameter and node.
 struct Reading {
   ModelSpec spec;
-  std::vector<TensorRule> rules;
-  bool operator==(const Reading&) const = default;
+  std::vector<AttentionSpec> attention;  ///< by layer
+  std::vector<std::string> lines;
+  bool operator==(const Reading& other) const { return lines == other.lines; }
 };
 
+std::string line_of(const AttentionSpec& a) {
+  std::string line =
+      str("attention ", a.num_heads, " ", a.num_kv_heads, " ", a.head_dim, " ", a.causal, " ",
+          a.cross, " ", a.sliding_window, " ", a.scale, " ", a.soft_cap, " ", a.disentangled.span,
+          " ", a.disentangled.buckets, " ", a.disentangled.max_distance, " ",
+          a.disentangled.content_to_position, " ", a.disentangled.position_to_content, " ",
+          a.quantize_scaled_query, " ", a.rotary_amplitude);
+  for (const float f : a.rotary_inv_freq) line += str(" ", f);
+  for (const float s : a.alibi_slopes) line += str(" ", s);
+  return line;
+}
+
+std::string line_of(const Node& node) {
+  const Attributes& a = node.attributes;
+  if (node.is(op_attention)) return line_of(attention_of(node));
+  if (node.is(op_activation)) return std::string(activation_name(activation_of(node)));
+  if (a.holds<NormAttributes>())
+    return str("norm ", static_cast<int>(norm_of(node).kind), " ", norm_of(node).eps);
+  if (a.holds<PositionAttributes>()) {
+    const auto& p = a.get<PositionAttributes>();
+    return str("positions ", static_cast<int>(p.rule), " ", p.offset, " ", p.pad_token_id);
+  }
+  if (a.holds<Factor>()) return str("factor ", a.get<Factor>().f64());
+  if (a.holds<double>()) return str("number ", a.get<double>());
+  if (a.holds<PatchAttributes>()) {
+    const auto& p = a.get<PatchAttributes>();
+    return str("patches ", p.image_size, " ", p.num_channels, " ", p.patch_size);
+  }
+  if (a.holds<RelativeBiasAttributes>()) {
+    const auto& r = a.get<RelativeBiasAttributes>();
+    return str("buckets ", r.buckets, " ", r.max_distance, " ", r.bidirectional);
+  }
+  if (a.holds<SelectLastAttributes>())
+    return str("pad ", a.get<SelectLastAttributes>().pad_token_id.value_or(-1));
+  std::string tokens;
+  if (a.holds<SelectEosAttributes>())
+    for (const std::int32_t t : a.get<SelectEosAttributes>().tokens) tokens += str(" ", t);
+  return tokens;
+}
+
 Reading read(const Settings& config) {
-  const Family& family = find_family(config.json().at("model_type").get<std::string>());
+  Architecture made = build_architecture(config);
   Reading out;
-  out.spec = family.read_spec(config);
-  out.rules = family.tensors(out.spec, config);
+  const ModelSpec& s = made.spec;
+  std::string facts = str(s.vocab_size, " ", s.hidden_size, " ", s.intermediate_size, " ",
+                          s.max_position_embeddings, " ", s.pad_token_id, " ", s.has_pad_token, " ",
+                          s.decoder_start_token_id, " ", head_name(s.head));
+  for (const std::int32_t t : s.eos_token_ids) facts += str(" ", t);
+  out.lines.push_back(facts);
+  for (const ParamDef& p : made.graph.params())
+    out.lines.push_back(str(p.module, " ", p.shape.to_string(), " ", p.has_weight, p.has_bias, " ",
+                            p.tied_to, p.packing.transposed, p.packing.parts, " ", p.bias_name));
+  for (NodeId n = 0; n < made.graph.num_nodes(); ++n) {
+    const Node& node = made.graph.node(n);
+    out.lines.push_back(describe_node(made.graph, n) + " " + line_of(node));
+    if (node.is(op_attention)) out.attention.push_back(attention_of(node));
+  }
+  out.spec = std::move(made.spec);
   return out;
 }
 
@@ -180,14 +236,14 @@ INSTANTIATE_TEST_SUITE_P(All, ConfigDefaults, ::testing::ValuesIn(model_types())
 
 TEST(ConfigKeys, NullIsNotAMissingKey) {
   Json mistral = small("mistral");
-  EXPECT_EQ(read(mistral).spec.stacks[0].layers[1].attention.sliding_window, 4096);
+  EXPECT_EQ(read(mistral).attention[1].sliding_window, 4096);
   mistral["sliding_window"] = nullptr;
-  EXPECT_EQ(read(mistral).spec.stacks[0].layers[1].attention.sliding_window, 0);
+  EXPECT_EQ(read(mistral).attention[1].sliding_window, 0);
 
   Json gemma = small("gemma2");
-  EXPECT_EQ(read(gemma).spec.stacks[0].layers[0].attention.soft_cap, 50.0F);
+  EXPECT_EQ(read(gemma).attention[0].soft_cap, 50.0F);
   gemma["attn_logit_softcapping"] = nullptr;
-  EXPECT_EQ(read(gemma).spec.stacks[0].layers[0].attention.soft_cap, 0.0F);
+  EXPECT_EQ(read(gemma).attention[0].soft_cap, 0.0F);
 
   Json llama = small("llama");
   llama["hidden_size"] = nullptr;
@@ -219,14 +275,13 @@ TEST(ConfigKeys, HeadDimCountsOnlyWhereTheFamilyHasIt) {
   for (const char* type : {"llama", "mistral", "qwen3", "gemma2", "phi"}) {
     Json config = small(type);
     config["head_dim"] = 12;
-    EXPECT_EQ(read(config).spec.stacks[0].layers[0].attention.head_dim, 12) << type;
+    EXPECT_EQ(read(config).attention[0].head_dim, 12) << type;
   }
   for (const char* type : {"bert", "gpt2", "opt", "bloom"}) {
     Json config = small(type);
     config["head_dim"] = 12;
-    EXPECT_EQ(
-        read(config).spec.stacks[0].layers[0].attention.head_dim,
-        read(config).spec.hidden_size / read(config).spec.stacks[0].layers[0].attention.num_heads)
+    EXPECT_EQ(read(config).attention[0].head_dim,
+              read(config).spec.hidden_size / read(config).attention[0].num_heads)
         << type;
   }
 }
@@ -234,8 +289,8 @@ TEST(ConfigKeys, HeadDimCountsOnlyWhereTheFamilyHasIt) {
 TEST(ConfigKeys, WindowsFollowLayerTypes) {
   const auto windows = [](const Json& config) {
     std::vector<std::int64_t> out;
-    for (const LayerRef& layer : read(config).spec.stacks[0].layers)
-      out.push_back(layer.attention.sliding_window);
+    for (const AttentionSpec& attention : read(config).attention)
+      out.push_back(attention.sliding_window);
     return out;
   };
   using Windows = std::vector<std::int64_t>;
@@ -356,7 +411,7 @@ TEST(RotaryPositions, EveryTypeGivesTheFrequenciesOfTheReference) {
                   {"rope_scaling", scaling}});
 
     for (const Json& config : {newer, older}) {
-      const AttentionSpec a = read(config).spec.stacks[0].layers[0].attention;
+      const AttentionSpec a = read(config).attention[0];
       ASSERT_EQ(a.rotary_inv_freq.size(), c.frequencies.size()) << c.name;
       for (std::size_t i = 0; i < c.frequencies.size(); ++i)
         EXPECT_NEAR(a.rotary_inv_freq[i], c.frequencies[i], 2e-6F * c.frequencies[i])

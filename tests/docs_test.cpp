@@ -7,6 +7,7 @@
 #include "quell/io/mapped_file.h"
 #include "quell/job/models_job.h"
 #include "quell/model/family.h"
+#include "quell/model/model.h"
 #include "tests/support/support.h"
 
 namespace quell {
@@ -27,7 +28,7 @@ TEST(Docs, ListedArchitecturesAreRead) {
     std::istringstream names{std::string(family.architectures)};
     for (std::string name; names >> name;) {
       config["architectures"] = {name};
-      EXPECT_NO_THROW(family.tensors(family.read_spec(Settings(config)), Settings(config))) << name;
+      EXPECT_NO_THROW(build_architecture(Settings(config), family)) << name;
     }
   }
 }

@@ -60,7 +60,7 @@ class SmallBert : public ::testing::Test {
     const OpTable ops = make_float_ops(model);
     Executor executor(model, ops, false, batches.front(), ctx);
     executor.keep_values = true;
-    executor.run({0, static_cast<int>(model.graph.nodes.size())});
+    executor.run({0, model.graph.num_nodes()});
     return v == value ? executor.value(v).clone() : executor.restored(v);
   }
   Tensor output() { return computed(model.graph.outputs.front().second); }
@@ -158,8 +158,8 @@ TEST(GammaMigration, SitesOfBart) {
 TEST_F(SmallBert, GammaMigrationAsTheOfficialCode) {
   const Tensor before = output();
   compress(model, batches, recipe("gamma_migration", {{"epsilon", "compat"}}), ctx);
-  EXPECT_EQ(model.spec.norm_eps, 1e-5);
-  EXPECT_EQ(model.config["layer_norm_eps"], 1e-5);
+  EXPECT_EQ(first_norm(model.graph).eps, 1e-5);
+  EXPECT_EQ((*model.config)["layer_norm_eps"], 1e-5);
   const float want[] = {0.377451718F,  -1.34433818F, 1.21422982F,  5.00936651F,
                         -0.998419404F, -0.47777161F, -2.54853582F, -0.831988573F};
   const Tensor got = computed(value);
@@ -171,8 +171,8 @@ TEST_F(SmallBert, GammaMigrationAsTheOfficialCode) {
 
 TEST_F(SmallBert, GammaMigrationKeepsTheEpsilonByDefault) {
   compress(model, batches, recipe("gamma_migration", {}), ctx);
-  EXPECT_EQ(model.spec.norm_eps, 1e-12);
-  EXPECT_EQ(model.config["layer_norm_eps"], 1e-12);
+  EXPECT_EQ(first_norm(model.graph).eps, 1e-12);
+  EXPECT_EQ((*model.config)["layer_norm_eps"], 1e-12);
 }
 
 /// Where a value lies in the range of its group, there its image lies in that of the widest group.
@@ -233,8 +233,7 @@ TEST(InputQuantizers, LieWhereQuantizedLinearsRead) {
       const std::vector<int> uses = quantized.graph.uses(value);
       EXPECT_TRUE(std::any_of(uses.begin(), uses.end(),
                               [&](int n) {
-                                return quantized.graph.nodes[static_cast<std::size_t>(n)].kind ==
-                                           StepKind::kLinear &&
+                                return quantized.graph.node(n).is(op_linear) &&
                                        quantized.param_of(n).quantized;
                               }))
           << recipe << ": value " << value;

@@ -8,12 +8,12 @@
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/recipe.h"
+#include "quell/engine/generate.h"
+#include "quell/engine/lower.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/job/verify_job.h"
-#include "quell/runtime/generate.h"
-#include "quell/runtime/lower.h"
 #include "tests/support/support.h"
 
 namespace quell {
@@ -129,7 +129,7 @@ TEST_P(Generation, TheHeadGetsCodesOfItsOwn) {
   compress(model, samples,
            parse_recipe("{scheme: W8A8, quantize: {lm_head: true}, passes: [rtn]}", "test"), ctx);
   const auto head = std::find_if(model.params.begin(), model.params.end(),
-                                 [](const Param& p) { return p.slot == Slot::kLmHead; });
+                                 [](const Param& p) { return p.role == Role::kLmHead; });
   ASSERT_NE(head, model.params.end());
   EXPECT_TRUE(head->quantized.has_value());
   export_compressed_tensors(model, scratch / "out", false);
@@ -179,6 +179,33 @@ TEST_P(Generation, SequencesComeAndGo) {
 INSTANTIATE_TEST_SUITE_P(All, Generation,
                          ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
                          [](const auto& info) { return quell::testing::test_name(info.param); });
+
+/// A norm in front of a quantized projection may leave codes alone: the last rows of those then.
+TEST(LastTokens, AreThoseOfTheWholeBatchInIntegers) {
+  QUELL_NEED_DATA(dir, "golden/models/opt-350m");
+  Model model = load_model(Checkpoint::open(dir));
+  const TokenBatch batch = make_batches({{{5, 6, 7, 8, 9}, {}, {}}, {{9, 8, 7, 6, 5}, {}, {}}}, 2,
+                                        model.spec.pad_token_id)
+                               .front();
+  ExecContext ctx(1);
+  const Recipe recipe =
+      parse_recipe("scheme: W8A8\nquantize: {projections: true}\npasses: [rtn]\n", "test");
+  compress(model, {batch}, recipe, ctx);
+
+  const auto engine = lower(model, ctx);
+  ForwardOutputs all;
+  engine->forward(batch, all, ctx);
+  ForwardOutputs last;
+  last.last_tokens_only = true;
+  engine->forward(batch, last, ctx);
+
+  const Tensor& expected = all.values.at("logits");
+  const Tensor& found = last.values.at("logits");
+  ASSERT_EQ(found.rows(), 2);
+  for (std::int64_t b = 0; b < 2; ++b)
+    for (std::int64_t j = 0; j < found.cols(); ++j)
+      EXPECT_EQ(found.row(b)[j], expected.row(5 * b + 4)[j]) << b << " " << j;
+}
 
 }  // namespace
 }  // namespace quell

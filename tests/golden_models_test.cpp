@@ -5,10 +5,10 @@
 #include <fstream>
 
 #include "quell/base/error.h"
+#include "quell/engine/generate.h"
 #include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/job/verify_job.h"
-#include "quell/runtime/generate.h"
 #include "tests/support/support.h"
 
 namespace quell {

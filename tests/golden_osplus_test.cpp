@@ -67,11 +67,11 @@ struct Case {
     activations = read_spec(quant["a_qconfig"], true);
     weights = read_spec(quant["w_qconfig"], false);
     batch_rows = json["calibration"]["batch"].get<std::int64_t>();
-    for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
-      if (model.node_param[n] >= 0) {
-        auto& list = parts[model.param_of(static_cast<int>(n)).module];
-        list.push_back(static_cast<int>(n));
-        nodes[model.param_of(static_cast<int>(n)).module] = list.front();
+    for (NodeId n = 0; n < model.graph.num_nodes(); ++n)
+      if (model.graph.node(n).param >= 0) {
+        auto& list = parts[model.param_of(n).module];
+        list.push_back(n);
+        nodes[model.param_of(n).module] = list.front();
       }
   }
 
@@ -385,7 +385,7 @@ ActivationQuant& quantizer(Case& c, const std::string& name) {
   if (name == "dropout_post_act_fake_quantize") linear = "classifier";
   if (!linear.empty()) {
     const int node = c.nodes.at(linear);
-    return c.model.input_quant[c.model.graph.nodes[static_cast<std::size_t>(node)].in[0]];
+    return c.model.input_quant[c.model.graph.node(node).in[0]];
   }
   require(
       std::regex_match(
@@ -398,8 +398,7 @@ ActivationQuant& quantizer(Case& c, const std::string& name) {
     first = m[1].str().substr(0, m[1].length() - 10) + "self_attention.query_key_value";
   const int q = c.nodes.at(first);
   AttentionQuant& point =
-      c.model.attention_quant
-          [c.model.graph.uses(c.model.graph.nodes[static_cast<std::size_t>(q)].out).front()];
+      c.model.attention_quant[c.model.graph.uses(c.model.graph.node(q).out).front()];
   auto& quant = m[3] == "query"   ? point.query
                 : m[3] == "key"   ? point.key
                 : m[3] == "value" ? point.value
@@ -445,8 +444,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     Param& p = c.model.param_of(c.nodes.at(module));
     QTensor q = quantize_weight(
         c.parts.at(module).size() > 1 ? c.stored(module, true) : p.weight.clone(), c.weights);
-    if (p.slot == Slot::kWordEmbedding || p.slot == Slot::kPositionEmbedding ||
-        p.slot == Slot::kTokenTypeEmbedding) {
+    if (p.label.ends_with("_embeddings")) {
       p.dequantized = dequantize(q);
       continue;
     }
@@ -479,8 +477,8 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
       quantizer(c, name) = {c.activations, {}};
 
   c.model.residual_after_quant = true;
-  c.model.rounding = Rounding::kDivide;
-  const Tensor got = logits_of(*make_simulated_model(c.model, false, ctx.isa), c.eval_batch(), ctx);
+  const Tensor got = logits_of(*make_simulated_model(c.model, false, ctx.isa, Rounding::kDivide),
+                               c.eval_batch(), ctx);
   const Tensor want = c.tensor(bert ? "logits.quant_minmax" : "logits.quant"),
                fp32 = c.tensor("logits.fp32");
   // Where embedding noise of 1e-6 moves the official logits by a rounding step, so may another
@@ -548,8 +546,7 @@ Recipe reference_recipe(const Case& c) {
   std::set<std::string> quantized;
   for (const Json& w : c.json["weight_quantizers"]) quantized.insert(w["name"].get<std::string>());
   for (const auto& [module, node] : c.nodes)
-    if (c.model.graph.nodes[static_cast<std::size_t>(node)].kind == StepKind::kLinear &&
-        !quantized.contains(module))
+    if (c.model.graph.node(node).is(op_linear) && !quantized.contains(module))
       r.ignore.push_back(module);
   return r;
 }
@@ -560,7 +557,7 @@ double pipeline_error(const fs::path& dir, std::uint32_t seed, ExecContext& ctx)
   Case c(dir);
   std::mt19937 random(seed);
   for (Param& p : c.model.params) {
-    if (seed == 0 || p.slot != Slot::kWordEmbedding) continue;
+    if (seed == 0 || p.role != Role::kTokenTable) continue;
     for (float& v : p.weight.f32())
       v *= 1.0F + 1e-6F * (static_cast<float>(random() % 2001) / 1000.0F - 1.0F);
   }
@@ -647,7 +644,7 @@ TEST_P(GoldenOutlierSuppression, WholePipelineFollowsTheReference) {
           << name << " element " << i;
     ++compared;
   }
-  const int layers = c.model.config["num_hidden_layers"].get<int>();
+  const int layers = (*c.model.config)["num_hidden_layers"].get<int>();
   EXPECT_EQ(compared, 6 * layers);  // two norms, q, k, v and the intermediate linear
 
   std::map<std::string, float> chosen;
@@ -668,9 +665,9 @@ TEST_P(GoldenOutlierSuppression, WholePipelineFollowsTheReference) {
     EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-3) << a["name"];
     EXPECT_EQ(found.qparams.zero_point, a["zero_point"].get<int>()) << a["name"];
   }
-  c.model.rounding = Rounding::kDivide;
   const double error =
-      mean_square(logits_of(*make_simulated_model(c.model, false, ctx.isa), c.eval_batch(), ctx),
+      mean_square(logits_of(*make_simulated_model(c.model, false, ctx.isa, Rounding::kDivide),
+                            c.eval_batch(), ctx),
                   c.tensor("logits.fp32"));
   EXPECT_NEAR(error / c.json["checks"]["quant_coarse_mse"].get<double>(), 1, 0.02);
 }
@@ -702,9 +699,9 @@ TEST_P(GoldenOutlierSuppression, FineStageFollowsTheReference) {
     EXPECT_EQ(q.qparams.zero_point, std::lround(a["zero_point_after_fine"].get<double>()))
         << a["name"];
   }
-  c.model.rounding = Rounding::kDivide;
   const double error =
-      mean_square(logits_of(*make_simulated_model(c.model, false, ctx.isa), c.eval_batch(), ctx),
+      mean_square(logits_of(*make_simulated_model(c.model, false, ctx.isa, Rounding::kDivide),
+                            c.eval_batch(), ctx),
                   c.tensor("logits.fp32"));
   EXPECT_NEAR(error / c.json["checks"]["quant_fine_mse"].get<double>(), 1, 0.02);
 }

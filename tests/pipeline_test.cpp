@@ -323,8 +323,8 @@ TEST(Pipeline, CorrectedBiasesKeepTheMeanOfOutputs) {
     const OpTable exact = make_float_ops(original),
                   quantized = make_simulated_ops(model, false, ctx.isa);
     int node = 0;
-    while (model.graph.nodes[static_cast<std::size_t>(node)].kind != StepKind::kLinear) ++node;
-    const ValueId out = model.graph.nodes[static_cast<std::size_t>(node)].out;
+    while (!model.graph.node(node).is(op_linear)) ++node;
+    const ValueId out = model.graph.node(node).out;
     std::vector<double> sums;
     for (const TokenBatch& batch : samples) {
       Executor a(original, exact, false, batch, ctx), b(model, quantized, true, batch, ctx);

@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "quell/base/log.h"
+#include "quell/engine/generate.h"
 #include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
 #include "quell/io/output_file.h"
 #include "quell/job/eval_job.h"
-#include "quell/runtime/generate.h"
 #include "tests/support/support.h"
 
 namespace quell {

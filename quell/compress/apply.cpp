@@ -6,7 +6,6 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/channel_split.h"
-#include "quell/model/family.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 
@@ -207,12 +206,17 @@ void apply_item(const AddToBias& item, Model& model) {
 
 void apply_item(const SetNormEpsilon& item, Model& model) {
   constexpr const char* kKeys[] = {"layer_norm_eps", "layer_norm_epsilon"};
-  const bool other = model.config.contains(kKeys[1]);
-  model.config[kKeys[other ? 1 : 0]] = item.epsilon;
-  model.spec.norm_eps = item.epsilon;
-  require(find_family(model.spec.model_type)
-                  .read_spec(Settings(model.config, "config.json", model.dir.accepted()))
-                  .norm_eps == item.epsilon,
+  const bool other = model.config->contains(kKeys[1]);
+  (*model.config)[kKeys[other ? 1 : 0]] = item.epsilon;
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
+    const Node& node = model.graph.node(n);
+    if (!node.is(op_norm) && !node.is(op_head_norm)) continue;
+    model.graph.set_attributes(n, Attributes::of(NormAttributes{norm_of(node).kind, item.epsilon}));
+  }
+
+  // What is written must give the same norms again.
+  const Settings written(*model.config, "config.json", model.dir.accepted());
+  require(first_norm(build_architecture(written).graph).eps == item.epsilon,
           ErrorCode::kUnsupported, "config.json of ", model.spec.model_type,
           " holds no epsilon of norms that could be changed");
 }

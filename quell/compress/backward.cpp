@@ -10,13 +10,6 @@
 namespace quell {
 namespace {
 
-Tensor transposed(const Tensor& w) {
-  Tensor out = Tensor::uninitialized(DType::kF32, {w.cols(), w.rows()});
-  for (std::int64_t i = 0; i < w.rows(); ++i)
-    for (std::int64_t j = 0; j < w.cols(); ++j) out.row(j)[i] = w.row(i)[j];
-  return out;
-}
-
 /// One sequence and head, gradients of q, k and v added up in place.
 struct HeadBackward {
   std::int64_t queries, keys, dim;
@@ -68,6 +61,37 @@ struct HeadBackward {
   }
 };
 
+/// A node on its way back: its operands as the pass in front read them, gradients to where its op
+/// sends them.
+class Call final : public GradientCall {
+ public:
+  Call(Backward& backward, const Executor& executor, const Node& node, Tensor gradient)
+      : backward_(backward),
+        executor_(executor),
+        node_(node),
+        gradient_(std::move(gradient)),
+        storage_(node.in.size()) {}
+  const Node& node() const override { return node_; }
+  ExecContext& ctx() const override { return executor_.ctx(); }
+  TensorView in(std::size_t i) override { return executor_.read(node_, i, storage_[i]); }
+  const Tensor& weight() const override { return backward_.weight(node_); }
+  const Tensor& bias() const override { return executor_.bias(node_); }
+  const TokenBatch& tokens() const override { return executor_.tokens(node_.place.stack); }
+  const TokenBatch& first_tokens() const override { return executor_.tokens(0); }
+  const Tensor& gradient() const override { return gradient_; }
+  Tensor take_gradient() override { return std::move(gradient_); }
+  void add(std::size_t i, Tensor gradient) override {
+    backward_.add_operand(node_, i, std::move(gradient));
+  }
+
+ private:
+  Backward& backward_;
+  const Executor& executor_;
+  const Node& node_;
+  Tensor gradient_;
+  std::vector<Tensor> storage_;  ///< by operand
+};
+
 }  // namespace
 
 Backward::Backward(const Model& model, const Weights& weights, Executor& executor, ExecContext& ctx)
@@ -75,12 +99,18 @@ Backward::Backward(const Model& model, const Weights& weights, Executor& executo
       weights_(weights),
       executor_(executor),
       ctx_(ctx),
-      gradients_(model.graph.producer.size()) {}
+      gradients_(static_cast<std::size_t>(model.graph.num_values())) {}
 
 /// Nothing in front of embeddings has a quantizer.
 bool Backward::matters(ValueId value) const {
-  const StepKind kind = node(model_.graph.producer[static_cast<std::size_t>(value)]).kind;
-  return kind != StepKind::kEmbedding && kind != StepKind::kTable && kind != StepKind::kPatches;
+  if (model_.graph.producer(value) == kNoNode) return false;
+  const Node& source = model_.graph.producer_of(value);
+  return !source.is(op_embedding) && !source.is(op_table) && !source.is(op_patches);
+}
+
+const Tensor& Backward::weight(const Node& node) const {
+  const auto used = weights_.find(static_cast<std::size_t>(node.param));
+  return used == weights_.end() ? model_.weight_of(model_.param(node.param)) : used->second;
 }
 
 void Backward::add(ValueId value, Tensor gradient) {
@@ -92,12 +122,12 @@ void Backward::add(ValueId value, Tensor gradient) {
 }
 
 void Backward::through_quantizer(ValueId value, Tensor& gradient) {
-  const auto quant = model_.input_quant.find(value);
-  if (quant == model_.input_quant.end() || !is_static_per_tensor(quant->second)) return;
+  const ActivationQuant* quant = executor_.input_quant(value);
+  if (!quant || !is_static_per_tensor(*quant)) return;
   StepGradient found;
-  fake_quantize_backward(executor_.value(value).f32(), quant->second.qparams, quant->second.spec,
-                         gradient.f32(), found);
-  at_values[value] += found * step_gradient_factor(gradient.numel(), quant->second.spec);
+  fake_quantize_backward(executor_.value(value).f32(), quant->qparams, quant->spec, gradient.f32(),
+                         found);
+  at_values[value] += found * step_gradient_factor(gradient.numel(), quant->spec);
 }
 
 /// What readers other than linears see: quantized where residuals are, then restored.
@@ -110,147 +140,49 @@ void Backward::into_operand(ValueId value, Tensor gradient) {
 
 void Backward::seed(ValueId value, Tensor gradient) { into_operand(value, std::move(gradient)); }
 
+void Backward::add_operand(const Node& node, std::size_t i, Tensor gradient) {
+  const ValueId value = node.in[i];
+  if (!node.op->reads_migrated) return into_operand(value, std::move(gradient));
+  if (node.is(op_linear) && model_.param(node.param).quantized) through_quantizer(value, gradient);
+  add(value, std::move(gradient));
+}
+
 void Backward::run() {
-  for (int n = static_cast<int>(model_.graph.nodes.size()) - 1; n >= 0; --n) {
-    const ValueId out = node(n).out;
-    Tensor gradient = std::move(gradients_[static_cast<std::size_t>(out)]);
-    if (!gradient.defined() || !matters(out)) continue;
-    if (const auto affine = model_.explicit_affine.find(out);
+  for (NodeId n = model_.graph.num_nodes() - 1; n >= 0; --n) {
+    const Node& node = model_.graph.node(n);
+    Tensor gradient = std::move(gradients_[static_cast<std::size_t>(node.out)]);
+    if (!gradient.defined() || !matters(node.out)) continue;
+
+    if (const auto affine = model_.explicit_affine.find(node.out);
         affine != model_.explicit_affine.end())
       inverse_affine_columns(gradient, affine->second.scale, TensorView(), gradient.span(), ctx_);
-    back(n, std::move(gradient));
+    if (node.is(op_attention)) {
+      back_attention(n, gradient);
+      continue;
+    }
+    if (node.op->gradient == nullptr) refuse(n);
+    Call call(*this, executor_, node, std::move(gradient));
+    node.op->gradient(call);
   }
 }
 
-void Backward::back(int n, Tensor gradient) {
-  const Node& at = node(n);
-  switch (at.kind) {
-    case StepKind::kLinear: return back_linear(n, gradient);
-    case StepKind::kNorm: {
-      Tensor storage;
-      return back_norm(n, std::move(gradient), executor_.operand(at.in[0], storage));
-    }
-    case StepKind::kHeadNorm: {
-      const Shape heads{gradient.numel() / model_.param_of(n).weight.numel(),
-                        model_.param_of(n).weight.numel()};
-      Tensor x = executor_.value(at.in[0]).clone();
-      x.reshape(heads);
-      gradient.reshape(heads);
-      return back_norm(n, std::move(gradient), x);
-    }
-    case StepKind::kActivation: return back_activation(n, std::move(gradient));
-    case StepKind::kAttention: return back_attention(n, gradient);
-    case StepKind::kSelectFirst:
-    case StepKind::kSelectColumn: return back_selection(n, gradient);
-    case StepKind::kAdd:
-      into_operand(at.in[0], gradient.clone());
-      return into_operand(at.in[1], std::move(gradient));
-    case StepKind::kMultiply: {
-      Tensor storage_a, storage_b, other = Tensor::f32(gradient.shape());
-      const TensorView a = executor_.operand(at.in[0], storage_a),
-                       b = executor_.operand(at.in[1], storage_b);
-      multiply(gradient, b, other.span(), ctx_);
-      into_operand(at.in[0], std::move(other));
-      multiply(gradient, a, gradient.span(), ctx_);
-      return into_operand(at.in[1], std::move(gradient));
-    }
-    case StepKind::kScale:
-      for (float& g : gradient.f32()) g *= at.number;
-      return into_operand(at.in[0], std::move(gradient));
-    case StepKind::kMaskRows:
-      for (std::int64_t i = 0; i < gradient.rows(); ++i)
-        if (executor_.batch_of(at.out).mask[static_cast<std::size_t>(i)] == 0)
-          std::fill_n(gradient.row(i), gradient.cols(), 0.0F);
-      return into_operand(at.in[0], std::move(gradient));
-    default: break;
-  }
+void Backward::refuse(NodeId n) const {
   throw Error(ErrorCode::kUnsupported, str(model_.node_name(n), " of ", model_.spec.model_type,
                                            " has no gradient here; leave learned steps out"));
 }
 
-void Backward::back_linear(int n, const Tensor& gradient) {
-  const ValueId in = node(n).in[0];
-  const Param& p = model_.param_of(n);
-  const auto used =
-      weights_.find(static_cast<std::size_t>(model_.node_param[static_cast<std::size_t>(n)]));
-  const Tensor weight = transposed(used == weights_.end() ? model_.weight_of(p) : used->second);
-  Tensor out = Tensor::uninitialized(DType::kF32, {gradient.rows(), weight.rows()});
-  matmul_nt(gradient, weight, TensorView(), out.span(), ctx_);
-  if (p.quantized) through_quantizer(in, out);
-  add(in, std::move(out));
-}
-
-/// y = xh w + b with xh = (x - mean) / sigma: dx = (d - mean(d) - xh mean(d xh)) / sigma with d =
-/// dy w; RMSNorm without means.
-void Backward::back_norm(int n, Tensor gradient, const TensorView& x) {
-  const Param& p = model_.param_of(n);
-  const bool layer = model_.spec.norm_kind == NormKind::kLayerNorm;
-  ctx_.pool.parallel_for(x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t columns = x.cols();
-    const auto count = static_cast<double>(columns);
-    for (std::int64_t i = begin; i < end; ++i) {
-      const float* row = x.row(i);
-      float* g = gradient.row(i);
-      double mean = 0, square = 0, sum = 0, dot = 0;
-      for (std::int64_t j = 0; j < columns && layer; ++j)
-        mean += static_cast<double>(row[j]) / count;
-      for (std::int64_t j = 0; j < columns; ++j)
-        square += std::pow(static_cast<double>(row[j]) - mean, 2) / count;
-      const double sigma = std::sqrt(square + model_.spec.norm_eps);
-      for (std::int64_t j = 0; j < columns; ++j) {
-        if (p.weight.defined()) g[j] *= p.weight.f32()[static_cast<std::size_t>(j)];
-        sum += static_cast<double>(g[j]) / count;
-        dot += static_cast<double>(g[j]) * (static_cast<double>(row[j]) - mean) / sigma / count;
-      }
-      for (std::int64_t j = 0; j < columns; ++j) {
-        const double scaled = (static_cast<double>(row[j]) - mean) / sigma;
-        g[j] = static_cast<float>((static_cast<double>(g[j]) - (layer ? sum : 0.0) - scaled * dot) /
-                                  sigma);
-      }
-    }
-  });
-  gradient.reshape(executor_.value(node(n).in[0]).shape());
-  into_operand(node(n).in[0], std::move(gradient));
-}
-
-void Backward::back_activation(int n, Tensor gradient) {
-  Tensor storage;
-  const TensorView x = executor_.operand(node(n).in[0], storage);
-  ctx_.pool.parallel_for(x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      for (std::int64_t j = 0; j < x.cols(); ++j)
-        gradient.row(i)[j] *= static_cast<float>(
-            activation_derivative(node(n).activation, static_cast<double>(x.row(i)[j])));
-  });
-  into_operand(node(n).in[0], std::move(gradient));
-}
-
-void Backward::back_selection(int n, const Tensor& gradient) {
-  const Node& at = node(n);
-  const TokenBatch& batch = executor_.batch_of(at.out);
-  Tensor out = Tensor::f32(executor_.value(at.in[0]).shape());
-  for (std::int64_t i = 0; i < gradient.rows(); ++i)
-    if (at.kind == StepKind::kSelectFirst)
-      std::copy_n(gradient.row(i), gradient.cols(), out.row(batch.row_begin(i)));
-    else
-      out.row(i)[static_cast<std::int64_t>(at.number)] = gradient.row(i)[0];
-  into_operand(at.in[0], std::move(out));
-}
-
-void Backward::back_attention(int n, const Tensor& gradient) {
-  const Node& at = node(n);
+void Backward::back_attention(NodeId n, const Tensor& gradient) {
+  const Node& at = model_.graph.node(n);
   const AttentionCall call = executor_.attention_call(n);
   const AttentionShape shape = call.shape();
   const AttentionSpec& spec = call.spec;
-  require(!call.relative_query && shape.soft_cap == 0.0F, ErrorCode::kUnsupported,
-          model_.node_name(n), " of ", model_.spec.model_type,
-          " has no gradient here; leave learned steps out");
+  if (call.relative_query || shape.soft_cap != 0.0F) refuse(n);
   static const AttentionQuant kNone;
-  const auto found = model_.attention_quant.find(n);
-  const AttentionQuant& quant = found == model_.attention_quant.end() ? kNone : found->second;
+  const AttentionQuant* found = executor_.attention_quant(n);
+  const AttentionQuant& quant = found ? *found : kNone;
   Tensor raw[3], seen[3], grads[3];
   const auto points = quant.points();
-  const bool scaled_query = found != model_.attention_quant.end() && spec.quantize_scaled_query;
+  const bool scaled_query = found != nullptr && spec.quantize_scaled_query;
   for (std::size_t i = 0; i < 3; ++i) raw[i] = executor_.value(at.in[i]).clone();
   rotate_operands(call, raw[0], raw[1], ctx_);
   for (std::size_t i = 0; i < 3; ++i) {

@@ -5,7 +5,7 @@
 #include <map>
 #include <utility>
 
-#include "quell/model/forward.h"
+#include "quell/engine/executor.h"
 #include "quell/quant/learned_step.h"
 
 namespace quell {
@@ -31,18 +31,19 @@ class Backward {
   std::map<std::pair<int, int>, StepGradient>
       at_points;  ///< by attention node and point (query, key, value, probs)
 
+  // For the ops on their way back.
+  /// The matrix that the pass multiplied with.
+  const Tensor& weight(const Node& node) const;
+  /// Adds dL/d(operand i of `node`) as the op read it.
+  void add_operand(const Node& node, std::size_t i, Tensor gradient);
+
  private:
-  const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
   void add(ValueId value, Tensor gradient);
   void into_operand(ValueId value, Tensor gradient);
   void through_quantizer(ValueId value, Tensor& gradient);
-  void back(int n, Tensor gradient);
-  void back_linear(int n, const Tensor& gradient);
-  void back_norm(int n, Tensor gradient, const TensorView& x);
-  void back_activation(int n, Tensor gradient);
-  void back_attention(int n, const Tensor& gradient);
-  void back_selection(int n, const Tensor& gradient);
+  void back_attention(NodeId n, const Tensor& gradient);
   bool matters(ValueId value) const;
+  [[noreturn]] void refuse(NodeId n) const;
 
   const Model& model_;
   const Weights& weights_;

@@ -20,7 +20,7 @@ void observe_rows(Observer& observer, const TensorView& x, const TokenBatch& bat
 
 void observe_attention(int node, const PointObservers& observers, Executor& executor,
                        const Model& model, const std::function<void(AttentionPoint)>& seen) {
-  const Node& attention = model.graph.nodes[static_cast<std::size_t>(node)];
+  const Node& attention = model.graph.node(node);
   const std::string name = model.node_name(node);
   executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
     const auto it = observers.find(point);
@@ -58,13 +58,13 @@ void LaterRanges::calibrate(Model& model, const OpTable& ops,
   const int last = last_node(model);
 
   for (std::size_t b = 0; b < samples.size(); ++b) {
-    Executor executor(model, ops, true, samples[b], ctx);
+    Executor executor(model, ops, Rounding::kDivide, samples[b], ctx);
     for (int n = 0; n <= last; ++n) {
       if (const auto it = attentions_.find(n); it != attentions_.end())
         calibrate_attention(n, it->second, executor, model);
       executor.run({n, n + 1});
 
-      const ValueId out = model.graph.nodes[static_cast<std::size_t>(n)].out;
+      const ValueId out = model.graph.node(n).out;
       if (const auto it = by_value.find(out); it != by_value.end())
         calibrate_site(*it->second, out, executor, model);
       executor.spill();
@@ -98,8 +98,7 @@ void LaterRanges::calibrate_attention(int node, const PointObservers& observers,
 int LaterRanges::last_node(const Model& model) const {
   int last = attentions_.empty() ? 0 : attentions_.rbegin()->first;
   for (const OfSite& site : sites_)
-    for (const ValueId v : site.values)
-      last = std::max(last, model.graph.producer[static_cast<std::size_t>(v)]);
+    for (const ValueId v : site.values) last = std::max(last, model.graph.producer(v));
   return last;
 }
 

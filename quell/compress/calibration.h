@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "quell/compress/site.h"
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 #include "quell/quant/observers/observer.h"
 
 namespace quell {

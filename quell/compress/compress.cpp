@@ -60,11 +60,11 @@ class Pipeline {
   void run() {
     const Tensor before = reference_output();
     model_.residual_after_quant = recipe_.residual_after_quant;
-    model_.rounding = Rounding::kDivide;
     if (recipe_.quantize_embeddings) quantize_embeddings();
     ops_ = make_float_ops(model_);
     for (const TokenBatch& batch : samples_)
-      executors_.push_back(std::make_unique<Executor>(model_, ops_, true, batch, ctx_));
+      executors_.push_back(
+          std::make_unique<Executor>(model_, ops_, Rounding::kDivide, batch, ctx_));
 
     std::map<int, const Site*> starts;  // first linear -> site
     const std::vector<Site> sites = derive_sites(model_, scope_of(recipe_));
@@ -80,8 +80,7 @@ class Pipeline {
         process(*it->second, str("site-", done));
         ctx_.progress("quantize", ++done, static_cast<std::int64_t>(starts.size()));
       }
-      if (recipe_.quantize_attention && node(n).kind == StepKind::kAttention)
-        calibrate_attention(n);
+      if (recipe_.quantize_attention && node(n).is(op_attention)) calibrate_attention(n);
       for (const auto& executor : executors_) {
         executor->run({n, n + 1});
         executor->spill();
@@ -98,7 +97,6 @@ class Pipeline {
             "); this is a defect, please report it with the recipe");
     log(LogLevel::kInfo,
         str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
-    model_.rounding = Rounding::kReciprocal;
     for (std::size_t i = 0; i < range_passes_.size(); ++i) {
       const std::string step = str("ranges-", i);
       Steps steps(journal_, step);
@@ -110,7 +108,7 @@ class Pipeline {
   }
 
  private:
-  const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
+  const Node& node(int n) const { return model_.graph.node(n); }
 
   /// The only way in which the model changes.
   void change(const Plan& plan) {
@@ -122,12 +120,12 @@ class Pipeline {
   /// while the table stays float.
   void untie_head() {
     for (Param& p : model_.params) {
-      if (p.slot != Slot::kLmHead || p.tied_to < 0 || is_ignored(recipe_, p.module)) continue;
+      if (p.role != Role::kLmHead || p.tied_to < 0 || is_ignored(recipe_, p.module)) continue;
       p.weight = Tensor::copy_of(model_.weight_of(p));
       p.tied_to = -1;
       // Of an encoder-decoder model the key says more: where the tables of both sides are, and T5's
       // scale.
-      if (model_.spec.stacks.size() == 1) model_.config["tie_word_embeddings"] = false;
+      if (!model_.graph.is_encoder_decoder()) (*model_.config)["tie_word_embeddings"] = false;
     }
     model_.spill();
   }
@@ -153,11 +151,11 @@ class Pipeline {
   void quantize_embeddings() {
     QuantSpec spec = recipe_.weights;
     spec.granularity = Granularity::kPerChannel;
-    for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n)
-      if (model_.graph.nodes[n].kind == StepKind::kEmbedding) {
-        Param& p = model_.param_of(static_cast<int>(n));
+    for (NodeId n = 0; n < model_.graph.num_nodes(); ++n)
+      if (model_.graph.node(n).is(op_embedding)) {
+        Param& p = model_.param_of(n);
         p.dequantized = dequantize(quantize_weight(p.weight, spec));
-        record_table(spec, p.module, model_.config);
+        record_table(spec, p.module, *model_.config);
       }
   }
 
@@ -172,7 +170,8 @@ class Pipeline {
         out.x.push_back(v == 0 ? &executors_[b]->value(value) : &ahead_[b][v - 1]);
         out.batches.push_back(&executors_[b]->batch_of(value));
         if (site.kind == SiteKind::kAttention)
-          if (const ValueId bias = node(site.attention_node).in[3]; bias != kNoValue)
+          if (const ValueId bias = node(site.attention_node).operand(kBiasOperand);
+              bias != kNoValue)
             out.position_bias.push_back(&executors_[b]->value(bias));
       }
       if (choice == SampleChoice::kFirstBatch) break;
@@ -186,11 +185,11 @@ class Pipeline {
     ahead_.clear();
     if (site.values.size() == 1) return;
     for (const TokenBatch& batch : samples_) {
-      Executor executor(model_, ops_, true, batch, ctx_);
+      Executor executor(model_, ops_, Rounding::kDivide, batch, ctx_);
       std::map<ValueId, Tensor> found;
       int last = 0;
       for (const ChangedValue& v : site.values)
-        last = std::max(last, model_.graph.producer[static_cast<std::size_t>(v.value)]);
+        last = std::max(last, model_.graph.producer(v.value));
       for (int n = 0; n <= last; ++n) {
         executor.run({n, n + 1});
         const ValueId out = node(n).out;
@@ -276,9 +275,10 @@ class Pipeline {
 
   /// The operators of all nodes that use the weights of `n`.
   void rebuild_ops(int n) {
-    for (std::size_t other = 0; other < ops_.size(); ++other)
-      if (ops_[other] && model_.node_param[other] == model_.node_param[static_cast<std::size_t>(n)])
-        ops_[other] = make_transient_op(model_, static_cast<int>(other), false, ctx_.isa);
+    for (const NodeId user : model_.graph.users(node(n).param)) {
+      std::unique_ptr<LinearOp>& op = ops_[static_cast<std::size_t>(user)];
+      if (op) op = make_transient_op(model_, user, false, ctx_.isa, Rounding::kDivide);
+    }
   }
 
   /// Applies an equivalence plan, carries the values in flight over, and checks that the linears
@@ -452,7 +452,7 @@ void check_groups(const Model& model, const Recipe& recipe) {
   for (const Site& site : derive_sites(model, scope_of(recipe)))
     for (const int linear : site.linears) check(model.node_name(linear), model.param_of(linear));
   for (const Param& p : model.params)
-    if (recipe.quantize_lm_head && p.slot == Slot::kLmHead && p.tied_to >= 0) check(p.module, p);
+    if (recipe.quantize_lm_head && p.role == Role::kLmHead && p.tied_to >= 0) check(p.module, p);
 
   std::string options;
   for (const std::string& pattern : patterns) options += " --ignore '" + pattern + "'";
@@ -499,11 +499,11 @@ void check_recipe(const Model& model, const Recipe& recipe) {
   for (const Site& site : derive_sites(model, scope_of(recipe)))
     for (const int linear : site.linears) check(model.param_of(linear));
   for (const Param& p : model.params) {
-    if (!recipe.quantize_lm_head || p.slot != Slot::kLmHead || p.tied_to < 0 ||
+    if (!recipe.quantize_lm_head || p.role != Role::kLmHead || p.tied_to < 0 ||
         is_ignored(recipe, p.module))
       continue;
-    require(model.spec.stacks.size() == 1, ErrorCode::kUnsupported, "recipe ", recipe.name, ": ",
-            p.module, " of ", model.spec.model_type,
+    require(!model.graph.is_encoder_decoder(), ErrorCode::kUnsupported, "recipe ", recipe.name,
+            ": ", p.module, " of ", model.spec.model_type,
             " is tied to the embedding and cannot be quantized apart from it; leave quantize: "
             "lm_head out");
     check(p);

@@ -7,7 +7,7 @@
 #include "quell/compress/journal.h"
 #include "quell/compress/recipe.h"
 #include "quell/compress/site.h"
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 
 namespace quell {
 

@@ -35,17 +35,16 @@ struct NamedLinear {
 std::map<int, NamedLinear> named_linears(const Model& model, const Recipe& recipe) {
   std::map<int, NamedLinear> linears;
   const std::string_view prefix = find_family(model.spec.model_type).prefix;
-  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
-    if (model.graph.nodes[n].kind != StepKind::kLinear || model.node_param[n] < 0) continue;
-    const Param& p = model.params[static_cast<std::size_t>(model.node_param[n])];
-    NamedLinear& linear = linears[model.node_param[n]];
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
+    if (!model.graph.node(n).is(op_linear) || model.graph.node(n).param < 0) continue;
+    const Param& p = model.params[static_cast<std::size_t>(model.graph.node(n).param)];
+    NamedLinear& linear = linears[model.graph.node(n).param];
     linear.module = p.module;
     // With and without the family's prefix: an export names the linears of a bare encoder without
     // it.
     const bool prefixed = !prefix.empty() && p.module.starts_with(prefix);
     const std::string bare = prefixed ? p.module.substr(prefix.size()) : "";
-    for (const std::string& name :
-         {p.module, p.weight_name, model.node_name(static_cast<int>(n)), bare})
+    for (const std::string& name : {p.module, p.weight_name, model.node_name(n), bare})
       if (!name.empty() &&
           std::find(linear.names.begin(), linear.names.end(), name) == linear.names.end())
         linear.names.push_back(name);
@@ -56,7 +55,7 @@ std::map<int, NamedLinear> named_linears(const Model& model, const Recipe& recip
                                  SiteScope{.projections = true, .head = true, .lm_head = true}})
     for (const Site& site : derive_sites(model, scope))
       for (const int n : site.linears)
-        linears.at(model.node_param[static_cast<std::size_t>(n)]).sites.push_back(site.name);
+        linears.at(model.graph.node(n).param).sites.push_back(site.name);
   return linears;
 }
 

@@ -295,7 +295,7 @@ JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& sample
   Hash hash;
   hash.add(kernels::sgemm_library());
   hash.add(std::string(isa_name(isa)));
-  hash.add(model.config.dump());
+  hash.add(model.config->dump());
   for (const Param& p : model.params) {
     hash.add(p.weight);
     p.weight.drop_pages();

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
-#include "quell/model/attention_call.h"
+#include "quell/graph/attention_call.h"
 #include "quell/ops/elementwise.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
@@ -336,7 +336,7 @@ TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
         }
         AttentionCall call{.spec = p.attention, .queries = batches[b], .keys = batches[b]};
         call.positions = p.positions[b];
-        if (name == "table") call.bias = &tables[b];
+        if (name == "table") call.bias = tables[b];
         rotate_operands(call, parts[0], parts[1], ctx);
         attention(call.shape(), parts[0], parts[1], parts[2], batches[b].mask, out.span(),
                   call.score_hook(parts[0], parts[1]), nullptr, ctx);

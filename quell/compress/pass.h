@@ -51,7 +51,7 @@ class Pass {
   }
   /// Stage kRanges: the whole quantized model, which is left as it was. What takes long is noted
   /// down as it comes.
-  virtual Plan plan_ranges(Model& /*model*/, const std::vector<TokenBatch>& /*samples*/,
+  virtual Plan plan_ranges(const Model& /*model*/, const std::vector<TokenBatch>& /*samples*/,
                            ExecContext& /*ctx*/, const Notes& /*notes*/) const {
     return {};
   }

@@ -10,36 +10,16 @@ namespace {
 
 constexpr const char* kNoProducer = "no norm or linear in front can absorb a change";
 
-bool in_scope(const Node& node, const SiteScope& scope) {
-  if (node.kind != StepKind::kLinear) return false;
-  if (node.layer >= 0) return true;
-  if (node.slot == Slot::kProjectIn || node.slot == Slot::kProjectOut) return scope.projections;
-  if (node.slot == Slot::kLmHead) return scope.lm_head;
-  if (node.slot == Slot::kPooler || node.slot == Slot::kClassifier) return scope.head;
-  return false;
-}
-
 class Derivation {
  public:
   Derivation(const Model& model, const SiteScope& scope)
-      : model_(model),
-        graph_(model.graph),
-        scope_(scope),
-        uses_(graph_.producer.size()),
-        users_(model.params.size()) {
-    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
-      for (const ValueId v : graph_.nodes[n].in)
-        if (v != kNoValue) uses_[static_cast<std::size_t>(v)].push_back(static_cast<int>(n));
-      if (model.node_param[n] >= 0)
-        users_[static_cast<std::size_t>(model.node_param[n])].push_back(static_cast<int>(n));
-    }
-  }
+      : model_(model), graph_(model.graph), scope_(scope) {}
 
   std::vector<Site> run() {
     std::vector<Site> sites;
-    std::vector<bool> done(graph_.producer.size());
-    for (int n = 0; n < static_cast<int>(graph_.nodes.size()); ++n) {
-      if (!in_scope(node(n), scope_) || model_.param_of(n).tied_to >= 0)
+    std::vector<bool> done(static_cast<std::size_t>(graph_.num_values()));
+    for (NodeId n = 0; n < graph_.num_nodes(); ++n) {
+      if (!in_scope(n) || model_.param_of(n).tied_to != kNoParam)
         continue;  // a tied head has no matrix of its own
       const ValueId value = node(n).in[0];
       if (is_constant(value) || done[static_cast<std::size_t>(value)]) continue;
@@ -51,14 +31,26 @@ class Derivation {
   }
 
  private:
-  const Node& node(int n) const { return graph_.nodes[static_cast<std::size_t>(n)]; }
-  const std::vector<int>& uses(ValueId v) const { return uses_[static_cast<std::size_t>(v)]; }
-  bool is_constant(ValueId v) const { return graph_.constant[static_cast<std::size_t>(v)]; }
-  int producer(ValueId v) const { return graph_.producer[static_cast<std::size_t>(v)]; }
-  /// All nodes that use the weights of `n`.
-  const std::vector<int>& sharing(int n) const {
-    return users_[static_cast<std::size_t>(model_.node_param[static_cast<std::size_t>(n)])];
+  const Node& node(NodeId n) const { return graph_.node(n); }
+  const std::vector<NodeId>& uses(ValueId v) const { return graph_.uses(v); }
+  bool is_constant(ValueId v) const { return graph_.is_constant(v); }
+  int producer(ValueId v) const { return graph_.producer(v); }
+  /// Whether the linears of these places are quantized.
+  bool in_scope(NodeId n) const {
+    if (!node(n).is(op_linear)) return false;
+    if (node(n).place.layer >= 0) return true;
+    switch (model_.param_of(n).role) {
+      case Role::kProjection: return scope_.projections;
+      case Role::kLmHead: return scope_.lm_head;
+      case Role::kPooler:
+      case Role::kClassifier: return scope_.head;
+      case Role::kNone:
+      case Role::kTokenTable: break;
+    }
+    return false;
   }
+  /// All nodes that use the weights of `n`.
+  const std::vector<NodeId>& sharing(NodeId n) const { return graph_.users(node(n).param); }
 
   /// The values that must change with `first`, through weights that are shared.
   std::set<ValueId> connected(ValueId first, Site& site) const {
@@ -74,11 +66,10 @@ class Derivation {
       const ValueId v = open.back();
       open.pop_back();
       for (const int use : uses(v))
-        if (node(use).kind == StepKind::kLinear)
+        if (node(use).is(op_linear))
           for (const int other : sharing(use)) visit(node(other).in[0]);
-      const int p = producer(v);
-      if (node(p).slot != Slot::kNone &&
-          (node(p).kind == StepKind::kNorm || node(p).kind == StepKind::kLinear))
+      const NodeId p = producer(v);
+      if (node(p).is(op_norm) || node(p).is(op_linear))
         for (const int other : sharing(p)) visit(node(other).out);
       if (const int linear = behind_step(v); linear >= 0)
         for (const int other : sharing(linear)) visit(node(uses(node(other).out).front()).out);
@@ -90,27 +81,25 @@ class Derivation {
   /// share its weights stand so too; -1: there is none.
   int behind_step(ValueId value) const {
     const Node& step = node(producer(value));
-    const bool relu = step.kind == StepKind::kActivation &&
-                      step.activation == ActivationKind::kRelu && scope_.through_relu;
-    const bool attention = step.kind == StepKind::kAttention && scope_.through_attention;
+    const bool relu = is_relu(step) && scope_.through_relu;
+    const bool attention = step.is(op_attention) && scope_.through_attention;
     if (!relu && !attention) return -1;
     const std::size_t operand = relu ? 0 : 2;
     const int linear = producer(step.in[operand]);
-    if (node(linear).kind != StepKind::kLinear) return -1;
+    if (!node(linear).is(op_linear)) return -1;
     for (const int other : sharing(linear)) {
       const ValueId out = node(other).out;
       if (uses(out).size() != 1 || is_output(out)) return -1;
       const Node& reader = node(uses(out).front());
-      if (reader.kind != step.kind || reader.activation != step.activation ||
-          reader.in[operand] != out)
-        return -1;
+      const bool same_step = relu ? is_relu(reader) : reader.is(op_attention);
+      if (!same_step || reader.in[operand] != out) return -1;
     }
     return linear;
   }
-  bool is_output(ValueId value) const {
-    return std::any_of(graph_.outputs.begin(), graph_.outputs.end(),
-                       [&](const auto& o) { return o.second == value; });
+  static bool is_relu(const Node& node) {
+    return node.is(op_activation) && activation_of(node) == ActivationKind::kRelu;
   }
+  bool is_output(ValueId value) const { return graph_.is_output(value); }
 
   Site make_site(ValueId first) const {
     Site site;
@@ -121,12 +110,12 @@ class Derivation {
       ChangedValue changed{.value = value};
       changed.restore = is_output(value);
       for (const int use : uses(value)) {
-        if (node(use).kind != StepKind::kLinear) {
+        if (!node(use).is(op_linear)) {
           changed.restore = true;
-        } else if (model_.param_of(use).tied_to >= 0) {
+        } else if (model_.param_of(use).tied_to != kNoParam) {
           site.refusal = "a matrix that is tied to the embedding reads it";
-        } else if (weights.insert(model_.node_param[static_cast<std::size_t>(use)]).second) {
-          (in_scope(node(use), scope_) ? site.linears : site.absorbers).push_back(use);
+        } else if (weights.insert(model_.graph.node(use).param).second) {
+          (in_scope(use) ? site.linears : site.absorbers).push_back(use);
         }
       }
       find_producer(changed, site);
@@ -135,8 +124,8 @@ class Derivation {
     std::sort(site.linears.begin(), site.linears.end());
     for (const int linear : site.linears)
       site.name +=
-          site.name.empty() ? model_.node_name(linear) : "+" + slot_name(node(linear).slot);
-    site.in_block = node(site.linears.front()).layer >= 0;
+          site.name.empty() ? model_.node_name(linear) : "+" + model_.param_of(linear).label;
+    site.in_block = node(site.linears.front()).place.layer >= 0;
     find_kind(site);
     check(site);
     find_widening(site);
@@ -163,11 +152,11 @@ class Derivation {
       open.pop_back();
       const int n = producer(v);
       if (v != changed.value && uses(v).size() != 1) return;
-      if (node(n).kind == StepKind::kLinear && own(n) && v != changed.value)
+      if (node(n).is(op_linear) && own(n) && v != changed.value)
         found.push_back(n);
-      else if (node(n).kind == StepKind::kActivation)
+      else if (node(n).is(op_activation))
         open.push_back(node(n).in[0]);
-      else if (node(n).kind == StepKind::kMultiply)
+      else if (node(n).is(op_multiply))
         open.insert(open.end(), {node(n).in[0], node(n).in[1]});
       else
         return;
@@ -182,50 +171,74 @@ class Derivation {
       changed.producer = kind;
       changed.producer_node = n;
     };
-    if (p.kind == StepKind::kNorm) {
+    if (p.is(op_norm)) {
       set(ProducerKind::kNorm, producer_node);
-    } else if (p.kind == StepKind::kLinear) {
+    } else if (p.is(op_linear)) {
       set(ProducerKind::kLinear, producer_node);
     } else if (const int linear = behind_step(changed.value); linear >= 0 && !changed.restore) {
-      set(p.kind == StepKind::kAttention ? ProducerKind::kLinear : ProducerKind::kLinearRows,
-          linear);
+      set(p.is(op_attention) ? ProducerKind::kLinear : ProducerKind::kLinearRows, linear);
       site.through_step = true;
-      if (p.kind != StepKind::kAttention) return;
-      const AttentionSpec spec = model_.attention_of(producer_node);
+      if (!p.is(op_attention)) return;
+      const AttentionSpec& spec = quell::attention_of(node(producer_node));
       changed.shared = {spec.num_heads / spec.num_kv_heads, spec.head_dim};
-    } else if (p.kind == StepKind::kMultiply) {
+    } else if (p.is(op_multiply)) {
       for (const ValueId in :
            p.in) {  // the factor that comes straight from a linear can take 1/s in its rows
         if (in == kNoValue) continue;
         const int source = producer(in);
-        if (node(source).kind == StepKind::kLinear && uses(in).size() == 1)
+        if (node(source).is(op_linear) && uses(in).size() == 1)
           set(ProducerKind::kLinearRows, source);
       }
       if (changed.restore && changed.producer == ProducerKind::kLinearRows)
         site.refusal = "a residual branch reads this value";
-    } else if (p.kind == StepKind::kAdd) {
+    } else if (p.is(op_add)) {
       set(ProducerKind::kExplicit,
           producer_node);  // the first block of a post-norm decoder reads the embeddings themselves
     }
     if (changed.producer == ProducerKind::kNone && site.refusal.empty()) site.refusal = kNoProducer;
   }
 
+  /// The attention whose q, k and v come from these linears (q and k perhaps through a norm), in
+  /// this order; kNoNode: there is none.
+  NodeId attention_of_linears(const std::vector<NodeId>& linears) const {
+    if (linears.size() != 3 || uses(node(linears[2]).out).empty()) return kNoNode;
+    const NodeId reader = uses(node(linears[2]).out).front();
+    if (!node(reader).is(op_attention) || quell::attention_of(node(reader)).cross) return kNoNode;
+
+    for (std::size_t i = 0; i < 3; ++i) {
+      NodeId source = producer(node(reader).in[i]);
+      if (node(source).is(op_head_norm)) source = producer(node(source).in[0]);
+      if (source != linears[i]) return kNoNode;
+    }
+    return reader;
+  }
+
+  /// The activation between the first of two linears and their product; kNoNode: there is none.
+  NodeId gate_of_linears(const std::vector<NodeId>& linears) const {
+    if (linears.size() != 2) return kNoNode;
+    const NodeId activation = only_reader(node(linears[0]).out);
+    if (activation == kNoNode || !node(activation).is(op_activation)) return kNoNode;
+    const NodeId product = only_reader(node(activation).out);
+    const bool gates = product != kNoNode && node(product).is(op_multiply) &&
+                       only_reader(node(linears[1]).out) == product;
+    return gates ? activation : kNoNode;
+  }
+
+  NodeId only_reader(ValueId v) const { return uses(v).size() == 1 ? uses(v).front() : kNoNode; }
+
   void find_kind(Site& site) const {
-    const Slot first = node(site.linears.front()).slot;
-    const std::size_t count = site.linears.size();
-    const auto used_by = [&](int linear) { return uses(node(linear).out).front(); };
-    if (first == Slot::kQProj && count == 3) {
+    site.attention_node = attention_of_linears(site.linears);
+    site.activation_node = gate_of_linears(site.linears);
+    if (site.attention_node != kNoNode) {
       site.kind = SiteKind::kAttention;
-      int use = used_by(site.linears[2]);  // v goes straight to attention; q and k may pass a norm
-      while (node(use).kind != StepKind::kAttention) use = uses(node(use).out).front();
-      site.attention_node = use;
-    } else if (first == Slot::kGateProj && count == 2) {
+    } else if (site.activation_node != kNoNode) {
       site.kind = SiteKind::kGatedMlp;
-      site.activation_node = used_by(site.linears.front());
-    } else if (first == Slot::kFc1 && count == 1) {
-      site.kind = SiteKind::kMlp;
-    } else if (first == Slot::kDownProj && count == 1) {
-      site.kind = SiteKind::kDown;
+    } else if (site.in_block && site.linears.size() == 1) {
+      const NodeId reader = only_reader(node(site.linears.front()).out);
+      if (reader != kNoNode && node(reader).is(op_activation))
+        site.kind = SiteKind::kMlp;
+      else if (graph_.is_from(site.value(), op_multiply))
+        site.kind = SiteKind::kDown;
     }
   }
 
@@ -250,8 +263,6 @@ class Derivation {
   const Model& model_;
   const Graph& graph_;
   const SiteScope& scope_;
-  std::vector<std::vector<int>> uses_;   ///< by value
-  std::vector<std::vector<int>> users_;  ///< by parameter
 };
 
 }  // namespace
@@ -274,7 +285,7 @@ bool Site::producers_can_change() const {
 }
 
 Plan Site::set_input_quant(const ActivationQuant& quant) const {
-  const auto weight = [&](int n) { return model->node_param[static_cast<std::size_t>(n)]; };
+  const auto weight = [&](int n) { return model->graph.node(n).param; };
   const auto is_ours = [&](int use) {
     return std::any_of(linears.begin(), linears.end(),
                        [&](int n) { return weight(n) == weight(use); });

@@ -10,8 +10,8 @@
 #include "quell/base/random.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/student_t.h"
+#include "quell/graph/attention_call.h"
 #include "quell/kernels/rows/rows.h"
-#include "quell/model/attention_call.h"
 #include "quell/ops/elementwise.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
@@ -851,14 +851,16 @@ class Race {
     Tensor q = slice_columns(y, 0, nq), k = slice_columns(y, nq, nk);
     const Tensor v = slice_columns(y, nq + nk, parts_.split[2]);
     if (p_.q_norm)
-      normalize_heads(NormKind::kRmsNorm, p_.q_norm->weight, p_.q_norm->bias, p_.norm_eps, q, ctx_);
+      normalize_heads(p_.head_norm.kind, p_.q_norm->weight, p_.q_norm->bias, p_.head_norm.eps, q,
+                      ctx_);
     if (p_.k_norm)
-      normalize_heads(NormKind::kRmsNorm, p_.k_norm->weight, p_.k_norm->bias, p_.norm_eps, k, ctx_);
+      normalize_heads(p_.head_norm.kind, p_.k_norm->weight, p_.k_norm->bias, p_.head_norm.eps, k,
+                      ctx_);
     AttentionCall call{.spec = spec, .queries = chunk.batch, .keys = chunk.batch};
     call.first_head = piece.part * spec.num_heads;
     call.positions = chunk.positions;
     call.rotary = &chunk.rotary;
-    call.bias = chunk.bias;
+    if (chunk.bias) call.bias = *chunk.bias;
     rotate_operands(call, q, k, ctx_);
     ProbsHook on_scores = call.score_hook(q, k), on_probs;
     if (type_ != DType::kF32) {

@@ -9,20 +9,24 @@ namespace {
 
 void describe_attention(const Site& site, const SiteActivations& activations, SiteProblem& p) {
   const Model& model = *site.model;
-  p.attention = model.attention_of(site.attention_node);
+  p.attention = attention_of(model.graph.node(site.attention_node));
   p.position_bias = activations.position_bias;
-  for (const TokenBatch* batch : activations.batches)
-    p.positions.push_back(position_ids(model.spec, *batch));
-  const Node& attention = model.graph.nodes[static_cast<std::size_t>(site.attention_node)];
+  const Node& attention = model.graph.node(site.attention_node);
+  const ValueId positions = attention.operand(kPositionsOperand);
+  for (const TokenBatch* batch : activations.batches) {
+    std::vector<std::int32_t>& ids = p.positions.emplace_back();
+    if (positions == kNoValue) continue;
+    const Attributes& rule = model.graph.producer_of(positions).attributes;
+    ids = position_ids(rule.get<PositionAttributes>(), *batch);
+  }
+
   const auto head_norm = [&](ValueId operand) -> const Param* {
-    const int node = model.graph.producer[static_cast<std::size_t>(operand)];
-    return model.graph.nodes[static_cast<std::size_t>(node)].kind == StepKind::kHeadNorm
-               ? &model.param_of(node)
-               : nullptr;
+    if (!model.graph.is_from(operand, op_head_norm)) return nullptr;
+    p.head_norm = norm_of(model.graph.producer_of(operand));
+    return &model.param_of(model.graph.producer(operand));
   };
-  p.q_norm = head_norm(attention.in[0]);
-  p.k_norm = head_norm(attention.in[1]);
-  p.norm_eps = model.spec.norm_eps;
+  p.q_norm = head_norm(attention.in[kQueryOperand]);
+  p.k_norm = head_norm(attention.in[kKeyOperand]);
 }
 
 }  // namespace
@@ -49,7 +53,7 @@ SiteProblem describe_site(const Site& site, const SiteActivations& activations,
   }
   if (site.kind == SiteKind::kAttention) describe_attention(site, activations, p);
   if (site.kind == SiteKind::kGatedMlp)
-    p.activation = model.graph.nodes[static_cast<std::size_t>(site.activation_node)].activation;
+    p.activation = activation_of(model.graph.node(site.activation_node));
   if (order == StackOrder::kByHead && site.kind == SiteKind::kAttention)
     std::stable_sort(rows.begin(), rows.end(), [&](const auto& a, const auto& b) {
       return a.second / p.attention.head_dim < b.second / p.attention.head_dim;

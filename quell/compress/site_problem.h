@@ -22,8 +22,8 @@ struct SiteProblem {
   std::vector<const Tensor*> position_bias;  ///< kAttention of T5: a batch each, else empty
   const Param *q_norm = nullptr,
               *k_norm =
-                  nullptr;  ///< kAttention: norms over the heads of q and k, where there are any
-  double norm_eps = 0;
+                  nullptr;   ///< kAttention: norms over the heads of q and k, where there are any
+  NormAttributes head_norm;  ///< of both
   ActivationKind activation = ActivationKind::kSilu;  ///< kGatedMlp
   QuantSpec weights, activations;
   std::shared_ptr<ScratchFile>

@@ -9,10 +9,9 @@
 #include <utility>
 
 #include "quell/base/error.h"
-#include "quell/compress/apply.h"
 #include "quell/compress/backward.h"
 #include "quell/compress/channel_stats.h"
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 #include "quell/ops/likelihood.h"
 #include "quell/quant/adam.h"
 #include "quell/quant/observers/observer.h"
@@ -42,30 +41,22 @@ class Clipping {
   static constexpr const char* kWhat = "token_wise_clipping";
 
  public:
-  Clipping(Model& model, const std::vector<TokenBatch>& samples,
+  Clipping(const Model& model, const std::vector<TokenBatch>& samples,
            const TokenClippingOptions& options, ExecContext& ctx, const Notes& notes)
       : model_(model),
         samples_(samples),
         options_(options),
         ctx_(ctx),
         notes_(notes),
-        input_quant_(model.input_quant),
-        attention_quant_(model.attention_quant),
-        rounding_(model.rounding) {
+        tried_{model.input_quant, model.attention_quant} {
     for (const auto& [value, quant] : model.input_quant)
       if (is_static_per_tensor(quant)) add({value, -1, 0}, quant.spec);
-    for (auto& [node, quant] : model.attention_quant)
+    for (const auto& [node, quant] : model.attention_quant)
       for (int point = 0; point < 4; ++point)
         if (const auto& q = *quant.points()[static_cast<std::size_t>(point)]; q && !q->spec.dynamic)
           add({-1, node, point}, q->spec);
     require(!result_.places.empty(), ErrorCode::kUsage,
             "token_wise_clipping: the recipe has no static activation quantizer to clip");
-  }
-  ~Clipping() {
-    model_.input_quant = std::move(input_quant_);
-    model_.attention_quant = std::move(attention_quant_);
-    model_.rounding = rounding_;
-    for (auto& [param, table] : tables_) model_.params[param].dequantized = std::move(table);
   }
   Clipping(const Clipping&) = delete;
   Clipping& operator=(const Clipping&) = delete;
@@ -96,7 +87,7 @@ class Clipping {
   }
 
  private:
-  const Node& node(int n) const { return model_.graph.nodes[static_cast<std::size_t>(n)]; }
+  const Node& node(int n) const { return model_.graph.node(n); }
 
   template <typename Make>
   double noted(Make make) const {
@@ -166,7 +157,7 @@ class Clipping {
         see_rows(it->second, operand,
                  executor.batch_of(node(n).in[static_cast<std::size_t>(point)]));
       };
-      for (int n = 0; n < static_cast<int>(model_.graph.nodes.size()); ++n) {
+      for (NodeId n = 0; n < model_.graph.num_nodes(); ++n) {
         executor.run({n, n + 1});
         if (const auto it = by_value_.find(node(n).out); it != by_value_.end())
           see_rows(it->second, executor.value(node(n).out), executor.batch_of(node(n).out));
@@ -192,10 +183,10 @@ class Clipping {
     return std::vector<Range>(result_.percentiles.size(), range);
   }
 
-  std::map<std::string, Tensor> outputs(const OpTable& ops, bool quantized,
-                                        const TokenBatch& batch) {
+  std::map<std::string, Tensor> outputs(const OpTable& ops, const Quantization& quantization,
+                                        const TokenBatch& batch) const {
     ForwardOutputs out;
-    run_forward(model_, ops, {}, quantized, batch, out, ctx_);
+    run_forward(model_, ops, {}, quantization, batch, out, ctx_);
     return compared(std::move(out));
   }
 
@@ -215,11 +206,11 @@ class Clipping {
   /// Masked models and those with an encoder have such a head too, but other targets than the next
   /// token of the batch.
   bool predicts_next_tokens() const {
-    bool head = false, causal = model_.spec.stacks.size() == 1;
-    for (const Param& p : model_.params) head |= p.slot == Slot::kLmHead;
-    for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n)
-      if (model_.graph.nodes[n].kind == StepKind::kAttention)
-        causal &= model_.attention_of(static_cast<int>(n)).causal;
+    bool head = false, causal = !model_.graph.is_encoder_decoder();
+    for (const Param& p : model_.params) head |= p.role == Role::kLmHead;
+    for (NodeId n = 0; n < model_.graph.num_nodes(); ++n)
+      if (model_.graph.node(n).is(op_attention))
+        causal &= attention_of(model_.graph.node(n)).causal;
     return head && causal;
   }
 
@@ -230,41 +221,56 @@ class Clipping {
     require(
         !cross_entropy_ || language_model, ErrorCode::kUsage,
         "token_wise_clipping: loss cross_entropy needs a causal language model; use loss: outputs");
-    model_.rounding = Rounding::kDivide;
     if (!cross_entropy_) {
       const OpTable ops = make_float_ops(model_);
-      for (const TokenBatch& batch : samples_) targets_.push_back(outputs(ops, false, batch));
+      for (const TokenBatch& batch : samples_)
+        targets_.push_back(outputs(ops, Quantization(false), batch));
     }
     for (std::size_t p = 0; p < model_.params.size(); ++p) {
-      Param& param = model_.params[p];
-      if (options_.float_weights && param.dequantized.defined())
-        tables_[p] = std::exchange(param.dequantized, Tensor());
+      const Param& param = model_.params[p];
       if (!options_.float_weights && param.quantized) weights_[p] = dequantize(*param.quantized);
     }
   }
 
   OpTable make_ops() const {
     OpTable ops = make_float_ops(model_);
-    for (std::size_t n = 0; n < ops.size(); ++n) {
-      if (!ops[n] || !model_.param_of(static_cast<int>(n)).quantized) continue;
-      const Param& p = model_.param_of(static_cast<int>(n));
-      const auto weight = weights_.find(static_cast<std::size_t>(model_.node_param[n]));
+    for (NodeId n = 0; n < model_.graph.num_nodes(); ++n) {
+      std::unique_ptr<LinearOp>& op = ops[static_cast<std::size_t>(n)];
+      if (!op || !model_.param_of(n).quantized) continue;
+      const Param& p = model_.param_of(n);
+      const auto weight = weights_.find(static_cast<std::size_t>(model_.graph.node(n).param));
       const TensorView& w =
           weight == weights_.end() ? TensorView(model_.weight_of(p)) : TensorView(weight->second);
-      if (const auto input = model_.input_quant.find(node(static_cast<int>(n)).in[0]);
-          input != model_.input_quant.end())
-        ops[n] = make_fake_quantized_linear(w, p.bias, input->second, model_.rounding);
+      if (const auto input = tried_.inputs.find(node(n).in[0]); input != tried_.inputs.end())
+        op = make_fake_quantized_linear(w, p.bias, input->second, Rounding::kDivide);
     }
     return ops;
   }
 
+  /// The quantizers of the plan beside the model.
+  void try_out(const Plan& plan) {
+    for (const PlanItem& item : plan) {
+      if (const auto* input = std::get_if<SetInputQuant>(&item))
+        tried_.inputs[input->value] = input->quant;
+      if (const auto* attention = std::get_if<SetAttentionQuant>(&item))
+        tried_.attention[attention->node] = attention->quant;
+    }
+  }
+
+  Quantization quantization() const {
+    Quantization tried(Rounding::kDivide);
+    tried.overlay = &tried_;
+    tried.float_tables = options_.float_weights;
+    return tried;
+  }
+
   /// Sum over batches of the loss, or what has come together when it reached `limit`.
   double loss(const Plan& plan, double limit) {
-    quell::apply(plan, model_);
+    try_out(plan);
     const OpTable ops = make_ops();
     double sum = 0;
     for (std::size_t b = 0; b < samples_.size() && sum < limit; ++b) {
-      const auto got = outputs(ops, true, samples_[b]);
+      const auto got = outputs(ops, quantization(), samples_[b]);
       for (const auto& [name, tensor] : got)
         sum += cross_entropy_ ? cross_entropy(tensor, samples_[b])
                               : mean_square(tensor, targets_[b].at(name), samples_[b]);
@@ -301,7 +307,7 @@ class Clipping {
   /// Fine stage: Adam on the steps and zero points of all quantizers, one step a batch.
   void learn() {
     constexpr double kAll = std::numeric_limits<double>::infinity();
-    quell::apply(clipping_plan(model_, result_, result_.best), model_);
+    try_out(clipping_plan(model_, result_, result_.best));
     result_.coarse_loss = noted([&] { return loss({}, kAll); });
     const std::size_t places = result_.places.size();
     std::vector<float> parameters;  // scale and zero point of each place
@@ -335,8 +341,8 @@ class Clipping {
   }
 
   ActivationQuant& quantizer(const QuantizerPlace& place) {
-    if (place.value >= 0) return model_.input_quant.at(place.value);
-    return **model_.attention_quant.at(place.node).points()[static_cast<std::size_t>(place.point)];
+    if (place.value >= 0) return tried_.inputs.at(place.value);
+    return **tried_.attention.at(place.node).points()[static_cast<std::size_t>(place.point)];
   }
 
   /// The loss on one batch, and its gradients to scale and zero point of every place. Symmetric
@@ -344,9 +350,9 @@ class Clipping {
   std::vector<double> gradients(std::size_t b) {
     const TokenBatch& batch = samples_[b];
     const OpTable ops = make_ops();
-    Executor executor(model_, ops, true, batch, ctx_);
+    Executor executor(model_, ops, quantization(), batch, ctx_);
     executor.keep_values = true;
-    executor.run({0, static_cast<int>(model_.graph.nodes.size())});
+    executor.run({0, model_.graph.num_nodes()});
     Backward backward(model_, weights_, executor, ctx_);
     double loss = 0;
     const std::map<std::string, ValueId> output(model_.graph.outputs.begin(),
@@ -407,16 +413,12 @@ class Clipping {
     return out;
   }
 
-  Model& model_;
+  const Model& model_;
   const std::vector<TokenBatch>& samples_;
   TokenClippingOptions options_;
   ExecContext& ctx_;
   const Notes& notes_;
-  // What is put back.
-  std::map<ValueId, ActivationQuant> input_quant_;
-  std::map<int, AttentionQuant> attention_quant_;
-  Rounding rounding_;
-  std::map<std::size_t, Tensor> tables_;
+  ActivationQuantizers tried_;  ///< in the place of the model's, which stay
 
   int bits_ = 0;
   std::map<ValueId, std::size_t> by_value_;
@@ -447,7 +449,8 @@ std::vector<Range> clip_tokens(const TokenExtrema& tokens, std::span<const doubl
   return out;
 }
 
-TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples,
+TokenClippingResult search_token_clipping(const Model& model,
+                                          const std::vector<TokenBatch>& samples,
                                           const TokenClippingOptions& options, ExecContext& ctx,
                                           const Notes& notes) {
   return Clipping(model, samples, options, ctx, notes).run();

@@ -61,10 +61,10 @@ struct TokenClippingResult {
          fine_loss = 0;  ///< of all batches in front of the fine stage and behind it
 };
 
-/// The quantized model is changed while candidates are tried and left as it was; losses and
-/// gradients are noted down. Throws Error(kUsage) where no static quantizer or no output fits the
-/// loss.
-TokenClippingResult search_token_clipping(Model& model, const std::vector<TokenBatch>& samples,
+/// Candidates are tried beside the model's quantizers; losses and gradients are noted down. Throws
+/// Error(kUsage) where no static quantizer or no output fits the loss.
+TokenClippingResult search_token_clipping(const Model& model,
+                                          const std::vector<TokenBatch>& samples,
                                           const TokenClippingOptions& options, ExecContext& ctx,
                                           const Notes& notes = {});
 

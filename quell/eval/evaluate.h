@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "quell/engine/engines.h"
 #include "quell/eval/language_tasks.h"
 #include "quell/eval/linear_probe.h"
 #include "quell/eval/perplexity.h"
 #include "quell/eval/squad.h"
 #include "quell/eval/token_statistics.h"
-#include "quell/model/forward.h"
 #include "quell/text/data/dataset.h"
 
 namespace quell {

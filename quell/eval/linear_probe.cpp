@@ -71,9 +71,8 @@ LinearProbe read_linear_probe(const std::filesystem::path& path, const Model& mo
           probe.weight.cols(), " features, the model gives ", size, " (or ", 4 * size,
           " for pairs)");
   for (const ProbePart& part : probe.parts)
-    require(part.hidden <= static_cast<std::int64_t>(model.spec.stacks[0].layers.size()),
-            ErrorCode::kInvalidInput, file.source(), ": the model has no hidden state ",
-            part.hidden);
+    require(part.hidden <= model.graph.stacks.front().layers, ErrorCode::kInvalidInput,
+            file.source(), ": the model has no hidden state ", part.hidden);
   return probe;
 }
 

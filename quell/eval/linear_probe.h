@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 
 namespace quell {
 

@@ -43,7 +43,7 @@ void for_each_packed(const ForwardModel& model, const std::vector<TokenSequence>
                      bool embedding_only, std::int64_t max_tokens, const PackedSink& sink,
                      ExecContext& ctx) {
   const ModelSpec& spec = model.model().spec;
-  const bool packs = takes_packed_batches(spec);
+  const bool packs = takes_packed_batches(model.model());
   for (const std::vector<std::size_t>& indices : group(sequences, max_tokens, !packs)) {
     const TokenBatch batch = packs ? make_concatenated_batch(sequences, indices)
                                    : make_batch(sequences, indices, spec.pad_token_id);

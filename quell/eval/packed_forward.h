@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 
 namespace quell {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {

@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/engine/engines.h"
 #include "quell/exporting/module_names.h"
 #include "quell/exporting/own_features.h"
 #include "quell/exporting/sentence_modules.h"
@@ -11,7 +12,7 @@
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
-#include "quell/model/forward.h"
+#include "quell/model/family.h"
 #include "quell/model/quantized_checkpoint.h"
 #include "quell/model/stored_codes.h"
 #include "quell/quant/packed_codes.h"
@@ -130,32 +131,29 @@ class Exporter {
         names_(model),
         own_features_(quell::own_features(model)),
         narrow_(float_type_of(source_)) {
-    for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
-      if (model.node_param[n] >= 0 && !reads_constant_input(static_cast<int>(n)))
-        node_of_[model.node_param[n]] = static_cast<int>(n);
+    for (NodeId n = 0; n < model.graph.num_nodes(); ++n)
+      if (model.graph.node(n).param >= 0 && !reads_constant_input(n))
+        node_of_[model.graph.node(n).param] = n;
     for (const Param& p : model.params) by_row_ |= p.packing.parts > 1;
     for (std::size_t i = 0; i < model.params.size(); ++i) add_param(static_cast<int>(i));
     add_second_head();
     for (const auto& [prefix, affines] :
          {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
       for (const auto& [value, affine] : *affines) {
-        const std::string name =
-            prefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]);
+        const std::string name = prefix + model.node_name(model.graph.producer(value));
         tensors_.add(name + ".scale", affine.scale);
         if (affine.shift.defined()) tensors_.add(name + ".shift", affine.shift);
       }
     for (const auto& [value, quant] : model.input_quant)
       if (quant.groups)
-        add_groups(
-            *quant.groups,
-            kGroupsPrefix + model.node_name(model.graph.producer[static_cast<std::size_t>(value)]));
+        add_groups(*quant.groups, kGroupsPrefix + model.node_name(model.graph.producer(value)));
   }
 
   const TensorSet& tensors() const { return tensors_; }
   const std::vector<std::string>& own_features() const { return own_features_; }
 
   Json config() const {
-    Json config = model_.config;
+    Json config = *model_.config;
     const Param* first = nullptr;
     const ActivationQuant* input = nullptr;
     for (std::size_t i = 0; i < model_.params.size(); ++i)
@@ -192,13 +190,11 @@ class Exporter {
   }
 
   const ActivationQuant& input_of(int param) const {
-    return model_.input_quant.at(
-        model_.graph.nodes[static_cast<std::size_t>(node_of_.at(param))].in[0]);
+    return model_.input_quant.at(model_.graph.node(node_of_.at(param)).in[0]);
   }
 
   bool reads_constant_input(int n) const {
-    return model_.graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kLinear &&
-           reads_constant(model_, n);
+    return model_.graph.node(n).is(op_linear) && reads_constant(model_, n);
   }
 
   QuantSpec weight_spec(QuantSpec spec) const {
@@ -240,13 +236,13 @@ class Exporter {
     // Classes tie the bias of a language model's head to its second name only together with the
     // weight.
     const std::string own_bias = p.module + ".bias";
-    if (p.slot == Slot::kLmHead && p.tied_to < 0 && p.bias_name != own_bias)
+    if (p.role == Role::kLmHead && p.tied_to < 0 && p.bias_name != own_bias)
       tensors_.add(names_.of_class(own_bias), as_stored(stored_bias(parts, source_), narrow_));
   }
 
   /// A head that the library's class has and Quell does not compute.
   void add_second_head() {
-    if (!architecture_of(Settings(model_.config)).ends_with("ForPreTraining")) return;
+    if (!architecture_of(Settings(*model_.config)).ends_with("ForPreTraining")) return;
     for (const std::string& module : linears_of_other_classes(model_.spec.model_type))
       for (const char* suffix : {".weight", ".bias"})
         if (const auto it = source_.tensors().find(module + suffix); it != source_.tensors().end())
@@ -264,7 +260,7 @@ class Exporter {
       add_weight({&p}, names_.of_class(p.weight_name), StoredKind::kEmbeddings, narrow_, tensors_);
       return;
     }
-    const QuantSpec spec = table_spec(model_.config, p.module).value();
+    const QuantSpec spec = table_spec(*model_.config, p.module).value();
     coded_tables_.push_back(std::make_unique<Param>());
     Param& coded = *coded_tables_.back();
     coded.quantized = quantize_weight(p.weight, spec);

@@ -17,10 +17,7 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
         {&model.explicit_affine, "a scale and shift that no weight can hold"}})
     require(values->empty(), ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
             " checkpoint cannot hold ", what, " (",
-            values->empty()
-                ? ""
-                : model.node_name(
-                      model.graph.producer[static_cast<std::size_t>(values->begin()->first)]),
+            values->empty() ? "" : model.node_name(model.graph.producer(values->begin()->first)),
             "); write --format compressed-tensors instead");
   require(!model.bias_corrected, ErrorCode::kUnsupported,
           "a float checkpoint with corrected biases would not compute what the "
@@ -41,7 +38,7 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
       add_weight(parts, names.of_class(p.weight_name), kind_of(model, p), DType::kF32, tensors);
     if (p.bias.defined()) tensors.add(names.of_class(p.bias_name), stored_bias(parts, source));
   }
-  Json config = model.config;
+  Json config = *model.config;
   for (const char* key : {"torch_dtype", "dtype"})
     if (config.contains(key)) config[key] = "float32";
   if (const std::vector<std::string> accepted = model.dir.accepted().met(); !accepted.empty())

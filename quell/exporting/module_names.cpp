@@ -23,7 +23,7 @@ std::vector<std::string> linears_of_other_classes(const std::string& model_type)
 
 ModuleNames::ModuleNames(const Model& model)
     : prefix_(find_family(model.spec.model_type).prefix),
-      bare_(is_bare(architecture_of(Settings(model.config)))) {}
+      bare_(is_bare(architecture_of(Settings(*model.config)))) {}
 
 std::string ModuleNames::of_class(const std::string& name) const {
   return bare_ && name.starts_with(prefix_) ? name.substr(prefix_.size()) : name;
@@ -44,9 +44,9 @@ std::vector<std::string> ignored_modules(const Model& model) {
       if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
   };
   std::vector<bool> is_linear(model.params.size());
-  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
-    if (model.node_param[n] >= 0 && model.graph.nodes[n].kind == StepKind::kLinear)
-      is_linear[static_cast<std::size_t>(model.node_param[n])] = true;
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n)
+    if (model.graph.node(n).param >= 0 && model.graph.node(n).is(op_linear))
+      is_linear[static_cast<std::size_t>(model.graph.node(n).param)] = true;
   for (std::size_t i = 0; i < model.params.size(); ++i)
     if (is_linear[i] && !model.params[i].quantized) {
       add(model.params[i].module);

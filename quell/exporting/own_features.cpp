@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 #include "quell/model/stored_codes.h"
 
 namespace quell {
@@ -23,15 +23,12 @@ bool needs_plain_codes(const Model& model) { return model.spec.model_type == "t5
 
 /// Whether the value is one row a sequence, not one a token.
 bool is_one_row_a_text(const Model& model, ValueId value) {
-  for (int node = model.graph.producer[static_cast<std::size_t>(value)]; node >= 0;) {
-    const Node& n = model.graph.nodes[static_cast<std::size_t>(node)];
-    if (n.kind == StepKind::kSelectFirst || n.kind == StepKind::kSelectLast ||
-        n.kind == StepKind::kSelectEos)
-      return true;
-    if (n.kind != StepKind::kLinear && n.kind != StepKind::kActivation && n.kind != StepKind::kNorm)
-      return false;
-    if (n.in[0] == kNoValue) return false;
-    node = model.graph.producer[static_cast<std::size_t>(n.in[0])];
+  for (int node = model.graph.producer(value); node >= 0;) {
+    const Node& n = model.graph.node(node);
+    if (n.is(op_select_first) || n.is(op_select_last) || n.is(op_select_eos)) return true;
+    if (!n.is(op_linear) && !n.is(op_activation) && !n.is(op_norm)) return false;
+    if (n.operand(0) == kNoValue) return false;
+    node = model.graph.producer(n.in[0]);
   }
   return false;
 }
@@ -67,11 +64,9 @@ void add_input_features(const Model& model, std::vector<std::string>& out) {
 /// A quantized linear that also reads what depends on weights alone (DeBERTa's relative
 /// embeddings), which stays float here.
 bool reads_float_constants(const Model& model) {
-  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
-    const bool linear = model.graph.nodes[n].kind == StepKind::kLinear;
-    if (linear && model.param_of(static_cast<int>(n)).quantized &&
-        reads_constant(model, static_cast<int>(n)))
-      return true;
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
+    const bool linear = model.graph.node(n).is(op_linear);
+    if (linear && model.param_of(n).quantized && reads_constant(model, n)) return true;
   }
   return false;
 }
@@ -82,18 +77,18 @@ std::string recipes_for_others(const Model& model) {
   const bool transposed = any(model.params, [](const Param& p) {
     return p.packing.transposed && p.weight.shape().rank() == 2;
   });
-  if (transposed || any(model.graph.constant, [](bool c) { return c; })) return "";
+  if (transposed || model.graph.has(op_table)) return "";
   if (flattens_tokens(model)) return "minmax";
   if (needs_plain_codes(model)) return "minmax or minmax_dynamic with more than 4 bits";
   // A head that is tied to the embeddings of two stacks cannot be quantized apart.
-  return model.spec.stacks.size() > 1 ? "minmax or minmax_dynamic"
-                                      : "minmax, minmax_dynamic or rtn_group32";
+  return model.graph.is_encoder_decoder() ? "minmax or minmax_dynamic"
+                                          : "minmax, minmax_dynamic or rtn_group32";
 }
 
 std::vector<std::string> own_features(const Model& model) {
   std::vector<std::string> out;
   const auto where = [&](const auto& values) {
-    return model.node_name(model.graph.producer[static_cast<std::size_t>(values.begin()->first)]);
+    return model.node_name(model.graph.producer(values.begin()->first));
   };
   if (!model.restore.empty())
     out.push_back("residual branches undo the migration (first behind " + where(model.restore) +

@@ -43,14 +43,12 @@ std::uint64_t ExportSummary::total() const {
 }
 
 StoredKind kind_of(const Model& model, const Param& p) {
+  const auto id = static_cast<ParamId>(&p - model.params.data());
   StoredKind kind = StoredKind::kOther;
-  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n) {
-    if (model.node_param[n] < 0 ||
-        &model.params[static_cast<std::size_t>(model.node_param[n])] != &p)
-      continue;
-    const StepKind step = model.graph.nodes[n].kind;
-    if (step == StepKind::kEmbedding || step == StepKind::kTable) return StoredKind::kEmbeddings;
-    if (step == StepKind::kLinear) kind = StoredKind::kFloatLinears;
+  for (const NodeId n : model.graph.users(id)) {
+    const Node& node = model.graph.node(n);
+    if (node.is(op_embedding) || node.is(op_table)) return StoredKind::kEmbeddings;
+    if (node.is(op_linear)) kind = StoredKind::kFloatLinears;
   }
   return kind;
 }

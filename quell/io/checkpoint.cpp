@@ -76,6 +76,16 @@ Json normalize_config(Json config) {
   return config;
 }
 
+Checkpoint Checkpoint::in_memory(std::map<std::string, Tensor> tensors) {
+  Checkpoint checkpoint;
+  checkpoint.held_ = std::make_shared<const std::map<std::string, Tensor>>(std::move(tensors));
+  for (const auto& [name, tensor] : *checkpoint.held_) {
+    checkpoint.tensors_.emplace(name, tensor.view());
+    checkpoint.sources_.emplace(name, "model in memory");
+  }
+  return checkpoint;
+}
+
 Checkpoint Checkpoint::open(const ModelDirectory& directory) {
   const fs::path& dir = directory.path();
   std::error_code ec;

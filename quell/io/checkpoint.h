@@ -20,6 +20,8 @@ class Checkpoint {
   /// config.json. Throws Error(kIo | kInvalidInput | kUnsupported): a pickle (pytorch_model.bin) is
   /// refused with the way to convert it.
   static Checkpoint open(const ModelDirectory& dir);
+  /// Of tensors that lie in no file.
+  static Checkpoint in_memory(std::map<std::string, Tensor> tensors);
 
   const std::filesystem::path& dir() const { return directory_.path(); }
   const ModelDirectory& directory() const { return directory_; }
@@ -39,6 +41,7 @@ class Checkpoint {
   ModelDirectory directory_;
   Settings config_;
   std::vector<std::shared_ptr<SafetensorsFile>> shards_;
+  std::shared_ptr<const std::map<std::string, Tensor>> held_;  ///< of in_memory
   std::map<std::string, TensorView> tensors_;
   std::map<std::string, std::string> sources_;
 };

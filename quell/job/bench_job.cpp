@@ -8,12 +8,12 @@
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
+#include "quell/engine/generate.h"
 #include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/job/random_model.h"
 #include "quell/job/report.h"
 #include "quell/model/text_encoder.h"
-#include "quell/runtime/generate.h"
 #include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
 

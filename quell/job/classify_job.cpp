@@ -73,8 +73,8 @@ class Classifier {
 
   void prepare(std::int64_t labels) {
     if (!names_.empty()) return;
-    names_ = label_names(model_.config, labels);
-    function_ = of_tokens_ ? ScoreFunction::kSoftmax : score_function(model_.config, labels);
+    names_ = label_names(*model_.config, labels);
+    function_ = of_tokens_ ? ScoreFunction::kSoftmax : score_function(*model_.config, labels);
   }
 
   void append_text_labels(std::string& line, std::span<const float> logits) const {

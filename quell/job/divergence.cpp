@@ -30,7 +30,9 @@ ErrorEnergy energy_of(std::span<const float> exact, std::span<const float> got) 
 }  // namespace
 
 Divergence::Divergence(const Model& model)
-    : spec_(model.spec), output_(model.sentence.defined() ? "embedding" : "last_hidden_state") {
+    : spec_(model.spec),
+      two_stacks_(model.graph.is_encoder_decoder()),
+      output_(model.sentence.defined() ? "embedding" : "last_hidden_state") {
   for (const auto& [name, value] : model.graph.outputs)
     if (name == "logits") output_ = name;
 }
@@ -57,8 +59,7 @@ Divergences Divergence::between(const std::vector<Tensor>& want, const std::vect
                                 const std::vector<TokenBatch>& samples) const {
   Divergences out;
   for (std::size_t b = 0; b < want.size(); ++b) {
-    const TokenBatch batch =
-        spec_.stacks.size() > 1 ? decoder_batch(spec_, samples[b]) : samples[b];
+    const TokenBatch batch = two_stacks_ ? decoder_batch(spec_, samples[b]) : samples[b];
     const std::int64_t rows_a_sequence = want[b].rows() / batch.batch;
 
     for (std::int64_t sequence = 0; sequence < batch.batch; ++sequence) {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 
 namespace quell {
 
@@ -38,6 +38,7 @@ class Divergence {
 
  private:
   ModelSpec spec_;
+  bool two_stacks_;  ///< the outputs are the decoder's
   std::string output_;
 };
 

@@ -41,11 +41,10 @@ void require_sentence_pipeline(Model& model) {
   require(!model.dir.has_modules(), ErrorCode::kUnsupported,
           (model.dir.root() / "modules.json").string(),
           ": holds no modules that make sentence embeddings");
-  const bool encoder_of_two =
-      model.spec.stacks.size() > 1 && model.spec.stacks.front().relative_bias.buckets > 0;
+  const bool encoder_of_two = model.graph.is_encoder_decoder() && model.graph.has(op_relative_bias);
   require(!encoder_of_two, ErrorCode::kUnsupported, model.dir.root().string(),
           ": embeddings over the encoder of an encoder-decoder model are not supported");
-  SentencePipeline made = default_pipeline(model.config);
+  SentencePipeline made = default_pipeline(*model.config);
   const PoolingMode mode = std::get<PoolingModule>(made.modules.front()).modes.front();
   log_once(LogLevel::kWarning,
            str(model.dir.root().string(), ": no modules.json, so embeddings are the ",

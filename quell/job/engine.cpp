@@ -1,7 +1,7 @@
 #include "quell/job/engine.h"
 
 #include "quell/base/error.h"
-#include "quell/runtime/lower.h"
+#include "quell/engine/lower.h"
 
 namespace quell {
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 
 namespace quell {
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/engine/generate.h"
 #include "quell/eval/rouge.h"
 #include "quell/io/json.h"
 #include "quell/job/engine.h"
-#include "quell/runtime/generate.h"
 #include "quell/text/data/text_file.h"
 
 namespace quell {

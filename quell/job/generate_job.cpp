@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/job/tokenize_job.h"
 #include "quell/text/data/text_file.h"
@@ -15,7 +16,7 @@ namespace {
 /// What a prompt without tokens stands for.
 std::vector<std::int32_t> begin_of_text(const Model& model, const std::string& where) {
   const std::int64_t begin =
-      json_int(model.config, "bos_token_id", -1, model.spec.vocab_size - 1, -1);
+      json_int(*model.config, "bos_token_id", -1, model.spec.vocab_size - 1, -1);
   require(begin >= 0, ErrorCode::kInvalidInput, where, ": the prompt is empty, and ",
           model.spec.model_type, " has no begin token (bos_token_id); write some text");
   return {static_cast<std::int32_t>(begin)};

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "quell/base/exec_context.h"
-#include "quell/runtime/generate.h"
+#include "quell/engine/generate.h"
 
 namespace quell {
 

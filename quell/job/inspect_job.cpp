@@ -7,9 +7,10 @@
 #include "quell/base/cpu_budget.h"
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
+#include "quell/engine/lower.h"
 #include "quell/io/json.h"
+#include "quell/model/family.h"
 #include "quell/model/generation_settings.h"
-#include "quell/runtime/lower.h"
 #include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
@@ -17,9 +18,9 @@ namespace {
 
 constexpr double kOutlierSigmas = 6;
 
-Json describe_steps(const std::vector<Step>& steps) {
+Json describe_nodes(const Graph& graph, NodeRange range) {
   Json out = Json::array();
-  for (const Step& step : steps) out.push_back(describe_step(step));
+  for (NodeId n = range.begin; n < range.end; ++n) out.push_back(describe_node(graph, n));
   return out;
 }
 
@@ -35,23 +36,62 @@ Json describe_attention(const AttentionSpec& a) {
   return out;
 }
 
-Json describe_stack(const Stack& stack) {
+/// Nodes [begin, end) of the stack that stand in no layer, in front of them or behind.
+NodeRange around_layers(const Graph& graph, NodeId begin, NodeId end) {
+  const NodeId head = graph.head_begin == kNoNode ? graph.num_nodes() : graph.head_begin;
+  return {begin, std::min(end, head)};
+}
+
+/// Its layers are those of `blocks` from `first_block` on.
+Json describe_stack(const Graph& graph, std::size_t stack, std::size_t first_block) {
+  const auto layers = static_cast<std::size_t>(graph.stacks[stack].layers);
+  const NodeRange first = graph.blocks[first_block];
+  const NodeRange last = graph.blocks[first_block + layers - 1];
+  const NodeId begin = first_block == 0 ? 0 : graph.blocks[first_block - 1].end;
+  const bool last_stack = stack + 1 == graph.stacks.size();
+  const NodeId end = last_stack ? graph.num_nodes() : graph.blocks[first_block + layers].begin;
+
   Json windows = Json::array();
-  std::set<int> weights;
+  std::set<ParamId> weights;  // of the layers' first parameters
   bool windowed = false;
-  for (const LayerRef& layer : stack.layers) {
-    windows.push_back(layer.attention.sliding_window);
-    windowed |= layer.attention.sliding_window > 0;
-    weights.insert(layer.weights);
+  Json attention;
+  for (std::size_t l = first_block; l < first_block + layers; ++l) {
+    bool first_param = true;
+    for (NodeId n = graph.blocks[l].begin; n < graph.blocks[l].end; ++n) {
+      const Node& node = graph.node(n);
+      if (node.param != kNoParam && std::exchange(first_param, false)) weights.insert(node.param);
+      if (!node.is(op_attention) || attention_of(node).cross) continue;
+      const AttentionSpec& a = attention_of(node);
+      if (attention.is_null()) attention = describe_attention(a);
+      windows.push_back(a.sliding_window);
+      windowed |= a.sliding_window > 0;
+    }
   }
-  Json out = {{"layers", stack.layers.size()},
+
+  // What lies between two stacks belongs to the second one, as far as its nodes say so.
+  NodeId own_begin = begin;
+  while (graph.node(own_begin).place.stack != static_cast<int>(stack)) ++own_begin;
+  NodeId own_end = last.end;
+  while (own_end < end && graph.node(own_end).place.stack == static_cast<int>(stack)) ++own_end;
+  Json out = {{"layers", layers},
               {"sets_of_weights", weights.size()},
-              {"attention", describe_attention(stack.layers.front().attention)},
-              {"prologue", describe_steps(stack.prologue)},
-              {"block", describe_steps(stack.block)},
-              {"epilogue", describe_steps(stack.epilogue)}};
+              {"attention", attention},
+              {"prologue", describe_nodes(graph, {own_begin, first.begin})},
+              {"block", describe_nodes(graph, first)},
+              {"epilogue", describe_nodes(graph, around_layers(graph, last.end, own_end))}};
   if (windowed) out["sliding_windows"] = windows;
   return out;
+}
+
+Json describe_stacks(const Graph& graph) {
+  Json stacks = Json::array();
+  std::size_t first_block = 0;
+  for (std::size_t s = 0; s < graph.stacks.size(); ++s) {
+    if (graph.stacks[s].layers == 0) continue;
+    stacks.push_back(describe_stack(graph, s, first_block));
+    first_block += static_cast<std::size_t>(graph.stacks[s].layers);
+  }
+  return stacks;
 }
 
 Json describe_model(const Model& model, const Checkpoint& checkpoint) {
@@ -65,11 +105,11 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
   for (const Param& p : model.params)
     if (p.tied_to >= 0)
       tied.push_back(p.module + " = " + model.params[static_cast<std::size_t>(p.tied_to)].module);
-  Json stacks = Json::array();
-  for (const Stack& stack : model.spec.stacks) stacks.push_back(describe_stack(stack));
-  const bool unlimited = model.spec.max_position_embeddings >= std::int64_t{1} << 31;
+  const Graph& graph = model.graph;
+  const NodeId head = graph.head_begin == kNoNode ? graph.num_nodes() : graph.head_begin;
+  const bool unlimited = model.spec.max_position_embeddings >= kUnlimitedPositions;
   return {{"model_type", model.spec.model_type},
-          {"architecture", architecture_of(Settings(model.config))},
+          {"architecture", architecture_of(Settings(*model.config))},
           {"head", head_name(model.spec.head)},
           {"parameters", parameters},
           {"bytes_per_dtype", bytes},
@@ -77,12 +117,12 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
           {"hidden_size", model.spec.hidden_size},
           {"intermediate_size", model.spec.intermediate_size},
           {"vocab_size", model.spec.vocab_size},
-          {"norm", model.spec.norm_kind == NormKind::kRmsNorm ? "RMSNorm" : "LayerNorm"},
+          {"norm", first_norm(graph).kind == NormKind::kRmsNorm ? "RMSNorm" : "LayerNorm"},
           {"context", unlimited ? Json("no limit") : Json(model.spec.max_position_embeddings)},
           {"quantized", model.is_quantized()},
           {"tied", tied},
-          {"stacks", stacks},
-          {"head_steps", describe_steps(model.spec.head_steps)},
+          {"stacks", describe_stacks(graph)},
+          {"head_steps", describe_nodes(graph, {head, graph.num_nodes()})},
           {"missing_tensors", model.missing_tensors},
           {"unused_tensors", model.unused_tensors}};
 }
@@ -177,7 +217,7 @@ Json open_other_files(const Model& model, const ModelDirectory& directory) {
 
 Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
-  const Model model = load_model(checkpoint, true);
+  const Model model = load_model(checkpoint, {.allow_missing = true});
   Json report = describe_model(model, checkpoint);
   report["isa"] = isa_name(ctx.isa);
   report["threads"] = ctx.pool.num_threads();

@@ -267,7 +267,7 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
           ErrorCode::kInvalidInput, job.model_dir.string(), ": its weights take ",
           bytes_text(float_bytes(checkpoint)), " in memory, of which ",
           bytes_text(out.available_memory), " are available; --max-memory leaves them on the disk");
-  Model model = load_model(checkpoint, false, scratch);
+  Model model = load_model(checkpoint, {.scratch = scratch});
   resolve_ignored(model, job.recipe);
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const double load = seconds();

@@ -8,6 +8,7 @@
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/ignored.h"
+#include "quell/engine/lower.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/output_file.h"
@@ -18,7 +19,6 @@
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
 #include "quell/model/text_encoder.h"
-#include "quell/runtime/lower.h"
 
 namespace quell {
 namespace fs = std::filesystem;
@@ -118,7 +118,7 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
 
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
   auto scratch = scratch_for(job, checkpoint);
-  Model model = load_model(checkpoint, false, scratch);
+  Model model = load_model(checkpoint, {.scratch = scratch});
   checkpoint.drop_pages();
   resolve_ignored(model, job.recipe);
   const std::vector<TokenSequence> sequences = load_samples(job.calibration, model);
@@ -134,7 +134,7 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   }
   job.model_dir.check_accepted();
   const std::optional<Model> original =
-      job.eval ? std::optional(load_model(checkpoint, false, scratch)) : std::nullopt;
+      job.eval ? std::optional(load_model(checkpoint, {.scratch = scratch})) : std::nullopt;
   const auto reference = original ? make_float_model(*original) : nullptr;
   Reference compared{.model = reference.get()};
   Report report;
@@ -169,8 +169,8 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   say_if(reader_message(model, summary));
   say_if(left_behind_message(summary), LogLevel::kWarning);
   model = Model();
-  const Model exported =
-      load_model(Checkpoint::open(job.output), false, scratch);  // read back what users will read
+  const Model exported = load_model(Checkpoint::open(job.output),
+                                    {.scratch = scratch});  // read back what users will read
   if (as_float) measure("migrated", *make_float_model(exported));
   if (job.eval && !as_float)
     if (const auto integer = integer_engine(exported, ctx)) measure("integer", *integer);

@@ -1,12 +1,8 @@
 #include "quell/job/random_model.h"
 
-#include <unistd.h>
-
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/io/json.h"
-#include "quell/io/safetensors.h"
-#include "quell/job/report.h"
 
 namespace quell {
 namespace {
@@ -32,21 +28,6 @@ constexpr Shape2 kModels[] = {
        "word_embed_proj_dim": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "ffn_dim": 3072, "activation_function": "relu",
        "max_position_embeddings": 2048, "do_layer_norm_before": true, "tie_word_embeddings": true})"}};
 
-/// A directory that goes away with its owner.
-struct ScratchDir {
-  std::filesystem::path path;
-  ScratchDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "quell-random-XXXXXX").string();
-    require(mkdtemp(name.data()) != nullptr, ErrorCode::kIo, name,
-            ": cannot create a temporary directory");
-    path = name;
-  }
-  ~ScratchDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-};
-
 void fill(Tensor& t, Random& rng, float center, float width) {
   for (float& v : t.f32()) v = center + width * static_cast<float>(2 * rng.uniform() - 1);
 }
@@ -60,16 +41,9 @@ std::vector<std::string> random_model_names() {
 }
 
 Model make_zero_model(const std::string& config) {
-  // Reading a checkpoint without weights gives a model with zeros in every slot.
-  const ScratchDir dir;
-  write_json_file(dir.path / "config.json", Json::parse(config));
-  const Tensor nothing = Tensor::f32({1});
-  std::map<std::string, TensorView> tensors;
-  for (int i = 0; i < 64; ++i) tensors["unused." + std::to_string(i)] = nothing;
-  write_safetensors(dir.path / "model.safetensors", tensors, {});
-  Model model = load_model(Checkpoint::open(dir.path), true);
-  model.unused_tensors.clear();
-  model.missing_tensors.clear();
+  const Settings settings(Json::parse(config));
+  Model model = make_zero_model(build_architecture(settings));
+  model.config = normalize_config(settings.json());
   return model;
 }
 

@@ -8,7 +8,7 @@
 
 namespace quell {
 
-/// The model that `config` (config.json) describes, with zeros in every slot.
+/// The model that `config` (config.json) describes, with zeros in every tensor.
 Model make_zero_model(const std::string& config);
 
 std::vector<std::string> random_model_names();  // "bert-base", "minilm", "llama-110m", ...

@@ -17,7 +17,7 @@ std::string score_activation(const Model& model) {
   if (!model.sentence.score_activation.empty()) return model.sentence.score_activation;
 
   std::string full;
-  const Json& config = model.config;
+  const Json& config = *model.config;
   if (config.contains("sentence_transformers") && config["sentence_transformers"].is_object())
     full = json_string(config["sentence_transformers"], "activation_fn", "");
   if (full.empty()) full = json_string(config, "sbert_ce_default_activation_function", "");

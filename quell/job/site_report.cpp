@@ -9,15 +9,15 @@
 #include "quell/base/error.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/compress.h"
+#include "quell/engine/engines.h"
+#include "quell/engine/lower.h"
 #include "quell/eval/metrics.h"
 #include "quell/eval/scoring.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/job/outputs.h"
-#include "quell/model/forward.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
-#include "quell/runtime/lower.h"
 
 namespace quell {
 namespace {
@@ -156,12 +156,12 @@ class Measurer {
     std::map<int, Tensor> dequantized;  // by linear that reads the value
     for (const int n : site.linears)
       if (const Param& p = model_.param_of(n);
-          p.quantized && model_.graph.nodes[static_cast<std::size_t>(n)].in[0] == site.value())
+          p.quantized && model_.graph.node(n).in[0] == site.value())
         dequantized[n] = dequantize(*p.quantized);
     for (std::size_t b = 0; b < x.x.size(); ++b) {
       const Tensor& exact = *x.x[b];
       Tensor quantized = Tensor::f32(exact.shape());
-      fake_quantize_activations(exact, quant, model_.rounding, quantized.span(), ctx_);
+      fake_quantize_activations(exact, quant, Rounding::kReciprocal, quantized.span(), ctx_);
       std::vector<std::int64_t> rows;
       for (std::int64_t i = 0; i < exact.rows(); ++i)
         if (row_counts(exact, *x.batches[b], i)) rows.push_back(i);

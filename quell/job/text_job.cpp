@@ -50,7 +50,7 @@ std::vector<Example> examples_of(const std::vector<TextRows::Row>& rows) {
 }
 
 void require_text_model(const Model& model) {
-  require(model.spec.patch_size == 0, ErrorCode::kUnsupported, model.dir.path().string(),
+  require(!model.reads_images(), ErrorCode::kUnsupported, model.dir.path().string(),
           ": reads images, not text");
 }
 

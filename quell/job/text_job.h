@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "quell/base/exec_context.h"
+#include "quell/engine/engines.h"
 #include "quell/io/output_file.h"
-#include "quell/model/forward.h"
 #include "quell/model/text_encoder.h"
 #include "quell/text/data/text_rows.h"
 

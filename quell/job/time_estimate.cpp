@@ -52,17 +52,17 @@ struct Layers {
 Layers layers_of(const Model& model, const Recipe& recipe) {
   Layers out;
   std::map<std::pair<int, int>, std::size_t> index;
-  const auto nodes = static_cast<double>(model.graph.nodes.size());
+  const auto nodes = static_cast<double>(model.graph.num_nodes());
   for (const Site& site : derive_sites(model, scope_of(recipe)))
     for (const int n : site.linears) {
       const Param& p = model.param_of(n);
       if (is_ignored(recipe, p.module)) continue;
       const auto weights = static_cast<double>(model.weight_of(p).numel());
       out.all_weights += weights;
-      const Node& first = model.graph.nodes[static_cast<std::size_t>(site.linears.front())];
-      if (first.layer < 0) continue;
+      const Node& first = model.graph.node(site.linears.front());
+      if (first.place.layer < 0) continue;
       const auto [it, added] =
-          index.emplace(std::pair(first.stack, first.layer), out.modules.size());
+          index.emplace(std::pair(first.place.stack, first.place.layer), out.modules.size());
       if (added) {
         out.modules.emplace_back();
         out.weights.push_back(0);
@@ -123,9 +123,9 @@ class Trials {
   /// All sites, judged by the next layer.
   double run(Recipe recipe, const std::vector<TokenBatch>& batches) {
     const std::size_t layer = next_++ % layers_.modules.size();
-    for (std::size_t n = 0; n < model_.graph.nodes.size(); ++n) {
-      if (model_.graph.nodes[n].kind != StepKind::kLinear || model_.node_param[n] < 0) continue;
-      const std::string& module = model_.param_of(static_cast<int>(n)).module;
+    for (NodeId n = 0; n < model_.graph.num_nodes(); ++n) {
+      if (!model_.graph.node(n).is(op_linear) || model_.graph.node(n).param < 0) continue;
+      const std::string& module = model_.param_of(n).module;
       if (!layers_.modules[layer].contains(module)) recipe.ignore.push_back(module);
     }
     recipe.quantize_lm_head = recipe.quantize_embeddings = false;

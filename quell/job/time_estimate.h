@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "quell/compress/recipe.h"
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 
 namespace quell {
 

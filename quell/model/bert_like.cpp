@@ -4,111 +4,111 @@
 
 namespace quell {
 
-ModelSpec bert_like_spec(const Settings& config, const EncoderDefaults& defaults) {
-  ModelSpec s;
-  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, defaults.vocab_size);
-  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, defaults.hidden_size);
-  s.intermediate_size =
-      read_int(config, "intermediate_size", 1, kMaxDim, defaults.intermediate_size);
+EncoderSizes read_encoder(ModelBuilder& g, const Config& c, const EncoderDefaults& d) {
+  ModelSpec& s = g.spec;
+  s.vocab_size = read_int(c, "vocab_size", 1, kMaxDim, d.vocab_size);
+  s.hidden_size = read_int(c, "hidden_size", 1, kMaxDim, d.hidden_size);
+  s.intermediate_size = read_int(c, "intermediate_size", 1, kMaxDim, d.intermediate_size);
   s.max_position_embeddings =
-      read_int(config, "max_position_embeddings", 1, kMaxDim, defaults.max_position_embeddings);
-  s.norm_eps = defaults.norm_eps;
-  if (defaults.norm_eps_key != nullptr)
-    s.norm_eps = read_number(config, defaults.norm_eps_key, defaults.norm_eps);
-  read_special_ids(config, s, defaults.pad_token_id, defaults.eos_token_id);
+      read_int(c, "max_position_embeddings", 1, kMaxDim, d.max_position_embeddings);
+  read_special_ids(c, s, d.pad_token_id, d.eos_token_id);
 
-  Stack stack;
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),
-                    embedding(Slot::kTokenTypeEmbedding, Value::kEmbedded),
-                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
-                    embedding(Slot::kPositionEmbedding, Value::kEmbedded),
-                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
-                    norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)};
-  stack.block = post_norm_block(
-      mlp_steps(read_activation(config, "hidden_act", defaults.activation), Value::kHidden));
-  stack.layers =
-      plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, defaults.num_hidden_layers),
-                   read_attention(config, s.hidden_size, defaults.num_attention_heads));
-  s.stacks.push_back(std::move(stack));
-  return s;
+  EncoderSizes sizes;
+  sizes.norm_eps = d.norm_eps;
+  if (d.norm_eps_key != nullptr) sizes.norm_eps = read_number(c, d.norm_eps_key, d.norm_eps);
+  sizes.activation = read_activation(c, "hidden_act", d.activation);
+  sizes.num_layers = read_num_layers(c, d.num_hidden_layers);
+  sizes.attention = read_attention(c, s.hidden_size, d.num_attention_heads);
+  return sizes;
 }
 
-std::vector<TensorRule> bert_like_tensors(const ModelSpec& s, const Settings& config,
-                                          const std::string& prefix,
-                                          const EncoderDefaults& defaults) {
-  const std::int64_t h = s.hidden_size, f = s.intermediate_size;
-  const std::string e = prefix + "embeddings.", l = prefix + "encoder.layer.{}.";
-  const std::int64_t positions =
-      read_int(config, "max_position_embeddings", 1, kMaxDim, defaults.max_position_embeddings);
-  const std::int64_t types =
-      read_int(config, "type_vocab_size", 0, kMaxDim, defaults.type_vocab_size);
-  return {{Slot::kWordEmbedding, false, e + "word_embeddings", {s.vocab_size, h}},
-          {Slot::kPositionEmbedding, false, e + "position_embeddings", {positions, h}},
-          {Slot::kTokenTypeEmbedding, false, e + "token_type_embeddings", {types, h}},
-          {Slot::kEmbeddingNorm, false, e + "LayerNorm", {h}, true, true},
-          {Slot::kQProj, true, l + "attention.self.query", {h, h}, true, true},
-          {Slot::kKProj, true, l + "attention.self.key", {h, h}, true, true},
-          {Slot::kVProj, true, l + "attention.self.value", {h, h}, true, true},
-          {Slot::kOutProj, true, l + "attention.output.dense", {h, h}, true, true},
-          {Slot::kAttentionNorm, true, l + "attention.output.LayerNorm", {h}, true, true},
-          {Slot::kFc1, true, l + "intermediate.dense", {f, h}, true, true},
-          {Slot::kFc2, true, l + "output.dense", {h, f}, true, true},
-          {Slot::kFfnNorm, true, l + "output.LayerNorm", {h}, true, true}};
+ValueId bert_embeddings(ModelBuilder& g, const Config& c, const EncoderSizes& sizes,
+                        const PositionAttributes& positions, std::int64_t position_rows,
+                        std::int64_t size) {
+  const ValueId words =
+      g.embedding("word_embeddings", "word_embeddings", g.token_ids(), {g.spec.vocab_size, size});
+  const std::int64_t token_types = read_int(c, "type_vocab_size", 0, kMaxDim, 2);
+  const ValueId types = g.embedding("token_type_embeddings", "token_type_embeddings",
+                                    g.token_type_ids(), {token_types, size});
+  const ValueId typed = g.add(words, types);
+
+  const ValueId places = g.embedding("position_embeddings", "position_embeddings",
+                                     g.position_ids(positions), {position_rows, size});
+  return g.layer_norm("embedding_norm", "LayerNorm", g.add(typed, places), sizes.norm_eps);
 }
 
-std::vector<Step> bert_pooler() {
-  return {simple_step(StepKind::kSelectFirst, Value::kHidden, Value::kPooled),
-          linear(Slot::kPooler, Value::kPooled, Value::kPooled),
-          activation(ActivationKind::kTanh, Value::kPooled, Value::kPooled)};
+ValueId post_norm_layer(ModelBuilder& g, const EncoderSizes& sizes, ValueId h,
+                        const EncoderLayerModules& m) {
+  const ValueId attended = self_attention(g, sizes.attention, h, m.attention());
+  h = g.layer_norm("attention_norm", m.attention_norm, g.add(h, attended), sizes.norm_eps);
+
+  const ValueId thought =
+      mlp(g, sizes.activation, h, g.spec.intermediate_size, {.fc1 = m.fc1, .fc2 = m.fc2});
+  return g.layer_norm("ffn_norm", m.ffn_norm, g.add(h, thought), sizes.norm_eps);
 }
 
-std::vector<Step> bert_masked_lm(ActivationKind act) {
-  return {linear(Slot::kHeadDense, Value::kHidden, Value::kBranch),
-          activation(act, Value::kBranch, Value::kBranch),
-          norm(Slot::kHeadNorm, Value::kBranch, Value::kBranch),
-          linear(Slot::kLmHead, Value::kBranch, Value::kLogits)};
+ValueId first_token_pooler(ModelBuilder& g, ValueId h, const std::string& module,
+                           ActivationKind kind) {
+  const ValueId first = g.select_first(h);
+  const ValueId dense =
+      g.linear("pooler", module, first, g.columns(h), {.bias = true, .role = Role::kPooler});
+  return g.activation(kind, dense);
 }
 
-ModelSpec roberta_spec(const Settings& config, const std::string& name,
-                       std::int64_t default_vocab_size) {
-  ModelSpec s = bert_like_spec(
-      config, {.vocab_size = default_vocab_size, .pad_token_id = 1, .eos_token_id = 2});
+ValueId masked_lm_head(ModelBuilder& g, const Config& config, ValueId h, std::int64_t size,
+                       ActivationKind kind, double norm_eps, const MaskedLmModules& m) {
+  const ValueId dense = g.linear("head_dense", m.dense, h, size, {.bias = true});
+  const ValueId normed = g.layer_norm("head_norm", m.norm, g.activation(kind, dense), norm_eps);
+  return g.linear("lm_head", m.decoder, normed, g.spec.vocab_size,
+                  {.bias = true,
+                   .role = Role::kLmHead,
+                   .bias_name = m.bias_name,
+                   .tied_to = tied_to_table(config, m.table)});
+}
+
+void build_roberta(ModelBuilder& g, const Config& c, const std::string& name,
+                   std::int64_t default_vocab_size) {
+  const EncoderSizes sizes =
+      read_encoder(g, c, {.vocab_size = default_vocab_size, .pad_token_id = 1, .eos_token_id = 2});
+  ModelSpec& s = g.spec;
   require(s.has_pad_token, ErrorCode::kInvalidInput,
           "key \"pad_token_id\": positions of this family need a padding token");
+
   // Positions start behind the padding token's row.
-  s.position_rule = PositionRule::kNonPadCount;
-  s.position_offset = s.pad_token_id + 1;
-  s.max_position_embeddings -= s.position_offset;
+  const PositionAttributes positions{PositionRule::kNonPadCount, s.pad_token_id + 1,
+                                     s.pad_token_id};
+  const std::int64_t position_rows = s.max_position_embeddings;
+  s.max_position_embeddings -= positions.offset;
   require(s.max_position_embeddings > 0, ErrorCode::kInvalidInput,
           "key \"max_position_embeddings\": too small for pad_token_id");
-  set_encoder_head(s, config, name, bert_pooler(), bert_masked_lm(ActivationKind::kGelu));
-  return s;
-}
 
-std::vector<TensorRule> roberta_tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size;
-  std::vector<TensorRule> rules = bert_like_tensors(s, config, "roberta.");
-  if (s.head == Head::kNone)
-    rules.push_back({Slot::kPooler, false, "roberta.pooler.dense", {h, h}, true, true});
-  if (s.head == Head::kSequenceClassification)
-    rules.push_back({Slot::kPooler, false, "classifier.dense", {h, h}, true, true});
-  add_encoder_head(rules, s, config,
-                   s.head == Head::kSequenceClassification ? "classifier.out_proj" : "classifier");
-  if (s.head == Head::kMaskedLm) {
-    const Slot tied =
-        read_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
-    rules.push_back({Slot::kHeadDense, false, "lm_head.dense", {h, h}, true, true});
-    rules.push_back({Slot::kHeadNorm, false, "lm_head.layer_norm", {h}, true, true});
-    rules.push_back({Slot::kLmHead,
-                     false,
-                     "lm_head.decoder",
-                     {s.vocab_size, h},
-                     true,
-                     true,
-                     tied,
-                     "lm_head.bias"});
+  ValueId h = kNoValue;
+  {
+    const auto scope = g.scope("roberta.embeddings");
+    h = bert_embeddings(g, c, sizes, positions, position_rows, s.hidden_size);
   }
-  return rules;
+  g.hidden_state(h);
+  for (std::int64_t l = 0; l < sizes.num_layers; ++l) {
+    const auto layer = g.layer("roberta.encoder.layer", l);
+    h = post_norm_layer(g, sizes, h);
+    g.hidden_state(h);
+  }
+
+  const bool classifies = architecture_of(c) == name + "ForSequenceClassification";
+  EncoderHead head;
+  head.pooler = [&](ValueId x) {
+    return first_token_pooler(g, x, classifies ? "classifier.dense" : "roberta.pooler.dense");
+  };
+  head.masked_lm = [&](ValueId x) {
+    return masked_lm_head(g, c, x, s.hidden_size, ActivationKind::kGelu, sizes.norm_eps,
+                          {.dense = "lm_head.dense",
+                           .norm = "lm_head.layer_norm",
+                           .decoder = "lm_head.decoder",
+                           .bias_name = "lm_head.bias",
+                           .table = "roberta.embeddings.word_embeddings"});
+  };
+  if (classifies) head.classifier = "classifier.out_proj";
+  build_encoder_head(g, c, name, h, head);
 }
 
 }  // namespace quell

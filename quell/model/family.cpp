@@ -21,7 +21,7 @@ const Family& find_family(const std::string& model_type) {
 namespace {
 
 /// Whether `key` has a value; null counts as an error of the file.
-bool has_value(const Settings& config, const std::string& key) {
+bool has_value(const Config& config, const std::string& key) {
   require(!config.contains(key) || config.has(key), ErrorCode::kInvalidInput, "key \"",
           config.stored_key(key), "\": is null, which says nothing; leave it out for the default");
   return config.contains(key);
@@ -29,25 +29,24 @@ bool has_value(const Settings& config, const std::string& key) {
 
 }  // namespace
 
-std::int64_t read_int(const Settings& config, const std::string& key, std::int64_t low,
+std::int64_t read_int(const Config& config, const std::string& key, std::int64_t low,
                       std::int64_t high, std::int64_t fallback) {
   return has_value(config, key) ? json_int(config, key, low, high) : fallback;
 }
 
-double read_number(const Settings& config, const std::string& key, double fallback) {
+double read_number(const Config& config, const std::string& key, double fallback) {
   return has_value(config, key) ? json_number(config, key, fallback) : fallback;
 }
 
-bool read_bool(const Settings& config, const std::string& key, bool fallback) {
+bool read_bool(const Config& config, const std::string& key, bool fallback) {
   return has_value(config, key) ? json_bool(config, key, fallback) : fallback;
 }
 
-std::string read_string(const Settings& config, const std::string& key,
-                        const std::string& fallback) {
+std::string read_string(const Config& config, const std::string& key, const std::string& fallback) {
   return has_value(config, key) ? json_string(config, key, fallback) : fallback;
 }
 
-std::optional<std::int64_t> read_optional_int(const Settings& config, const std::string& key,
+std::optional<std::int64_t> read_optional_int(const Config& config, const std::string& key,
                                               std::int64_t low, std::int64_t high,
                                               std::optional<std::int64_t> fallback) {
   if (!config.contains(key)) return fallback;
@@ -55,21 +54,21 @@ std::optional<std::int64_t> read_optional_int(const Settings& config, const std:
   return json_int(config, key, low, high);
 }
 
-std::optional<double> read_optional_number(const Settings& config, const std::string& key,
+std::optional<double> read_optional_number(const Config& config, const std::string& key,
                                            std::optional<double> fallback) {
   if (!config.contains(key)) return fallback;
   if (config.value(key).is_null()) return std::nullopt;
   return json_number(config, key, 0);
 }
 
-std::string architecture_of(const Settings& config) {
+std::string architecture_of(const Config& config) {
   const Json& names = config.value("architectures");
   return names.is_array() && !names.empty() && names.front().is_string()
              ? names.front().get<std::string>()
              : "";
 }
 
-ActivationKind read_activation(const Settings& config, const std::string& key,
+ActivationKind read_activation(const Config& config, const std::string& key,
                                const std::string& fallback) {
   const std::string name = read_string(config, key, fallback);
   const auto kind = activation_from_name(name);
@@ -80,15 +79,15 @@ ActivationKind read_activation(const Settings& config, const std::string& key,
 
 namespace {
 
-AttentionSpec make_attention(std::int64_t num_heads, std::int64_t head_dim) {
+AttentionRecipe make_attention(std::int64_t num_heads, std::int64_t head_dim) {
   require(head_dim <= kMaxHeadDim, ErrorCode::kInvalidInput,
           "key \"num_attention_heads\": heads of ", head_dim, " dimensions are more than ",
           kMaxHeadDim);
 
-  AttentionSpec attention;
+  AttentionRecipe attention;
   attention.num_heads = attention.num_kv_heads = num_heads;
   attention.head_dim = head_dim;
-  attention.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  attention.scale = inverse_sqrt_of(static_cast<double>(head_dim));
   return attention;
 }
 
@@ -100,15 +99,15 @@ std::int64_t divided_among_heads(std::int64_t hidden_size, std::int64_t heads) {
 
 }  // namespace
 
-AttentionSpec read_attention(const Settings& config, std::int64_t hidden_size,
-                             std::int64_t default_heads, const std::string& heads_key) {
+AttentionRecipe read_attention(const Config& config, std::int64_t hidden_size,
+                               std::int64_t default_heads, const std::string& heads_key) {
   const std::int64_t heads = read_int(config, heads_key, 1, kMaxHeads, default_heads);
   return make_attention(heads, divided_among_heads(hidden_size, heads));
 }
 
-AttentionSpec read_attention_with_head_dim(const Settings& config, std::int64_t hidden_size,
-                                           std::int64_t default_heads,
-                                           std::optional<std::int64_t> default_head_dim) {
+AttentionRecipe read_attention_with_head_dim(const Config& config, std::int64_t hidden_size,
+                                             std::int64_t default_heads,
+                                             std::optional<std::int64_t> default_head_dim) {
   const std::int64_t heads = read_int(config, "num_attention_heads", 1, kMaxHeads, default_heads);
   const auto head_dim = default_head_dim
                             ? read_int(config, "head_dim", 1, kMaxHeadDim, *default_head_dim)
@@ -116,20 +115,16 @@ AttentionSpec read_attention_with_head_dim(const Settings& config, std::int64_t 
   return make_attention(heads, head_dim ? *head_dim : divided_among_heads(hidden_size, heads));
 }
 
-std::vector<LayerRef> plain_layers(std::int64_t count, const AttentionSpec& attention,
-                                   int first_weights) {
-  std::vector<LayerRef> layers;
-  for (std::int64_t i = 0; i < count; ++i)
-    layers.push_back({first_weights + static_cast<int>(i), attention});
-  return layers;
+std::int64_t read_num_layers(const Config& config, std::int64_t fallback) {
+  return read_int(config, "num_hidden_layers", 1, kMaxLayers, fallback);
 }
 
-std::optional<std::vector<bool>> read_layer_types(const Settings& config, std::size_t count) {
+std::optional<std::vector<bool>> read_layer_types(const Config& config, std::int64_t count) {
   const Json& types = config.value("layer_types");
   if (types.is_null()) return std::nullopt;
 
-  require(types.is_array() && types.size() == count, ErrorCode::kInvalidInput,
-          "key \"layer_types\": needs one entry a layer");
+  require(types.is_array() && static_cast<std::int64_t>(types.size()) == count,
+          ErrorCode::kInvalidInput, "key \"layer_types\": needs one entry a layer");
   std::vector<bool> windowed;
   for (const Json& type : types) {
     const bool full = type == "full_attention" || type == "attention";
@@ -140,17 +135,18 @@ std::optional<std::vector<bool>> read_layer_types(const Settings& config, std::s
   return windowed;
 }
 
-void set_windows(std::vector<LayerRef>& layers, const std::vector<bool>& windowed,
-                 std::optional<std::int64_t> window) {
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (!windowed[i]) continue;
-    require(window.has_value(), ErrorCode::kInvalidInput, "key \"sliding_window\": layer ", i,
-            " has a window, and none is set");
-    layers[i].attention.sliding_window = *window;
+std::vector<std::int64_t> windows_of(const std::vector<bool>& windowed,
+                                     std::optional<std::int64_t> window) {
+  std::vector<std::int64_t> windows;
+  for (const bool has_window : windowed) {
+    require(!has_window || window.has_value(), ErrorCode::kInvalidInput,
+            "key \"sliding_window\": layer ", windows.size(), " has a window, and none is set");
+    windows.push_back(has_window ? *window : 0);
   }
+  return windows;
 }
 
-void read_special_ids(const Settings& config, ModelSpec& spec,
+void read_special_ids(const Config& config, ModelSpec& spec,
                       std::optional<std::int64_t> default_pad,
                       std::optional<std::int64_t> default_eos) {
   const std::int64_t pad =
@@ -165,7 +161,7 @@ void read_special_ids(const Settings& config, ModelSpec& spec,
   spec.eos_token_ids = read_token_ids(config, "eos_token_id");
 }
 
-std::vector<std::int32_t> read_token_ids(const Settings& config, const std::string& key) {
+std::vector<std::int32_t> read_token_ids(const Config& config, const std::string& key) {
   const Json& found = config.value(key);
   if (found.is_null()) return {};
 
@@ -178,98 +174,80 @@ std::vector<std::int32_t> read_token_ids(const Settings& config, const std::stri
   return ids;
 }
 
-std::int64_t num_labels(const Settings& config, std::int64_t fallback) {
+std::int64_t num_labels(const Config& config, std::int64_t fallback) {
   const Json& labels = config.value("id2label");
   const std::int64_t count =
       labels.is_object() ? static_cast<std::int64_t>(labels.size()) : fallback;
   return read_optional_int(config, "num_labels", 1, kMaxDim, count).value_or(count);
 }
 
-namespace {
-
-[[noreturn]] void refuse_architecture(const std::string& architecture, const std::string& name) {
+void refuse_architecture(const std::string& architecture, const std::string& name) {
   throw Error(ErrorCode::kUnsupported,
               "architecture \"" + architecture + "\" is not supported for " + name);
 }
 
-}  // namespace
+std::string tied_to_table(const Config& config, const std::string& table, bool tied_default) {
+  return read_bool(config, "tie_word_embeddings", tied_default) ? table : "";
+}
 
-void set_decoder_head(ModelSpec& spec, const Settings& config, const std::string& name,
-                      const std::string& lm_class) {
+void build_decoder_head(ModelBuilder& g, const Config& config, const std::string& name, ValueId h,
+                        const DecoderHead& head) {
   const std::string architecture = architecture_of(config);
-  spec.outputs = {{"last_hidden_state", Value::kHidden}};
+  const std::string lm_class = head.lm_class.empty() ? name + "ForCausalLM" : head.lm_class;
+  g.output("last_hidden_state", h);
+  g.begin_head();
+
   // Without a head the language model's is assumed: the config of a bare decoder is used for both.
-  if (architecture.empty() || architecture == name + "Model" ||
-      architecture == (lm_class.empty() ? name + "ForCausalLM" : lm_class)) {
-    spec.head = Head::kCausalLm;
-    spec.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
-  } else if (architecture == name + "ForSequenceClassification") {
-    spec.head = Head::kSequenceClassification;
-    spec.head_steps = {simple_step(StepKind::kSelectLast, Value::kHidden, Value::kPooled),
-                       linear(Slot::kClassifier, Value::kPooled, Value::kLogits)};
-  } else {
-    refuse_architecture(architecture, name);
-  }
-  spec.outputs.emplace_back("logits", Value::kLogits);
-}
-
-void add_decoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Settings& config,
-                      bool tied_default, const std::string& module, bool bias) {
-  if (spec.head == Head::kSequenceClassification) {
-    rules.push_back({Slot::kClassifier, false, "score", {num_labels(config), spec.hidden_size}});
+  if (architecture.empty() || architecture == name + "Model" || architecture == lm_class) {
+    g.spec.head = Head::kCausalLm;
+    ValueId logits = g.linear("lm_head", head.module, h, g.spec.vocab_size,
+                              {.bias = head.bias,
+                               .role = Role::kLmHead,
+                               .tied_to = tied_to_table(config, head.table, head.tied_default)});
+    if (head.soft_cap > 0) logits = g.soft_cap(head.soft_cap, logits);
+    g.output("logits", logits);
     return;
   }
-  const Slot tied =
-      read_bool(config, "tie_word_embeddings", tied_default) ? Slot::kWordEmbedding : Slot::kNone;
-  rules.push_back(
-      {Slot::kLmHead, false, module, {spec.vocab_size, spec.hidden_size}, true, bias, tied});
+  if (architecture != name + "ForSequenceClassification") refuse_architecture(architecture, name);
+
+  g.spec.head = Head::kSequenceClassification;
+  std::optional<std::int32_t> pad;
+  if (g.spec.has_pad_token) pad = g.spec.pad_token_id;
+  const ValueId last = g.select_last(h, pad);
+  g.output("logits",
+           g.linear("classifier", "score", last, num_labels(config), {.role = Role::kClassifier}));
 }
 
-void set_encoder_head(ModelSpec& spec, const Settings& config, const std::string& name,
-                      const std::vector<Step>& pooler, const std::vector<Step>& masked_lm) {
+void build_encoder_head(ModelBuilder& g, const Config& config, const std::string& name, ValueId h,
+                        const EncoderHead& head) {
   const std::string architecture = architecture_of(config);
-  spec.outputs = {{"last_hidden_state", Value::kHidden}};
   const auto is = [&](const char* suffix) { return architecture == name + suffix; };
+  const auto classify = [&](const std::string& module, ValueId x, std::int64_t classes) {
+    return g.linear("classifier", module, x, classes, {.bias = true, .role = Role::kClassifier});
+  };
+  g.output("last_hidden_state", h);
+  g.begin_head();
+
   if (architecture.empty() || is("Model")) {
-    spec.head_steps = pooler;
-    if (!pooler.empty()) spec.outputs.emplace_back("pooler_output", Value::kPooled);
+    if (head.pooler) g.output("pooler_output", head.pooler(h));
   } else if (is("ForSequenceClassification")) {
-    spec.head = Head::kSequenceClassification;
-    spec.head_steps = pooler;
-    spec.head_steps.push_back(linear(Slot::kClassifier, Value::kPooled, Value::kLogits));
+    g.spec.head = Head::kSequenceClassification;
+    const ValueId pooled = head.pooler(h);
+    g.output("logits", classify(head.classifier, pooled, num_labels(config)));
   } else if (is("ForTokenClassification")) {
-    spec.head = Head::kTokenClassification;
-    spec.head_steps = {linear(Slot::kClassifier, Value::kHidden, Value::kLogits)};
+    g.spec.head = Head::kTokenClassification;
+    g.output("logits", classify(head.classifier, h, num_labels(config)));
   } else if (is("ForQuestionAnswering")) {
-    spec.head = Head::kQuestionAnswering;
-    spec.head_steps = {linear(Slot::kClassifier, Value::kHidden, Value::kBranch),
-                       simple_step(StepKind::kSelectColumn, Value::kBranch, Value::kStartLogits, 0),
-                       simple_step(StepKind::kSelectColumn, Value::kBranch, Value::kEndLogits, 1)};
-    spec.outputs.emplace_back("start_logits", Value::kStartLogits);
-    spec.outputs.emplace_back("end_logits", Value::kEndLogits);
-    return;
-  } else if ((is("ForMaskedLM") || is("ForPreTraining")) && !masked_lm.empty()) {
-    spec.head = Head::kMaskedLm;
-    spec.head_steps = masked_lm;
+    g.spec.head = Head::kQuestionAnswering;
+    const ValueId scores = classify("qa_outputs", h, 2);
+    g.output("start_logits", g.select_column(scores, 0));
+    g.output("end_logits", g.select_column(scores, 1));
+  } else if ((is("ForMaskedLM") || is("ForPreTraining")) && head.masked_lm) {
+    g.spec.head = Head::kMaskedLm;
+    g.output("logits", head.masked_lm(h));
   } else {
     refuse_architecture(architecture, name);
   }
-  if (spec.head != Head::kNone) spec.outputs.emplace_back("logits", Value::kLogits);
-}
-
-void add_encoder_head(std::vector<TensorRule>& rules, const ModelSpec& spec, const Settings& config,
-                      const std::string& classifier) {
-  if (spec.head == Head::kSequenceClassification || spec.head == Head::kTokenClassification)
-    rules.push_back(
-        {Slot::kClassifier, false, classifier, {num_labels(config), spec.hidden_size}, true, true});
-  if (spec.head == Head::kQuestionAnswering)
-    rules.push_back({Slot::kClassifier, false, "qa_outputs", {2, spec.hidden_size}, true, true});
-}
-
-std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t rows) {
-  if (packing.interleaved_heads == 0) return packing.part * rows + row;
-  const std::int64_t head_dim = rows / packing.interleaved_heads;
-  return (row / head_dim * packing.parts + packing.part) * head_dim + row % head_dim;
 }
 
 }  // namespace quell

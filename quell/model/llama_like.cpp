@@ -4,22 +4,19 @@
 
 namespace quell {
 
-ModelSpec rotary_decoder_sizes(const Settings& config, const DecoderDefaults& defaults) {
-  ModelSpec s;
-  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, defaults.vocab_size);
-  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, defaults.hidden_size);
-  s.intermediate_size =
-      read_int(config, "intermediate_size", 1, kMaxDim, defaults.intermediate_size);
-  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, std::int64_t{1} << 31,
-                                       defaults.max_position_embeddings);
-  s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s, defaults.pad_token_id, defaults.eos_token_id);
-  return s;
+void read_decoder_sizes(ModelBuilder& g, const Config& c, const DecoderDefaults& d) {
+  ModelSpec& s = g.spec;
+  s.vocab_size = read_int(c, "vocab_size", 1, kMaxDim, d.vocab_size);
+  s.hidden_size = read_int(c, "hidden_size", 1, kMaxDim, d.hidden_size);
+  s.intermediate_size = read_int(c, "intermediate_size", 1, kMaxDim, d.intermediate_size);
+  s.max_position_embeddings =
+      read_int(c, "max_position_embeddings", 1, kUnlimitedPositions, d.max_position_embeddings);
+  read_special_ids(c, s, d.pad_token_id, d.eos_token_id);
 }
 
-AttentionSpec read_grouped_attention(const Settings& config, std::int64_t hidden_size,
-                                     const DecoderDefaults& defaults) {
-  AttentionSpec attention = read_attention_with_head_dim(
+AttentionRecipe read_grouped_attention(const Config& config, std::int64_t hidden_size,
+                                       const DecoderDefaults& defaults) {
+  AttentionRecipe attention = read_attention_with_head_dim(
       config, hidden_size, defaults.num_attention_heads, defaults.head_dim);
   attention.num_kv_heads =
       read_optional_int(config, "num_key_value_heads", 1, kMaxHeads, defaults.num_key_value_heads)
@@ -31,53 +28,76 @@ AttentionSpec read_grouped_attention(const Settings& config, std::int64_t hidden
   return attention;
 }
 
-ModelSpec llama_like_spec(const Settings& config, const DecoderDefaults& defaults) {
-  ModelSpec s = rotary_decoder_sizes(config, defaults);
-  s.norm_kind = NormKind::kRmsNorm;
-  s.norm_eps = read_number(config, "rms_norm_eps", 1e-6);
-  AttentionSpec attention = read_grouped_attention(config, s.hidden_size, defaults);
-  read_rotary(config, attention, s.max_position_embeddings);
+DecoderSizes read_llama_like(ModelBuilder& g, const Config& c, const DecoderDefaults& defaults) {
+  read_decoder_sizes(g, c, defaults);
 
-  Stack stack;
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
-  const ActivationKind act = read_activation(config, defaults.activation_key, defaults.activation);
-  stack.block = pre_norm_block(gated_mlp_steps(act, Value::kNormed));
-  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(
-      read_int(config, "num_hidden_layers", 1, kMaxLayers, defaults.num_hidden_layers), attention);
-  s.stacks.push_back(std::move(stack));
-  return s;
+  DecoderSizes sizes;
+  sizes.norm = {NormKind::kRmsNorm, read_number(c, "rms_norm_eps", 1e-6)};
+  sizes.attention = read_grouped_attention(c, g.spec.hidden_size, defaults);
+  sizes.attention.rotary = read_rotary(c, sizes.attention.head_dim, g.spec.max_position_embeddings);
+  sizes.activation = read_activation(c, defaults.activation_key, defaults.activation);
+  sizes.num_layers = read_num_layers(c, defaults.num_hidden_layers);
+  return sizes;
 }
 
-void set_qwen_windows(const Settings& config, ModelSpec& s) {
-  std::vector<LayerRef>& layers = s.stacks[0].layers;
-  auto window = read_optional_int(config, "sliding_window", 1, std::int64_t{1} << 31, 4096);
-  const auto first =
-      static_cast<std::size_t>(read_int(config, "max_window_layers", 0, kMaxDim, 28));
+namespace {
+
+ValueId attention(ModelBuilder& g, const DecoderSizes& sizes, const AttentionRecipe& recipe,
+                  ValueId x, ValueId positions, const LlamaVariant& variant) {
+  const AttentionModules modules{.query = "self_attn.q_proj",
+                                 .key = "self_attn.k_proj",
+                                 .value = "self_attn.v_proj",
+                                 .out = "self_attn.o_proj",
+                                 .qkv_bias = variant.qkv_bias,
+                                 .out_bias = variant.out_bias};
+  Projections p = project(g, recipe, x, x, modules);
+  if (variant.head_norms) {
+    const std::int64_t head_dim = recipe.head_dim;
+    p.query = g.head_norm("q_norm", "self_attn.q_norm", p.query, head_dim, sizes.norm);
+    p.key = g.head_norm("k_norm", "self_attn.k_norm", p.key, head_dim, sizes.norm);
+  }
+  const ValueId context = g.attention(recipe, p.query, p.key, p.value, {.positions = positions});
+  return project_out(g, context, x, modules);
+}
+
+}  // namespace
+
+ValueId build_llama_like(ModelBuilder& g, const DecoderSizes& sizes, const LlamaVariant& variant) {
+  const std::int64_t hidden_size = g.spec.hidden_size;
+  ValueId h = g.embedding("word_embeddings", "model.embed_tokens", g.token_ids(),
+                          {g.spec.vocab_size, hidden_size});
+  g.hidden_state(h);
+
+  const ValueId positions = g.position_ids(kMaskPositions);
+  for (std::int64_t l = 0; l < sizes.num_layers; ++l) {
+    const auto layer = g.layer("model.layers", l);
+    AttentionRecipe recipe = sizes.attention;
+    if (!variant.windows.empty())
+      recipe.sliding_window = variant.windows[static_cast<std::size_t>(l)];
+
+    const ValueId x = g.norm("attention_norm", "input_layernorm", h, sizes.norm);
+    h = g.add(h, attention(g, sizes, recipe, x, positions, variant));
+
+    const ValueId y = g.norm("ffn_norm", "post_attention_layernorm", h, sizes.norm);
+    h = g.add(
+        h, gated_mlp(g, sizes.activation, y, g.spec.intermediate_size, {.bias = variant.mlp_bias}));
+    g.hidden_state(h);
+  }
+
+  h = g.norm("final_norm", "model.norm", h, sizes.norm);
+  g.last_hidden_state(h);
+  return h;
+}
+
+std::vector<std::int64_t> read_qwen_windows(const Config& config, std::int64_t num_layers) {
+  auto window = read_optional_int(config, "sliding_window", 1, kUnlimitedPositions, 4096);
+  const std::int64_t first = read_int(config, "max_window_layers", 0, kMaxDim, 28);
   if (!read_bool(config, "use_sliding_window", false)) window = std::nullopt;
 
-  std::vector<bool> windowed(layers.size(), false);
-  for (std::size_t i = first; i < layers.size() && window; ++i) windowed[i] = true;
-  set_windows(layers, read_layer_types(config, layers.size()).value_or(windowed), window);
-}
-
-std::vector<TensorRule> llama_like_tensors(const ModelSpec& s, bool qkv_bias, bool out_bias,
-                                           bool mlp_bias) {
-  const AttentionSpec& a = s.stacks[0].layers[0].attention;
-  const std::int64_t h = s.hidden_size, f = s.intermediate_size, q = a.num_heads * a.head_dim,
-                     kv = a.num_kv_heads * a.head_dim;
-  const std::string l = "model.layers.{}.";
-  return {{Slot::kWordEmbedding, false, "model.embed_tokens", {s.vocab_size, h}},
-          {Slot::kAttentionNorm, true, l + "input_layernorm", {h}},
-          {Slot::kQProj, true, l + "self_attn.q_proj", {q, h}, true, qkv_bias},
-          {Slot::kKProj, true, l + "self_attn.k_proj", {kv, h}, true, qkv_bias},
-          {Slot::kVProj, true, l + "self_attn.v_proj", {kv, h}, true, qkv_bias},
-          {Slot::kOutProj, true, l + "self_attn.o_proj", {h, q}, true, out_bias},
-          {Slot::kFfnNorm, true, l + "post_attention_layernorm", {h}},
-          {Slot::kGateProj, true, l + "mlp.gate_proj", {f, h}, true, mlp_bias},
-          {Slot::kUpProj, true, l + "mlp.up_proj", {f, h}, true, mlp_bias},
-          {Slot::kDownProj, true, l + "mlp.down_proj", {h, f}, true, mlp_bias},
-          {Slot::kFinalNorm, false, "model.norm", {h}}};
+  std::vector<bool> windowed(static_cast<std::size_t>(num_layers), false);
+  for (std::int64_t i = first; i < num_layers && window; ++i)
+    windowed[static_cast<std::size_t>(i)] = true;
+  return windows_of(read_layer_types(config, num_layers).value_or(windowed), window);
 }
 
 }  // namespace quell

@@ -1,7 +1,8 @@
 // What LLaMA and the families after it share: RMSNorm, rotary positions, grouped-query attention, a
-// gated MLP, and tensor names.
+// gated MLP.
 #pragma once
 
+#include "quell/model/blocks.h"
 #include "quell/model/family.h"
 
 namespace quell {
@@ -9,32 +10,55 @@ namespace quell {
 /// What the class of a family takes where config.json says nothing. Sizes of LLaMA; families name
 /// what differs.
 struct DecoderDefaults {
-  std::int64_t vocab_size = 32000, hidden_size = 4096, intermediate_size = 11008,
-               num_hidden_layers = 32, num_attention_heads = 32;
-  std::optional<std::int64_t> num_key_value_heads =
-      std::nullopt;                                     ///< none: as many as attention heads
+  std::int64_t vocab_size = 32000;
+  std::int64_t hidden_size = 4096;
+  std::int64_t intermediate_size = 11008;
+  std::int64_t num_hidden_layers = 32;
+  std::int64_t num_attention_heads = 32;
+  /// None: as many as attention heads.
+  std::optional<std::int64_t> num_key_value_heads = std::nullopt;
   std::optional<std::int64_t> head_dim = std::nullopt;  ///< none: hidden_size by the heads
   std::int64_t max_position_embeddings = 2048;
-  std::optional<std::int64_t> pad_token_id = std::nullopt, eos_token_id = std::nullopt;
+  std::optional<std::int64_t> pad_token_id = std::nullopt;
+  std::optional<std::int64_t> eos_token_id = std::nullopt;
   const char* activation_key = "hidden_act";
   const char* activation = "silu";
 };
 
-/// What decoders with rotary positions spell alike: vocab_size, hidden_size, intermediate_size,
-/// max_position_embeddings, special ids; positions count the tokens whose mask is 1.
-ModelSpec rotary_decoder_sizes(const Settings& config, const DecoderDefaults& defaults);
+/// What decoders with rotary positions spell alike, for callers: vocab_size, hidden_size,
+/// intermediate_size, max_position_embeddings, special ids.
+void read_decoder_sizes(ModelBuilder& g, const Config& config, const DecoderDefaults& defaults);
 /// Causal, with head_dim and num_key_value_heads. Throws Error(kInvalidInput) where they do not
 /// divide num_attention_heads.
-AttentionSpec read_grouped_attention(const Settings& config, std::int64_t hidden_size,
-                                     const DecoderDefaults& defaults);
+AttentionRecipe read_grouped_attention(const Config& config, std::int64_t hidden_size,
+                                       const DecoderDefaults& defaults);
+/// Positions count the tokens whose mask is 1.
+inline constexpr PositionAttributes kMaskPositions = {PositionRule::kMaskCount};
 
-/// Sizes, norms, attention (causal, rotary) and a pre-norm stack of plain layers; no head.
-ModelSpec llama_like_spec(const Settings& config, const DecoderDefaults& defaults);
+/// What every layer of such a decoder is made of.
+struct DecoderSizes {
+  std::int64_t num_layers = 0;
+  AttentionRecipe attention;
+  NormAttributes norm;
+  ActivationKind activation = ActivationKind::kSilu;
+};
+/// LLaMA's: RMSNorm, causal rotary attention, gated MLP.
+DecoderSizes read_llama_like(ModelBuilder& g, const Config& config,
+                             const DecoderDefaults& defaults);
+
+/// What families of LLaMA's kind differ in.
+struct LlamaVariant {
+  bool qkv_bias = false;
+  bool out_bias = false;
+  bool mlp_bias = false;
+  bool head_norms = false;                 ///< over the heads of q and k (Qwen 3)
+  std::vector<std::int64_t> windows = {};  ///< by layer, 0: none; empty: no layer has one
+};
+/// Embedding, layers and final norm: the last hidden states.
+ValueId build_llama_like(ModelBuilder& g, const DecoderSizes& sizes, const LlamaVariant& variant);
+
 /// Windows of Qwen: in the layers that layer_types names, else in those from max_window_layers on,
 /// if use_sliding_window says so.
-void set_qwen_windows(const Settings& config, ModelSpec& spec);
-/// Weights of that stack. `qkv_bias`, `out_bias`, `mlp_bias`: which linears have biases.
-std::vector<TensorRule> llama_like_tensors(const ModelSpec& spec, bool qkv_bias, bool out_bias,
-                                           bool mlp_bias);
+std::vector<std::int64_t> read_qwen_windows(const Config& config, std::int64_t num_layers);
 
 }  // namespace quell

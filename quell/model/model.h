@@ -1,4 +1,4 @@
-// A loaded model: its description, its weights in slots, and what quantization has added to it.
+// A loaded model: its graph, its weights, and what quantization has added to them.
 #pragma once
 
 #include <map>
@@ -8,26 +8,29 @@
 #include <vector>
 
 #include "quell/base/scratch_file.h"
+#include "quell/graph/graph.h"
+#include "quell/graph/ops.h"
 #include "quell/io/checkpoint.h"
-#include "quell/io/json.h"
-#include "quell/model/family.h"
-#include "quell/model/graph.h"
+#include "quell/io/json_fwd.h"
+#include "quell/model/model_spec.h"
 #include "quell/model/sentence_files.h"
 #include "quell/quant/quant_spec.h"
 
 namespace quell {
 
-/// A norm, linear or embedding table. All tensors f32.
+/// A norm, linear or embedding table: what the graph's ParamDef of the same id names, with its
+/// tensors. All f32.
 struct Param {
-  Slot slot = Slot::kNone;
-  int stack = 0;                       ///< of an encoder-decoder model
-  int weights = -1;                    ///< layer weights index, -1 for the whole model
-  std::string module;                  ///< Hugging Face module name
-  Tensor weight, bias;                 ///< undefined where the module has none
-  int tied_to = -1;                    ///< parameter whose weight this one uses
-  std::string weight_name, bias_name;  ///< tensor names
-  Packing packing;                     ///< how the checkpoint stores the weight
-  Shape stored_shape;  ///< of the weight in the checkpoint, where it has another rank; else empty
+  std::string module;  ///< Hugging Face module name
+  std::string label;   ///< "q_proj"
+  Role role = Role::kNone;
+  Tensor weight;  ///< undefined where the module has none, and where it is tied
+  Tensor bias;
+  ParamId tied_to = kNoParam;  ///< parameter whose weight this one uses
+  std::string weight_name;     ///< tensor names
+  std::string bias_name;
+  Packing packing;     ///< how the checkpoint stores the weight
+  Shape stored_shape;  ///< of the weight there, where it has another rank; else empty
   /// Set by quantization of a linear: codes and steps. `weight` then still holds the float
   /// (migrated) matrix, or, for a checkpoint read back, the dequantized codes.
   std::optional<QTensor> quantized;
@@ -35,10 +38,11 @@ struct Param {
   Tensor dequantized;
   /// Tensors added by quantization that the Hugging Face module does not have (bias of an RMSNorm,
   /// of a linear without one).
-  bool added_weight = false, added_bias = false;
-  std::int64_t added_rows = 0,
-               added_columns =
-                   0;  ///< of channels that quantization split: more than the configuration says
+  bool added_weight = false;
+  bool added_bias = false;
+  /// Of channels that quantization split: more than the configuration says.
+  std::int64_t added_rows = 0;
+  std::int64_t added_columns = 0;
 };
 
 /// x * scale + shift gives a migrated value its original meaning again: residual branches and
@@ -47,13 +51,18 @@ struct ChannelAffine {
   Tensor scale, shift;  ///< [C]; shift may be undefined
 };
 
+/// The quantizers of activations: a model's own, or others that a search tries in a run.
+struct ActivationQuantizers {
+  std::map<ValueId, ActivationQuant> inputs;
+  std::map<NodeId, AttentionQuant> attention;
+};
+
 struct Model {
   ModelSpec spec;
   Graph graph;
-  Json config;         ///< of config.json, with what passes changed: what is written
+  JsonBox config;      ///< of config.json, with what passes changed: what is written
   ModelDirectory dir;  ///< where it was read from (tokenizer and other files)
   std::vector<Param> params;
-  std::vector<int> node_param;  ///< node -> parameter, -1 for steps without weights
   std::vector<std::string> unused_tensors, missing_tensors;
 
   SentencePipeline
@@ -74,37 +83,56 @@ struct Model {
       restore;  ///< migrated values that something other than a linear reads
   std::map<ValueId, ChannelAffine>
       explicit_affine;  ///< values divided where no producer could absorb it: (x - shift) / scale
-  Rounding rounding = Rounding::kReciprocal;  ///< of the simulated engine; calibration divides
   bool bias_corrected =
       false;  ///< biases make up for quantization: the float function is not the original's
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value
 
-  const Param& param_of(int node) const {
-    return params[static_cast<std::size_t>(node_param[static_cast<std::size_t>(node)])];
-  }
-  Param& param_of(int node) {
-    return params[static_cast<std::size_t>(node_param[static_cast<std::size_t>(node)])];
-  }
+  const Param& param_of(NodeId n) const { return param(graph.node(n).param); }
+  Param& param_of(NodeId n) { return param(graph.node(n).param); }
+  const Param& param(ParamId p) const { return params[static_cast<std::size_t>(p)]; }
+  Param& param(ParamId p) { return params[static_cast<std::size_t>(p)]; }
   const Tensor& weight_of(const Param& p) const {
-    return p.tied_to >= 0 ? params[static_cast<std::size_t>(p.tied_to)].weight : p.weight;
+    return p.tied_to == kNoParam ? p.weight : param(p.tied_to).weight;
   }
   bool is_quantized() const;
+  /// Whether it reads images, not tokens.
+  bool reads_images() const { return graph.reads(InputKind::kPixels); }
   /// Moves matrices and codes that are in memory to `scratch`, where there is one. Views of them
   /// end.
   void spill();
   /// Takes what `node` reads out of memory until it is read again, where it lies in scratch.
-  void drop_pages(int node) const;
+  void drop_pages(NodeId node) const;
   /// "layers.3.fc1", "embedding_norm", ...: for messages.
-  std::string node_name(int node) const;
-  const AttentionSpec& attention_of(int node) const;
+  const std::string& node_name(NodeId n) const { return graph.node(n).label; }
 };
 
+/// What a family makes of config.json.
+struct Architecture {
+  ModelSpec spec;
+  Graph graph;
+};
+struct Family;
+/// By the family that config.json names. Throws Error naming the file and the key.
+Architecture build_architecture(const Settings& config);
+Architecture build_architecture(const Settings& config, const Family& family);
+
+struct LoadOptions {
+  /// Tensors that are missing are listed in `missing_tensors` and hold zeros, for a look at a
+  /// damaged checkpoint.
+  bool allow_missing = false;
+  /// Becomes the model's; then one matrix at a time is in memory.
+  std::shared_ptr<ScratchFile> scratch = nullptr;
+  const Family* family = nullptr;  ///< null: the one of families/ that config.json names
+};
 /// Reads a checkpoint: float ones, and those that Quell or another tool wrote in the
 /// compressed-tensors `int-quantized` layout. Throws Error with file, tensor or key on anything
-/// missing, misshapen or not finite. `allow_missing`: tensors that are missing are listed in
-/// `missing_tensors` and hold zeros, for a look at a damaged checkpoint. `scratch`: becomes the
-/// model's; then one matrix at a time is in memory.
-Model load_model(const Checkpoint& checkpoint, bool allow_missing = false,
-                 std::shared_ptr<ScratchFile> scratch = nullptr);
+/// missing, misshapen or not finite.
+Model load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
+
+/// A model in memory: `weights` by the names that a checkpoint would have for them, f32 or any type
+/// that checkpoints hold. Throws Error naming a tensor that is missing or misshapen.
+Model make_model(Architecture architecture, std::map<std::string, Tensor> weights);
+/// The same with zeros in every tensor.
+Model make_zero_model(Architecture architecture);
 
 }  // namespace quell

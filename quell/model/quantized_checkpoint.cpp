@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/io/json.h"
+#include "quell/model/family.h"
 #include "quell/model/stored_codes.h"
 #include "quell/quant/quantize.h"
 
@@ -265,7 +267,7 @@ Shape with_added_channels(const Json& config, Shape shape, Param& p) {
 }
 
 std::string added_tensor_name(const Param& p, const std::string& suffix) {
-  return kAddedPrefix + p.module + (p.packing.parts > 1 ? "." + slot_name(p.slot) : "") + suffix;
+  return kAddedPrefix + p.module + (p.packing.parts > 1 ? "." + p.label : "") + suffix;
 }
 
 void read_added_tensors(const Checkpoint& checkpoint, const Shape& weight_shape, Param& p,
@@ -310,12 +312,11 @@ ActivationQuant activation_quant_from_json(const Json& json) {
 }
 
 void read_quell_section(const Checkpoint& checkpoint, Model& model) {
-  const Json& ours = member(model.config, kQuellKey);
+  const Json& ours = member(*model.config, kQuellKey);
   if (ours.is_null()) return;
   model.residual_after_quant = json_bool(ours, "residual_after_quant", false);
   std::map<std::string, int> nodes;
-  for (std::size_t n = 0; n < model.graph.nodes.size(); ++n)
-    nodes[model.node_name(static_cast<int>(n))] = static_cast<int>(n);
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) nodes[model.node_name(n)] = n;
   const auto node_of = [&](const std::string& name) {
     const auto it = nodes.find(name);
     require(it != nodes.end(), ErrorCode::kInvalidInput, "section \"quell\" names \"", name,
@@ -337,11 +338,10 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
       if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
       const std::string node = name.substr(
           std::string(prefix).size(), name.size() - std::string(prefix).size() - suffix.size());
-      const ValueId value = model.graph.nodes[static_cast<std::size_t>(node_of(node))].out;
+      const ValueId value = model.graph.node(node_of(node)).out;
       std::int64_t size = model.spec.hidden_size;
       for (const int use : model.graph.uses(value))  // a linear's input may be wider (fc2)
-        if (model.graph.nodes[static_cast<std::size_t>(use)].kind == StepKind::kLinear)
-          size = model.param_of(use).weight.cols();
+        if (model.graph.node(use).is(op_linear)) size = model.param_of(use).weight.cols();
       (*target)[value] = {read_vector(checkpoint, name, size),
                           read_vector(checkpoint, prefix + node + ".shift", size)};
     }
@@ -350,14 +350,13 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
     if (!name.starts_with(kGroupsPrefix) || !name.ends_with(suffix)) continue;
     const std::string whole = name.substr(0, name.size() - suffix.size()),
                       node = whole.substr(std::string(kGroupsPrefix).size());
-    const auto quant =
-        model.input_quant.find(model.graph.nodes[static_cast<std::size_t>(node_of(node))].out);
+    const auto quant = model.input_quant.find(model.graph.node(node_of(node)).out);
     require(quant != model.input_quant.end() && is_static_per_tensor(quant->second),
             ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
             "\": nothing reads \"", node, "\" with static steps");
     ChannelGroups groups = read_channel_groups(checkpoint, whole, quant->second.spec);
     for (const int use : model.graph.uses(quant->first))
-      require(model.graph.nodes[static_cast<std::size_t>(use)].kind != StepKind::kLinear ||
+      require(!model.graph.node(use).is(op_linear) ||
                   model.param_of(use).weight.cols() ==
                       static_cast<std::int64_t>(groups.channels.size()),
               ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,

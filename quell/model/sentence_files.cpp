@@ -138,8 +138,8 @@ SafetensorsFile open_weights(const fs::path& folder, const std::vector<std::stri
 
 class PipelineReader {
  public:
-  PipelineReader(const ModelDirectory& directory, const ModelSpec& spec)
-      : directory_(directory), spec_(spec), token_size_(spec.hidden_size) {}
+  PipelineReader(const ModelDirectory& directory, const ModelSpec& spec, const Graph& graph)
+      : directory_(directory), spec_(spec), graph_(graph), token_size_(spec.hidden_size) {}
 
   SentencePipeline read() {
     const Settings file = directory_.read_list_at_root("modules.json", "modules");
@@ -163,8 +163,7 @@ class PipelineReader {
   };
 
   std::vector<Entry> read_entries(const Settings& file) const {
-    const bool encoder_decoder =
-        spec_.stacks.size() > 1 && spec_.stacks.front().relative_bias.buckets > 0;
+    const bool encoder_decoder = graph_.is_encoder_decoder() && graph_.has(op_relative_bias);
     constexpr std::string_view kKnown[] = {"Transformer", "Pooling", "Dense",     "Normalize",
                                            "LayerNorm",   "Dropout", "LogitScore"};
 
@@ -355,6 +354,7 @@ class PipelineReader {
 
   const ModelDirectory& directory_;
   const ModelSpec& spec_;
+  const Graph& graph_;
   std::int64_t token_size_;  ///< of a token's row, behind the modules so far
   SentencePipeline out_;
 };
@@ -466,14 +466,15 @@ SentencePipeline read_pooling_alone(const ModelDirectory& directory, std::int64_
 
 }  // namespace
 
-SentenceFiles read_sentence_files(const ModelDirectory& directory, const ModelSpec& spec) {
+SentenceFiles read_sentence_files(const ModelDirectory& directory, const ModelSpec& spec,
+                                  const Graph& graph) {
   SentenceFiles out;
   out.text = read_tokenizer_limits(directory);
 
   std::error_code ec;
   out.has_modules = directory.has_modules();
   if (out.has_modules) {
-    out.pipeline = PipelineReader(directory, spec).read();
+    out.pipeline = PipelineReader(directory, spec, graph).read();
     read_transformer_settings(directory, out.text);
     return out;
   }

@@ -2,6 +2,7 @@
 // sentence_bert_config.json and config_sentence_transformers.json.
 #pragma once
 
+#include "quell/graph/ops.h"
 #include "quell/io/model_directory.h"
 #include "quell/model/model_spec.h"
 #include "quell/model/sentence_pipeline.h"
@@ -26,7 +27,8 @@ struct SentenceFiles {
 /// Reads all of them. `pipeline` is empty where the model gives no sentence embeddings. Throws
 /// Error(kIo | kInvalidInput | kUnsupported): modules and settings that Quell does not have are
 /// refused by name.
-SentenceFiles read_sentence_files(const ModelDirectory& directory, const ModelSpec& spec);
+SentenceFiles read_sentence_files(const ModelDirectory& directory, const ModelSpec& spec,
+                                  const Graph& graph);
 
 /// What sentence-transformers puts behind a model that has no modules.json: the mean over tokens,
 /// or the last token where the architecture is a causal language model's.

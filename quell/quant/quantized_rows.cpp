@@ -100,6 +100,26 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
   return out;
 }
 
+QuantizedRows take_rows(const QuantizedRows& x, std::span<const std::int64_t> rows) {
+  QuantizedRows out =
+      make_quantized_rows(static_cast<std::int64_t>(rows.size()), x.columns, x.quant);
+  const std::int64_t groups = x.groups();
+  const bool own_steps = !x.scale.empty();
+  if (own_steps) {
+    out.scale.clear();
+    out.zero.clear();
+  }
+
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::copy_n(x.row(rows[i]), x.stride, out.row(static_cast<std::int64_t>(i)));
+    if (!own_steps) continue;
+    const std::int64_t first = rows[i] * groups;
+    out.scale.insert(out.scale.end(), x.scale.begin() + first, x.scale.begin() + first + groups);
+    out.zero.insert(out.zero.end(), x.zero.begin() + first, x.zero.begin() + first + groups);
+  }
+  return out;
+}
+
 Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx) {
   Tensor out = Tensor::f32({x.rows, x.columns});
   const std::int32_t shift = code_shift(x.quant.spec);

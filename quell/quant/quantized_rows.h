@@ -1,6 +1,7 @@
 // Activations as integer kernels read them: rows of u8 codes.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "quell/base/exec_context.h"
@@ -42,6 +43,8 @@ QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns,
 /// sums.
 QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums,
                             ExecContext& ctx);
+/// Those rows, in that order, without sums.
+QuantizedRows take_rows(const QuantizedRows& x, std::span<const std::int64_t> rows);
 /// f32 [rows, columns].
 Tensor dequantize_rows(const QuantizedRows& x, ExecContext& ctx);
 

@@ -5,7 +5,7 @@
 
 #include <sstream>
 
-#include "quell/model/forward.h"
+#include "quell/engine/engines.h"
 #include "quell/text/tokenizer/tokenizer.h"
 #include "quell/train/sentence_generator.h"
 

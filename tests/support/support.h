@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "quell/compress/recipe.h"
+#include "quell/engine/engines.h"
 #include "quell/io/json.h"
-#include "quell/model/forward.h"
 
 namespace quell::testing {
 

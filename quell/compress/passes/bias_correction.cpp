@@ -20,11 +20,11 @@ class BiasCorrection final : public Pass {
   PassEffort effort(const Site&) const override { return {.forwards = 2}; }
   PassStage stage() const override { return PassStage::kRanges; }
 
-  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx,
+  Plan plan_ranges(const Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx,
                    const Notes&) const override {
     const OpTable exact = make_float_ops(model);
     OpTable quantized = make_float_ops(model);
-    const int count = static_cast<int>(model.graph.nodes.size());
+    const int count = model.graph.num_nodes();
     for (int n = 0; n < count; ++n)
       if (corrected(model, n))
         quantized[static_cast<std::size_t>(n)] = make_simulated_op(model, n, false, ctx.isa);
@@ -42,7 +42,7 @@ class BiasCorrection final : public Pass {
         got[b]->spill();
       }
       if (!corrected(model, n)) continue;
-      const ValueId out = model.graph.nodes[static_cast<std::size_t>(n)].out;
+      const ValueId out = model.graph.node(n).out;
       Tensor delta = mean_difference(wanted, got, out);
       for (const auto& executor : got) {
         Tensor y = executor->take(out);
@@ -62,10 +62,10 @@ class BiasCorrection final : public Pass {
   /// Weights that several layers share have no one mean; a bias that is not there would cost at run
   /// time.
   static bool corrected(const Model& model, int n) {
-    if (model.graph.nodes[static_cast<std::size_t>(n)].kind != StepKind::kLinear) return false;
-    const int param = model.node_param[static_cast<std::size_t>(n)];
+    if (!model.graph.node(n).is(op_linear)) return false;
+    const int param = model.graph.node(n).param;
     return model.param_of(n).quantized && model.param_of(n).bias.defined() &&
-           std::count(model.node_param.begin(), model.node_param.end(), param) == 1;
+           model.graph.users(param).size() == 1;
   }
 
   static Tensor mean_difference(const std::vector<std::unique_ptr<Executor>>& wanted,

@@ -28,8 +28,8 @@ class GammaMigration final : public Pass {
   }
   Plan plan_model(const Model& model) const override {
     Plan plan;
-    if (compat_ && model.spec.norm_eps != kOfficialEpsilon)
-      plan.push_back(SetNormEpsilon{kOfficialEpsilon});
+    if (compat_ && first_norm(model.graph).eps != kOfficialEpsilon)
+      plan.emplace_back(SetNormEpsilon{kOfficialEpsilon});
     return plan;
   }
   Plan plan(const Site& site, const SiteActivations&, ExecContext&) const override {
@@ -63,9 +63,7 @@ class GammaMigration final : public Pass {
   static bool feeds_residual(const Site& site) {
     const Graph& graph = site.model->graph;
     const std::vector<int> uses = graph.uses(site.value());
-    return std::any_of(uses.begin(), uses.end(), [&](int n) {
-      return graph.nodes[static_cast<std::size_t>(n)].kind == StepKind::kAdd;
-    });
+    return std::any_of(uses.begin(), uses.end(), [&](int n) { return graph.node(n).is(op_add); });
   }
 };
 

@@ -120,9 +120,9 @@ class OsPlus final : public Pass {
 
   OsPlusOptions options(const Site& site) const {
     OsPlusOptions o;
-    o.floor = settings_.floor > 0                                ? settings_.floor
-              : site.model->spec.norm_kind == NormKind::kRmsNorm ? 0.1
-                                                                 : 1.0;
+    const bool rms = first_norm(site.model->graph).kind == NormKind::kRmsNorm;
+    o.floor = rms ? 0.1 : 1.0;
+    if (settings_.floor > 0) o.floor = settings_.floor;
     o.grid = settings_.grid;
     // Behind a ReLU, or without the shift that centres values, (-t, t) is more than the channels
     // span.

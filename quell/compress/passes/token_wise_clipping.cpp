@@ -21,7 +21,7 @@ class TokenWiseClipping final : public Pass {
   }
   PassStage stage() const override { return PassStage::kRanges; }
 
-  Plan plan_ranges(Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx,
+  Plan plan_ranges(const Model& model, const std::vector<TokenBatch>& samples, ExecContext& ctx,
                    const Notes& notes) const override {
     const TokenClippingResult result = search_token_clipping(model, samples, options_, ctx, notes);
     const auto best = static_cast<std::size_t>(result.best);

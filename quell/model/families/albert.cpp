@@ -20,75 +20,54 @@ constexpr KeyRule kKeys[] = {{"net_structure_type"},
                              {"down_scale_factor"},
                              {"layers_to_keep"}};
 
-std::int64_t inner_layers(const Settings& config) {
-  return read_int(config, "inner_group_num", 1, kMaxLayers, 1);
-}
-std::int64_t embedding_size(const Settings& config) {
-  return read_int(config, "embedding_size", 1, kMaxDim, 128);
-}
+constexpr EncoderLayerModules kLayer = {.query = "attention.query",
+                                        .key = "attention.key",
+                                        .value = "attention.value",
+                                        .out = "attention.dense",
+                                        .attention_norm = "attention.LayerNorm",
+                                        .fc1 = "ffn",
+                                        .fc2 = "ffn_output",
+                                        .ffn_norm = "full_layer_layer_norm"};
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = bert_like_spec(config, kDefaults);
-  Stack& stack = s.stacks[0];
-  stack.prologue.push_back(linear(Slot::kProjectIn, Value::kHidden, Value::kHidden));
-  const AttentionSpec attention = stack.layers[0].attention;
-  const auto count = static_cast<std::int64_t>(stack.layers.size());
-  const std::int64_t groups = read_int(config, "num_hidden_groups", 1, count, 1),
-                     inner = inner_layers(config);
+void build(ModelBuilder& g, const Config& c) {
+  const EncoderSizes sizes = read_encoder(g, c, kDefaults);
+  const std::int64_t embedding_size = read_int(c, "embedding_size", 1, kMaxDim, 128);
+  const std::int64_t count = sizes.num_layers;
+  const std::int64_t groups = read_int(c, "num_hidden_groups", 1, count, 1);
+  const std::int64_t inner = read_int(c, "inner_group_num", 1, kMaxLayers, 1);
   require(count * inner <= kMaxLayers, ErrorCode::kInvalidInput,
           "key \"inner_group_num\": too many layers");
-  stack.layers.clear();
-  for (std::int64_t i = 0; i < count; ++i)
-    for (std::int64_t k = 0; k < inner; ++k)
-      stack.layers.push_back({static_cast<int>(i * groups / count * inner + k), attention});
-  set_encoder_head(s, config, "Albert", bert_pooler(),
-                   bert_masked_lm(read_activation(config, "hidden_act", kDefaults.activation)));
-  return s;
-}
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size, f = s.intermediate_size, e = embedding_size(config);
-  const std::string n = std::to_string(inner_layers(config)), emb = "albert.embeddings.";
-  const std::string l =
-      "albert.encoder.albert_layer_groups.{/" + n + "}.albert_layers.{%" + n + "}.";
-  std::vector<TensorRule> rules = {
-      {Slot::kWordEmbedding, false, emb + "word_embeddings", {s.vocab_size, e}},
-      {Slot::kPositionEmbedding,
-       false,
-       emb + "position_embeddings",
-       {s.max_position_embeddings, e}},
-      {Slot::kTokenTypeEmbedding,
-       false,
-       emb + "token_type_embeddings",
-       {read_int(config, "type_vocab_size", 1, kMaxDim, kDefaults.type_vocab_size), e}},
-      {Slot::kEmbeddingNorm, false, emb + "LayerNorm", {e}, true, true},
-      {Slot::kProjectIn, false, "albert.encoder.embedding_hidden_mapping_in", {h, e}, true, true},
-      {Slot::kQProj, true, l + "attention.query", {h, h}, true, true},
-      {Slot::kKProj, true, l + "attention.key", {h, h}, true, true},
-      {Slot::kVProj, true, l + "attention.value", {h, h}, true, true},
-      {Slot::kOutProj, true, l + "attention.dense", {h, h}, true, true},
-      {Slot::kAttentionNorm, true, l + "attention.LayerNorm", {h}, true, true},
-      {Slot::kFc1, true, l + "ffn", {f, h}, true, true},
-      {Slot::kFc2, true, l + "ffn_output", {h, f}, true, true},
-      {Slot::kFfnNorm, true, l + "full_layer_layer_norm", {h}, true, true}};
-  if (s.head == Head::kNone || s.head == Head::kSequenceClassification)
-    rules.push_back({Slot::kPooler, false, "albert.pooler", {h, h}, true, true});
-  add_encoder_head(rules, s, config);
-  if (s.head == Head::kMaskedLm) {
-    const Slot tied =
-        read_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
-    rules.push_back({Slot::kHeadDense, false, "predictions.dense", {e, h}, true, true});
-    rules.push_back({Slot::kHeadNorm, false, "predictions.LayerNorm", {e}, true, true});
-    rules.push_back({Slot::kLmHead,
-                     false,
-                     "predictions.decoder",
-                     {s.vocab_size, e},
-                     true,
-                     true,
-                     tied,
-                     "predictions.bias"});
+  ValueId h = kNoValue;
+  {
+    const auto scope = g.scope("albert.embeddings");
+    h = bert_embeddings(g, c, sizes, {}, g.spec.max_position_embeddings, embedding_size);
   }
-  return rules;
+  h = g.linear("project_in", "albert.encoder.embedding_hidden_mapping_in", h, g.spec.hidden_size,
+               {.bias = true, .role = Role::kProjection});
+  g.hidden_state(h);
+
+  // Layers of one group are called by the same names: they share their weights.
+  for (std::int64_t l = 0; l < count * inner; ++l) {
+    const std::string group = std::to_string(l / inner * groups / count);
+    const std::string in_group = std::to_string(l % inner);
+    const auto layer =
+        g.layer(l, "albert.encoder.albert_layer_groups." + group + ".albert_layers." + in_group);
+    h = post_norm_layer(g, sizes, h, kLayer);
+    g.hidden_state(h);
+  }
+
+  EncoderHead head;
+  head.pooler = [&](ValueId x) { return first_token_pooler(g, x, "albert.pooler"); };
+  head.masked_lm = [&](ValueId x) {
+    return masked_lm_head(g, c, x, embedding_size, sizes.activation, sizes.norm_eps,
+                          {.dense = "predictions.dense",
+                           .norm = "predictions.LayerNorm",
+                           .decoder = "predictions.decoder",
+                           .bias_name = "predictions.bias",
+                           .table = "albert.embeddings.word_embeddings"});
+  };
+  build_encoder_head(g, c, "Albert", h, head);
 }
 
 }  // namespace
@@ -97,8 +76,7 @@ extern const Family k_albert;
 const Family k_albert = {
     "albert",
     "albert.",
-    read_spec,
-    tensors,
+    build,
     "ALBERT: layers that share weights, narrow embedding",
     "AlbertModel AlbertForMaskedLM AlbertForPreTraining AlbertForSequenceClassification "
     "AlbertForTokenClassification AlbertForQuestionAnswering",

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/model/blocks.h"
 #include "quell/model/family.h"
 
 namespace quell {
@@ -23,144 +24,126 @@ constexpr KeyRule kKeys[] = {
     {"classif_dropout"},
 };
 
-Stack make_stack(const Settings& config, const ModelSpec& s, bool decoder, int first_weights) {
-  Stack stack;
-  stack.decoder = decoder;
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
-  if (read_bool(config, "scale_embedding", false))
-    stack.prologue.push_back(
-        scaled(std::sqrt(static_cast<float>(s.hidden_size)), Value::kHidden, Value::kHidden));
-  append(stack.prologue, {embedding(Slot::kPositionEmbedding, Value::kEmbedded),
-                          add_values(Value::kHidden, Value::kEmbedded, Value::kHidden),
-                          norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden)});
-  stack.block = post_norm_branch(Slot::kAttentionNorm, attention_steps(Value::kHidden));
-  if (decoder)
-    append(stack.block, post_norm_branch(Slot::kCrossNorm, cross_attention_steps(Value::kHidden)));
-  append(stack.block,
-         post_norm_branch(
-             Slot::kFfnNorm,
-             mlp_steps(read_activation(config, "activation_function", "gelu"), Value::kHidden)));
-  AttentionSpec attention = read_attention(
-      config, s.hidden_size, 16, decoder ? "decoder_attention_heads" : "num_attention_heads");
-  attention.causal = decoder;
-  const std::string layers_key = decoder ? "decoder_layers" : "num_hidden_layers";
-  stack.layers =
-      plain_layers(read_int(config, layers_key, 1, kMaxLayers, 12), attention, first_weights);
-  if (!decoder) stack.result = Value::kMemory;
-  return stack;
-}
-
-std::int64_t ffn_size(const Settings& config, bool decoder) {
+std::int64_t ffn_size(const Config& config, bool decoder) {
   return read_int(config, decoder ? "decoder_ffn_dim" : "encoder_ffn_dim", 1, kMaxDim, 4096);
 }
 
-ModelSpec read_spec(const Settings& file) {
-  // The general names are those of the encoder's keys.
-  const Settings config = file.with_aliases({{"hidden_size", "d_model"},
-                                             {"num_attention_heads", "encoder_attention_heads"},
-                                             {"num_hidden_layers", "encoder_layers"}});
-  ModelSpec s;
-  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 50265);
-  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 1024);
-  s.intermediate_size = ffn_size(config, false);
-  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, kMaxDim, 1024);
-  s.position_offset = kPositionOffset;
-  read_special_ids(config, s, 1, 2);
-  s.decoder_start_token_id =
-      static_cast<std::int32_t>(read_int(config, "decoder_start_token_id", 0, kMaxDim, 2));
-  s.stacks.push_back(make_stack(config, s, false, 0));
-  s.stacks.push_back(make_stack(config, s, true, static_cast<int>(s.stacks[0].layers.size())));
+constexpr double kNormEps = 1e-5;
 
-  const std::string name = architecture_of(config);
-  s.outputs = {{"last_hidden_state", Value::kHidden}};
-  if (name == "BartForSequenceClassification") {
-    s.head = Head::kSequenceClassification;
-    s.head_steps = {simple_step(StepKind::kSelectEos, Value::kHidden, Value::kPooled),
-                    linear(Slot::kHeadDense, Value::kPooled, Value::kPooled),
-                    activation(ActivationKind::kTanh, Value::kPooled, Value::kPooled),
-                    linear(Slot::kClassifier, Value::kPooled, Value::kLogits)};
-  } else {
-    require(name.empty() || name == "BartForConditionalGeneration" || name == "BartModel",
-            ErrorCode::kUnsupported, "architecture \"", name, "\" is not supported for bart");
-    s.head = Head::kSeq2SeqLm;
-    s.head_steps = {linear(Slot::kLmHead, Value::kHidden, Value::kLogits)};
-  }
-  s.outputs.emplace_back("logits", Value::kLogits);
-  return s;
+/// The side's embeddings. `tied_to`: the table of both sides, of which each may have a copy.
+ValueId embeddings(ModelBuilder& g, const Config& c, const std::string& tied_to) {
+  const ModelSpec& s = g.spec;
+  ParamOptions table;
+  table.tied_to = tied_to;
+  table.only_if_different = !tied_to.empty();
+  ValueId h = g.embedding("word_embeddings", "embed_tokens", g.token_ids(),
+                          {s.vocab_size, s.hidden_size}, table);
+  if (read_bool(c, "scale_embedding", false))
+    h = g.scale(sqrt_of(static_cast<double>(s.hidden_size)), h);
+
+  const ValueId positions = g.position_ids({PositionRule::kIndex, kPositionOffset});
+  h = g.add(h, g.embedding("position_embeddings", "embed_positions", positions,
+                           {s.max_position_embeddings + kPositionOffset, s.hidden_size}));
+  return g.layer_norm("embedding_norm", "layernorm_embedding", h, kNormEps);
 }
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size;
+AttentionModules attention_modules(const std::string& prefix, const std::string& label_prefix) {
+  return {.query = prefix + ".q_proj",
+          .key = prefix + ".k_proj",
+          .value = prefix + ".v_proj",
+          .out = prefix + ".out_proj",
+          .label_prefix = label_prefix};
+}
+
+/// Embeddings and layers of one side; `memory` is the encoder's result for the decoder.
+ValueId build_side(ModelBuilder& g, const Config& c, const std::string& table, ValueId memory) {
+  const bool decoder = memory != kNoValue;
+  const ModelSpec& s = g.spec;
+  AttentionRecipe attention = read_attention(
+      c, s.hidden_size, 16, decoder ? "decoder_attention_heads" : "num_attention_heads");
+  AttentionRecipe cross = attention;
+  attention.causal = decoder;
+  cross.cross = true;
+  const ActivationKind act = read_activation(c, "activation_function", "gelu");
+  const std::int64_t ffn = ffn_size(c, decoder);
+  const std::string layers_key = decoder ? "decoder_layers" : "num_hidden_layers";
+  const std::int64_t num_layers = read_int(c, layers_key, 1, kMaxLayers, 12);
+
+  ValueId h = embeddings(g, c, table);
+  g.hidden_state(h);
+  for (std::int64_t l = 0; l < num_layers; ++l) {
+    const auto layer = g.layer("layers", l);
+    h = g.add(h, self_attention(g, attention, h, attention_modules("self_attn", "")));
+    h = g.layer_norm("attention_norm", "self_attn_layer_norm", h, kNormEps);
+    if (decoder) {
+      h = g.add(h,
+                cross_attention(g, cross, h, memory, attention_modules("encoder_attn", "cross_")));
+      h = g.layer_norm("cross_norm", "encoder_attn_layer_norm", h, kNormEps);
+    }
+    h = g.add(h, mlp(g, act, h, ffn, {.fc1 = "fc1", .fc2 = "fc2"}));
+    h = g.layer_norm("ffn_norm", "final_layer_norm", h, kNormEps);
+    g.hidden_state(h);
+  }
+  return h;
+}
+
+/// `table`: the token embedding to which the head is tied, or "".
+void build_head(ModelBuilder& g, const Config& c, const std::string& table, ValueId h) {
+  const std::string name = architecture_of(c);
+  g.output("last_hidden_state", h);
+  g.begin_head();
+
+  if (name == "BartForSequenceClassification") {
+    g.spec.head = Head::kSequenceClassification;
+    const ValueId end = g.select_eos(h, g.spec.eos_token_ids);
+    const ValueId dense = g.linear("head_dense", "classification_head.dense", end,
+                                   g.spec.hidden_size, {.bias = true});
+    g.output("logits", g.linear("classifier", "classification_head.out_proj",
+                                g.activation(ActivationKind::kTanh, dense), num_labels(c, 3),
+                                {.bias = true, .role = Role::kClassifier}));
+    return;
+  }
+  const bool known = name.empty() || name == "BartForConditionalGeneration" || name == "BartModel";
+  if (!known) refuse_architecture(name, "bart");
+  g.spec.head = Head::kSeq2SeqLm;
+  g.output("logits", g.linear("lm_head", "lm_head", h, g.spec.vocab_size,
+                              {.bias = true,
+                               .role = Role::kLmHead,
+                               .bias_name = "final_logits_bias",
+                               .zero_bias_if_missing = true,
+                               .tied_to = table}));
+}
+
+void build(ModelBuilder& g, const Config& file) {
+  // The general names are those of the encoder's keys.
+  const Config c = file.with_aliases({{"hidden_size", "d_model"},
+                                      {"num_attention_heads", "encoder_attention_heads"},
+                                      {"num_hidden_layers", "encoder_layers"}});
+  ModelSpec& s = g.spec;
+  s.vocab_size = read_int(c, "vocab_size", 1, kMaxDim, 50265);
+  s.hidden_size = read_int(c, "hidden_size", 1, kMaxDim, 1024);
+  s.intermediate_size = ffn_size(c, false);
+  s.max_position_embeddings = read_int(c, "max_position_embeddings", 1, kMaxDim, 1024);
+  read_special_ids(c, s, 1, 2);
+  s.decoder_start_token_id =
+      static_cast<std::int32_t>(read_int(c, "decoder_start_token_id", 0, kMaxDim, 2));
+
   // Quell once wrote false where only the head had codes of its own.
-  const bool tied = read_bool(config, "tie_word_embeddings", true) || config.has("quell");
-  const std::string encoder_table = "model.encoder.embed_tokens",
-                    decoder_table = "model.decoder.embed_tokens";
-  std::vector<TensorRule> rules;
-  if (tied) {
-    rules.push_back({Slot::kWordEmbedding, false, "model.shared", {s.vocab_size, h}});
-  } else {
-    rules.push_back({Slot::kWordEmbedding, false, encoder_table, {s.vocab_size, h}});
-    rules.push_back(
-        TensorRule{Slot::kWordEmbedding, false, decoder_table, {s.vocab_size, h}}.in_stack(1));
+  const bool tied = read_bool(c, "tie_word_embeddings", true) || c.has("quell");
+  const std::string table = tied ? "model.shared" : "";
+  if (tied) g.shared_table(table, {s.vocab_size, s.hidden_size});
+
+  ValueId memory = kNoValue;
+  {
+    const auto encoder = g.encoder("model.encoder");
+    memory = build_side(g, c, table, kNoValue);
   }
-  for (int stack = 0; stack < 2; ++stack) {
-    const std::int64_t f = ffn_size(config, stack == 1);
-    const std::string first =
-        std::to_string(s.stacks[static_cast<std::size_t>(stack)].layers[0].weights);
-    const std::string side = stack == 0 ? "model.encoder." : "model.decoder.",
-                      l = side + "layers.{-" + first + "}.";
-    const auto add = [&](Slot slot, bool per_layer, const std::string& module, const Shape& shape) {
-      rules.push_back(
-          TensorRule{slot, per_layer, module, shape, true, slot != Slot::kPositionEmbedding}
-              .in_stack(stack));
-    };
-    add(Slot::kPositionEmbedding, false, side + "embed_positions",
-        {s.max_position_embeddings + kPositionOffset, h});
-    add(Slot::kEmbeddingNorm, false, side + "layernorm_embedding", {h});
-    add(Slot::kQProj, true, l + "self_attn.q_proj", {h, h});
-    add(Slot::kKProj, true, l + "self_attn.k_proj", {h, h});
-    add(Slot::kVProj, true, l + "self_attn.v_proj", {h, h});
-    add(Slot::kOutProj, true, l + "self_attn.out_proj", {h, h});
-    add(Slot::kAttentionNorm, true, l + "self_attn_layer_norm", {h});
-    add(Slot::kFc1, true, l + "fc1", {f, h});
-    add(Slot::kFc2, true, l + "fc2", {h, f});
-    add(Slot::kFfnNorm, true, l + "final_layer_norm", {h});
-    if (stack == 0) continue;
-    add(Slot::kCrossQProj, true, l + "encoder_attn.q_proj", {h, h});
-    add(Slot::kCrossKProj, true, l + "encoder_attn.k_proj", {h, h});
-    add(Slot::kCrossVProj, true, l + "encoder_attn.v_proj", {h, h});
-    add(Slot::kCrossOutProj, true, l + "encoder_attn.out_proj", {h, h});
-    add(Slot::kCrossNorm, true, l + "encoder_attn_layer_norm", {h});
+  ValueId h = kNoValue;
+  {
+    const auto decoder = g.decoder("model.decoder");
+    h = build_side(g, c, table, memory);
   }
-  if (s.head == Head::kSeq2SeqLm) {
-    const Slot table = tied ? Slot::kWordEmbedding : Slot::kNone;
-    rules.push_back({Slot::kLmHead,
-                     false,
-                     "lm_head",
-                     {s.vocab_size, h},
-                     true,
-                     true,
-                     table,
-                     "final_logits_bias"});
-    rules.back().zero_bias_if_missing = true;
-  } else {
-    rules.push_back({Slot::kHeadDense, false, "classification_head.dense", {h, h}, true, true});
-    rules.push_back({Slot::kClassifier,
-                     false,
-                     "classification_head.out_proj",
-                     {num_labels(config, 3), h},
-                     true,
-                     true});
-  }
-  if (tied) {
-    const auto other_name = [&](const std::string& module, int stack) {
-      TensorRule rule = {Slot::kWordEmbedding, false, module, {s.vocab_size, h}};
-      rules.push_back(std::move(rule).in_stack(stack).another_name_of(Slot::kWordEmbedding));
-    };
-    other_name(decoder_table, 1);
-    other_name(encoder_table, 0);
-  }
-  return rules;
+  build_head(g, c, table, h);
 }
 
 }  // namespace
@@ -168,8 +151,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 extern const Family k_bart;
 const Family k_bart = {"bart",
                        "model.",
-                       read_spec,
-                       tensors,
+                       build,
                        "BART: encoder-decoder, cross-attention",
                        "BartModel BartForConditionalGeneration BartForSequenceClassification",
                        kKeys};

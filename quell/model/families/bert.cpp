@@ -11,29 +11,33 @@ constexpr KeyRule kKeys[] = {{"directionality"},
                              {"pooler_size_per_head"},
                              {"pooler_type"}};
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = bert_like_spec(config);
-  set_encoder_head(s, config, "Bert", bert_pooler(),
-                   bert_masked_lm(read_activation(config, "hidden_act", "gelu")));
-  return s;
-}
+void build(ModelBuilder& g, const Config& c) {
+  const EncoderSizes sizes = read_encoder(g, c);
+  const std::int64_t positions = g.spec.max_position_embeddings;
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size;
-  std::vector<TensorRule> rules = bert_like_tensors(s, config, "bert.");
-  if (s.head == Head::kNone || s.head == Head::kSequenceClassification)
-    rules.push_back({Slot::kPooler, false, "bert.pooler.dense", {h, h}, true, true});
-  add_encoder_head(rules, s, config);
-  if (s.head == Head::kMaskedLm) {
-    const Slot tied =
-        read_bool(config, "tie_word_embeddings", true) ? Slot::kWordEmbedding : Slot::kNone;
-    const std::string p = "cls.predictions.";
-    rules.push_back({Slot::kHeadDense, false, p + "transform.dense", {h, h}, true, true});
-    rules.push_back({Slot::kHeadNorm, false, p + "transform.LayerNorm", {h}, true, true});
-    rules.push_back(
-        {Slot::kLmHead, false, p + "decoder", {s.vocab_size, h}, true, true, tied, p + "bias"});
+  ValueId h = kNoValue;
+  {
+    const auto scope = g.scope("bert.embeddings");
+    h = bert_embeddings(g, c, sizes, {}, positions, g.spec.hidden_size);
   }
-  return rules;
+  g.hidden_state(h);
+  for (std::int64_t l = 0; l < sizes.num_layers; ++l) {
+    const auto layer = g.layer("bert.encoder.layer", l);
+    h = post_norm_layer(g, sizes, h);
+    g.hidden_state(h);
+  }
+
+  EncoderHead head;
+  head.pooler = [&](ValueId x) { return first_token_pooler(g, x, "bert.pooler.dense"); };
+  head.masked_lm = [&](ValueId x) {
+    return masked_lm_head(g, c, x, g.spec.hidden_size, sizes.activation, sizes.norm_eps,
+                          {.dense = "cls.predictions.transform.dense",
+                           .norm = "cls.predictions.transform.LayerNorm",
+                           .decoder = "cls.predictions.decoder",
+                           .bias_name = "cls.predictions.bias",
+                           .table = "bert.embeddings.word_embeddings"});
+  };
+  build_encoder_head(g, c, "Bert", h, head);
 }
 
 }  // namespace
@@ -41,8 +45,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 extern const Family k_bert;
 const Family k_bert = {"bert",
                        "bert.",
-                       read_spec,
-                       tensors,
+                       build,
                        "BERT, sentence-transformers, MiniLM",
                        "BertModel BertForMaskedLM BertForPreTraining BertForSequenceClassification "
                        "BertForTokenClassification "

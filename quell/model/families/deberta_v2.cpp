@@ -17,7 +17,6 @@ constexpr EncoderDefaults kDefaults = {.vocab_size = 128100,
                                        .intermediate_size = 6144,
                                        .num_hidden_layers = 24,
                                        .num_attention_heads = 24,
-                                       .type_vocab_size = 0,
                                        .norm_eps = 1e-7};
 
 constexpr KeyRule::Effect kChanges = KeyRule::Effect::kChangesResults;
@@ -33,8 +32,7 @@ constexpr KeyRule kKeys[] = {
 };
 
 /// Keys that make sense with one value alone.
-void check_sizes(const Settings& config, const ModelSpec& s) {
-  const std::int64_t head_dim = s.stacks[0].layers[0].attention.head_dim;
+void check_sizes(const Config& config, const ModelSpec& s, std::int64_t head_dim) {
   for (const auto& [key, expected] : {std::pair("attention_head_size", head_dim),
                                       {"embedding_size", s.hidden_size},
                                       {"pooler_hidden_size", s.hidden_size}})
@@ -42,9 +40,9 @@ void check_sizes(const Settings& config, const ModelSpec& s) {
       config.refuse(key, "only " + std::to_string(expected) + " is supported here");
 }
 
-bool is_relative(const Settings& config) { return read_bool(config, "relative_attention", false); }
+bool is_relative(const Config& config) { return read_bool(config, "relative_attention", false); }
 
-std::vector<std::string> position_terms(const Settings& config) {
+std::vector<std::string> position_terms(const Config& config) {
   const Json& types = config.value("pos_att_type");
   std::string all;  // "p2c|c2p" in older files
   if (types.is_string()) all = types.get<std::string>();
@@ -67,7 +65,7 @@ std::vector<std::string> position_terms(const Settings& config) {
 
 /// Terms of the scores; with `span` 0 where positions are not relative, which leaves the scale
 /// alone.
-DisentangledSpec read_disentangled(const Settings& config, std::int64_t max_position_embeddings) {
+DisentangledSpec read_disentangled(const Config& config, std::int64_t max_position_embeddings) {
   DisentangledSpec d;
   const std::vector<std::string> terms = position_terms(config);
   d.content_to_position = std::find(terms.begin(), terms.end(), "c2p") != terms.end();
@@ -85,89 +83,85 @@ DisentangledSpec read_disentangled(const Settings& config, std::int64_t max_posi
   return d;
 }
 
-bool has_norm(const Settings& config) {
+bool has_norm(const Config& config) {
   return is_relative(config) &&
          read_string(config, "norm_rel_ebd", "none").find("layer_norm") != std::string::npos;
 }
-std::int64_t token_types(const Settings& config) {
-  return read_int(config, "type_vocab_size", 0, kMaxDim, 0);
-}
-bool has_positions(const Settings& config) {
-  return read_bool(config, "position_biased_input", true);
+
+ValueId embeddings(ModelBuilder& g, const Config& c, const EncoderSizes& sizes) {
+  const auto scope = g.scope("deberta.embeddings");
+  const ModelSpec& s = g.spec;
+  ValueId h = g.embedding("word_embeddings", "word_embeddings", g.token_ids(),
+                          {s.vocab_size, s.hidden_size});
+  if (read_bool(c, "position_biased_input", true))
+    h = g.add(h, g.embedding("position_embeddings", "position_embeddings", g.position_ids({}),
+                             {s.max_position_embeddings, s.hidden_size}));
+  const std::int64_t token_types = read_int(c, "type_vocab_size", 0, kMaxDim, 0);
+  if (token_types > 0)
+    h = g.add(h, g.embedding("token_type_embeddings", "token_type_embeddings", g.token_type_ids(),
+                             {token_types, s.hidden_size}));
+  return g.mask_rows(g.layer_norm("embedding_norm", "LayerNorm", h, sizes.norm_eps));
 }
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = bert_like_spec(config, kDefaults);
-  check_sizes(config, s);
-  Stack& stack = s.stacks[0];
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
-  for (const auto& [wanted, slot] : {std::pair(has_positions(config), Slot::kPositionEmbedding),
-                                     {token_types(config) > 0, Slot::kTokenTypeEmbedding}})
-    if (wanted)
-      append(stack.prologue, {embedding(slot, Value::kEmbedded),
-                              add_values(Value::kHidden, Value::kEmbedded, Value::kHidden)});
-  append(stack.prologue, {norm(Slot::kEmbeddingNorm, Value::kHidden, Value::kHidden),
-                          simple_step(StepKind::kMaskRows, Value::kHidden, Value::kHidden)});
-  if (is_relative(config))
-    stack.prologue.push_back(
-        {.kind = StepKind::kTable, .slot = Slot::kRelativeEmbedding, .out = Value::kRelative});
-  if (has_norm(config))
-    stack.prologue.push_back(norm(Slot::kRelativeNorm, Value::kRelative, Value::kRelative));
+/// Relative embeddings, which every layer projects with its own matrices; kNoValue: positions are
+/// not relative.
+ValueId relative_embeddings(ModelBuilder& g, const Config& c, const EncoderSizes& sizes) {
+  if (!is_relative(c)) return kNoValue;
+  const std::int64_t rows = 2 * sizes.attention.disentangled.span;
+  const ValueId relative =
+      g.table("relative_embeddings", "deberta.encoder.rel_embeddings", {rows, g.spec.hidden_size});
+  if (!has_norm(c)) return relative;
+  return g.layer_norm("relative_norm", "deberta.encoder.LayerNorm", relative, sizes.norm_eps);
+}
 
-  std::vector<Step> attention = attention_steps(Value::kHidden);
-  if (is_relative(config))
-    attention.insert(attention.begin() + 3,
-                     {linear(Slot::kQProj, Value::kRelative, Value::kRelativeQuery),
-                      linear(Slot::kKProj, Value::kRelative, Value::kRelativeKey)});
-  for (Step& step : attention)
-    if (step.kind == StepKind::kAttention && is_relative(config))
-      step.in = {Value::kQuery, Value::kKey, Value::kValue, Value::kRelativeQuery,
-                 Value::kRelativeKey};
-  stack.block = post_norm_block(
-      mlp_steps(read_activation(config, "hidden_act", kDefaults.activation), Value::kHidden),
-      attention);
-  AttentionSpec a = stack.layers[0].attention;
-  a.disentangled = read_disentangled(config, s.max_position_embeddings);
+constexpr EncoderLayerModules kLayer = {.query = "attention.self.query_proj",
+                                        .key = "attention.self.key_proj",
+                                        .value = "attention.self.value_proj"};
+
+ValueId layer(ModelBuilder& g, const EncoderSizes& sizes, ValueId h, ValueId relative) {
+  const AttentionRecipe& recipe = sizes.attention;
+  const AttentionModules modules = kLayer.attention();
+  const Projections p = project(g, recipe, h, h, modules);
+  AttentionInputs inputs;
+  if (relative != kNoValue) {
+    const std::int64_t size = recipe.num_heads * recipe.head_dim;
+    inputs.relative_query = g.linear("q_proj", kLayer.query, relative, size, {.bias = true});
+    inputs.relative_key = g.linear("k_proj", kLayer.key, relative, size, {.bias = true});
+  }
+  const ValueId context = g.attention(recipe, p.query, p.key, p.value, inputs);
+  const ValueId attended = project_out(g, context, h, modules);
+  h = g.layer_norm("attention_norm", kLayer.attention_norm, g.add(h, attended), sizes.norm_eps);
+
+  const ValueId thought =
+      mlp(g, sizes.activation, h, g.spec.intermediate_size, {.fc1 = kLayer.fc1, .fc2 = kLayer.fc2});
+  return g.layer_norm("ffn_norm", kLayer.ffn_norm, g.add(h, thought), sizes.norm_eps);
+}
+
+void build(ModelBuilder& g, const Config& c) {
+  EncoderSizes sizes = read_encoder(g, c, kDefaults);
+  AttentionRecipe& a = sizes.attention;
+  check_sizes(c, g.spec, a.head_dim);
+  a.disentangled = read_disentangled(c, g.spec.max_position_embeddings);
+  // Also where positions are not relative.
   const int terms = 1 + (a.disentangled.content_to_position ? 1 : 0) +
                     (a.disentangled.position_to_content ? 1 : 0);
-  a.scale =
-      1.0F /
-      std::sqrt(static_cast<float>(a.head_dim * terms));  // also where positions are not relative
-  if (!is_relative(config)) a.disentangled = {};
-  stack.layers = plain_layers(static_cast<std::int64_t>(stack.layers.size()), a);
+  a.scale = inverse_sqrt_of(static_cast<double>(a.head_dim * terms));
+  if (!is_relative(c)) a.disentangled = {};
 
-  const std::vector<Step> pooler = {
-      simple_step(StepKind::kSelectFirst, Value::kHidden, Value::kPooled),
-      linear(Slot::kPooler, Value::kPooled, Value::kPooled),
-      activation(read_activation(config, "pooler_hidden_act", "gelu"), Value::kPooled,
-                 Value::kPooled)};
-  const bool pooled = architecture_of(config) == "DebertaV2ForSequenceClassification";
-  set_encoder_head(s, config, "DebertaV2", pooled ? pooler : std::vector<Step>(), {});
-  return s;
-}
-
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size;
-  std::vector<TensorRule> rules;
-  for (TensorRule& rule : bert_like_tensors(s, config, "deberta.", kDefaults)) {
-    if (rule.slot == Slot::kPositionEmbedding && !has_positions(config)) continue;
-    if (rule.slot == Slot::kTokenTypeEmbedding && token_types(config) == 0) continue;
-    for (const auto& [slot, name] : {std::pair(Slot::kQProj, "query_proj"),
-                                     {Slot::kKProj, "key_proj"},
-                                     {Slot::kVProj, "value_proj"}})
-      if (rule.slot == slot)
-        rule.module = std::string("deberta.encoder.layer.{}.attention.self.") + name;
-    rules.push_back(std::move(rule));
+  ValueId h = embeddings(g, c, sizes);
+  const ValueId relative = relative_embeddings(g, c, sizes);
+  g.hidden_state(h);
+  for (std::int64_t l = 0; l < sizes.num_layers; ++l) {
+    const auto scope = g.layer("deberta.encoder.layer", l);
+    h = layer(g, sizes, h, relative);
+    g.hidden_state(h);
   }
-  if (const std::int64_t span = s.stacks[0].layers[0].attention.disentangled.span; span > 0)
-    rules.push_back(
-        {Slot::kRelativeEmbedding, false, "deberta.encoder.rel_embeddings", {2 * span, h}});
-  if (has_norm(config))
-    rules.push_back({Slot::kRelativeNorm, false, "deberta.encoder.LayerNorm", {h}, true, true});
-  if (s.head == Head::kSequenceClassification)
-    rules.push_back({Slot::kPooler, false, "pooler.dense", {h, h}, true, true});
-  add_encoder_head(rules, s, config);
-  return rules;
+
+  EncoderHead head;
+  const ActivationKind pooler_act = read_activation(c, "pooler_hidden_act", "gelu");
+  if (architecture_of(c) == "DebertaV2ForSequenceClassification")
+    head.pooler = [&](ValueId x) { return first_token_pooler(g, x, "pooler.dense", pooler_act); };
+  build_encoder_head(g, c, "DebertaV2", h, head);
 }
 
 }  // namespace
@@ -175,8 +169,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 extern const Family k_deberta_v2;
 const Family k_deberta_v2 = {"deberta-v2",
                              "deberta.",
-                             read_spec,
-                             tensors,
+                             build,
                              "DeBERTa-v2 and v3: disentangled attention",
                              "DebertaV2Model DebertaV2ForSequenceClassification "
                              "DebertaV2ForTokenClassification DebertaV2ForQuestionAnswering",

@@ -30,59 +30,68 @@ constexpr KeyRule kKeys[] = {
 };
 
 /// 0: none, which null says.
-float read_soft_cap(const Settings& config, const char* key, double fallback) {
+double read_soft_cap(const Config& config, const char* key, double fallback) {
   const std::optional<double> cap = read_optional_number(config, key, fallback);
   require(!cap || *cap > 0, ErrorCode::kInvalidInput, "key \"", key,
           "\": must be positive, or null for none");
-  return static_cast<float>(cap.value_or(0));
+  return cap.value_or(0);
 }
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config, kDefaults);
-  Stack& stack = s.stacks[0];
-  stack.prologue.push_back(
-      scaled(std::sqrt(static_cast<float>(s.hidden_size)), Value::kHidden, Value::kHidden));
-  const ActivationKind act =
-      read_activation(config, kDefaults.activation_key, kDefaults.activation);
-  std::vector<Step> attention = attention_steps(Value::kNormed);
-  std::vector<Step> mlp = gated_mlp_steps(act, Value::kNormed);
-  attention.push_back(norm(Slot::kPostAttentionNorm, Value::kBranch, Value::kBranch));
-  mlp.push_back(norm(Slot::kPostFfnNorm, Value::kBranch, Value::kBranch));
-  stack.block = pre_norm_block(mlp, attention);
+/// By layer: every other one has a window, unless layer_types says otherwise.
+std::vector<std::int64_t> read_windows(const Config& c, std::int64_t num_layers) {
+  std::vector<bool> every_other(static_cast<std::size_t>(num_layers));
+  for (std::size_t i = 0; i < every_other.size(); i += 2) every_other[i] = true;
+  return windows_of(read_layer_types(c, num_layers).value_or(every_other),
+                    read_optional_int(c, "sliding_window", 1, kUnlimitedPositions, 4096));
+}
 
-  AttentionSpec a = stack.layers[0].attention;
-  const double query_scale = read_number(config, "query_pre_attn_scalar", 256);
+void build(ModelBuilder& g, const Config& c) {
+  DecoderSizes sizes = read_llama_like(g, c, kDefaults);
+  const std::int64_t hidden_size = g.spec.hidden_size;
+  const double query_scale = read_number(c, "query_pre_attn_scalar", 256);
   require(query_scale > 0, ErrorCode::kInvalidInput,
           "key \"query_pre_attn_scalar\": must be positive");
-  a.scale = 1.0F / std::sqrt(static_cast<float>(query_scale));
-  a.soft_cap = read_soft_cap(config, "attn_logit_softcapping", 50);
+  sizes.attention.scale = inverse_sqrt_of(query_scale);
+  sizes.attention.soft_cap = read_soft_cap(c, "attn_logit_softcapping", 50);
+  const std::vector<std::int64_t> windows = read_windows(c, sizes.num_layers);
 
-  const std::size_t count = stack.layers.size();
-  std::vector<bool> every_other(count);
-  for (std::size_t i = 0; i < count; i += 2) every_other[i] = true;
-  stack.layers = plain_layers(static_cast<std::int64_t>(count), a);
-  set_windows(stack.layers, read_layer_types(config, count).value_or(every_other),
-              read_optional_int(config, "sliding_window", 1, std::int64_t{1} << 31, 4096));
+  const bool bias = read_bool(c, "attention_bias", false);
+  const AttentionModules modules{.query = "self_attn.q_proj",
+                                 .key = "self_attn.k_proj",
+                                 .value = "self_attn.v_proj",
+                                 .out = "self_attn.o_proj",
+                                 .qkv_bias = bias,
+                                 .out_bias = bias};
+  const auto norm = [&](const char* label, const char* module, ValueId x) {
+    return g.norm(label, module, x, sizes.norm, {.packing = {.plus_one = true}});
+  };
 
-  set_decoder_head(s, config, "Gemma2");
-  const float cap = read_soft_cap(config, "final_logit_softcapping", 30);
-  if (cap > 0 && s.head == Head::kCausalLm)
-    s.head_steps.push_back(simple_step(StepKind::kSoftCap, Value::kLogits, Value::kLogits, cap));
-  return s;
-}
+  const ValueId words = g.embedding("word_embeddings", "model.embed_tokens", g.token_ids(),
+                                    {g.spec.vocab_size, hidden_size});
+  ValueId h = g.scale(sqrt_of(static_cast<double>(hidden_size)), words);
+  g.hidden_state(h);
+  const ValueId positions = g.position_ids(kMaskPositions);
+  for (std::int64_t l = 0; l < sizes.num_layers; ++l) {
+    const auto layer = g.layer("model.layers", l);
+    AttentionRecipe recipe = sizes.attention;
+    recipe.sliding_window = windows[static_cast<std::size_t>(l)];
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const bool bias = read_bool(config, "attention_bias", false);
-  std::vector<TensorRule> rules = llama_like_tensors(s, bias, bias, false);
-  const std::string l = "model.layers.{}.";
-  for (TensorRule& rule : rules)
-    if (rule.slot == Slot::kFfnNorm) rule.module = l + "pre_feedforward_layernorm";
-  rules.push_back(
-      {Slot::kPostAttentionNorm, true, l + "post_attention_layernorm", {s.hidden_size}});
-  rules.push_back({Slot::kPostFfnNorm, true, l + "post_feedforward_layernorm", {s.hidden_size}});
-  for (TensorRule& rule : rules) rule.packing.plus_one = rule.shape.rank() == 1;
-  add_decoder_head(rules, s, config, true);
-  return rules;
+    const ValueId x = norm("attention_norm", "input_layernorm", h);
+    const ValueId attended = self_attention(g, recipe, x, modules, {.positions = positions});
+    h = g.add(h, norm("post_attention_norm", "post_attention_layernorm", attended));
+
+    const ValueId y = norm("ffn_norm", "pre_feedforward_layernorm", h);
+    const ValueId thought = gated_mlp(g, sizes.activation, y, g.spec.intermediate_size);
+    h = g.add(h, norm("post_ffn_norm", "post_feedforward_layernorm", thought));
+    g.hidden_state(h);
+  }
+  h = norm("final_norm", "model.norm", h);
+  g.last_hidden_state(h);
+
+  build_decoder_head(g, c, "Gemma2", h,
+                     {.table = "model.embed_tokens",
+                      .tied_default = true,
+                      .soft_cap = read_soft_cap(c, "final_logit_softcapping", 30)});
 }
 
 }  // namespace
@@ -91,8 +100,7 @@ extern const Family k_gemma2;
 const Family k_gemma2 = {
     "gemma2",
     "model.",
-    read_spec,
-    tensors,
+    build,
     "Gemma 2: norms around both branches, soft caps, windows in every other layer",
     "Gemma2Model Gemma2ForCausalLM Gemma2ForSequenceClassification",
     kKeys};

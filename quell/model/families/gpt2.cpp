@@ -1,5 +1,6 @@
 // GPT-2 (Radford et al. 2019): pre-norm decoder with learned positions; linears are stored
 // transposed (Conv1D), q, k and v in one.
+#include "quell/model/blocks.h"
 #include "quell/model/family.h"
 
 namespace quell {
@@ -10,60 +11,62 @@ constexpr KeyRule kKeys[] = {
     {"reorder_and_upcast_attn"},  // the same function in f32
 };
 
-ModelSpec read_spec(const Settings& file) {
-  const Settings config = file.with_aliases({{"hidden_size", "n_embd"},
-                                             {"max_position_embeddings", "n_positions"},
-                                             {"num_attention_heads", "n_head"},
-                                             {"num_hidden_layers", "n_layer"}});
-  ModelSpec s;
-  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 50257);
-  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 768);
-  s.intermediate_size =
-      read_optional_int(config, "n_inner", 1, kMaxDim).value_or(4 * s.hidden_size);
-  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, kMaxDim, 1024);
-  s.norm_eps = read_number(config, "layer_norm_epsilon", 1e-5);
-  s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s, std::nullopt, 50256);
+/// Linears are stored [in, out].
+constexpr Packing kTransposed = {.transposed = true};
+constexpr Packing kFused = {.transposed = true, .parts = 3};
 
-  AttentionSpec attention = read_attention(config, s.hidden_size, 12);
+void build(ModelBuilder& g, const Config& config) {
+  const Config c = config.with_aliases({{"hidden_size", "n_embd"},
+                                        {"max_position_embeddings", "n_positions"},
+                                        {"num_attention_heads", "n_head"},
+                                        {"num_hidden_layers", "n_layer"}});
+  ModelSpec& s = g.spec;
+  s.vocab_size = read_int(c, "vocab_size", 1, kMaxDim, 50257);
+  s.hidden_size = read_int(c, "hidden_size", 1, kMaxDim, 768);
+  s.intermediate_size = read_optional_int(c, "n_inner", 1, kMaxDim).value_or(4 * s.hidden_size);
+  s.max_position_embeddings = read_int(c, "max_position_embeddings", 1, kMaxDim, 1024);
+  read_special_ids(c, s, std::nullopt, 50256);
+  const double eps = read_number(c, "layer_norm_epsilon", 1e-5);
+
+  AttentionRecipe attention = read_attention(c, s.hidden_size, 12);
   attention.causal = true;
-  if (!read_bool(config, "scale_attn_weights", true)) attention.scale = 1.0F;
+  if (!read_bool(c, "scale_attn_weights", true)) attention.scale = {};
+  const bool scale_by_layer = read_bool(c, "scale_attn_by_inverse_layer_idx", false);
+  const AttentionModules modules{.query = "attn.c_attn",
+                                 .key = "attn.c_attn",
+                                 .value = "attn.c_attn",
+                                 .out = "attn.c_proj",
+                                 .packing = kFused,
+                                 .out_packing = kTransposed};
+  const ActivationKind act = read_activation(c, "activation_function", "gelu_new");
 
-  Stack stack;
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),
-                    embedding(Slot::kPositionEmbedding, Value::kEmbedded),
-                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden)};
-  stack.block = pre_norm_block(
-      mlp_steps(read_activation(config, "activation_function", "gelu_new"), Value::kNormed));
-  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, 12), attention);
-  if (read_bool(config, "scale_attn_by_inverse_layer_idx", false))
-    for (std::size_t i = 0; i < stack.layers.size(); ++i)
-      stack.layers[i].attention.scale /= static_cast<float>(i + 1);
-  s.stacks.push_back(std::move(stack));
-  set_decoder_head(s, config, "GPT2", "GPT2LMHeadModel");
-  return s;
-}
+  const ValueId words = g.embedding("word_embeddings", "transformer.wte", g.token_ids(),
+                                    {s.vocab_size, s.hidden_size});
+  const ValueId places = g.embedding("position_embeddings", "transformer.wpe",
+                                     g.position_ids({PositionRule::kMaskCount}),
+                                     {s.max_position_embeddings, s.hidden_size});
+  ValueId h = g.add(words, places);
+  g.hidden_state(h);
+  const std::int64_t num_layers = read_num_layers(c, 12);
+  for (std::int64_t l = 0; l < num_layers; ++l) {
+    const auto layer = g.layer("transformer.h", l);
+    AttentionRecipe recipe = attention;
+    if (scale_by_layer) recipe.scale.divisor = static_cast<double>(l + 1);
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size, f = s.intermediate_size;
-  const std::string t = "transformer.", l = t + "h.{}.";
-  const auto part = [](int i) { return Packing{.transposed = true, .part = i, .parts = 3}; };
-  const Packing transposed{.transposed = true};
-  std::vector<TensorRule> rules = {
-      {Slot::kWordEmbedding, false, t + "wte", {s.vocab_size, h}},
-      {Slot::kPositionEmbedding, false, t + "wpe", {s.max_position_embeddings, h}},
-      {Slot::kAttentionNorm, true, l + "ln_1", {h}, true, true},
-      TensorRule{Slot::kQProj, true, l + "attn.c_attn", {h, h}, true, true}.packed(part(0)),
-      TensorRule{Slot::kKProj, true, l + "attn.c_attn", {h, h}, true, true}.packed(part(1)),
-      TensorRule{Slot::kVProj, true, l + "attn.c_attn", {h, h}, true, true}.packed(part(2)),
-      TensorRule{Slot::kOutProj, true, l + "attn.c_proj", {h, h}, true, true}.packed(transposed),
-      {Slot::kFfnNorm, true, l + "ln_2", {h}, true, true},
-      TensorRule{Slot::kFc1, true, l + "mlp.c_fc", {f, h}, true, true}.packed(transposed),
-      TensorRule{Slot::kFc2, true, l + "mlp.c_proj", {h, f}, true, true}.packed(transposed),
-      {Slot::kFinalNorm, false, t + "ln_f", {h}, true, true}};
-  add_decoder_head(rules, s, config, true);
-  return rules;
+    const ValueId x = g.layer_norm("attention_norm", "ln_1", h, eps);
+    h = g.add(h, self_attention(g, recipe, x, modules));
+
+    const ValueId y = g.layer_norm("ffn_norm", "ln_2", h, eps);
+    h = g.add(h, mlp(g, act, y, s.intermediate_size,
+                     {.fc1 = "mlp.c_fc", .fc2 = "mlp.c_proj", .packing = kTransposed}));
+    g.hidden_state(h);
+  }
+  h = g.layer_norm("final_norm", "transformer.ln_f", h, eps);
+  g.last_hidden_state(h);
+
+  build_decoder_head(
+      g, c, "GPT2", h,
+      {.table = "transformer.wte", .tied_default = true, .lm_class = "GPT2LMHeadModel"});
 }
 
 }  // namespace
@@ -71,8 +74,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 extern const Family k_gpt2;
 const Family k_gpt2 = {"gpt2",
                        "transformer.",
-                       read_spec,
-                       tensors,
+                       build,
                        "GPT-2: transposed linears, fused q/k/v",
                        "GPT2Model GPT2LMHeadModel GPT2ForSequenceClassification",
                        kKeys};

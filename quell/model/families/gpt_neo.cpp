@@ -2,13 +2,14 @@
 // scores.
 #include "quell/base/error.h"
 #include "quell/io/json.h"
+#include "quell/model/blocks.h"
 #include "quell/model/family.h"
 
 namespace quell {
 namespace {
 
 /// "attention_layers", or its short form "attention_types": [[["global", "local"], repeats], ...].
-std::vector<std::string> attention_layers(const Settings& config, std::size_t count) {
+std::vector<std::string> attention_layers(const Config& config, std::size_t count) {
   std::vector<std::string> names;
   const Json& layers = config.value("attention_layers");
   const Json& types = config.value("attention_types");
@@ -32,71 +33,67 @@ std::vector<std::string> attention_layers(const Settings& config, std::size_t co
   return names;
 }
 
-ModelSpec read_spec(const Settings& file) {
-  const Settings config = file.with_aliases(
+constexpr KeyRule kKeys[] = {{"is_causal"}};  // nobody reads it
+
+void build(ModelBuilder& g, const Config& config) {
+  const Config c = config.with_aliases(
       {{"num_attention_heads", "num_heads"}, {"num_hidden_layers", "num_layers"}});
-  ModelSpec s;
-  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 50257);
-  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 2048);
+  ModelSpec& s = g.spec;
+  s.vocab_size = read_int(c, "vocab_size", 1, kMaxDim, 50257);
+  s.hidden_size = read_int(c, "hidden_size", 1, kMaxDim, 2048);
   s.intermediate_size =
-      read_optional_int(config, "intermediate_size", 1, kMaxDim).value_or(4 * s.hidden_size);
-  s.max_position_embeddings = read_int(config, "max_position_embeddings", 1, kMaxDim, 2048);
-  s.norm_eps = read_number(config, "layer_norm_epsilon", 1e-5);
-  s.position_rule = PositionRule::kMaskCount;
-  read_special_ids(config, s, std::nullopt, 50256);
+      read_optional_int(c, "intermediate_size", 1, kMaxDim).value_or(4 * s.hidden_size);
+  s.max_position_embeddings = read_int(c, "max_position_embeddings", 1, kMaxDim, 2048);
+  read_special_ids(c, s, std::nullopt, 50256);
+  const double eps = read_number(c, "layer_norm_epsilon", 1e-5);
 
-  AttentionSpec attention = read_attention(config, s.hidden_size, 16);
+  AttentionRecipe attention = read_attention(c, s.hidden_size, 16);
   attention.causal = true;
-  attention.scale = 1.0F;
+  attention.scale = {};
+  const AttentionModules modules{.query = "attn.attention.q_proj",
+                                 .key = "attn.attention.k_proj",
+                                 .value = "attn.attention.v_proj",
+                                 .out = "attn.attention.out_proj",
+                                 .qkv_bias = false};
+  const ActivationKind act = read_activation(c, "activation_function", "gelu_new");
+  const std::int64_t num_layers = read_num_layers(c, 24);
+  const std::vector<std::string> kinds = attention_layers(c, static_cast<std::size_t>(num_layers));
+  const std::int64_t window = read_int(c, "window_size", 1, kMaxDim, 256);
 
-  Stack stack;
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden),
-                    embedding(Slot::kPositionEmbedding, Value::kEmbedded),
-                    add_values(Value::kHidden, Value::kEmbedded, Value::kHidden)};
-  stack.block = pre_norm_block(
-      mlp_steps(read_activation(config, "activation_function", "gelu_new"), Value::kNormed));
-  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(read_int(config, "num_hidden_layers", 1, kMaxLayers, 24), attention);
-  const std::vector<std::string> kinds = attention_layers(config, stack.layers.size());
-  const std::int64_t window = read_int(config, "window_size", 1, kMaxDim, 256);
-  for (std::size_t i = 0; i < kinds.size(); ++i)
-    stack.layers[i].attention.sliding_window = kinds[i] == "local" ? window : 0;
-  s.stacks.push_back(std::move(stack));
-  set_decoder_head(s, config, "GPTNeo");
-  return s;
+  const ValueId words = g.embedding("word_embeddings", "transformer.wte", g.token_ids(),
+                                    {s.vocab_size, s.hidden_size});
+  const ValueId places = g.embedding("position_embeddings", "transformer.wpe",
+                                     g.position_ids({PositionRule::kMaskCount}),
+                                     {s.max_position_embeddings, s.hidden_size});
+  ValueId h = g.add(words, places);
+  g.hidden_state(h);
+  for (std::int64_t l = 0; l < num_layers; ++l) {
+    const auto layer = g.layer("transformer.h", l);
+    AttentionRecipe recipe = attention;
+    if (kinds[static_cast<std::size_t>(l)] == "local") recipe.sliding_window = window;
+
+    const ValueId x = g.layer_norm("attention_norm", "ln_1", h, eps);
+    h = g.add(h, self_attention(g, recipe, x, modules));
+
+    const ValueId y = g.layer_norm("ffn_norm", "ln_2", h, eps);
+    h = g.add(h, mlp(g, act, y, s.intermediate_size, {.fc1 = "mlp.c_fc", .fc2 = "mlp.c_proj"}));
+    g.hidden_state(h);
+  }
+  h = g.layer_norm("final_norm", "transformer.ln_f", h, eps);
+  g.last_hidden_state(h);
+
+  build_decoder_head(g, c, "GPTNeo", h, {.table = "transformer.wte", .tied_default = true});
 }
-
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size, f = s.intermediate_size;
-  const std::string t = "transformer.", l = t + "h.{}.", a = l + "attn.attention.";
-  std::vector<TensorRule> rules = {
-      {Slot::kWordEmbedding, false, t + "wte", {s.vocab_size, h}},
-      {Slot::kPositionEmbedding, false, t + "wpe", {s.max_position_embeddings, h}},
-      {Slot::kAttentionNorm, true, l + "ln_1", {h}, true, true},
-      {Slot::kQProj, true, a + "q_proj", {h, h}},
-      {Slot::kKProj, true, a + "k_proj", {h, h}},
-      {Slot::kVProj, true, a + "v_proj", {h, h}},
-      {Slot::kOutProj, true, a + "out_proj", {h, h}, true, true},
-      {Slot::kFfnNorm, true, l + "ln_2", {h}, true, true},
-      {Slot::kFc1, true, l + "mlp.c_fc", {f, h}, true, true},
-      {Slot::kFc2, true, l + "mlp.c_proj", {h, f}, true, true},
-      {Slot::kFinalNorm, false, t + "ln_f", {h}, true, true}};
-  add_decoder_head(rules, s, config, true);
-  return rules;
-}
-
-// Its attention is causal whatever config.json says.
-constexpr KeyRule kKeys[] = {{"is_causal"}};
 
 }  // namespace
 
 extern const Family k_gpt_neo;
 const Family k_gpt_neo = {"gpt_neo",
                           "transformer.",
-                          read_spec,
-                          tensors,
+                          build,
                           "GPT-Neo: global and local attention",
                           "GPTNeoModel GPTNeoForCausalLM GPTNeoForSequenceClassification",
-                          kKeys};
+                          kKeys,
+                          /*reads_is_causal=*/false};
 
 }  // namespace quell

@@ -17,65 +17,50 @@ constexpr DecoderDefaults kDefaults = {.vocab_size = 50432,
 
 constexpr KeyRule kKeys[] = {{"is_decoder"}};  // it always is one
 
-/// h += attn(norm1 h) + mlp(norm2 h).
-std::vector<Step> parallel_block(ActivationKind act) {
-  std::vector<Step> block = {norm(Slot::kAttentionNorm, Value::kHidden, Value::kNormed)};
-  append(block, attention_steps(Value::kNormed));
-  block.push_back(norm(Slot::kFfnNorm, Value::kHidden, Value::kNormed));
-  append(block, mlp_steps(act, Value::kNormed, Value::kBranch2));
-  append(block, {add_values(Value::kBranch2, Value::kBranch, Value::kBranch),
-                 add_values(Value::kBranch, Value::kHidden, Value::kHidden)});
-  return block;
-}
+void build(ModelBuilder& g, const Config& c) {
+  read_decoder_sizes(g, c, kDefaults);
+  const ModelSpec& s = g.spec;
+  const double eps = read_number(c, "layer_norm_eps", 1e-5);
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = rotary_decoder_sizes(config, kDefaults);
-  s.norm_eps = read_number(config, "layer_norm_eps", 1e-5);
-
-  AttentionSpec attention = read_attention(config, s.hidden_size, kDefaults.num_attention_heads);
+  AttentionRecipe attention = read_attention(c, s.hidden_size, kDefaults.num_attention_heads);
   attention.causal = true;
-  if (config.has("head_dim") && config.value("head_dim") != attention.head_dim)
-    config.refuse("head_dim",
-                  "heads of gpt_neox have hidden_size / num_attention_heads dimensions");
-  read_rotary(config, attention, s.max_position_embeddings,
-              {.theta = "rotary_emb_base", .part = "rotary_pct", .default_part = 0.25});
+  if (c.has("head_dim") && c.value("head_dim") != attention.head_dim)
+    c.refuse("head_dim", "heads of gpt_neox have hidden_size / num_attention_heads dimensions");
+  attention.rotary =
+      read_rotary(c, attention.head_dim, s.max_position_embeddings,
+                  {.theta = "rotary_emb_base", .part = "rotary_pct", .default_part = 0.25});
+  const bool bias = read_bool(c, "attention_bias", true);
+  const AttentionModules modules{.query = "attention.query_key_value",
+                                 .key = "attention.query_key_value",
+                                 .value = "attention.query_key_value",
+                                 .out = "attention.dense",
+                                 .qkv_bias = bias,
+                                 .out_bias = bias,
+                                 .packing = {.parts = 3, .interleaved_heads = attention.num_heads}};
+  const MlpModules mlp_modules{.fc1 = "mlp.dense_h_to_4h", .fc2 = "mlp.dense_4h_to_h"};
+  const ActivationKind act = read_activation(c, kDefaults.activation_key, kDefaults.activation);
+  const bool parallel = read_bool(c, "use_parallel_residual", true);
 
-  Stack stack;
-  stack.prologue = {embedding(Slot::kWordEmbedding, Value::kHidden)};
-  const ActivationKind act =
-      read_activation(config, kDefaults.activation_key, kDefaults.activation);
-  stack.block = read_bool(config, "use_parallel_residual", true)
-                    ? parallel_block(act)
-                    : pre_norm_block(mlp_steps(act, Value::kNormed));
-  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  stack.layers = plain_layers(
-      read_int(config, "num_hidden_layers", 1, kMaxLayers, kDefaults.num_hidden_layers), attention);
-  s.stacks.push_back(std::move(stack));
-  set_decoder_head(s, config, "GPTNeoX");
-  return s;
-}
+  ValueId h = g.embedding("word_embeddings", "gpt_neox.embed_in", g.token_ids(),
+                          {s.vocab_size, s.hidden_size});
+  g.hidden_state(h);
+  const ValueId positions = g.position_ids(kMaskPositions);
+  const std::int64_t num_layers = read_num_layers(c, kDefaults.num_hidden_layers);
+  for (std::int64_t l = 0; l < num_layers; ++l) {
+    const auto layer = g.layer("gpt_neox.layers", l);
+    const ValueId x = g.layer_norm("attention_norm", "input_layernorm", h, eps);
+    const ValueId attended = self_attention(g, attention, x, modules, {.positions = positions});
+    if (!parallel) h = g.add(h, attended);
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const std::int64_t h = s.hidden_size, f = s.intermediate_size,
-                     heads = s.stacks[0].layers[0].attention.num_heads;
-  const bool bias = read_bool(config, "attention_bias", true);
-  const std::string g = "gpt_neox.", l = g + "layers.{}.", qkv = l + "attention.query_key_value";
-  const auto part = [&](int i) {
-    return Packing{.part = i, .parts = 3, .interleaved_heads = heads};
-  };
-  std::vector<TensorRule> rules = {
-      {Slot::kWordEmbedding, false, g + "embed_in", {s.vocab_size, h}},
-      {Slot::kAttentionNorm, true, l + "input_layernorm", {h}, true, true},
-      TensorRule{Slot::kQProj, true, qkv, {h, h}, true, bias}.packed(part(0)),
-      TensorRule{Slot::kKProj, true, qkv, {h, h}, true, bias}.packed(part(1)),
-      TensorRule{Slot::kVProj, true, qkv, {h, h}, true, bias}.packed(part(2)),
-      {Slot::kOutProj, true, l + "attention.dense", {h, h}, true, bias},
-      {Slot::kFfnNorm, true, l + "post_attention_layernorm", {h}, true, true},
-      {Slot::kFc1, true, l + "mlp.dense_h_to_4h", {f, h}, true, true},
-      {Slot::kFc2, true, l + "mlp.dense_4h_to_h", {h, f}, true, true},
-      {Slot::kFinalNorm, false, g + "final_layer_norm", {h}, true, true}};
-  add_decoder_head(rules, s, config, false, "embed_out");
-  return rules;
+    const ValueId y = g.layer_norm("ffn_norm", "post_attention_layernorm", h, eps);
+    const ValueId thought = mlp(g, act, y, s.intermediate_size, mlp_modules);
+    h = parallel ? g.add(g.add(thought, attended), h) : g.add(h, thought);
+    g.hidden_state(h);
+  }
+  h = g.layer_norm("final_norm", "gpt_neox.final_layer_norm", h, eps);
+  g.last_hidden_state(h);
+
+  build_decoder_head(g, c, "GPTNeoX", h, {.table = "gpt_neox.embed_in", .module = "embed_out"});
 }
 
 }  // namespace
@@ -83,8 +68,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 extern const Family k_gpt_neox;
 const Family k_gpt_neox = {"gpt_neox",
                            "gpt_neox.",
-                           read_spec,
-                           tensors,
+                           build,
                            "GPT-NeoX, Pythia: parallel or serial residual, partial rotary",
                            "GPTNeoXModel GPTNeoXForCausalLM GPTNeoXForSequenceClassification",
                            kKeys};

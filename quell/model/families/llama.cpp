@@ -5,27 +5,20 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config, {.eos_token_id = 2});
-  set_decoder_head(s, config, "Llama");
-  return s;
-}
+void build(ModelBuilder& g, const Config& c) {
+  const DecoderSizes sizes = read_llama_like(g, c, {.eos_token_id = 2});
+  const bool attention_bias = read_bool(c, "attention_bias", false);
+  const bool mlp_bias = read_bool(c, "mlp_bias", false);
 
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const bool attention_bias = read_bool(config, "attention_bias", false),
-             mlp_bias = read_bool(config, "mlp_bias", false);
-  std::vector<TensorRule> rules = llama_like_tensors(s, attention_bias, attention_bias, mlp_bias);
-  add_decoder_head(rules, s, config, false);
-  return rules;
+  const ValueId h = build_llama_like(
+      g, sizes, {.qkv_bias = attention_bias, .out_bias = attention_bias, .mlp_bias = mlp_bias});
+  build_decoder_head(g, c, "Llama", h, {.table = "model.embed_tokens"});
 }
 
 }  // namespace
 
 extern const Family k_llama;
-const Family k_llama = {"llama",
-                        "model.",
-                        read_spec,
-                        tensors,
+const Family k_llama = {"llama", "model.", build,
                         "LLaMA 1 to 3, TinyLlama: RMSNorm, rotary, grouped queries, gated MLP",
                         "LlamaModel LlamaForCausalLM LlamaForSequenceClassification"};
 

@@ -5,30 +5,21 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config, {.vocab_size = 151936,
-                                         .intermediate_size = 22016,
-                                         .num_key_value_heads = 32,
-                                         .max_position_embeddings = 32768});
-  set_qwen_windows(config, s);
-  set_decoder_head(s, config, "Qwen2");
-  return s;
-}
-
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  std::vector<TensorRule> rules = llama_like_tensors(s, true, false, false);
-  add_decoder_head(rules, s, config, false);
-  return rules;
+void build(ModelBuilder& g, const Config& c) {
+  const DecoderSizes sizes = read_llama_like(g, c,
+                                             {.vocab_size = 151936,
+                                              .intermediate_size = 22016,
+                                              .num_key_value_heads = 32,
+                                              .max_position_embeddings = 32768});
+  const ValueId h = build_llama_like(
+      g, sizes, {.qkv_bias = true, .windows = read_qwen_windows(c, sizes.num_layers)});
+  build_decoder_head(g, c, "Qwen2", h, {.table = "model.embed_tokens"});
 }
 
 }  // namespace
 
 extern const Family k_qwen2;
-const Family k_qwen2 = {"qwen2",
-                        "model.",
-                        read_spec,
-                        tensors,
-                        "Qwen 2 and 2.5: biases on q, k, v",
+const Family k_qwen2 = {"qwen2", "model.", build, "Qwen 2 and 2.5: biases on q, k, v",
                         "Qwen2Model Qwen2ForCausalLM Qwen2ForSequenceClassification"};
 
 }  // namespace quell

@@ -5,45 +5,26 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) {
-  ModelSpec s = llama_like_spec(config, {.vocab_size = 151936,
-                                         .intermediate_size = 22016,
-                                         .num_key_value_heads = 32,
-                                         .head_dim = 128,
-                                         .max_position_embeddings = 32768});
-  set_qwen_windows(config, s);
-  std::vector<Step> attention = attention_steps(Value::kNormed);
-  const Step q_norm = {.kind = StepKind::kHeadNorm,
-                       .slot = Slot::kQNorm,
-                       .in = {Value::kQuery},
-                       .out = Value::kQuery};
-  const Step k_norm = {
-      .kind = StepKind::kHeadNorm, .slot = Slot::kKNorm, .in = {Value::kKey}, .out = Value::kKey};
-  attention.insert(attention.begin() + 3, {q_norm, k_norm});
-  s.stacks[0].block = pre_norm_block(
-      gated_mlp_steps(read_activation(config, "hidden_act", "silu"), Value::kNormed), attention);
-  set_decoder_head(s, config, "Qwen3");
-  return s;
-}
-
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const bool bias = read_bool(config, "attention_bias", false);
-  std::vector<TensorRule> rules = llama_like_tensors(s, bias, bias, false);
-  const std::int64_t head_dim = s.stacks[0].layers[0].attention.head_dim;
-  rules.push_back({Slot::kQNorm, true, "model.layers.{}.self_attn.q_norm", {head_dim}});
-  rules.push_back({Slot::kKNorm, true, "model.layers.{}.self_attn.k_norm", {head_dim}});
-  add_decoder_head(rules, s, config, false);
-  return rules;
+void build(ModelBuilder& g, const Config& c) {
+  const DecoderSizes sizes = read_llama_like(g, c,
+                                             {.vocab_size = 151936,
+                                              .intermediate_size = 22016,
+                                              .num_key_value_heads = 32,
+                                              .head_dim = 128,
+                                              .max_position_embeddings = 32768});
+  const bool bias = read_bool(c, "attention_bias", false);
+  const ValueId h = build_llama_like(g, sizes,
+                                     {.qkv_bias = bias,
+                                      .out_bias = bias,
+                                      .head_norms = true,
+                                      .windows = read_qwen_windows(c, sizes.num_layers)});
+  build_decoder_head(g, c, "Qwen3", h, {.table = "model.embed_tokens"});
 }
 
 }  // namespace
 
 extern const Family k_qwen3;
-const Family k_qwen3 = {"qwen3",
-                        "model.",
-                        read_spec,
-                        tensors,
-                        "Qwen 3: norms over the heads of q and k",
+const Family k_qwen3 = {"qwen3", "model.", build, "Qwen 3: norms over the heads of q and k",
                         "Qwen3Model Qwen3ForCausalLM Qwen3ForSequenceClassification"};
 
 }  // namespace quell

@@ -5,16 +5,12 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) { return roberta_spec(config, "Roberta", 50265); }
+void build(ModelBuilder& g, const Config& c) { build_roberta(g, c, "Roberta", 50265); }
 
 }  // namespace
 
 extern const Family k_roberta;
-const Family k_roberta = {"roberta",
-                          "roberta.",
-                          read_spec,
-                          roberta_tensors,
-                          "RoBERTa",
+const Family k_roberta = {"roberta", "roberta.", build, "RoBERTa",
                           "RobertaModel RobertaForMaskedLM RobertaForSequenceClassification "
                           "RobertaForTokenClassification RobertaForQuestionAnswering"};
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/model/blocks.h"
 #include "quell/model/family.h"
 
 namespace quell {
@@ -19,7 +20,7 @@ struct FeedForward {
   bool gated = false;
   ActivationKind activation = ActivationKind::kRelu;
 };
-FeedForward read_feed_forward(const Settings& config) {
+FeedForward read_feed_forward(const Config& config) {
   std::string name = read_string(config, "feed_forward_proj", "relu");
   FeedForward f;
   f.gated = name.starts_with("gated-");
@@ -32,115 +33,114 @@ FeedForward read_feed_forward(const Settings& config) {
   return f;
 }
 
-Stack make_stack(const Settings& config, const ModelSpec& s, bool decoder, int first_weights) {
-  Stack stack;
-  stack.decoder = decoder;
-  stack.relative_bias = {read_int(config, "relative_attention_num_buckets", 2, kMaxDim, 32),
-                         read_int(config, "relative_attention_max_distance", 2, kMaxDim, 128),
-                         !decoder};
-  stack.prologue = {
-      embedding(Slot::kWordEmbedding, Value::kHidden),
-      {.kind = StepKind::kRelativeBias, .slot = Slot::kRelativeBias, .out = Value::kPositionBias}};
-  std::vector<Step> attention = attention_steps(Value::kNormed);
-  for (Step& step : attention)
-    if (step.kind == StepKind::kAttention) step.in[3] = Value::kPositionBias;
-  const FeedForward f = read_feed_forward(config);
-  stack.block = pre_norm_branch(Slot::kAttentionNorm, attention);
-  if (decoder)
-    append(stack.block, pre_norm_branch(Slot::kCrossNorm, cross_attention_steps(Value::kNormed)));
-  append(stack.block,
-         pre_norm_branch(Slot::kFfnNorm, f.gated ? gated_mlp_steps(f.activation, Value::kNormed)
-                                                 : mlp_steps(f.activation, Value::kNormed)));
-  stack.epilogue = {norm(Slot::kFinalNorm, Value::kHidden, Value::kHidden)};
-  AttentionSpec attention_spec = read_attention_with_head_dim(config, s.hidden_size, 8, 64);
-  attention_spec.scale = 1.0F;
-  attention_spec.causal = decoder;
-  std::int64_t layers = read_int(config, "num_hidden_layers", 1, kMaxLayers, 6);
-  if (decoder)
-    layers = read_optional_int(config, "num_decoder_layers", 1, kMaxLayers).value_or(layers);
-  stack.layers = plain_layers(layers, attention_spec, first_weights);
-  if (!decoder) stack.result = Value::kMemory;
-  return stack;
+/// The table of both sides, which files may hold under several names.
+constexpr const char* kTable = "shared";
+
+AttentionModules attention_modules(const std::string& prefix, const std::string& label_prefix) {
+  return {.query = prefix + ".q",
+          .key = prefix + ".k",
+          .value = prefix + ".v",
+          .out = prefix + ".o",
+          .qkv_bias = false,
+          .out_bias = false,
+          .label_prefix = label_prefix};
 }
 
-ModelSpec read_spec(const Settings& file) {
-  const Settings config = file.with_aliases({{"hidden_size", "d_model"},
-                                             {"num_attention_heads", "num_heads"},
-                                             {"num_hidden_layers", "num_layers"},
-                                             {"head_dim", "d_kv"}});
-  const std::string name = architecture_of(config);
-  require(name.empty() || name == "T5ForConditionalGeneration" || name == "T5Model",
-          ErrorCode::kUnsupported, "architecture \"", name, "\" is not supported for t5");
-  ModelSpec s;
-  s.vocab_size = read_int(config, "vocab_size", 1, kMaxDim, 32128);
-  s.hidden_size = read_int(config, "hidden_size", 1, kMaxDim, 512);
-  s.intermediate_size = read_int(config, "d_ff", 1, kMaxDim, 2048);
-  s.max_position_embeddings = std::int64_t{1} << 31;  // buckets know no limit
-  s.norm_kind = NormKind::kRmsNorm;
-  s.norm_eps = read_number(config, "layer_norm_epsilon", 1e-6);
-  read_special_ids(config, s, 0, 1);
+ValueId feed_forward(ModelBuilder& g, const FeedForward& f, const std::string& layer, ValueId x) {
+  const std::string dense = layer + ".DenseReluDense.";
+  const std::int64_t size = g.spec.intermediate_size;
+  if (f.gated)
+    return gated_mlp(g, f.activation, x, size,
+                     {.gate = dense + "wi_0", .up = dense + "wi_1", .down = dense + "wo"});
+  return mlp(g, f.activation, x, size, {.fc1 = dense + "wi", .fc2 = dense + "wo", .bias = false});
+}
+
+/// Embedding and layers of one side; `memory` is the encoder's result for the decoder.
+ValueId build_side(ModelBuilder& g, const Config& c, ValueId memory) {
+  const bool decoder = memory != kNoValue;
+  const ModelSpec& s = g.spec;
+  const double eps = read_number(c, "layer_norm_epsilon", 1e-6);
+  const FeedForward f = read_feed_forward(c);
+  AttentionRecipe attention = read_attention_with_head_dim(c, s.hidden_size, 8, 64);
+  attention.scale = {};
+  AttentionRecipe cross = attention;
+  attention.causal = decoder;
+  cross.cross = true;
+  std::int64_t num_layers = read_num_layers(c, 6);
+  if (decoder)
+    num_layers = read_optional_int(c, "num_decoder_layers", 1, kMaxLayers).value_or(num_layers);
+
+  ValueId h =
+      g.embedding("word_embeddings", "embed_tokens", g.token_ids(), {s.vocab_size, s.hidden_size},
+                  {.tied_to = kTable, .only_if_different = true});
+  const RelativeBiasAttributes buckets{
+      read_int(c, "relative_attention_num_buckets", 2, kMaxDim, 32),
+      read_int(c, "relative_attention_max_distance", 2, kMaxDim, 128), !decoder};
+  const ValueId bias = g.relative_bias("relative_attention_bias",
+                                       "block.0.layer.0.SelfAttention.relative_attention_bias",
+                                       attention.num_heads, buckets);
+  g.hidden_state(h);
+  for (std::int64_t l = 0; l < num_layers; ++l) {
+    const auto layer = g.layer("block", l);
+    const ValueId x = g.rms_norm("attention_norm", "layer.0.layer_norm", h, eps);
+    h = g.add(h, self_attention(g, attention, x, attention_modules("layer.0.SelfAttention", ""),
+                                {.bias = bias}));
+    if (decoder) {
+      const ValueId y = g.rms_norm("cross_norm", "layer.1.layer_norm", h, eps);
+      h = g.add(h, cross_attention(g, cross, y, memory,
+                                   attention_modules("layer.1.EncDecAttention", "cross_")));
+    }
+    const std::string last = decoder ? "layer.2" : "layer.1";
+    const ValueId z = g.rms_norm("ffn_norm", last + ".layer_norm", h, eps);
+    h = g.add(h, feed_forward(g, f, last, z));
+    g.hidden_state(h);
+  }
+  h = g.rms_norm("final_norm", "final_layer_norm", h, eps);
+  g.last_hidden_state(h);
+  return h;
+}
+
+void build(ModelBuilder& g, const Config& file) {
+  const Config c = file.with_aliases({{"hidden_size", "d_model"},
+                                      {"num_attention_heads", "num_heads"},
+                                      {"num_hidden_layers", "num_layers"},
+                                      {"head_dim", "d_kv"}});
+  const std::string name = architecture_of(c);
+  const bool known = name.empty() || name == "T5ForConditionalGeneration" || name == "T5Model";
+  if (!known) refuse_architecture(name, "t5");
+
+  ModelSpec& s = g.spec;
+  s.vocab_size = read_int(c, "vocab_size", 1, kMaxDim, 32128);
+  s.hidden_size = read_int(c, "hidden_size", 1, kMaxDim, 512);
+  s.intermediate_size = read_int(c, "d_ff", 1, kMaxDim, 2048);
+  s.max_position_embeddings = kUnlimitedPositions;  // buckets know no limit
+  read_special_ids(c, s, 0, 1);
   s.decoder_start_token_id = static_cast<std::int32_t>(
-      read_optional_int(config, "decoder_start_token_id", 0, kMaxDim, s.pad_token_id)
+      read_optional_int(c, "decoder_start_token_id", 0, kMaxDim, s.pad_token_id)
           .value_or(s.pad_token_id));
-  s.stacks.push_back(make_stack(config, s, false, 0));
-  s.stacks.push_back(make_stack(config, s, true, static_cast<int>(s.stacks[0].layers.size())));
   s.head = Head::kSeq2SeqLm;
+  g.shared_table(kTable, {s.vocab_size, s.hidden_size});
+
+  ValueId memory = kNoValue;
+  {
+    const auto encoder = g.encoder("encoder");
+    memory = build_side(g, c, kNoValue);
+  }
+  ValueId h = kNoValue;
+  {
+    const auto decoder = g.decoder("decoder");
+    h = build_side(g, c, memory);
+  }
+
+  g.output("last_hidden_state", h);
+  g.begin_head();
   // The key says whether the decoder's output is scaled; the tables are tied wherever the file does
   // not hold two.
-  const bool scaled_by_default = read_bool(config, "tie_word_embeddings", true);
-  if (read_bool(config, "scale_decoder_outputs", scaled_by_default))
-    s.head_steps.push_back(
-        scaled(std::pow(static_cast<float>(s.hidden_size), -0.5F), Value::kHidden, Value::kBranch));
-  s.head_steps.push_back(linear(
-      Slot::kLmHead, s.head_steps.empty() ? Value::kHidden : Value::kBranch, Value::kLogits));
-  s.outputs = {{"last_hidden_state", Value::kHidden}, {"logits", Value::kLogits}};
-  return s;
-}
-
-std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
-  const AttentionSpec& a = s.stacks[0].layers[0].attention;
-  const std::int64_t h = s.hidden_size, f = s.intermediate_size, q = a.num_heads * a.head_dim;
-  const bool gated = read_feed_forward(config).gated;
-  std::vector<TensorRule> rules = {{Slot::kWordEmbedding, false, "shared", {s.vocab_size, h}}};
-  for (int stack = 0; stack < 2; ++stack) {
-    const std::string first =
-        std::to_string(s.stacks[static_cast<std::size_t>(stack)].layers[0].weights);
-    const std::string side = stack == 0 ? "encoder." : "decoder.",
-                      block = side + "block.{-" + first + "}.layer.";
-    const std::string attention = block + "0.", cross = block + "1.",
-                      mlp = block + (stack == 0 ? "1." : "2.");
-    const auto add = [&](Slot slot, bool per_layer, const std::string& module, const Shape& shape) {
-      rules.push_back(TensorRule{slot, per_layer, module, shape}.in_stack(stack));
-    };
-    add(Slot::kRelativeBias, false, side + "block.0.layer.0.SelfAttention.relative_attention_bias",
-        {s.stacks[0].relative_bias.buckets, a.num_heads});
-    add(Slot::kAttentionNorm, true, attention + "layer_norm", {h});
-    add(Slot::kQProj, true, attention + "SelfAttention.q", {q, h});
-    add(Slot::kKProj, true, attention + "SelfAttention.k", {q, h});
-    add(Slot::kVProj, true, attention + "SelfAttention.v", {q, h});
-    add(Slot::kOutProj, true, attention + "SelfAttention.o", {h, q});
-    if (stack == 1) {
-      add(Slot::kCrossNorm, true, cross + "layer_norm", {h});
-      add(Slot::kCrossQProj, true, cross + "EncDecAttention.q", {q, h});
-      add(Slot::kCrossKProj, true, cross + "EncDecAttention.k", {q, h});
-      add(Slot::kCrossVProj, true, cross + "EncDecAttention.v", {q, h});
-      add(Slot::kCrossOutProj, true, cross + "EncDecAttention.o", {h, q});
-    }
-    add(Slot::kFfnNorm, true, mlp + "layer_norm", {h});
-    if (gated) add(Slot::kGateProj, true, mlp + "DenseReluDense.wi_0", {f, h});
-    add(gated ? Slot::kUpProj : Slot::kFc1, true,
-        mlp + (gated ? "DenseReluDense.wi_1" : "DenseReluDense.wi"), {f, h});
-    add(gated ? Slot::kDownProj : Slot::kFc2, true, mlp + "DenseReluDense.wo", {h, f});
-    add(Slot::kFinalNorm, false, side + "final_layer_norm", {h});
-  }
-  for (int stack = 0; stack < 2; ++stack) {
-    const char* name = stack == 0 ? "encoder.embed_tokens" : "decoder.embed_tokens";
-    TensorRule rule = {Slot::kWordEmbedding, false, name, {s.vocab_size, h}};
-    rules.push_back(std::move(rule).in_stack(stack).another_name_of(Slot::kWordEmbedding));
-  }
-  rules.push_back(
-      {Slot::kLmHead, false, "lm_head", {s.vocab_size, h}, true, false, Slot::kWordEmbedding});
-  return rules;
+  const bool scaled_by_default = read_bool(c, "tie_word_embeddings", true);
+  if (read_bool(c, "scale_decoder_outputs", scaled_by_default))
+    h = g.scale({std::pow(static_cast<double>(s.hidden_size), -0.5)}, h);
+  g.output("logits", g.linear("lm_head", "lm_head", h, s.vocab_size,
+                              {.role = Role::kLmHead, .tied_to = kTable}));
 }
 
 }  // namespace
@@ -148,8 +148,7 @@ std::vector<TensorRule> tensors(const ModelSpec& s, const Settings& config) {
 extern const Family k_t5;
 const Family k_t5 = {"t5",
                      "",
-                     read_spec,
-                     tensors,
+                     build,
                      "T5 v1.0 and v1.1: encoder-decoder, relative bias",
                      "T5Model T5ForConditionalGeneration",
                      kKeys};

@@ -5,17 +5,13 @@
 namespace quell {
 namespace {
 
-ModelSpec read_spec(const Settings& config) { return roberta_spec(config, "XLMRoberta", 30522); }
+void build(ModelBuilder& g, const Config& c) { build_roberta(g, c, "XLMRoberta", 30522); }
 
 }  // namespace
 
 extern const Family k_xlm_roberta;
 const Family k_xlm_roberta = {
-    "xlm-roberta",
-    "roberta.",
-    read_spec,
-    roberta_tensors,
-    "XLM-RoBERTa, multilingual E5 and BGE",
+    "xlm-roberta", "roberta.", build, "XLM-RoBERTa, multilingual E5 and BGE",
     "XLMRobertaModel XLMRobertaForMaskedLM XLMRobertaForSequenceClassification "
     "XLMRobertaForTokenClassification XLMRobertaForQuestionAnswering"};
 

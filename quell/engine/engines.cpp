@@ -1,0 +1,230 @@
+#include "quell/engine/engines.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/quant/quantize.h"
+#include "quell/quant/quantized_linear.h"
+
+namespace quell {
+namespace {
+
+bool finite(std::span<const float> values) {
+  bool ok = true;
+  for (const float v : values) ok &= std::isfinite(v);
+  return ok;
+}
+
+class StepModel final : public ForwardModel {
+ public:
+  StepModel(const Model& model, OpTable ops, FusionTable fused, const Quantization& quantization)
+      : model_(model),
+        ops_(std::move(ops)),
+        fused_(std::move(fused)),
+        quantization_(quantization) {}
+  void forward(const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) const override {
+    run_forward(model_, ops_, fused_, quantization_, batch, outputs, ctx);
+  }
+  const Model& model() const override { return model_; }
+
+ private:
+  const Model& model_;
+  OpTable ops_;
+  FusionTable fused_;
+  Quantization quantization_;
+};
+
+template <typename MakeOp>
+OpTable make_ops(const Model& model, MakeOp make_op) {
+  OpTable ops(static_cast<std::size_t>(model.graph.num_nodes()));
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n)
+    if (model.graph.node(n).is(op_linear)) ops[static_cast<std::size_t>(n)] = make_op(n);
+  return ops;
+}
+
+/// A float linear that owns its weight.
+class OwningLinear final : public LinearOp {
+ public:
+  OwningLinear(Tensor weight, TensorView bias)
+      : weight_(std::move(weight)), linear_(weight_, std::move(bias)) {}
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
+    linear_.forward(x, y, ctx);
+  }
+  std::string describe() const override {
+    return "f32 on dequantized weights: its input depends on weights alone";
+  }
+
+ private:
+  Tensor weight_;
+  FloatLinear linear_;
+};
+
+/// Makes the simulated operator of a linear for one call: its dequantized weights take no memory in
+/// between.
+class TransientLinear final : public LinearOp {
+ public:
+  TransientLinear(const Model& model, NodeId node, bool exact, Isa isa, Rounding rounding)
+      : model_(model), node_(node), exact_(exact), isa_(isa), rounding_(rounding) {}
+  void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
+    make()->forward(x, y, ctx);
+  }
+  std::string describe() const override { return make()->describe(); }
+
+ private:
+  std::unique_ptr<LinearOp> make() const {
+    return make_simulated_op(model_, node_, exact_, isa_, rounding_);
+  }
+  const Model& model_;
+  int node_;
+  bool exact_;
+  Isa isa_;
+  Rounding rounding_;
+};
+
+int producer_of_output(const Graph& graph, const std::string& name) {
+  for (const auto& [output, value] : graph.outputs)
+    if (output == name) return graph.producer(value);
+  throw Error(ErrorCode::kUsage, "this model gives no \"" + name + "\"");
+}
+
+std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
+  const Param& p = model.param_of(node);
+  return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
+}
+
+}  // namespace
+
+void run_forward(const Model& model, const OpTable& ops, const FusionTable& fused,
+                 const Quantization& quantization, const TokenBatch& batch, ForwardOutputs& outputs,
+                 ExecContext& ctx) {
+  Executor executor(model, ops, quantization, batch, ctx, &fused, outputs.cached);
+  const Graph& graph = model.graph;
+  outputs.hidden_states.clear();
+  outputs.values.clear();
+  const int last = outputs.embedding_only ? producer_of_output(graph, "last_hidden_state")
+                                          : graph.num_nodes() - 1;
+  const auto wanted = [&](const auto& output) {
+    return !outputs.embedding_only || output.first == "last_hidden_state";
+  };
+
+  std::map<ValueId, Tensor> kept;
+  const auto keep = [&](int node) {
+    const ValueId v = graph.node(node).out;
+    const bool hidden =
+        outputs.want_hidden_states &&
+        std::any_of(graph.stacks.begin(), graph.stacks.end(), [&](const StackInfo& s) {
+          return std::count(s.hidden_states.begin(), s.hidden_states.end(), v) > 0;
+        });
+    const bool output = std::any_of(graph.outputs.begin(), graph.outputs.end(),
+                                    [&](const auto& o) { return o.second == v && wanted(o); });
+    if (hidden || output) kept.emplace(v, executor.restored(v));
+  };
+  for (int n = 0; n <= last; ++n) {
+    executor.run({n, n + 1});
+    keep(n);
+    if (outputs.last_tokens_only && n + 1 == graph.blocks.back().end)
+      executor.keep_last_rows(graph.node(n).out);
+  }
+  if (outputs.cached)
+    for (std::int64_t b = 0; b < batch.batch; ++b)
+      outputs.cached->cache->advance(outputs.cached->slots[static_cast<std::size_t>(b)],
+                                     batch.row_count(b));
+  if (outputs.want_hidden_states)
+    for (const StackInfo& info : graph.stacks) {
+      auto& stack = outputs.hidden_states.emplace_back();
+      for (const ValueId v : info.hidden_states) stack.push_back(kept.at(v).clone());
+    }
+  for (const auto& output : graph.outputs)
+    if (wanted(output)) outputs.values[output.first] = kept.at(output.second).clone();
+  if (model.sentence.defined())
+    outputs.values["embedding"] =
+        embed(model.sentence, outputs.values.at("last_hidden_state"), batch, ctx);
+  for (const auto& [name, tensor] : outputs.values)
+    require(finite(tensor.f32()), ErrorCode::kNumeric, model.dir.path().string(), ": ", name,
+            " holds NaN or infinity; the weights are damaged or overflow f32");
+}
+
+bool takes_packed_batches(const Model& model) {
+  if (model.graph.stacks.size() != 1 || model.reads_images()) return false;
+
+  const std::vector<Node>& nodes = model.graph.nodes();
+  return std::all_of(nodes.begin(), nodes.end(), [](const Node& node) {
+    if (node.is(op_attention)) return attention_of(node).disentangled.span == 0;
+    const bool follows_sequences = node.is(op_position_ids) || node.is(op_select_first) ||
+                                   node.is(op_select_last) || node.is(op_select_eos);
+    return node.op->row_by_row || follows_sequences;
+  });
+}
+
+bool reads_constant(const Model& model, NodeId node) {
+  return model.graph.is_constant(model.graph.node(node).in[0]);
+}
+
+std::unique_ptr<LinearOp> make_dequantized_op(const Model& model, int node) {
+  const Param& p = model.param_of(node);
+  return std::make_unique<OwningLinear>(dequantize(*p.quantized), p.bias);
+}
+
+std::unique_ptr<LinearOp> make_simulated_op(const Model& model, NodeId node, bool exact, Isa isa,
+                                            Rounding rounding) {
+  const Param& p = model.param_of(node);
+  if (!p.quantized) return make_float_op(model, node);
+  const auto input = model.input_quant.find(model.graph.node(node).in[0]);
+  if (reads_constant(model, node)) return make_dequantized_op(model, node);
+  require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node),
+          ": quantized weights without an input quantizer");
+  if (exact)
+    return std::make_unique<IntegerLinear>(
+        *p.quantized, p.bias, input->second,
+        IntegerLinearOptions{.isa = isa, .exact_simulation = true});
+  return make_fake_quantized_linear(*p.quantized, p.bias, input->second, rounding);
+}
+
+std::unique_ptr<LinearOp> make_transient_op(const Model& model, NodeId node, bool exact, Isa isa,
+                                            Rounding rounding) {
+  if (!model.param_of(node).quantized) return make_float_op(model, node);
+  return std::make_unique<TransientLinear>(model, node, exact, isa, rounding);
+}
+
+OpTable make_float_ops(const Model& model) {
+  return make_ops(model, [&](int node) { return make_float_op(model, node); });
+}
+OpTable make_simulated_ops(const Model& model, bool exact, Isa isa, Rounding rounding) {
+  return make_ops(model, [&](int node) {
+    return model.scratch ? make_transient_op(model, node, exact, isa, rounding)
+                         : make_simulated_op(model, node, exact, isa, rounding);
+  });
+}
+
+std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, FusionTable fused,
+                                              const Quantization& quantization) {
+  return std::make_unique<StepModel>(model, std::move(ops), std::move(fused), quantization);
+}
+std::unique_ptr<ForwardModel> make_float_model(const Model& model) {
+  return make_step_model(model, make_float_ops(model), {}, false);
+}
+std::unique_ptr<ForwardModel> make_bf16_model(const Model& model) {
+  return make_step_model(model,
+                         make_ops(model,
+                                  [&](int node) -> std::unique_ptr<LinearOp> {
+                                    const Param& p = model.param_of(node);
+                                    return std::make_unique<Bf16Linear>(model.weight_of(p), p.bias);
+                                  }),
+                         {}, false);
+}
+std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa,
+                                                   Rounding rounding) {
+  FusionTable fused;
+  if (exact && !model.attention_quant.empty()) {
+    fused.ops.resize(static_cast<std::size_t>(model.graph.num_nodes()));
+    fused.covered.resize(fused.ops.size());
+    for (const auto& [node, quant] : model.attention_quant)
+      fused.ops[static_cast<std::size_t>(node)] =
+          make_integer_attention(model, node, true, nullptr);
+  }
+  return make_step_model(model, make_simulated_ops(model, exact, isa, rounding), std::move(fused),
+                         rounding);
+}
+
+}  // namespace quell

@@ -1,0 +1,386 @@
+#include "quell/engine/executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "quell/base/error.h"
+#include "quell/quant/integer_attention.h"
+#include "quell/quant/quantize.h"
+
+namespace quell {
+namespace {
+
+constexpr Range kNothing{std::numeric_limits<float>::infinity(),
+                         -std::numeric_limits<float>::infinity()};
+
+Range hull(const Range& a, const Range& b) {
+  return {std::min(a.min, b.min), std::max(a.max, b.max)};
+}
+
+/// Extrema of the rows of probabilities [q_count, k_count] whose queries are tokens. What padding
+/// attends to is read by nobody.
+Range range_of_queries(std::span<const float> probs, const SequenceSpan& s,
+                       std::span<const std::int32_t> query_mask) {
+  Range all = kNothing;
+  for (std::int64_t i = 0; i < s.q_count; ++i) {
+    if (query_mask[static_cast<std::size_t>(s.q_begin + i)] == 0) continue;
+    const auto row =
+        probs.subspan(static_cast<std::size_t>(i * s.k_count), static_cast<std::size_t>(s.k_count));
+    const auto [low, high] = std::minmax_element(row.begin(), row.end());
+    all = hull(all, {*low, *high});
+  }
+  return all;
+}
+
+/// A node as its op sees it.
+class Call final : public OpCall {
+ public:
+  Call(const Executor& executor, const Node& node)
+      : executor_(executor), node_(node), storage_(node.in.size()) {}
+  const Node& node() const override { return node_; }
+  ExecContext& ctx() const override { return executor_.ctx(); }
+  TensorView in(std::size_t i) override { return executor_.read(node_, i, storage_[i]); }
+  const Tensor& weight() const override { return executor_.weight(node_); }
+  const Tensor& bias() const override { return executor_.bias(node_); }
+  const TokenBatch& tokens() const override { return executor_.tokens(node_.place.stack); }
+  const TokenBatch& first_tokens() const override { return executor_.tokens(0); }
+
+ private:
+  const Executor& executor_;
+  const Node& node_;
+  std::vector<Tensor> storage_;  ///< by operand
+};
+
+}  // namespace
+
+TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
+  TokenBatch out;
+  out.batch = batch.batch;
+  if (batch.decoder_length > 0) {
+    out.length = batch.decoder_length;
+    out.ids = batch.decoder_ids;
+    out.mask = batch.decoder_mask;
+  } else {
+    out.length = batch.length;
+    for (std::size_t i = 0; i < batch.ids.size(); ++i)
+      out.ids.push_back(i % static_cast<std::size_t>(batch.length) == 0
+                            ? spec.decoder_start_token_id
+                            : batch.ids[i - 1]);
+  }
+  if (out.mask.empty()) out.mask.assign(out.ids.size(), 1);
+  out.type_ids.assign(out.ids.size(), 0);
+  return out;
+}
+
+Executor::Executor(const Model& model, const OpTable& ops, const Quantization& quantization,
+                   const TokenBatch& batch, ExecContext& ctx, const FusionTable* fused,
+                   const CachedPass* cached)
+    : model_(model),
+      ops_(ops),
+      quantization_(quantization),
+      batch_(batch),
+      ctx_(ctx),
+      fused_(fused && !fused->empty() ? fused : nullptr),
+      cached_(cached),
+      values_(static_cast<std::size_t>(model.graph.num_values())),
+      codes_(values_.size()) {
+  require(batch.length > 0 && batch.batch > 0, ErrorCode::kInvalidInput, "empty batch");
+  require(model.reads_images() == !batch.pixels.empty(), ErrorCode::kInvalidInput,
+          model.spec.model_type,
+          model.reads_images() ? " reads images, not tokens" : " reads tokens, not images");
+  if (model.graph.is_encoder_decoder()) decoder_ = decoder_batch(model.spec, batch);
+  std::int64_t longest = std::max(batch.length, decoder_.length);
+  for (std::int64_t b = 0; b < batch.batch && cached; ++b)
+    longest = std::max(longest, batch.row_count(b) + batch.past_of(b));
+  require(longest <= model.spec.max_position_embeddings, ErrorCode::kInvalidInput, "a sequence of ",
+          longest, " tokens is longer than the model's ", model.spec.max_position_embeddings,
+          " positions; shorten it (--max-seq-length; --shape of bench)");
+}
+
+void Executor::run(NodeRange range) {
+  for (NodeId n = range.begin; n < range.end; ++n) {
+    const auto at = static_cast<std::size_t>(n);
+    const NodeOp* op = fused_ ? fused_->ops[at].get() : nullptr;
+    const bool covered = fused_ && fused_->covered[at];
+    if (!covered) {
+      const auto start = std::chrono::steady_clock::now();
+      if (op)
+        op->run(*this, ctx_);
+      else
+        run_node(n);
+      if (ctx_.operator_times) {
+        const std::string name =
+            op ? op->describe() : std::string(model_.graph.node(n).op->name) + " in f32";
+        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+        (*ctx_.operator_times)[name] += taken.count();
+      }
+    }
+
+    model_.drop_pages(n);
+    if (keep_values) continue;
+    for (const ValueId v : model_.graph.node(n).in)
+      if (v != kNoValue && model_.graph.last_use(v) == n) {
+        values_[static_cast<std::size_t>(v)] = Tensor();
+        codes_[static_cast<std::size_t>(v)] = QuantizedRows();
+      }
+  }
+}
+
+void Executor::spill() {
+  constexpr std::int64_t kSmall = 4096;  // elements; not worth a file's pages
+  for (Tensor& t : values_)
+    if (model_.values_in_scratch && t.numel() > kSmall) t.spill(model_.scratch);
+}
+
+namespace {
+
+TensorView view_of_ids(const std::vector<std::int32_t>& ids) {
+  return {ids.data(), DType::kI32, {static_cast<std::int64_t>(ids.size()), 1}};
+}
+
+}  // namespace
+
+TensorView Executor::operand(ValueId v, Tensor& storage) const {
+  const InputKind input = model_.graph.value(v).input;
+  if (input == InputKind::kTokenIds) return view_of_ids(batch_of(v).ids);
+  if (input == InputKind::kTokenTypeIds) return view_of_ids(batch_of(v).type_ids);
+  if (input == InputKind::kPixels)
+    return {batch_.pixels.data(), DType::kF32, {static_cast<std::int64_t>(batch_.pixels.size())}};
+
+  const bool requantize = model_.residual_after_quant && input_quant(v) != nullptr;
+  if (!requantize && !model_.restore.contains(v)) return value(v);
+  storage = restored(v);
+  return storage;
+}
+
+TensorView Executor::read(const Node& node, std::size_t i, Tensor& storage) const {
+  const ValueId v = node.in[i];
+  return node.op->reads_migrated ? TensorView(value(v)) : operand(v, storage);
+}
+
+const Tensor& Executor::weight(const Node& node) const {
+  const Param& p = model_.param(node.param);
+  const bool as_codes = quantization_.on && !quantization_.float_tables;
+  return as_codes && p.dequantized.numel() > 0 ? p.dequantized : model_.weight_of(p);
+}
+
+const Tensor& Executor::bias(const Node& node) const { return model_.param(node.param).bias; }
+
+Tensor Executor::restored(ValueId v) const {
+  Tensor out;
+  if (value(v).defined()) {
+    out = value(v).clone();
+    const ActivationQuant* quant = model_.residual_after_quant ? input_quant(v) : nullptr;
+    if (quant) fake_quantize_activations(out, *quant, quantization_.rounding, out.span(), ctx_);
+  } else {
+    out = dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
+  }
+  if (const auto affine = model_.restore.find(v); affine != model_.restore.end())
+    affine_columns(out, affine->second.scale, affine->second.shift, out.span(), ctx_);
+  return out;
+}
+
+void Executor::set_output(ValueId v, Tensor tensor) {
+  if (const auto affine = model_.explicit_affine.find(v); affine != model_.explicit_affine.end())
+    inverse_affine_columns(tensor, affine->second.scale, affine->second.shift, tensor.span(), ctx_);
+  set(v, std::move(tensor));
+}
+
+const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bool with_sums) {
+  QuantizedRows& rows = codes_[static_cast<std::size_t>(v)];
+  if (!rows.defined() || (with_sums && rows.sum.empty() && value(v).defined()))
+    rows = quantize_rows(value(v), quant, with_sums, ctx_);
+  if (with_sums && rows.sum.empty())
+    for (std::int64_t i = 0; i < rows.rows; ++i)
+      rows.sum.push_back(std::accumulate(rows.row(i), rows.row(i) + rows.columns, std::int32_t{0}));
+  return rows;
+}
+
+kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
+  kernels::ResidualArgs out;
+  const ActivationQuant* quant = model_.residual_after_quant ? input_quant(v) : nullptr;
+  if (quant && is_static_per_tensor(*quant)) {
+    const QuantizedRows& rows = codes(v, *quant, false);
+    out.codes = rows.row(0);
+    out.ld = rows.stride;
+    out.zero = static_cast<float>(quant->qparams.zero_point + code_shift(quant->spec));
+    out.scale = quant->qparams.scale;
+  } else if (quant) {
+    storage = restored(v);
+    out.f32 = storage.f32().data();
+    out.ld = storage.cols();
+    return out;
+  } else {
+    out.f32 = value(v).f32().data();
+    out.ld = value(v).cols();
+  }
+  if (const auto affine = model_.restore.find(v); affine != model_.restore.end()) {
+    out.column_scale = affine->second.scale.f32().data();
+    if (affine->second.shift.defined()) out.column_shift = affine->second.shift.f32().data();
+  }
+  return out;
+}
+
+AttentionCall Executor::attention_call(NodeId n) {
+  const Node& node = model_.graph.node(n);
+  Call call(*this, node);
+  AttentionCall out = quell::attention_call(call);
+  const AttentionSpec& spec = out.spec;
+  if (spec.rotary_inv_freq.empty()) return out;
+
+  RotaryTable& table = rotary_[{spec.rotary_inv_freq, spec.rotary_amplitude}];
+  if (!table.cosine.defined())
+    table = make_rotary_table(out.positions, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
+  out.rotary = &table;
+  return out;
+}
+
+namespace {
+
+template <typename Map>
+const typename Map::mapped_type* find_in(const Map& map, int key) {
+  const auto found = map.find(key);
+  return found == map.end() ? nullptr : &found->second;
+}
+
+}  // namespace
+
+const ActivationQuant* Executor::input_quant(ValueId v) const {
+  if (!quantization_.on) return nullptr;
+  const ActivationQuantizers* overlay = quantization_.overlay;
+  return find_in(overlay ? overlay->inputs : model_.input_quant, v);
+}
+
+const AttentionQuant* Executor::attention_quant(NodeId n) const {
+  if (!quantization_.on) return nullptr;
+  const ActivationQuantizers* overlay = quantization_.overlay;
+  return find_in(overlay ? overlay->attention : model_.attention_quant, n);
+}
+
+void Executor::write_cache(NodeId node, const TensorView& k, const TensorView& v) {
+  const AttentionQuant* quant = attention_quant(node);
+  for (std::int64_t b = 0; b < batch_.batch; ++b)
+    cached_->cache->write(node, cached_->slots[static_cast<std::size_t>(b)], k, v,
+                          batch_.row_begin(b), batch_.row_count(b), quant, ctx_);
+}
+
+Tensor Executor::attend_cached(NodeId n) {
+  const Node& node = model_.graph.node(n);
+  const AttentionCall call = attention_call(n);
+  const auto operand_of = [&](AttentionOperand i) {
+    const ValueId v = node.in[i];
+    if (value(v).defined()) return value(v).clone();
+    return dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
+  };
+  Tensor q = operand_of(kQueryOperand);
+  Tensor k = operand_of(kKeyOperand);
+  Tensor v = operand_of(kValueOperand);
+  rotate_operands(call, q, k, ctx_);
+
+  static const AttentionQuant kNone;
+  const AttentionQuant* found = attention_quant(n);
+  const AttentionQuant& quant = found ? *found : kNone;
+  float scale = call.spec.scale;
+  if (quant.query && call.spec.quantize_scaled_query) {
+    for (float& x : q.f32()) x *= scale;
+    scale = 1.0F;
+  }
+  for (const auto& [t, point] : {std::pair(&q, &quant.query), {&k, &quant.key}, {&v, &quant.value}})
+    if (*point) fake_quantize_activations(*t, **point, quantization_.rounding, t->span(), ctx_);
+
+  write_cache(n, k, v);
+  Tensor out = Tensor::uninitialized(DType::kF32, q.shape());
+  for (std::int64_t b = 0; b < batch_.batch; ++b)
+    cached_->cache->attend(n, cached_->slots[static_cast<std::size_t>(b)], call, scale, q,
+                           batch_.row_begin(b), batch_.row_count(b), quant.probs, out.span(), ctx_);
+  return out;
+}
+
+void Executor::keep_last_rows(ValueId v) {
+  const TokenBatch& batch = batch_of(v);
+  std::vector<std::int64_t> last;
+  for (std::int64_t b = 0; b < batch.batch; ++b)
+    last.push_back(batch.row_begin(b) + batch.row_count(b) - 1);
+
+  // A norm that nobody reads in f32 has left codes alone.
+  const Tensor& x = value(v);
+  QuantizedRows& codes = codes_[static_cast<std::size_t>(v)];
+  if (!x.defined()) {
+    codes = take_rows(codes, last);
+    return;
+  }
+  Tensor out = Tensor::uninitialized(DType::kF32, {batch.batch, x.cols()});
+  for (std::int64_t b = 0; b < batch.batch; ++b)
+    std::copy_n(x.row(last[static_cast<std::size_t>(b)]), x.cols(), out.row(b));
+  set(v, std::move(out));
+  codes = QuantizedRows();
+}
+
+Tensor Executor::run_attention(NodeId node) {
+  if (continues()) return attend_cached(node);
+  const Node& n = model_.graph.node(node);
+  const AttentionCall call = attention_call(node);
+  const AttentionSpec& spec = call.spec;
+  Tensor q = value(n.in[0]).clone(), k = value(n.in[1]).clone(), v = value(n.in[2]).clone();
+  rotate_operands(call, q, k, ctx_);
+  AttentionShape shape = call.shape();
+  const AttentionQuant* quant = attention_quant(node);
+  if ((quant || on_attention) && spec.quantize_scaled_query) {
+    for (float& x : q.f32()) x *= spec.scale;
+    shape.scale = 1.0F;
+  }
+  const auto point = [&](AttentionPoint which, Tensor& t,
+                         const std::optional<ActivationQuant>& aq) {
+    if (on_attention) on_attention(node, which, t, {});
+    if (aq) fake_quantize_activations(t, *aq, quantization_.rounding, t.span(), ctx_);
+  };
+  static const AttentionQuant kNone;
+  const AttentionQuant& points = quant ? *quant : kNone;
+  point(AttentionPoint::kQuery, q, points.query);
+  point(AttentionPoint::kKey, k, points.key);
+  point(AttentionPoint::kValue, v, points.value);
+  if (cached_) write_cache(node, k, v);
+
+  std::vector<Range> ranges(
+      on_attention ? shape.sequences.size() * static_cast<std::size_t>(shape.num_heads) : 0);
+  ProbsHook hook;
+  if (on_attention || points.probs)
+    hook = [&](std::int64_t index, std::span<float> probs) {
+      if (!ranges.empty())
+        ranges[static_cast<std::size_t>(index)] = range_of_queries(
+            probs, shape.sequences[static_cast<std::size_t>(index / shape.num_heads)],
+            call.queries.mask);
+      if (points.probs)
+        fake_quantize(probs, points.probs->qparams, points.probs->spec, quantization_.rounding,
+                      probs);
+    };
+  Tensor out = Tensor::f32(q.shape());
+  attention(shape, q, k, v, call.keys.mask, out.span(), call.score_hook(q, k), hook, ctx_);
+  if (!on_attention) return out;
+  Range all = kNothing;
+  for (const Range& r : ranges) all = hull(all, r);
+  if (all.min <= all.max) on_attention(node, AttentionPoint::kProbs, TensorView(), all);
+  return out;
+}
+
+void Executor::run_node(NodeId n) {
+  const Node& node = model_.graph.node(n);
+  const LinearOp* linear = ops_[static_cast<std::size_t>(n)].get();
+  Tensor out;
+  if (linear) {
+    const Tensor& x = value(node.in[0]);
+    out = Tensor::f32({x.rows(), model_.weight_of(model_.param_of(n)).rows()});
+    linear->forward(x, out.span(), ctx_);
+  } else if (node.is(op_attention)) {
+    out = run_attention(n);
+  } else {
+    Call call(*this, node);
+    out = node.op->reference(call);
+  }
+  set_output(node.out, std::move(out));
+}
+
+}  // namespace quell

@@ -1,0 +1,155 @@
+// The only interpreter of graphs: it walks a model's nodes with whatever linear operators it is
+// given.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "quell/engine/kv_cache.h"
+#include "quell/graph/attention_call.h"
+#include "quell/model/model.h"
+#include "quell/ops/linear.h"
+#include "quell/quant/quantized_linear.h"
+#include "quell/text/data/token_batch.h"
+
+namespace quell {
+
+/// What the decoder of an encoder-decoder model reads, as a batch of its own. Where `batch` does
+/// not say, it is the input shifted right.
+TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch);
+
+/// How an engine quantizes activations.
+struct Quantization {
+  /// Off, or on with the model's own quantizers.
+  Quantization(bool is_on) : on(is_on) {}  // NOLINT: on or off is what most callers say
+  Quantization(Rounding how) : on(true), rounding(how) {}  // NOLINT
+
+  bool on = false;
+  /// Of simulated quantizers: integer engines multiply with the reciprocal, calibration divides.
+  Rounding rounding = Rounding::kReciprocal;
+  /// In the place of the model's own, which stay as they are; null: those.
+  const ActivationQuantizers* overlay = nullptr;
+  bool float_tables = false;  ///< embeddings are read in float all the same
+};
+
+/// Linear operators by node; null for nodes that are no linears.
+using OpTable = std::vector<std::unique_ptr<LinearOp>>;
+
+class Executor;
+
+/// Computes one or several nodes in another way than the ops' references do: operators that read
+/// and write codes, or fuse what follows them.
+class NodeOp {
+ public:
+  virtual ~NodeOp() = default;
+  virtual void run(Executor& executor, ExecContext& ctx) const = 0;
+  /// One line for people.
+  virtual std::string describe() const = 0;
+};
+
+/// Which nodes run otherwise. Made by lowering; empty tables mean plain nodes.
+struct FusionTable {
+  std::vector<std::unique_ptr<NodeOp>> ops;  ///< by first node, null where the plain node runs
+  std::vector<bool> covered;                 ///< nodes that an earlier one's operator has computed
+  bool empty() const { return ops.empty(); }
+};
+
+enum class AttentionPoint { kQuery, kKey, kValue, kProbs };
+
+/// One batch on its way through the nodes of a model. Values are kept until their last use, or as
+/// long as `keep_values`. A value is f32 (ids: i32), codes, or both.
+class Executor {
+ public:
+  /// `quantization`: of what lies inside attention, on residual branches, and of tables; linears
+  /// are what `ops` makes of them. `fused` may be null. Borrows everything.
+  Executor(const Model& model, const OpTable& ops, const Quantization& quantization,
+           const TokenBatch& batch, ExecContext& ctx, const FusionTable* fused = nullptr,
+           const CachedPass* cached = nullptr);
+
+  void run(NodeRange range);
+  void set(ValueId value, Tensor tensor) {
+    values_[static_cast<std::size_t>(value)] = std::move(tensor);
+  }
+  /// As linears read it (migrated).
+  const Tensor& value(ValueId v) const { return values_[static_cast<std::size_t>(v)]; }
+  /// With its original meaning: fake-quantized where residuals are, then restored.
+  Tensor restored(ValueId v) const;
+  Tensor take(ValueId v) { return std::move(values_[static_cast<std::size_t>(v)]); }
+  /// The batch that binds the row space of `v`: the decoder's for tokens of a decoder.
+  const TokenBatch& batch_of(ValueId v) const {
+    return tokens(model_.graph.value(v).type.rows.stack);
+  }
+  /// The tokens of a stack.
+  const TokenBatch& tokens(int stack) const {
+    return model_.graph.stacks[static_cast<std::size_t>(stack)].decoder && decoder_.length > 0
+               ? decoder_
+               : batch_;
+  }
+  const Model& model() const { return model_; }
+  /// Those that this run applies: null where there is none, or quantization is off.
+  const ActivationQuant* input_quant(ValueId v) const;
+  const AttentionQuant* attention_quant(NodeId node) const;
+  ExecContext& ctx() const { return ctx_; }
+
+  // For NodeOps.
+  /// What a node computed: divided where an explicit affine asks for it, then kept.
+  void set_output(ValueId v, Tensor tensor);
+  void set_codes(ValueId v, QuantizedRows rows) {
+    codes_[static_cast<std::size_t>(v)] = std::move(rows);
+  }
+  bool has_codes(ValueId v) const { return codes_[static_cast<std::size_t>(v)].defined(); }
+  /// Codes of a value, made when first asked for and shared by all readers; one quantizer a value.
+  const QuantizedRows& codes(ValueId v, const ActivationQuant& quant, bool with_sums);
+  /// A value as its readers other than linears see it, in `storage` where that is not the value
+  /// itself. Inputs are views of the batch.
+  TensorView operand(ValueId v, Tensor& storage) const;
+  /// The same as an operand that kernels add while they write.
+  kernels::ResidualArgs residual(ValueId v, Tensor& storage);
+  /// Refers to values of this executor.
+  AttentionCall attention_call(NodeId node);
+  const CachedPass* cached() const { return cached_; }
+  /// Whether the batch continues sequences that a cache holds.
+  bool continues() const { return cached_ && !batch_.past.empty() && batch_.past.front() > 0; }
+  /// Keys and values of new sequences go to the cache as well.
+  void write_cache(NodeId node, const TensorView& k, const TensorView& v);
+  /// Attention of a few new tokens to the cache.
+  Tensor attend_cached(NodeId node);
+  /// Where the model keeps values in scratch: moves them there, and out of memory until they are
+  /// read.
+  void spill();
+  /// Leaves the last row of each sequence of `v`.
+  void keep_last_rows(ValueId v);
+  /// Of the node's parameter, as the engine reads it: quantized tables where they are.
+  const Tensor& weight(const Node& node) const;
+  const Tensor& bias(const Node& node) const;
+  /// As its op reads operand `i`.
+  TensorView read(const Node& node, std::size_t i, Tensor& storage) const;
+
+  bool keep_values = false;
+  /// Sees the operands of attention before they are quantized: q, k, v as tensors, of the
+  /// probabilities their range.
+  std::function<void(NodeId node, AttentionPoint point, const TensorView& operand, Range probs)>
+      on_attention;
+
+ private:
+  void run_node(NodeId node);
+  Tensor run_attention(NodeId node);
+
+  const Model& model_;
+  const OpTable& ops_;
+  Quantization quantization_;
+  const TokenBatch& batch_;
+  TokenBatch decoder_;  ///< empty where the model has no decoder behind an encoder
+  ExecContext& ctx_;
+  const FusionTable* fused_;
+  const CachedPass* cached_;
+  std::vector<Tensor> values_;
+  std::vector<QuantizedRows> codes_;
+  /// By frequencies and amplitude.
+  std::map<std::pair<std::vector<float>, float>, RotaryTable> rotary_;
+};
+
+}  // namespace quell

@@ -1,0 +1,122 @@
+// The interpreter on graphs that are made by hand: values by hand, inputs, what is kept how long.
+#include "quell/engine/executor.h"
+
+#include <gtest/gtest.h>
+
+#include "quell/base/error.h"
+#include "quell/engine/engines.h"
+#include "quell/model/family.h"
+
+namespace quell {
+namespace {
+
+TokenBatch batch_of_two() {
+  TokenBatch batch;
+  batch.batch = 1;
+  batch.length = 2;
+  batch.ids = {1, 0};
+  batch.mask = {1, 1};
+  batch.type_ids.assign(2, 0);
+  return batch;
+}
+
+/// relu(x w + b) + x, x by token.
+Model tiny() {
+  ModelBuilder g;
+  g.spec.model_type = "tiny";
+  g.spec.hidden_size = 2;
+  g.spec.max_position_embeddings = 2;
+  const ValueId x = g.embedding("word_embeddings", "embed", g.token_ids(), {2, 2});
+  g.hidden_state(x);
+  {
+    const auto layer = g.layer("layers", 0);
+    const ValueId y =
+        g.activation(ActivationKind::kRelu, g.linear("fc1", "dense", x, 2, {.bias = true}));
+    g.hidden_state(g.add(x, y));
+    g.output("last_hidden_state", g.graph().stacks.front().hidden_states.back());
+  }
+  std::map<std::string, Tensor> weights;
+  const auto put = [&](const char* name, std::vector<float> values, Shape shape) {
+    weights[name] = Tensor::from<float>(values, std::move(shape));
+  };
+  put("embed.weight", {1, 2, 3, 4}, {2, 2});
+  put("layers.0.dense.weight", {1, 1, -1, -1}, {2, 2});
+  put("layers.0.dense.bias", {0.5F, 0}, {2});
+  return make_model({g.spec, g.take()}, std::move(weights));
+}
+
+TEST(Executor, ComputesNodeByNode) {
+  const Model model = tiny();
+  const OpTable ops = make_float_ops(model);
+  ExecContext ctx(1);
+  const TokenBatch batch = batch_of_two();
+  Executor executor(model, ops, false, batch, ctx);
+  executor.keep_values = true;
+  executor.run({0, model.graph.num_nodes()});
+
+  const auto value = [&](const char* label) {
+    const Tensor& t = executor.value(model.graph.node(model.graph.find(label)).out);
+    return std::vector<float>(t.f32().begin(), t.f32().end());
+  };
+  EXPECT_EQ(value("word_embeddings"), (std::vector<float>{3, 4, 1, 2}));
+  EXPECT_EQ(value("layers.0.fc1"), (std::vector<float>{7.5F, -7, 3.5F, -3}));
+  EXPECT_EQ(value("layers.0.activation"), (std::vector<float>{7.5F, 0, 3.5F, 0}));
+  EXPECT_EQ(value("layers.0.add"), (std::vector<float>{10.5F, 4, 4.5F, 2}));
+}
+
+TEST(Executor, ValuesGoWithTheirLastUse) {
+  const Model model = tiny();
+  const OpTable ops = make_float_ops(model);
+  ExecContext ctx(1);
+  const TokenBatch batch = batch_of_two();
+  Executor executor(model, ops, false, batch, ctx);
+  const NodeId add = model.graph.find("layers.0.add");
+  const ValueId x = model.graph.node(model.graph.find("word_embeddings")).out;
+  executor.run({0, add});
+  EXPECT_TRUE(executor.value(x).defined()) << "the sum still reads it";
+  executor.run({add, add + 1});
+  EXPECT_FALSE(executor.value(x).defined());
+  EXPECT_TRUE(executor.value(model.graph.node(add).out).defined());
+}
+
+TEST(Executor, AnAffineIsUndoneForOtherReaders) {
+  Model model = tiny();
+  const OpTable ops = make_float_ops(model);
+  ExecContext ctx(1);
+  const TokenBatch batch = batch_of_two();
+  const ValueId x = model.graph.node(model.graph.find("word_embeddings")).out;
+  ChannelAffine affine;
+  affine.scale = Tensor::from<float>(std::vector<float>{2, 4}, {2});
+  affine.shift = Tensor::from<float>(std::vector<float>{1, 0}, {2});
+  model.explicit_affine[x] = {affine.scale.clone(), affine.shift.clone()};
+  model.restore[x] = std::move(affine);
+
+  Executor executor(model, ops, false, batch, ctx);
+  executor.run({0, 1});
+  EXPECT_EQ(executor.value(x).f32()[0], 1) << "(3 - 1) / 2";
+  Tensor storage;
+  const TensorView seen = executor.operand(x, storage);
+  EXPECT_EQ(seen.f32()[0], 3);
+  EXPECT_EQ(seen.f32()[3], 2);
+}
+
+TEST(Executor, RefusesWhatTheModelCannotTake) {
+  const Model model = tiny();
+  const OpTable ops = make_float_ops(model);
+  ExecContext ctx(1);
+  TokenBatch batch = batch_of_two();
+  batch.length = 3;
+  batch.ids = {0, 1, 1};
+  batch.mask = {1, 1, 1};
+  EXPECT_THROW(Executor(model, ops, false, batch, ctx), Error) << "more tokens than positions";
+  batch.pixels = {1, 2, 3};
+  EXPECT_THROW(Executor(model, ops, false, batch, ctx), Error) << "images";
+
+  TokenBatch wrong = batch_of_two();
+  wrong.ids = {7, 0};
+  Executor executor(model, ops, false, wrong, ctx);
+  EXPECT_THROW(executor.run({0, 1}), Error) << "a token outside the table";
+}
+
+}  // namespace
+}  // namespace quell

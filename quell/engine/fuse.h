@@ -1,0 +1,39 @@
+// Which nodes of a quantized model become one operator, and what passes between them: codes where
+// every reader takes codes, f32 where one does not.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "quell/engine/engines.h"
+
+namespace quell {
+
+/// The packed integer linears of a model, one for each weight and input quantizer, and the fusion
+/// around them.
+class LoweredOps {
+ public:
+  /// Throws Error(kUnsupported) naming the linear whose scheme has no integer kernel, unless
+  /// `tolerant`. Keeps a reference to `model`.
+  LoweredOps(const Model& model, Isa isa, bool tolerant = false);
+
+  /// Null where the node is no linear or stays float.
+  const IntegerLinear* linear(int node) const {
+    return linears_[static_cast<std::size_t>(node)].get();
+  }
+  /// Why a linear stays float.
+  std::string why_not(int node) const;
+  /// Operators refer to this object and to the model.
+  FusionTable fuse() const;
+
+ private:
+  std::shared_ptr<const IntegerLinear> make(int node, bool tolerant);
+
+  const Model& model_;
+  Isa isa_;
+  std::vector<std::shared_ptr<const IntegerLinear>> linears_;
+  std::map<int, std::string> refusals_;
+  std::map<int, std::vector<std::shared_ptr<const IntegerLinear>>> by_param_;
+};
+
+}  // namespace quell

@@ -1,0 +1,147 @@
+#include "quell/graph/graph.h"
+
+#include <algorithm>
+
+#include "quell/base/error.h"
+#include "quell/graph/op.h"
+
+namespace quell {
+
+std::string_view input_name(InputKind kind) {
+  switch (kind) {
+    case InputKind::kNone: break;
+    case InputKind::kTokenIds: return "input_ids";
+    case InputKind::kTokenTypeIds: return "token_type_ids";
+    case InputKind::kPixels: return "pixel_values";
+  }
+  return "";
+}
+
+std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t rows) {
+  if (packing.interleaved_heads == 0) return packing.part * rows + row;
+  const std::int64_t head_dim = rows / packing.interleaved_heads;
+  return (row / head_dim * packing.parts + packing.part) * head_dim + row % head_dim;
+}
+
+bool Graph::is_output(ValueId v) const {
+  return std::any_of(outputs.begin(), outputs.end(), [&](const auto& o) { return o.second == v; });
+}
+
+bool Graph::has(const OpDef& op) const {
+  return std::any_of(nodes_.begin(), nodes_.end(), [&](const Node& n) { return n.is(op); });
+}
+
+bool Graph::reads(InputKind kind) const {
+  return std::any_of(values_.begin(), values_.end(),
+                     [&](const Value& v) { return v.input == kind; });
+}
+
+NodeId Graph::find(std::string_view label) const {
+  for (NodeId n = 0; n < num_nodes(); ++n)
+    if (node(n).label == label) return n;
+  return kNoNode;
+}
+
+ValueId Graph::add_input(InputKind kind, RowSpace rows) {
+  values_.push_back({{rows, 1, false}, kNoNode, kind});
+  uses_.emplace_back();
+  return num_values() - 1;
+}
+
+ParamId Graph::add_param(ParamDef def) {
+  params_.push_back(std::move(def));
+  users_.emplace_back();
+  return num_params() - 1;
+}
+
+ValueId Graph::add_node(Node node) {
+  const NodeId id = num_nodes();
+  const ValueType type = node.op->infer(*this, node);
+
+  node.out = num_values();
+  values_.push_back({type, id, InputKind::kNone});
+  uses_.emplace_back();
+  for (const ValueId v : node.in) {
+    if (v == kNoValue) continue;
+    std::vector<NodeId>& uses = uses_[static_cast<std::size_t>(v)];
+    if (uses.empty() || uses.back() != id) uses.push_back(id);
+  }
+  if (node.param != kNoParam) users_[static_cast<std::size_t>(node.param)].push_back(id);
+
+  nodes_.push_back(std::move(node));
+  return nodes_.back().out;
+}
+
+void Graph::set_attributes(NodeId n, Attributes attributes) {
+  nodes_[static_cast<std::size_t>(n)].attributes = std::move(attributes);
+}
+
+void Graph::redirect_param(ParamId from, ParamId to) {
+  for (Node& n : nodes_)
+    if (n.param == from) n.param = to;
+  for (ParamDef& p : params_)
+    if (p.tied_to == from) p.tied_to = to;
+  index();
+}
+
+void Graph::truncate(NodeId first) {
+  nodes_.resize(static_cast<std::size_t>(first));
+  while (!values_.empty() && values_.back().producer >= first) values_.pop_back();
+  std::erase_if(outputs, [&](const auto& output) { return output.second >= num_values(); });
+  index();
+  drop_unused_params();
+}
+
+void Graph::drop_unused_params() {
+  std::vector<bool> used(params_.size());
+  for (std::size_t p = 0; p < params_.size(); ++p) {
+    if (users_[p].empty()) continue;
+    used[p] = true;
+    const ParamId table = params_[p].tied_to;
+    if (table != kNoParam) used[static_cast<std::size_t>(table)] = true;
+  }
+
+  std::vector<ParamId> now(params_.size(), kNoParam);
+  std::vector<ParamDef> kept;
+  for (std::size_t p = 0; p < params_.size(); ++p) {
+    if (!used[p]) continue;
+    now[p] = static_cast<ParamId>(kept.size());
+    kept.push_back(std::move(params_[p]));
+  }
+
+  const auto renumber = [&](ParamId& p) {
+    if (p != kNoParam) p = now[static_cast<std::size_t>(p)];
+  };
+  for (Node& n : nodes_) renumber(n.param);
+  for (ParamDef& p : kept) renumber(p.tied_to);
+  params_ = std::move(kept);
+  index();
+}
+
+void Graph::index() {
+  uses_.assign(values_.size(), {});
+  users_.assign(params_.size(), {});
+  for (NodeId n = 0; n < num_nodes(); ++n) {
+    for (const ValueId v : node(n).in) {
+      if (v == kNoValue) continue;
+      std::vector<NodeId>& uses = uses_[static_cast<std::size_t>(v)];
+      if (uses.empty() || uses.back() != n) uses.push_back(n);
+    }
+    if (node(n).param != kNoParam) users_[static_cast<std::size_t>(node(n).param)].push_back(n);
+  }
+}
+
+std::string describe_node(const Graph& graph, NodeId n) {
+  const Node& node = graph.node(n);
+  std::string operands;
+  for (const ValueId v : node.in) {
+    if (v == kNoValue) continue;
+    const Value& value = graph.value(v);
+    const std::string name = value.producer == kNoNode ? std::string(input_name(value.input))
+                                                       : graph.node(value.producer).label;
+    operands += (operands.empty() ? "" : ", ") + name;
+  }
+  return node.label + " = " + std::string(node.op->name) + "(" + operands + ")";
+}
+
+}  // namespace quell

@@ -1,0 +1,212 @@
+// The model as a graph: nodes that are complete in themselves, over values that are written once.
+// What a family builds, what passes look at and change, and what every engine walks.
+//
+// Ids of nodes, values and parameters are indices that are only ever appended to; a node is called
+// by its label outside the program (reports, --ignore, files).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "quell/graph/attributes.h"
+#include "quell/tensor/shape.h"
+
+namespace quell {
+
+using NodeId = int;
+using ValueId = int;
+using ParamId = int;
+inline constexpr NodeId kNoNode = -1;
+inline constexpr ValueId kNoValue = -1;
+inline constexpr ParamId kNoParam = -1;
+
+/// What the rows of a value are. The batch binds a row space to sizes, mask and origin.
+struct RowSpace {
+  enum class Kind {
+    kTokens,     ///< one row a token of the stack's batch
+    kSequences,  ///< one row a sequence
+    kPatches,    ///< one row a patch of an image, fewer than the stack's tokens
+    kTable,      ///< the rows of a parameter: no batch has a say
+    kScores,     ///< [heads * N, N], a matrix of scores a head
+  };
+  Kind kind = Kind::kTokens;
+  int stack = 0;          ///< of an encoder-decoder model: whose tokens; else 0
+  std::int64_t rows = 0;  ///< kTable
+  bool operator==(const RowSpace&) const = default;
+};
+
+/// What is known of a value before there is a batch.
+struct ValueType {
+  RowSpace rows;
+  std::int64_t columns = 0;  ///< 0: depends on the batch
+  bool constant = false;     ///< computed from parameters alone
+};
+
+/// What the caller gives: values without a node that computes them.
+enum class InputKind { kNone, kTokenIds, kTokenTypeIds, kPixels };
+std::string_view input_name(InputKind kind);
+
+struct Value {
+  ValueType type;
+  NodeId producer = kNoNode;
+  InputKind input = InputKind::kNone;
+};
+
+/// How a checkpoint stores a weight [out, in] of ours, where it is not as it is.
+struct Packing {
+  bool transposed = false;  ///< stored [in, out] (Conv1D of GPT-2)
+  int part = 0;  ///< one of several matrices whose rows lie in one tensor (fused q, k, v)
+  int parts = 1;
+  std::int64_t interleaved_heads =
+      0;                  ///< the parts alternate head by head; 0: they follow each other
+  bool plus_one = false;  ///< a norm's weight is stored less 1 (Gemma)
+  bool plain() const { return !transposed && parts == 1 && !plus_one; }
+  bool operator==(const Packing&) const = default;
+};
+/// Row of the stored tensor (not transposed) that holds our row `row` of `rows`.
+std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t rows);
+
+/// What a parameter is to passes and exporters that treat it apart.
+enum class Role { kNone, kTokenTable, kProjection, kPooler, kClassifier, kLmHead };
+
+/// Weight and bias of one module: said where the family first uses them.
+struct ParamDef {
+  std::string module;  ///< Hugging Face module name
+  std::string label;   ///< "q_proj": what nodes that use it are called
+  Shape shape;         ///< of the weight; rank 1 for norms
+  bool has_weight = true;
+  bool has_bias = false;
+  Packing packing = {};
+  Role role = Role::kNone;
+  std::string weight_name;  ///< of the tensor, where it is not "<module>.weight"
+  std::string bias_name;    ///< where it is not "<module>.bias"
+  bool any_rank = false;  ///< stored with as many elements, in any shape (convolutions, [1, 1, H])
+  bool zero_bias_if_missing = false;
+  ParamId tied_to = kNoParam;  ///< the weight is that of another parameter
+  /// With `tied_to`: a second name of that table, which is a parameter of its own only where its
+  /// tensor is there and differs.
+  bool only_if_different = false;
+
+  std::string weight_tensor() const {
+    return weight_name.empty() ? module + ".weight" : weight_name;
+  }
+  std::string bias_tensor() const { return bias_name.empty() ? module + ".bias" : bias_name; }
+};
+
+struct OpDef;
+
+/// Where a node stands.
+struct Place {
+  int stack = 0;   ///< 0: the encoder or the only stack, 1: the decoder behind an encoder
+  int layer = -1;  ///< in its stack, -1 outside layers
+  bool operator==(const Place&) const = default;
+};
+
+struct Node {
+  const OpDef* op = nullptr;
+  Attributes attributes;
+  std::vector<ValueId> in;  ///< kNoValue where an optional operand is left out
+  ValueId out = kNoValue;
+  ParamId param = kNoParam;
+  Place place;
+  std::string label;  ///< "layers.3.fc1"
+
+  bool is(const OpDef& other) const { return op == &other; }
+  /// kNoValue where there is none.
+  ValueId operand(std::size_t i) const { return i < in.size() ? in[i] : kNoValue; }
+};
+
+/// Nodes [begin, end) in the order of execution.
+struct NodeRange {
+  int begin = 0;
+  int end = 0;
+};
+
+/// One run of layers with what lies around them: an encoder or a decoder.
+struct StackInfo {
+  bool decoder = false;  ///< reads the decoder's tokens
+  int layers = 0;
+  /// Embeddings, then what each layer gives; the last one is the stack's result.
+  std::vector<ValueId> hidden_states = {};
+};
+
+class Graph {
+ public:
+  int num_nodes() const { return static_cast<int>(nodes_.size()); }
+  int num_values() const { return static_cast<int>(values_.size()); }
+  int num_params() const { return static_cast<int>(params_.size()); }
+
+  const Node& node(NodeId n) const { return nodes_[static_cast<std::size_t>(n)]; }
+  const Value& value(ValueId v) const { return values_[static_cast<std::size_t>(v)]; }
+  const ParamDef& param(ParamId p) const { return params_[static_cast<std::size_t>(p)]; }
+  const std::vector<Node>& nodes() const { return nodes_; }
+  const std::vector<ParamDef>& params() const { return params_; }
+
+  /// The node that computes `v`, kNoNode for inputs.
+  NodeId producer(ValueId v) const { return value(v).producer; }
+  const Node& producer_of(ValueId v) const { return node(producer(v)); }
+  /// Whether `v` is computed by a node of that op.
+  bool is_from(ValueId v, const OpDef& op) const {
+    return producer(v) != kNoNode && producer_of(v).is(op);
+  }
+  bool is_constant(ValueId v) const { return value(v).type.constant; }
+  /// Nodes that read `v`, each once, ascending.
+  const std::vector<NodeId>& uses(ValueId v) const { return uses_[static_cast<std::size_t>(v)]; }
+  /// The last of them, kNoNode when nothing reads it.
+  NodeId last_use(ValueId v) const { return uses(v).empty() ? kNoNode : uses(v).back(); }
+  /// Nodes that use the parameter, ascending.
+  const std::vector<NodeId>& users(ParamId p) const { return users_[static_cast<std::size_t>(p)]; }
+  bool is_output(ValueId v) const;
+  /// Whether a node is of that op.
+  bool has(const OpDef& op) const;
+  /// Whether the model reads this input.
+  bool reads(InputKind kind) const;
+  bool is_encoder_decoder() const { return stacks.size() > 1; }
+  bool in_decoder(const Node& n) const {
+    return stacks[static_cast<std::size_t>(n.place.stack)].decoder;
+  }
+
+  /// By label; kNoNode where there is none.
+  NodeId find(std::string_view label) const;
+
+  // Changes. Whoever changes a graph keeps operands in front of the nodes that read them.
+  ValueId add_input(InputKind kind, RowSpace rows);
+  ParamId add_param(ParamDef def);
+  /// Appends a node whose value `infer` of its op describes. Throws Error(kUnsupported) where the
+  /// operands do not fit the op.
+  ValueId add_node(Node node);
+  void set_attributes(NodeId n, Attributes attributes);
+  /// The parameter has a weight of its own.
+  void untie(ParamId p) { params_[static_cast<std::size_t>(p)].tied_to = kNoParam; }
+  /// Nodes that use `from` use `to` instead.
+  void redirect_param(ParamId from, ParamId to);
+  /// Leaves out the nodes from `first` on with their values, the outputs among these, and
+  /// parameters that nobody uses any more. Only before anyone has taken ids of them.
+  void truncate(NodeId first);
+  /// Leaves out parameters that no node uses, itself or tied to them; the others keep their order.
+  /// Only before anyone has taken their ids.
+  void drop_unused_params();
+
+  std::vector<StackInfo> stacks;
+  std::vector<NodeRange> blocks;  ///< one a layer, all stacks in order
+  std::vector<std::pair<std::string, ValueId>> outputs;
+  NodeId head_begin = kNoNode;  ///< where what stands on the last hidden states begins
+
+ private:
+  void index();
+
+  std::vector<Node> nodes_;
+  std::vector<Value> values_;
+  std::vector<ParamDef> params_;
+  std::vector<std::vector<NodeId>> uses_;   ///< by value
+  std::vector<std::vector<NodeId>> users_;  ///< by parameter
+};
+
+/// "layers.0.fc1 = linear(layers.0.attention_norm)": for people.
+std::string describe_node(const Graph& graph, NodeId n);
+
+}  // namespace quell

@@ -1,0 +1,85 @@
+// What an op is: one definition in one file of ops/. A node refers to its op and is complete with
+// it; nothing else in the program lists ops.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "quell/base/exec_context.h"
+#include "quell/graph/graph.h"
+#include "quell/tensor/tensor.h"
+#include "quell/text/data/token_batch.h"
+
+namespace quell {
+
+/// A node while it runs, as its op sees it. The interpreter implements it.
+class OpCall {
+ public:
+  virtual ~OpCall() = default;
+  virtual const Node& node() const = 0;
+  virtual ExecContext& ctx() const = 0;
+  /// Operand `i`: f32 [rows, columns], or i32 [rows] for ids and positions. Valid until the op
+  /// returns.
+  virtual TensorView in(std::size_t i) = 0;
+  virtual bool has(std::size_t i) const { return node().operand(i) != kNoValue; }
+  /// Weight and bias of the node's parameter; not defined() where it has none.
+  virtual const Tensor& weight() const = 0;
+  virtual const Tensor& bias() const = 0;
+  /// The batch that binds the tokens of the node's stack, and of the first stack.
+  virtual const TokenBatch& tokens() const = 0;
+  virtual const TokenBatch& first_tokens() const = 0;
+
+  template <typename T>
+  const T& attributes() const {
+    return node().attributes.get<T>();
+  }
+};
+
+/// A node on the way back: gradients of a loss by its operands.
+class GradientCall : public OpCall {
+ public:
+  /// dL/d(output), [rows, columns] as the output has them.
+  virtual const Tensor& gradient() const = 0;
+  /// The same, to be changed and handed on.
+  virtual Tensor take_gradient() = 0;
+  /// Adds dL/d(operand i).
+  virtual void add(std::size_t i, Tensor gradient) = 0;
+};
+
+struct OpDef {
+  std::string_view name;
+  /// What the output is, given the types of the operands. Throws Error(kUnsupported) where they do
+  /// not fit.
+  ValueType (*infer)(const Graph& graph, const Node& node) = nullptr;
+  /// The output in f32: the reference of every other way to compute it.
+  Tensor (*reference)(OpCall& call) = nullptr;
+  /// Adds the gradients of its operands; null: learned steps are refused for graphs with this op.
+  void (*gradient)(GradientCall& call) = nullptr;
+  /// Operands are read as linears read them, not with what restores their original meaning.
+  bool reads_migrated = false;
+  /// Each row of the output depends on the same row of the operands alone: batches may then lie
+  /// without padding, and sequences be continued from a cache.
+  bool row_by_row = false;
+};
+
+/// One operand's rows with other columns; the same columns; constant where all operands are.
+ValueType like_operand(const Graph& graph, const Node& node);
+ValueType with_columns(const Graph& graph, const Node& node, std::int64_t columns);
+/// One row a sequence of the first operand's tokens.
+ValueType one_row_a_sequence(const Graph& graph, const Node& node);
+
+/// Numeric factors said exactly; each engine rounds them once.
+struct Factor {
+  enum class Kind { kPlain, kSqrt, kInverseSqrt };
+  double value = 1;
+  Kind kind = Kind::kPlain;
+  double divisor = 1;  ///< by which the whole is divided
+  float f32() const;
+  double f64() const;
+  bool operator==(const Factor&) const = default;
+};
+inline Factor sqrt_of(double x) { return {x, Factor::Kind::kSqrt}; }
+inline Factor inverse_sqrt_of(double x) { return {x, Factor::Kind::kInverseSqrt}; }
+
+}  // namespace quell

@@ -1,0 +1,93 @@
+// Scaled dot-product attention with everything that families put around it: rotation, biases by
+// distance, windows, soft caps.
+#include <algorithm>
+
+#include "quell/base/error.h"
+#include "quell/graph/attention_call.h"
+#include "quell/graph/ops.h"
+#include "quell/graph/relative_positions.h"
+
+namespace quell {
+
+AttentionAttributes::AttentionAttributes(AttentionRecipe said) : recipe(std::move(said)) {
+  f32.num_heads = recipe.num_heads;
+  f32.num_kv_heads = recipe.num_kv_heads;
+  f32.head_dim = recipe.head_dim;
+  f32.causal = recipe.causal;
+  f32.cross = recipe.cross;
+  f32.sliding_window = recipe.sliding_window;
+  f32.scale = recipe.scale.f32();
+  f32.soft_cap = static_cast<float>(recipe.soft_cap);
+  if (recipe.alibi) f32.alibi_slopes = alibi_slopes(recipe.num_heads);
+  f32.disentangled = recipe.disentangled;
+  f32.quantize_scaled_query = recipe.quantize_scaled_query;
+  if (recipe.rotary) {
+    f32.rotary_inv_freq = rotary_frequencies(*recipe.rotary);
+    f32.rotary_amplitude = static_cast<float>(recipe.rotary->amplitude);
+  }
+}
+
+const AttentionSpec& attention_of(const Node& node) {
+  return node.attributes.get<AttentionAttributes>().f32;
+}
+
+AttentionCall attention_call(OpCall& call, const RotaryTable* rotary) {
+  const AttentionSpec& spec = attention_of(call.node());
+  const TokenBatch& queries = call.tokens();
+  AttentionCall out{.spec = spec,
+                    .queries = queries,
+                    .keys = spec.cross ? call.first_tokens() : queries,
+                    .rotary = rotary};
+  if (call.has(kPositionsOperand)) out.positions = call.in(kPositionsOperand).as<std::int32_t>();
+  if (call.has(kBiasOperand)) out.bias = call.in(kBiasOperand);
+  if (call.has(kRelativeQueryOperand)) {
+    out.relative_query = call.in(kRelativeQueryOperand);
+    out.relative_key = call.in(kRelativeKeyOperand);
+  }
+
+  const bool by_distance = out.relative_query.has_value() || out.bias.has_value() || spec.cross;
+  require(queries.starts.empty() || !by_distance, ErrorCode::kUnsupported, call.node().label,
+          ": reads padded batches only, as this attention depends on the distance of rows");
+  return out;
+}
+
+namespace {
+
+ValueType infer(const Graph& graph, const Node& node) {
+  const AttentionRecipe& a = node.attributes.get<AttentionAttributes>().recipe;
+  const auto columns = [&](AttentionOperand i) {
+    return graph.value(node.operand(i)).type.columns;
+  };
+  const bool fits = columns(kQueryOperand) == a.num_heads * a.head_dim &&
+                    columns(kKeyOperand) == a.num_kv_heads * a.head_dim &&
+                    columns(kValueOperand) == a.num_kv_heads * a.head_dim;
+  require(fits, ErrorCode::kUnsupported, node.label, ": ", a.num_heads, " heads of ", a.head_dim,
+          " dimensions do not fit q, k and v of ", columns(kQueryOperand), ", ",
+          columns(kKeyOperand), " and ", columns(kValueOperand), " columns");
+  require(!a.needs_positions() || node.operand(kPositionsOperand) != kNoValue,
+          ErrorCode::kUnsupported, node.label, ": needs the positions of its tokens");
+
+  ValueType type = graph.value(node.operand(kQueryOperand)).type;
+  type.constant = false;
+  return type;
+}
+
+Tensor reference(OpCall& call) {
+  const AttentionCall attention_call = quell::attention_call(call);
+  Tensor q = Tensor::copy_of(call.in(kQueryOperand));
+  Tensor k = Tensor::copy_of(call.in(kKeyOperand));
+  const TensorView v = call.in(kValueOperand);
+  rotate_operands(attention_call, q, k, call.ctx());
+
+  Tensor out = Tensor::f32(q.shape());
+  attention(attention_call.shape(), q, k, v, attention_call.keys.mask, out.span(),
+            attention_call.score_hook(q, k), nullptr, call.ctx());
+  return out;
+}
+
+}  // namespace
+
+const OpDef op_attention = {
+    .name = "attention", .infer = infer, .reference = reference, .reads_migrated = true};
+
+}  // namespace quell

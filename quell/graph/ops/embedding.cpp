@@ -1,0 +1,26 @@
+// Rows of a table by ids (of tokens, token types or positions).
+#include "quell/base/error.h"
+#include "quell/graph/ops.h"
+
+namespace quell {
+namespace {
+
+ValueType infer(const Graph& graph, const Node& node) {
+  return with_columns(graph, node, graph.param(node.param).shape[1]);
+}
+
+Tensor reference(OpCall& call) {
+  const TensorView ids = call.in(0);
+  const Tensor& table = call.weight();
+  Tensor out = Tensor::f32({ids.rows(), table.cols()});
+  gather_rows(table, ids.as<std::int32_t>(), call.attributes<EmbeddingAttributes>().what,
+              out.span());
+  return out;
+}
+
+}  // namespace
+
+const OpDef op_embedding = {
+    .name = "embedding", .infer = infer, .reference = reference, .row_by_row = true};
+
+}  // namespace quell

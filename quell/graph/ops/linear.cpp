@@ -1,0 +1,49 @@
+// y = x weight^T + bias.
+#include "quell/ops/linear.h"
+#include "quell/base/error.h"
+#include "quell/graph/ops.h"
+
+namespace quell {
+namespace {
+
+ValueType infer(const Graph& graph, const Node& node) {
+  const ParamDef& p = graph.param(node.param);
+  const std::int64_t columns = graph.value(node.operand(0)).type.columns;
+  require(p.shape.rank() == 2 && p.shape[1] == columns, ErrorCode::kUnsupported, p.module,
+          ": a weight of shape ", p.shape.to_string(), " reads ", columns, " columns");
+  return with_columns(graph, node, p.shape[0]);
+}
+
+Tensor reference(OpCall& call) {
+  const TensorView x = call.in(0);
+  Tensor out = Tensor::f32({x.rows(), call.weight().rows()});
+  matmul_nt(x, call.weight(), call.bias(), out.span(), call.ctx());
+  return out;
+}
+
+Tensor transposed(const TensorView& w) {
+  Tensor out = Tensor::uninitialized(DType::kF32, {w.cols(), w.rows()});
+  for (std::int64_t i = 0; i < w.rows(); ++i)
+    for (std::int64_t j = 0; j < w.cols(); ++j) out.row(j)[i] = w.row(i)[j];
+  return out;
+}
+
+/// Of the operand alone: nobody asks for gradients of weights here.
+void gradient(GradientCall& call) {
+  const Tensor& g = call.gradient();
+  const Tensor weight = transposed(call.weight());
+  Tensor out = Tensor::uninitialized(DType::kF32, {g.rows(), weight.rows()});
+  matmul_nt(g, weight, TensorView(), out.span(), call.ctx());
+  call.add(0, std::move(out));
+}
+
+}  // namespace
+
+const OpDef op_linear = {.name = "linear",
+                         .infer = infer,
+                         .reference = reference,
+                         .gradient = gradient,
+                         .reads_migrated = true,
+                         .row_by_row = true};
+
+}  // namespace quell
