@@ -48,14 +48,16 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
     for (Param& p : model.params)
       if (p.quantized) p.weight = dequantize(*p.quantized);
     for (auto& [value, q] : model.input_quant) clip(q), quants.push_back(&q);
-    for (auto& [node, attention] : model.attention_quant)
-      for (auto* q : attention.points())
+    attention = quantizers_of(model).attention;
+    for (auto& [node, quant] : attention)
+      for (auto* q : quant.points())
         if (*q) clip(**q), quants.push_back(&**q);
     for (const auto& [name, value] : model.graph.outputs)
       if (name == "logits") output = value;
     ASSERT_GE(output, 0);
   }
   std::unique_ptr<Executor> run() {
+    for (const auto& [node, quant] : attention) set_attention_quant(model.graph, node, quant);
     ops = make_simulated_ops(model, false, ctx.isa, Rounding::kDivide);
     auto executor = std::make_unique<Executor>(model, ops, Rounding::kDivide, batches.front(), ctx);
     executor->keep_values = true;
@@ -74,6 +76,7 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
   Model model;
   std::vector<TokenBatch> batches;
   std::vector<ActivationQuant*> quants;
+  std::map<NodeId, AttentionQuant> attention;  ///< of the model, to be changed
   OpTable ops;
   ValueId output = -1;
 };
@@ -95,7 +98,7 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
                 static_cast<double>(q.qparams.scale);
   }
   for (const auto& [at, g] : backward.at_points) {
-    AttentionQuant& attention = model.attention_quant.at(at.first);
+    AttentionQuant& attention = this->attention.at(at.first);
     const AttentionCall call = executor->attention_call(at.first);
     std::int64_t numel = 0;
     if (at.second < 3) {

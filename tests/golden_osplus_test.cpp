@@ -351,7 +351,12 @@ TEST_P(GoldenOsPlus, MigrationKeepsTheFloatFunctionAndEqualsTheFusedWeights) {
 }
 
 /// The place of an official activation quantizer: at the input of a linear, or inside attention.
-ActivationQuant& quantizer(Case& c, const std::string& name) {
+struct Place {
+  ValueId value = kNoValue;
+  NodeId attention = kNoNode;
+  std::size_t point = 0;
+};
+Place place_of(const Case& c, const std::string& name) {
   std::smatch m;
   std::string linear;
   if (std::regex_match(name, m, std::regex(R"((.*layers\.\d+\.)first_act_fake_quant)")))
@@ -384,8 +389,7 @@ ActivationQuant& quantizer(Case& c, const std::string& name) {
   if (name == "bert.pooler.getitem_post_act_fake_quantize") linear = "bert.pooler.dense";
   if (name == "dropout_post_act_fake_quantize") linear = "classifier";
   if (!linear.empty()) {
-    const int node = c.nodes.at(linear);
-    return c.model.input_quant[c.model.graph.node(node).in[0]];
+    return {.value = c.model.graph.node(c.nodes.at(linear)).in[0]};
   }
   require(
       std::regex_match(
@@ -396,15 +400,29 @@ ActivationQuant& quantizer(Case& c, const std::string& name) {
   std::string first = m[1].str() + (m[2] == "self_attn" ? "q_proj" : "query");
   if (c.json["family"] == "bloom")
     first = m[1].str().substr(0, m[1].length() - 10) + "self_attention.query_key_value";
-  const int q = c.nodes.at(first);
-  AttentionQuant& point =
-      c.model.attention_quant[c.model.graph.uses(c.model.graph.node(q).out).front()];
-  auto& quant = m[3] == "query"   ? point.query
-                : m[3] == "key"   ? point.key
-                : m[3] == "value" ? point.value
-                                  : point.probs;
-  if (!quant) quant.emplace();
-  return *quant;
+  const ValueId q = c.model.graph.node(c.nodes.at(first)).out;
+  const std::string point = m[3] == "attention_probs" ? "probs" : m[3].str();
+  const auto& names = AttentionQuant::kNames;
+  const auto at = std::find(names.begin(), names.end(), point) - names.begin();
+  return {.attention = c.model.graph.uses(q).front(), .point = static_cast<std::size_t>(at)};
+}
+
+void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quant) {
+  const Place place = place_of(c, name);
+  if (place.value != kNoValue) {
+    c.model.input_quant[place.value] = quant;
+    return;
+  }
+  const AttentionQuant* old = attention_quant_of(c.model.graph.node(place.attention));
+  AttentionQuant points = old ? *old : AttentionQuant();
+  *points.points()[place.point] = quant;
+  set_attention_quant(c.model.graph, place.attention, std::move(points));
+}
+
+ActivationQuant quantizer(const Case& c, const std::string& name) {
+  const Place place = place_of(c, name);
+  if (place.value != kNoValue) return c.model.input_quant.at(place.value);
+  return **attention_quant_of(c.model.graph.node(place.attention))->points()[place.point];
 }
 
 /// Losses of the percentiles, where a value on a rounding tie may fall the other way here and
@@ -468,13 +486,13 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
         calculate_qparams({range["min"].get<float>(), range["max"].get<float>()}, c.activations);
     EXPECT_EQ(qp.scale, range["scale"].get<float>()) << a["name"];
     EXPECT_EQ(qp.zero_point, range["zero_point"].get<int>()) << a["name"];
-    quantizer(c, a["name"].get<std::string>()) = {c.activations, qp};
+    set_quantizer(c, a["name"].get<std::string>(), {c.activations, qp});
   }
   const auto disabled = c.json.value("disabled_quantizers", std::vector<std::string>());
   for (const Json& a : c.json.value("dynamic_activation_quantizers", Json::array()))
     if (const auto name = a["name"].get<std::string>();
         !std::count(disabled.begin(), disabled.end(), name))
-      quantizer(c, name) = {c.activations, {}};
+      set_quantizer(c, name, {c.activations, {}});
 
   c.model.residual_after_quant = true;
   const Tensor got = logits_of(*make_simulated_model(c.model, false, ctx.isa, Rounding::kDivide),
@@ -506,7 +524,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     }
     quell::apply(clipping_plan(c.model, clipped, clipped.best), c.model);
     for (const Json& a : c.json["activation_quantizers"]) {
-      const ActivationQuant& found = quantizer(c, a["name"].get<std::string>());
+      const ActivationQuant found = quantizer(c, a["name"].get<std::string>());
       EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-4) << a["name"];
       EXPECT_EQ(found.qparams.zero_point, a["zero_point"].get<int>()) << a["name"];
     }
@@ -521,7 +539,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
   expect_candidates(clipped, c.json["coarse"]);
   quell::apply(clipping_plan(c.model, clipped, c.json["coarse"]["best_index"].get<int>()), c.model);
   for (const Json& a : c.json["activation_quantizers"]) {
-    const ActivationQuant& found = quantizer(c, a["name"].get<std::string>());
+    const ActivationQuant found = quantizer(c, a["name"].get<std::string>());
     EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-4) << a["name"];
     EXPECT_EQ(found.qparams.zero_point, a["zero_point"].get<int>()) << a["name"];
   }
@@ -661,7 +679,7 @@ TEST_P(GoldenOutlierSuppression, WholePipelineFollowsTheReference) {
 
   quell::apply(clipping_plan(c.model, clipped, c.json["coarse"]["best_index"].get<int>()), c.model);
   for (const Json& a : c.json["activation_quantizers"]) {
-    const ActivationQuant& found = quantizer(c, a["name"].get<std::string>());
+    const ActivationQuant found = quantizer(c, a["name"].get<std::string>());
     EXPECT_NEAR(found.qparams.scale / a["scale"].get<float>(), 1, 1e-3) << a["name"];
     EXPECT_EQ(found.qparams.zero_point, a["zero_point"].get<int>()) << a["name"];
   }

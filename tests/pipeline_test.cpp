@@ -126,7 +126,7 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
     }
     for (const auto& [value, quant] : model.input_quant)
       bytes += str(value, " ", quant.qparams.scale, " ", quant.qparams.zero_point);
-    for (const auto& [node, quant] : model.attention_quant)
+    for (const auto& [node, quant] : quantizers_of(model).attention)
       bytes += str(node, " ", quant.probs->qparams.scale);
     return bytes;
   };

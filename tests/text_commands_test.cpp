@@ -402,7 +402,8 @@ class SameVectorEverywhere : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(SameVectorEverywhere, InAnyBatchPaddedOrPackedOnAnyThreadsAndProcessor) {
   Vectors vectors(GetParam());
-  ASSERT_FALSE(vectors.model.attention_quant.empty()) << "this recipe leaves attention in float";
+  ASSERT_FALSE(quantized_attentions(vectors.model.graph).empty())
+      << "this recipe leaves attention in float";
   std::vector<Tensor> alone;
   for (std::size_t i = 0; i < vectors.sequences.size(); ++i)
     alone.push_back(vectors.packed({i}, "integer", vectors.ctx));
@@ -440,7 +441,7 @@ INSTANTIATE_TEST_SUITE_P(Recipes, SameVectorEverywhere,
 /// by one.
 TEST(SameVectorElsewhere, DiffersByLittle) {
   Vectors vectors("os_plus");
-  ASSERT_TRUE(vectors.model.attention_quant.empty());
+  ASSERT_TRUE(quantized_attentions(vectors.model.graph).empty());
   const std::vector<std::size_t> texts = {0, 1, 2, 3, 4, 5, 6};
   for (const auto& [engine, bound] :
        {std::pair("float", 1e-6), {"integer", 2e-2}, {"simulated", 2e-2}}) {

@@ -189,7 +189,7 @@ void apply_item(const SetInputQuant& item, Model& model) {
 }
 
 void apply_item(const SetAttentionQuant& item, Model& model) {
-  model.attention_quant[item.node] = item.quant;
+  set_attention_quant(model.graph, item.node, item.quant);
 }
 
 void apply_item(const ReplaceWeight& item, Model& model) {

@@ -56,9 +56,13 @@ void LaterRanges::calibrate(Model& model, const OpTable& ops,
   for (OfSite& site : sites_)
     for (const ValueId v : site.values) by_value[v] = &site;
   const int last = last_node(model);
+  // Attentions change while they run: beside the model, which takes over what comes out.
+  now_ = quantizers_of(model);
+  Quantization changing(Rounding::kDivide);
+  changing.overlay = &now_;
 
   for (std::size_t b = 0; b < samples.size(); ++b) {
-    Executor executor(model, ops, Rounding::kDivide, samples[b], ctx);
+    Executor executor(model, ops, changing, samples[b], ctx);
     for (int n = 0; n <= last; ++n) {
       if (const auto it = attentions_.find(n); it != attentions_.end())
         calibrate_attention(n, it->second, executor, model);
@@ -72,6 +76,8 @@ void LaterRanges::calibrate(Model& model, const OpTable& ops,
     ctx.progress("calibrate", static_cast<std::int64_t>(b) + 1,
                  static_cast<std::int64_t>(samples.size()));
   }
+  for (auto& [node, quant] : now_.attention)
+    set_attention_quant(model.graph, node, std::move(quant));
 }
 
 void LaterRanges::calibrate_site(OfSite& site, ValueId value, const Executor& executor,
@@ -81,14 +87,15 @@ void LaterRanges::calibrate_site(OfSite& site, ValueId value, const Executor& ex
     const auto quant = model.input_quant.find(v);
     if (quant == model.input_quant.end()) continue;  // no linear of the site reads it
     quant->second.qparams = calculate_qparams(site.observer->range(), quant->second.spec);
+    now_.inputs[v] = quant->second;
   }
 }
 
 void LaterRanges::calibrate_attention(int node, const PointObservers& observers, Executor& executor,
-                                      Model& model) {
+                                      const Model& model) {
   // The probabilities are shown when all of them are computed, and quantized with the old range:
   // this output is thrown away.
-  AttentionQuant& quant = model.attention_quant.at(node);
+  AttentionQuant& quant = now_.attention.at(node);
   observe_attention(node, observers, executor, model, [&](AttentionPoint point) {
     std::optional<ActivationQuant>& at = *quant.points()[static_cast<std::size_t>(point)];
     at->qparams = calculate_qparams(observers.at(point)->range(), at->spec);

@@ -51,13 +51,14 @@ class LaterRanges {
     std::unique_ptr<Observer> observer;
   };
 
-  static void calibrate_site(OfSite& site, ValueId value, const Executor& executor, Model& model);
-  static void calibrate_attention(int node, const PointObservers& observers, Executor& executor,
-                                  Model& model);
+  void calibrate_site(OfSite& site, ValueId value, const Executor& executor, Model& model);
+  void calibrate_attention(NodeId node, const PointObservers& observers, Executor& executor,
+                           const Model& model);
   int last_node(const Model& model) const;
 
   std::vector<OfSite> sites_;
   std::map<int, PointObservers> attentions_;  ///< by node
+  ActivationQuantizers now_;                  ///< of the pass over all batches
 };
 
 }  // namespace quell

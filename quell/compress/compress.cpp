@@ -372,7 +372,7 @@ class Pipeline {
 
   /// q, k and v first; then the probabilities that quantized q and k give.
   void calibrate_attention(int n) {
-    AttentionQuant& quant = model_.attention_quant[n];
+    AttentionQuant quant;
     for (const auto& points :
          {std::vector{AttentionPoint::kQuery, AttentionPoint::kKey, AttentionPoint::kValue},
           std::vector{AttentionPoint::kProbs}}) {
@@ -391,6 +391,7 @@ class Pipeline {
         if (!recipe_.observer.first_batch_twice) observer = make_activation_observer();
         later_.add(n, point, std::move(observer));
       }
+      set_attention_quant(model_.graph, n, quant);
     }
   }
 

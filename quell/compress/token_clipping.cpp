@@ -48,10 +48,10 @@ class Clipping {
         options_(options),
         ctx_(ctx),
         notes_(notes),
-        tried_{model.input_quant, model.attention_quant} {
+        tried_(quantizers_of(model)) {
     for (const auto& [value, quant] : model.input_quant)
       if (is_static_per_tensor(quant)) add({value, -1, 0}, quant.spec);
-    for (const auto& [node, quant] : model.attention_quant)
+    for (const auto& [node, quant] : tried_.attention)
       for (int point = 0; point < 4; ++point)
         if (const auto& q = *quant.points()[static_cast<std::size_t>(point)]; q && !q->spec.dynamic)
           add({-1, node, point}, q->spec);
@@ -470,7 +470,8 @@ Plan plan_of(const Model& model, const TokenClippingResult& result, const QParam
       plan.emplace_back(SetInputQuant{place.value, {spec, qparams_of(i, spec)}});
     } else {
       AttentionQuant& quant =
-          attention.emplace(place.node, model.attention_quant.at(place.node)).first->second;
+          attention.emplace(place.node, *attention_quant_of(model.graph.node(place.node)))
+              .first->second;
       ActivationQuant& at = **quant.points()[static_cast<std::size_t>(place.point)];
       at.qparams = qparams_of(i, at.spec);
     }

@@ -216,10 +216,11 @@ std::unique_ptr<ForwardModel> make_bf16_model(const Model& model) {
 std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa,
                                                    Rounding rounding) {
   FusionTable fused;
-  if (exact && !model.attention_quant.empty()) {
+  const std::vector<NodeId> attentions = quantized_attentions(model.graph);
+  if (exact && !attentions.empty()) {
     fused.ops.resize(static_cast<std::size_t>(model.graph.num_nodes()));
     fused.covered.resize(fused.ops.size());
-    for (const auto& [node, quant] : model.attention_quant)
+    for (const NodeId node : attentions)
       fused.ops[static_cast<std::size_t>(node)] =
           make_integer_attention(model, node, true, nullptr);
   }

@@ -257,7 +257,8 @@ const ActivationQuant* Executor::input_quant(ValueId v) const {
 const AttentionQuant* Executor::attention_quant(NodeId n) const {
   if (!quantization_.on) return nullptr;
   const ActivationQuantizers* overlay = quantization_.overlay;
-  return find_in(overlay ? overlay->attention : model_.attention_quant, n);
+  if (overlay) return find_in(overlay->attention, n);
+  return attention_quant_of(model_.graph.node(n));
 }
 
 void Executor::write_cache(NodeId node, const TensorView& k, const TensorView& v) {

@@ -224,7 +224,7 @@ class Fuser {
       } else if (node(u).is(op_add) && residual_codes && residual_readers_.contains({v, u})) {
         take(input->second);
       } else if (node(u).is(op_attention) && make_integer_attention(model_, u, false, nullptr)) {
-        const auto points = std::as_const(model_.attention_quant.at(u)).points();
+        const auto points = attention_quant_of(node(u))->points();
         for (std::size_t i = 0; i < 3; ++i)
           if (node(u).in[i] == v)
             reads_codes_directly(model_, u, static_cast<int>(i)) ? take(**points[i])

@@ -13,7 +13,7 @@ class IntegerAttentionOp final : public NodeOp {
         node_(node),
         exact_(exact),
         output_(output),
-        quant_(model.attention_quant.at(node)) {}
+        quant_(*attention_quant_of(model.graph.node(node))) {}
 
   void run(Executor& executor, ExecContext& ctx) const override {
     const Node& n = model_.graph.node(node_);
@@ -92,9 +92,9 @@ bool reads_codes_directly(const Model& model, int node, int operand) {
 
 std::unique_ptr<NodeOp> make_integer_attention(const Model& model, int node, bool exact,
                                                const ActivationQuant* output) {
-  const auto it = model.attention_quant.find(node);
-  if (it == model.attention_quant.end()) return nullptr;
-  for (const auto* point : it->second.points())
+  const AttentionQuant* quant = attention_quant_of(model.graph.node(node));
+  if (!quant) return nullptr;
+  for (const auto* point : quant->points())
     if (!*point || !is_static_per_tensor(**point)) return nullptr;
   return std::make_unique<IntegerAttentionOp>(model, node, exact, output);
 }

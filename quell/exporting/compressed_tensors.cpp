@@ -295,7 +295,8 @@ class Exporter {
     for (const Param& p : model_.params)
       if (p.added_rows + p.added_columns > 0)
         own["added_channels"][p.module] = {{"rows", p.added_rows}, {"columns", p.added_columns}};
-    for (const auto& [node, quant] : model_.attention_quant) {
+    for (const NodeId node : quantized_attentions(model_.graph)) {
+      const AttentionQuant& quant = *attention_quant_of(model_.graph.node(node));
       Json points = Json::object();
       for (std::size_t i = 0; i < quant.points().size(); ++i)
         if (const auto& point = *quant.points()[i])

@@ -96,7 +96,7 @@ std::vector<std::string> own_features(const Model& model) {
   if (!model.explicit_affine.empty())
     out.push_back("a scale that no weight can hold (first behind " + where(model.explicit_affine) +
                   ")");
-  if (!model.attention_quant.empty()) out.emplace_back("attention runs on codes");
+  if (!quantized_attentions(model.graph).empty()) out.emplace_back("attention runs on codes");
   if (model.residual_after_quant) out.emplace_back("residual branches read quantized values");
   add_input_features(model, out);
 

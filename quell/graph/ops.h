@@ -6,6 +6,7 @@
 
 #include "quell/graph/op.h"
 #include "quell/ops/elementwise.h"
+#include "quell/quant/quant_spec.h"
 
 namespace quell {
 
@@ -160,6 +161,9 @@ struct AttentionAttributes {
   explicit AttentionAttributes(AttentionRecipe said);
   AttentionRecipe recipe;
   AttentionSpec f32;  ///< `recipe`, rounded once
+  /// Of q, k and v, as they go into the product of scores, and of the probabilities; empty points
+  /// stay as they are.
+  AttentionQuant quant;
 };
 
 /// Operands of an attention; the last three may be left out (kNoValue).
@@ -176,6 +180,12 @@ enum AttentionOperand : std::size_t {
 
 /// Of an attention node.
 const AttentionSpec& attention_of(const Node& node);
+/// Its quantizers; null where no point has one, and of other nodes.
+const AttentionQuant* attention_quant_of(const Node& node);
+/// The same attention with these quantizers.
+void set_attention_quant(Graph& graph, NodeId node, AttentionQuant quant);
+/// Attention nodes with quantizers, ascending.
+std::vector<NodeId> quantized_attentions(const Graph& graph);
 /// Of an activation node.
 ActivationKind activation_of(const Node& node);
 /// Of a norm or head norm.

@@ -132,7 +132,8 @@ class Trials {
     const double taken = seconds_of([&] { compress(model_, batches, recipe, ctx_); });
     for (Param& p : model_.params) p.quantized.reset();  // float again, for the next trial
     model_.input_quant.clear();
-    model_.attention_quant.clear();
+    for (const NodeId n : quantized_attentions(model_.graph))
+      set_attention_quant(model_.graph, n, {});
 
     const auto compared = static_cast<double>(std::min(batches.front().rows(), kComparedTokens));
     const double around =

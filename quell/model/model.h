@@ -57,6 +57,9 @@ struct ActivationQuantizers {
   std::map<NodeId, AttentionQuant> attention;
 };
 
+struct Model;
+ActivationQuantizers quantizers_of(const Model& model);
+
 struct Model {
   ModelSpec spec;
   Graph graph;
@@ -78,7 +81,6 @@ struct Model {
 
   // What quantization added.
   std::map<ValueId, ActivationQuant> input_quant;  ///< at the input of quantized linears
-  std::map<int, AttentionQuant> attention_quant;   ///< by node
   std::map<ValueId, ChannelAffine>
       restore;  ///< migrated values that something other than a linear reads
   std::map<ValueId, ChannelAffine>

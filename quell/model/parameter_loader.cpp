@@ -241,6 +241,13 @@ void load_parameters(const Checkpoint& checkpoint, std::string_view prefix, bool
   Loader(checkpoint, prefix, allow_missing, model).load();
 }
 
+ActivationQuantizers quantizers_of(const Model& model) {
+  ActivationQuantizers out{model.input_quant, {}};
+  for (const NodeId n : quantized_attentions(model.graph))
+    out.attention[n] = *attention_quant_of(model.graph.node(n));
+  return out;
+}
+
 void Model::spill() {
   for (Param& p : params)
     if (scratch) spill_param(p, scratch);

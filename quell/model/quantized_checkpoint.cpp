@@ -326,10 +326,15 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
   const Json& attention = member(ours, "attention");
   if (attention.is_object())
     for (const auto& [name, points] : attention.items()) {
-      const auto quant = model.attention_quant[node_of(name)].points();
+      AttentionQuant found;
+      const auto quant = found.points();
       for (std::size_t i = 0; i < quant.size(); ++i)
         if (points.contains(AttentionQuant::kNames[i]))
           *quant[i] = activation_quant_from_json(points[AttentionQuant::kNames[i]]);
+      const NodeId node = node_of(name);
+      require(model.graph.node(node).is(op_attention), ErrorCode::kInvalidInput,
+              "section \"quell\": \"", name, "\" is no attention");
+      set_attention_quant(model.graph, node, std::move(found));
     }
   for (const auto& [prefix, target] :
        {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})

@@ -31,6 +31,28 @@ const AttentionSpec& attention_of(const Node& node) {
   return node.attributes.get<AttentionAttributes>().f32;
 }
 
+const AttentionQuant* attention_quant_of(const Node& node) {
+  if (!node.is(op_attention)) return nullptr;
+  const AttentionQuant& quant = node.attributes.get<AttentionAttributes>().quant;
+  const auto points = quant.points();
+  const bool any = std::any_of(points.begin(), points.end(),
+                               [](const auto* point) { return point->has_value(); });
+  return any ? &quant : nullptr;
+}
+
+void set_attention_quant(Graph& graph, NodeId node, AttentionQuant quant) {
+  AttentionAttributes attributes = graph.node(node).attributes.get<AttentionAttributes>();
+  attributes.quant = std::move(quant);
+  graph.set_attributes(node, Attributes::of(std::move(attributes)));
+}
+
+std::vector<NodeId> quantized_attentions(const Graph& graph) {
+  std::vector<NodeId> out;
+  for (NodeId n = 0; n < graph.num_nodes(); ++n)
+    if (attention_quant_of(graph.node(n))) out.push_back(n);
+  return out;
+}
+
 AttentionCall attention_call(OpCall& call, const RotaryTable* rotary) {
   const AttentionSpec& spec = attention_of(call.node());
   const TokenBatch& queries = call.tokens();
