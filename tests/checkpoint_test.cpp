@@ -161,6 +161,45 @@ INSTANTIATE_TEST_SUITE_P(
         Tie{"t5_decoder", kT5, "shared.weight", "decoder.embed_tokens.weight"}),
     [](const auto& info) { return info.param.name; });
 
+/// Where the shared table itself is missing, its names stand in, in the order in which
+/// transformers' class ties them: of BART the head's comes first, of T5 the encoder's.
+TEST(SharedTables, StandInsComeInTheFamilysOrder) {
+  struct Case {
+    const char* config;
+    const char* table;
+    const char* first;
+    const char* second;
+  };
+  for (const Case& c :
+       {Case{kBart, "model.shared.weight", "lm_head.weight", "model.decoder.embed_tokens.weight"},
+        Case{kBart, "model.shared.weight", "model.decoder.embed_tokens.weight",
+             "model.encoder.embed_tokens.weight"},
+        Case{kT5, "shared.weight", "encoder.embed_tokens.weight", "lm_head.weight"}}) {
+    SmallCheckpoint checkpoint(c.config);
+    checkpoint.tensors[c.first] = checkpoint.tensors.at(c.table).clone();
+    checkpoint.tensors[c.second] = checkpoint.shifted(c.table, 0.5F);
+    checkpoint.write();
+    const std::vector<float> expected = logits_of(checkpoint.path());
+
+    checkpoint.tensors.erase(c.table);
+    checkpoint.write();
+    EXPECT_EQ(logits_of(checkpoint.path()), expected) << c.first << " before " << c.second;
+  }
+}
+
+/// A shared table that every side has a copy of its own of is part of the model all the same.
+TEST(SharedTables, ATableThatNobodyReadsIsKept) {
+  SmallCheckpoint checkpoint(kT5);
+  for (const char* name :
+       {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"})
+    checkpoint.tensors[name] = checkpoint.shifted("shared.weight", 0.5F);
+  checkpoint.write();
+  const Model model = load_model(Checkpoint::open(checkpoint.path()));
+  EXPECT_TRUE(model.unused_tensors.empty());
+  EXPECT_TRUE(std::any_of(model.params.begin(), model.params.end(),
+                          [](const Param& p) { return p.module == "shared"; }));
+}
+
 TEST(Tensors, ABiasUnderTwoNamesIsTheLinearsOwn) {
   SmallCheckpoint checkpoint(kBert);
   const std::string own = "cls.predictions.decoder.bias", other = "cls.predictions.bias";

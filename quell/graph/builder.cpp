@@ -54,8 +54,10 @@ void GraphBuilder::close_scope() {
 
 void GraphBuilder::begin_head() { graph_.head_begin = graph_.num_nodes(); }
 
-void GraphBuilder::shared_table(const std::string& module, Shape shape) {
-  param("word_embeddings", module, shape, {.role = Role::kTokenTable});
+void GraphBuilder::shared_table(const std::string& module, Shape shape,
+                                std::vector<std::string> stand_ins) {
+  param("word_embeddings", module, shape,
+        {.role = Role::kTokenTable, .stand_ins = std::move(stand_ins)});
 }
 
 void GraphBuilder::hidden_state(ValueId v) {
@@ -96,6 +98,7 @@ ParamId GraphBuilder::param(const std::string& label, const std::string& module,
                .bias_name = std::move(options.bias_name),
                .any_rank = options.any_rank,
                .zero_bias_if_missing = options.zero_bias_if_missing,
+               .stand_ins = std::move(options.stand_ins),
                .only_if_different = options.only_if_different};
   // Parts of one tensor are parameters of their own.
   const std::string key = def.module + "/" + std::to_string(def.packing.part);

@@ -24,6 +24,7 @@ struct ParamOptions {
   std::string tied_to = {};
   /// With `tied_to`: only another name, a parameter of its own where its tensor differs.
   bool only_if_different = false;
+  std::vector<std::string> stand_ins = {};
 };
 
 /// Operands of an attention beside q, k and v.
@@ -70,8 +71,9 @@ class GraphBuilder {
   /// What follows stands on the last hidden states: a model can be saved without it.
   void begin_head();
 
-  /// A token table of `module` (absolute) that several sides share under names of their own.
-  void shared_table(const std::string& module, Shape shape);
+  /// A token table of `module` (absolute) that several sides share under names of their own;
+  /// `stand_ins` as in ParamDef.
+  void shared_table(const std::string& module, Shape shape, std::vector<std::string> stand_ins);
 
   /// Marks the hidden states of the stack: behind the embeddings, and behind each layer.
   void hidden_state(ValueId v);

@@ -173,14 +173,14 @@ TEST(Graph, AHeadCanBeLeftOut) {
 
 TEST(Graph, NamesOfOneTableBecomeOneParameter) {
   GraphBuilder g;
-  g.shared_table("shared", {4, 6});
+  g.shared_table("shared", {4, 6}, {"lm_head"});
   const ValueId h = g.embedding("word_embeddings", "encoder.embed", g.token_ids(), {4, 6},
                                 {.tied_to = "shared", .only_if_different = true});
   g.linear("lm_head", "lm_head", h, 4, {.tied_to = "shared"});
   Graph graph = g.take();
   ASSERT_EQ(graph.num_params(), 3);
   graph.redirect_param(1, 0);
-  graph.drop_unused_params();
+  graph.drop_params({1});
   ASSERT_EQ(graph.num_params(), 2);
   EXPECT_EQ(graph.param(0).module, "shared");
   EXPECT_EQ(graph.node(0).param, 0);

@@ -89,24 +89,24 @@ void Graph::truncate(NodeId first) {
   while (!values_.empty() && values_.back().producer >= first) values_.pop_back();
   std::erase_if(outputs, [&](const auto& output) { return output.second >= num_values(); });
   index();
-  drop_unused_params();
+
+  const auto is_table = [&](ParamId p) {
+    return std::any_of(params_.begin(), params_.end(),
+                       [&](const ParamDef& other) { return other.tied_to == p; });
+  };
+  std::vector<ParamId> unused;
+  for (ParamId p = 0; p < num_params(); ++p)
+    if (users(p).empty() && !is_table(p)) unused.push_back(p);
+  drop_params(unused);
 }
 
-void Graph::drop_unused_params() {
-  std::vector<bool> used(params_.size());
-  for (std::size_t p = 0; p < params_.size(); ++p) {
-    if (users_[p].empty()) continue;
-    used[p] = true;
-    const ParamId table = params_[p].tied_to;
-    if (table != kNoParam) used[static_cast<std::size_t>(table)] = true;
-  }
-
+void Graph::drop_params(const std::vector<ParamId>& dropped) {
   std::vector<ParamId> now(params_.size(), kNoParam);
   std::vector<ParamDef> kept;
-  for (std::size_t p = 0; p < params_.size(); ++p) {
-    if (!used[p]) continue;
-    now[p] = static_cast<ParamId>(kept.size());
-    kept.push_back(std::move(params_[p]));
+  for (ParamId p = 0; p < num_params(); ++p) {
+    if (std::find(dropped.begin(), dropped.end(), p) != dropped.end()) continue;
+    now[static_cast<std::size_t>(p)] = static_cast<ParamId>(kept.size());
+    kept.push_back(std::move(params_[static_cast<std::size_t>(p)]));
   }
 
   const auto renumber = [&](ParamId& p) {

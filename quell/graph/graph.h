@@ -87,6 +87,10 @@ struct ParamDef {
   bool any_rank = false;  ///< stored with as many elements, in any shape (convolutions, [1, 1, H])
   bool zero_bias_if_missing = false;
   ParamId tied_to = kNoParam;  ///< the weight is that of another parameter
+  /// Of a table that others are tied to: the modules whose weight stands for it where the
+  /// checkpoint holds none of this name, in this order; empty: those that are tied to it, in
+  /// theirs.
+  std::vector<std::string> stand_ins = {};
   /// With `tied_to`: a second name of that table, which is a parameter of its own only where its
   /// tensor is there and differs.
   bool only_if_different = false;
@@ -187,9 +191,9 @@ class Graph {
   /// Leaves out the nodes from `first` on with their values, the outputs among these, and
   /// parameters that nobody uses any more. Only before anyone has taken ids of them.
   void truncate(NodeId first);
-  /// Leaves out parameters that no node uses, itself or tied to them; the others keep their order.
-  /// Only before anyone has taken their ids.
-  void drop_unused_params();
+  /// Leaves out these parameters, which no node uses; the others keep their order. Only before
+  /// anyone has taken their ids.
+  void drop_params(const std::vector<ParamId>& dropped);
 
   std::vector<StackInfo> stacks;
   std::vector<NodeRange> blocks;  ///< one a layer, all stacks in order

@@ -68,19 +68,19 @@ class Loader {
   /// of theirs.
   std::optional<std::string> locate_table(const ParamDef& def) const {
     if (const auto own = locate_weight(def.weight_tensor())) return own;
-    const auto names = other_names_.find(def.module);
-    if (names == other_names_.end()) return std::nullopt;
-    for (const std::string& name : names->second)
-      if (const auto found = locate_weight(name)) return found;
+    for (const std::string& module : def.stand_ins)
+      if (const auto found = locate_weight(module + ".weight")) return found;
+    if (!def.stand_ins.empty()) return std::nullopt;
+    for (const ParamDef& other : model_.graph.params()) {
+      if (other.tied_to == kNoParam || &model_.graph.param(other.tied_to) != &def) continue;
+      if (const auto found = locate_weight(other.weight_tensor())) return found;
+    }
     return std::nullopt;
   }
 
   /// Which weights are their own, and which only other names of a table.
   void settle_ties() {
-    for (const ParamDef& def : graph().params())
-      if (def.tied_to != kNoParam)
-        other_names_[graph().param(def.tied_to).module].push_back(def.weight_tensor());
-
+    std::vector<ParamId> only_names;
     for (ParamId p = 0; p < graph().num_params(); ++p) {
       const ParamDef& def = graph().param(p);
       if (def.tied_to == kNoParam) continue;
@@ -89,9 +89,11 @@ class Loader {
         continue;
       }
       if (const auto copy = locate(def.weight_tensor())) used_.insert(*copy);
-      if (def.only_if_different) graph().redirect_param(p, def.tied_to);
+      if (!def.only_if_different) continue;
+      graph().redirect_param(p, def.tied_to);
+      only_names.push_back(p);
     }
-    graph().drop_unused_params();
+    graph().drop_params(only_names);
   }
 
   /// Whether a weight that config.json ties is one of its own: its tensor is there, and is not the
@@ -227,8 +229,6 @@ class Loader {
   bool allow_missing_;
   Model& model_;
   std::set<std::string> used_;
-  /// By module of a table: names of the weights that are tied to it.
-  std::map<std::string, std::vector<std::string>> other_names_;
   std::map<ParamId, ActivationQuant> inputs_;
   std::string last_name_;
   Tensor last_;

@@ -43,6 +43,9 @@ QuantSpec read_args(const Json& args, const char* what) {
   require(known, ErrorCode::kUnsupported, "quantization_config: strategy \"", strategy,
           "\" is not supported");
   spec.group_size = json_int(args, "group_size", -1, kMaxDim, 0);
+  require(spec.granularity != Granularity::kPerGroup || spec.group_size > 0,
+          ErrorCode::kInvalidInput, "quantization_config: ", what,
+          ": strategy \"group\" needs a group_size");
   return spec;
 }
 

@@ -31,6 +31,7 @@ constexpr EncoderLayerModules kLayer = {.query = "attention.query",
 
 void build(ModelBuilder& g, const Config& c) {
   const EncoderSizes sizes = read_encoder(g, c, kDefaults);
+  read_int(c, "type_vocab_size", 1, kMaxDim, 2);  // this family has token types
   const std::int64_t embedding_size = read_int(c, "embedding_size", 1, kMaxDim, 128);
   const std::int64_t count = sizes.num_layers;
   const std::int64_t groups = read_int(c, "num_hidden_groups", 1, count, 1);

@@ -131,7 +131,9 @@ void build(ModelBuilder& g, const Config& file) {
   // Quell once wrote false where only the head had codes of its own.
   const bool tied = read_bool(c, "tie_word_embeddings", true) || c.has("quell");
   const std::string table = tied ? "model.shared" : "";
-  if (tied) g.shared_table(table, {s.vocab_size, s.hidden_size});
+  if (tied)
+    g.shared_table(table, {s.vocab_size, s.hidden_size},
+                   {"lm_head", "model.decoder.embed_tokens", "model.encoder.embed_tokens"});
 
   ValueId memory = kNoValue;
   {

@@ -119,7 +119,8 @@ void build(ModelBuilder& g, const Config& file) {
       read_optional_int(c, "decoder_start_token_id", 0, kMaxDim, s.pad_token_id)
           .value_or(s.pad_token_id));
   s.head = Head::kSeq2SeqLm;
-  g.shared_table(kTable, {s.vocab_size, s.hidden_size});
+  g.shared_table(kTable, {s.vocab_size, s.hidden_size},
+                 {"encoder.embed_tokens", "decoder.embed_tokens", "lm_head"});
 
   ValueId memory = kNoValue;
   {
