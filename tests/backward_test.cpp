@@ -1,6 +1,7 @@
 // The gradients by hand against differences of the loss, with quantizers so fine that only what
 // they clip counts.
 #include "quell/compress/backward.h"
+#include "quell/graph/forms.h"
 
 #include <gtest/gtest.h>
 
@@ -47,9 +48,9 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
     compress(model, batches, recipe, ctx);
     for (Param& p : model.params)
       if (p.quantized) p.weight = dequantize(*p.quantized);
-    for (auto& [value, q] : model.input_quant) clip(q), quants.push_back(&q);
-    attention = quantizers_of(model).attention;
-    for (auto& [node, quant] : attention)
+    now = quantizers_of(model);
+    for (auto& [value, q] : now.inputs) clip(q), quants.push_back(&q);
+    for (auto& [node, quant] : now.attention)
       for (auto* q : quant.points())
         if (*q) clip(**q), quants.push_back(&**q);
     for (const auto& [name, value] : model.graph.outputs)
@@ -57,15 +58,17 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
     ASSERT_GE(output, 0);
   }
   std::unique_ptr<Executor> run() {
-    for (const auto& [node, quant] : attention) set_attention_quant(model.graph, node, quant);
+    for (const auto& [node, quant] : now.attention) set_attention_quant(model.graph, node, quant);
+    for (const auto& [value, quant] : now.inputs)
+      model.graph.set_attributes(quantize_node(model.graph, value), Attributes::of(quant));
     ops = make_simulated_ops(model, false, ctx.isa, Rounding::kDivide);
     auto executor = std::make_unique<Executor>(model, ops, Rounding::kDivide, batches.front(), ctx);
     executor->keep_values = true;
-    executor->run({0, model.graph.num_nodes()});
+    executor->run_until();
     return executor;
   }
   double loss() {
-    const Tensor out = run()->restored(output), weights = weights_like(out.shape());
+    const Tensor out = run()->seen(output), weights = weights_like(out.shape());
     double sum = 0;
     for (std::size_t i = 0; i < out.f32().size(); ++i)
       sum += static_cast<double>(out.f32()[i]) * static_cast<double>(weights.f32()[i]);
@@ -76,7 +79,7 @@ class BackwardOf : public ::testing::TestWithParam<const char*> {
   Model model;
   std::vector<TokenBatch> batches;
   std::vector<ActivationQuant*> quants;
-  std::map<NodeId, AttentionQuant> attention;  ///< of the model, to be changed
+  ActivationQuantizers now;  ///< of the model, to be changed
   OpTable ops;
   ValueId output = -1;
 };
@@ -93,12 +96,12 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
   // By relative change of the step; the batch's padding is quantized too, so that factors are those
   // of whole tensors.
   for (const auto& [value, g] : backward.at_values) {
-    const ActivationQuant& q = model.input_quant.at(value);
+    const ActivationQuant& q = now.inputs.at(value);
     found[&q] = g.scale / step_gradient_factor(executor->value(value).numel(), q.spec) *
                 static_cast<double>(q.qparams.scale);
   }
   for (const auto& [at, g] : backward.at_points) {
-    AttentionQuant& attention = this->attention.at(at.first);
+    AttentionQuant& attention = now.attention.at(at.first);
     const AttentionCall call = executor->attention_call(at.first);
     std::int64_t numel = 0;
     if (at.second < 3) {

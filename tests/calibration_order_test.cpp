@@ -49,7 +49,7 @@ Model compressed(const std::vector<TokenBatch>& batches, const Recipe& recipe,
 /// Steps and zero points of all static quantizers, in the order of the graph.
 std::vector<StepAndZero> quantizers(const Model& model) {
   std::vector<StepAndZero> out;
-  for (const auto& [value, quant] : model.input_quant) out.push_back(quant.qparams);
+  for (const auto& [value, quant] : quantizers_of(model).inputs) out.push_back(quant.qparams);
   for (const auto& [node, quant] : quantizers_of(model).attention)
     for (const auto* point : quant.points()) out.push_back((*point)->qparams);
   return out;

@@ -9,6 +9,7 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/pass.h"
 #include "quell/compress/site_problem.h"
+#include "quell/graph/forms.h"
 #include "quell/io/json.h"
 #include "quell/job/random_model.h"
 #include "quell/quant/quantize.h"
@@ -60,8 +61,8 @@ class SmallBert : public ::testing::Test {
     const OpTable ops = make_float_ops(model);
     Executor executor(model, ops, false, batches.front(), ctx);
     executor.keep_values = true;
-    executor.run({0, model.graph.num_nodes()});
-    return v == value ? executor.value(v).clone() : executor.restored(v);
+    executor.run_until();
+    return v == value ? executor.value(v).clone() : executor.seen(v);
   }
   Tensor output() { return computed(model.graph.outputs.front().second); }
   Recipe recipe(const char* pass, std::map<std::string, std::string> options) {
@@ -229,8 +230,8 @@ TEST(InputQuantizers, LieWhereQuantizedLinearsRead) {
     for (Param& p : quantized.params)
       if (p.tied_to < 0 && p.weight.defined()) p.weight = numbers.make(p.weight.shape(), -1, 1);
     compress(quantized, make_batches(sequences, 1, -1), load_recipe(recipe), ctx);
-    for (const auto& [value, quant] : quantized.input_quant) {
-      const std::vector<int> uses = quantized.graph.uses(value);
+    for (const ValueId value : bases_with(quantized.graph, op_quantize)) {
+      const std::vector<NodeId> uses = readers_of(quantized.graph, value);
       EXPECT_TRUE(std::any_of(uses.begin(), uses.end(),
                               [&](int n) {
                                 return quantized.graph.node(n).is(op_linear) &&
@@ -264,7 +265,7 @@ TEST(PerEmbeddingGroups, GiveGroupsOfChannelsStepsOfTheirOwn) {
     const std::vector<TokenBatch> batches = make_batches(sequences, 2, -1);
     compress(model, batches, recipe, ctx);
     const Site site = derive_sites(model, {}).front();
-    const ActivationQuant quant = model.input_quant.at(site.value());
+    const ActivationQuant quant = *input_quant_of(model.graph, site.value());
     double error = 0;
     for_each_site_input(
         model, {site}, batches, ctx, [&](std::size_t, const SiteActivations& inputs) {

@@ -8,6 +8,7 @@
 #include "quell/compress/backward.h"
 #include "quell/compress/compress.h"
 #include "quell/engine/lower.h"
+#include "quell/graph/forms.h"
 #include "quell/io/json.h"
 #include "quell/text/data/token_batch.h"
 #include "tests/extension/doubling_bert.h"
@@ -76,13 +77,13 @@ TEST(OutOfTree, ItsGradientIsUsed) {
     // The op reads the value as quantized, so that its gradient reaches the step.
     const NodeId norm = model.graph.find("embedding_norm");
     const ValueId value = model.graph.node(norm).out;
-    model.input_quant[value] = {QuantSpec{.num_bits = 8, .symmetric = false}, {0.05F, 128}};
-    model.residual_after_quant = true;
+    const ActivationQuant quant{QuantSpec{.num_bits = 8, .symmetric = false}, {0.05F, 128}};
+    set_input_quant(model.graph, value, quant, true, [](const Node&) { return false; });
     const TokenBatch batch = some_tokens(model);
     const OpTable ops = make_float_ops(model);
     Executor executor(model, ops, true, batch, ctx);
     executor.keep_values = true;
-    executor.run({0, model.graph.num_nodes()});
+    executor.run_until();
 
     Backward backward(model, {}, executor, ctx);
     const ValueId seed = model.graph.node(model.graph.find("doubling")).out;

@@ -15,6 +15,7 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/token_clipping.h"
+#include "quell/graph/forms.h"
 #include "quell/io/json.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
@@ -410,7 +411,9 @@ Place place_of(const Case& c, const std::string& name) {
 void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quant) {
   const Place place = place_of(c, name);
   if (place.value != kNoValue) {
-    c.model.input_quant[place.value] = quant;
+    set_input_quant(
+        c.model.graph, place.value, quant, c.model.residual_after_quant,
+        [&](const Node& linear) { return c.model.param(linear.param).quantized.has_value(); });
     return;
   }
   const AttentionQuant* old = attention_quant_of(c.model.graph.node(place.attention));
@@ -421,7 +424,7 @@ void set_quantizer(Case& c, const std::string& name, const ActivationQuant& quan
 
 ActivationQuant quantizer(const Case& c, const std::string& name) {
   const Place place = place_of(c, name);
-  if (place.value != kNoValue) return c.model.input_quant.at(place.value);
+  if (place.value != kNoValue) return *input_quant_of(c.model.graph, place.value);
   return **attention_quant_of(c.model.graph.node(place.attention))->points()[place.point];
 }
 
@@ -480,6 +483,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     }
     c.set_quantized(module, std::move(q));
   }
+  c.model.residual_after_quant = true;
   for (const Json& a : c.json["activation_quantizers"]) {
     const Json& range = bert ? a["minmax"] : a;
     const StepAndZero qp =
@@ -494,7 +498,6 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
         !std::count(disabled.begin(), disabled.end(), name))
       set_quantizer(c, name, {c.activations, {}});
 
-  c.model.residual_after_quant = true;
   const Tensor got = logits_of(*make_simulated_model(c.model, false, ctx.isa, Rounding::kDivide),
                                c.eval_batch(), ctx);
   const Tensor want = c.tensor(bert ? "logits.quant_minmax" : "logits.quant"),

@@ -124,7 +124,7 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
       if (p.quantized) add(p.quantized->codes), add(p.quantized->qparams.scale);
       if (p.bias.defined()) add(p.bias);
     }
-    for (const auto& [value, quant] : model.input_quant)
+    for (const auto& [value, quant] : quantizers_of(model).inputs)
       bytes += str(value, " ", quant.qparams.scale, " ", quant.qparams.zero_point);
     for (const auto& [node, quant] : quantizers_of(model).attention)
       bytes += str(node, " ", quant.probs->qparams.scale);
@@ -227,7 +227,7 @@ TEST(Pipeline, AClippingThatWasStoppedGoesOn) {
     compress(model, make_batches(load_samples(job.calibration, model), 16, 0), job.recipe, ctx,
              journal);
     std::string steps;
-    for (const auto& [value, quant] : model.input_quant)
+    for (const auto& [value, quant] : quantizers_of(model).inputs)
       steps += str(value, " ", quant.qparams.scale, " ", quant.qparams.zero_point, "\n");
     return steps;
   };
@@ -328,8 +328,10 @@ TEST(Pipeline, CorrectedBiasesKeepTheMeanOfOutputs) {
     std::vector<double> sums;
     for (const TokenBatch& batch : samples) {
       Executor a(original, exact, false, batch, ctx), b(model, quantized, true, batch, ctx);
-      a.run({0, node + 1});
-      b.run({0, node + 1});
+      a.run_until(node);
+      a.run(node);
+      b.run_until(node);
+      b.run(node);
       const Tensor &y = a.value(out), &q = b.value(out);
       sums.resize(static_cast<std::size_t>(y.cols()));
       for (std::int64_t i = 0; i < y.rows(); ++i)

@@ -6,6 +6,7 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/channel_split.h"
+#include "quell/graph/forms.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
 
@@ -90,21 +91,6 @@ void absorb_in_rows(Param& p, const ShiftScale& item, const ChangedValue& at) {
   for (std::size_t j = 0; j < s.size(); ++j) p.bias.f32()[j] = (p.bias.f32()[j] - shift[j]) / s[j];
 }
 
-/// What restores a value after one more change: x = y * s + h, and x * s0 + h0 was the original.
-void compose(std::map<ValueId, ChannelAffine>& affines, ValueId value, const ShiftScale& item) {
-  const auto it = affines.find(value);
-  if (it == affines.end()) {
-    affines[value] = {item.scale.clone(), item.shift.defined() ? item.shift.clone() : Tensor()};
-    return;
-  }
-  ChannelAffine& a = it->second;
-  if (item.shift.defined() && !a.shift.defined()) a.shift = filled(a.scale.numel(), 0.0F);
-  for (std::size_t j = 0; j < a.scale.f32().size(); ++j) {
-    if (item.shift.defined()) a.shift.f32()[j] += item.shift.f32()[j] * a.scale.f32()[j];
-    a.scale.f32()[j] *= item.scale.f32()[j];
-  }
-}
-
 void apply_item(const ShiftScale& item, Model& model) {
   // Only a norm can take a negative scale: steps of weights are positive.
   const bool norms = std::all_of(item.values.begin(), item.values.end(), [](const ChangedValue& v) {
@@ -115,13 +101,14 @@ void apply_item(const ShiftScale& item, Model& model) {
             model.node_name(item.linears.front()), ": a channel scale of ", s);
   std::set<const Param*> changed;  // shared weights change once
   for (const ChangedValue& v : item.values) {
-    if (v.restore) compose(model.restore, v.value, item);
     require(v.producer != ProducerKind::kNone, ErrorCode::kUnsupported,
             "a change of scale without a producer to absorb it");
     if (v.producer == ProducerKind::kExplicit) {
-      compose(model.explicit_affine, v.value, item);
+      divide_explicitly(model.graph, v.value, item.scale, item.shift);
+      if (v.restore) restore_for_others(model.graph, v.value, item.scale, item.shift);
       continue;
     }
+    if (v.restore) restore_for_others(model.graph, v.value, item.scale, item.shift);
     Param& p = model.param_of(v.producer_node);
     if (!changed.insert(&p).second) continue;
     if (v.producer == ProducerKind::kNorm)
@@ -167,7 +154,7 @@ void repeat_rows(Param& p, const ColumnSources& sources) {
 }
 
 void apply_item(const SplitChannels& item, Model& model) {
-  require(!model.restore.contains(item.value), ErrorCode::kUnsupported,
+  require(!restore_of(model.graph, item.value), ErrorCode::kUnsupported,
           model.node_name(item.linears.front()),
           ": channels of a value that others read cannot be split");
   for (const int n : item.producers) repeat_rows(model.param_of(n), item.sources);
@@ -179,13 +166,17 @@ void apply_item(const SplitChannels& item, Model& model) {
     p.weight = split_columns(p.weight, item.sources);
     p.added_columns += p.weight.cols() - columns;
   }
-  if (const auto it = model.explicit_affine.find(item.value); it != model.explicit_affine.end())
-    for (Tensor* t : {&it->second.scale, &it->second.shift})
-      if (t->defined()) *t = gather_rows<float>(*t, item.sources);
+  const ChannelAffine* affine = explicit_affine_of(model.graph, item.value);
+  if (!affine) return;
+  ChannelAffine spread{gather_rows<float>(affine->scale, item.sources), Tensor()};
+  if (affine->shift.defined()) spread.shift = gather_rows<float>(affine->shift, item.sources);
+  set_explicit_affine(model.graph, item.value, std::move(spread));
 }
 
 void apply_item(const SetInputQuant& item, Model& model) {
-  model.input_quant[item.value] = item.quant;
+  set_input_quant(
+      model.graph, item.value, item.quant, model.residual_after_quant,
+      [&](const Node& linear) { return model.param(linear.param).quantized.has_value(); });
 }
 
 void apply_item(const SetAttentionQuant& item, Model& model) {
@@ -194,6 +185,8 @@ void apply_item(const SetAttentionQuant& item, Model& model) {
 
 void apply_item(const ReplaceWeight& item, Model& model) {
   model.param_of(item.node).quantized = item.weight.clone();
+  for (const NodeId user : model.graph.users(model.graph.node(item.node).param))
+    read_codes(model.graph, user);
 }
 
 void apply_item(const AddToBias& item, Model& model) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/graph/forms.h"
 #include "quell/ops/elementwise.h"
 #include "quell/quant/quantize.h"
 
@@ -127,40 +128,42 @@ void Backward::through_quantizer(ValueId value, Tensor& gradient) {
   StepGradient found;
   fake_quantize_backward(executor_.value(value).f32(), quant->qparams, quant->spec, gradient.f32(),
                          found);
-  at_values[value] += found * step_gradient_factor(gradient.numel(), quant->spec);
+  at_values[base_of(model_.graph, value)] +=
+      found * step_gradient_factor(gradient.numel(), quant->spec);
 }
 
-/// What readers other than linears see: quantized where residuals are, then restored.
+/// Through the views between what was read and what was computed.
 void Backward::into_operand(ValueId value, Tensor gradient) {
-  if (const auto affine = model_.restore.find(value); affine != model_.restore.end())
-    affine_columns(gradient, affine->second.scale, TensorView(), gradient.span(), ctx_);
-  if (model_.residual_after_quant) through_quantizer(value, gradient);
+  const Graph& graph = model_.graph;
+  for (; graph.producer(value) != kNoNode && graph.producer_of(value).op->view;
+       value = graph.producer_of(value).in[0]) {
+    const Node& view = graph.producer_of(value);
+    if (view.is(op_restore))
+      affine_columns(gradient, affine_of(view).scale, TensorView(), gradient.span(), ctx_);
+    else
+      through_quantizer(value, gradient);
+  }
   add(value, std::move(gradient));
 }
 
 void Backward::seed(ValueId value, Tensor gradient) { into_operand(value, std::move(gradient)); }
 
 void Backward::add_operand(const Node& node, std::size_t i, Tensor gradient) {
-  const ValueId value = node.in[i];
-  if (!node.op->reads_migrated) return into_operand(value, std::move(gradient));
-  if (node.is(op_linear) && model_.param(node.param).quantized) through_quantizer(value, gradient);
-  add(value, std::move(gradient));
+  into_operand(node.in[i], std::move(gradient));
 }
 
 void Backward::run() {
-  for (NodeId n = model_.graph.num_nodes() - 1; n >= 0; --n) {
-    const Node& node = model_.graph.node(n);
+  const std::vector<NodeId>& order = model_.graph.order();
+  for (auto n = order.rbegin(); n != order.rend(); ++n) {
+    const Node& node = model_.graph.node(*n);
     Tensor gradient = std::move(gradients_[static_cast<std::size_t>(node.out)]);
     if (!gradient.defined() || !matters(node.out)) continue;
 
-    if (const auto affine = model_.explicit_affine.find(node.out);
-        affine != model_.explicit_affine.end())
-      inverse_affine_columns(gradient, affine->second.scale, TensorView(), gradient.span(), ctx_);
     if (node.is(op_attention)) {
-      back_attention(n, gradient);
+      back_attention(*n, gradient);
       continue;
     }
-    if (node.op->gradient == nullptr) refuse(n);
+    if (node.op->gradient == nullptr) refuse(*n);
     Call call(*this, executor_, node, std::move(gradient));
     node.op->gradient(call);
   }

@@ -35,7 +35,7 @@ void observe_attention(int node, const PointObservers& observers, Executor& exec
     if (seen) seen(point);
   };
   executor.keep_values = true;
-  executor.run({node, node + 1});
+  executor.run(node);
   executor.keep_values = false;
   executor.on_attention = nullptr;
 }
@@ -52,10 +52,10 @@ void LaterRanges::add(int attention, AttentionPoint point, std::unique_ptr<Obser
 
 void LaterRanges::calibrate(Model& model, const OpTable& ops,
                             const std::vector<TokenBatch>& samples, ExecContext& ctx) {
-  std::map<ValueId, OfSite*> by_value;
+  std::map<ValueId, OfSite*> by_value;  // as linears read it
   for (OfSite& site : sites_)
-    for (const ValueId v : site.values) by_value[v] = &site;
-  const int last = last_node(model);
+    for (const ValueId v : site.values) by_value[migrated(model.graph, v)] = &site;
+  const NodeId last = last_node(model);
   // Attentions change while they run: beside the model, which takes over what comes out.
   now_ = quantizers_of(model);
   Quantization changing(Rounding::kDivide);
@@ -63,15 +63,16 @@ void LaterRanges::calibrate(Model& model, const OpTable& ops,
 
   for (std::size_t b = 0; b < samples.size(); ++b) {
     Executor executor(model, ops, changing, samples[b], ctx);
-    for (int n = 0; n <= last; ++n) {
+    for (const NodeId n : model.graph.order()) {
       if (const auto it = attentions_.find(n); it != attentions_.end())
         calibrate_attention(n, it->second, executor, model);
-      executor.run({n, n + 1});
+      executor.run(n);
 
       const ValueId out = model.graph.node(n).out;
       if (const auto it = by_value.find(out); it != by_value.end())
         calibrate_site(*it->second, out, executor, model);
       executor.spill();
+      if (n == last) break;
     }
     ctx.progress("calibrate", static_cast<std::int64_t>(b) + 1,
                  static_cast<std::int64_t>(samples.size()));
@@ -84,10 +85,12 @@ void LaterRanges::calibrate_site(OfSite& site, ValueId value, const Executor& ex
                                  Model& model) {
   observe_rows(*site.observer, executor.value(value), executor.batch_of(value), site.name);
   for (const ValueId v : site.values) {
-    const auto quant = model.input_quant.find(v);
-    if (quant == model.input_quant.end()) continue;  // no linear of the site reads it
-    quant->second.qparams = calculate_qparams(site.observer->range(), quant->second.spec);
-    now_.inputs[v] = quant->second;
+    const NodeId node = quantize_node(model.graph, v);
+    if (node == kNoNode) continue;  // no linear of the site reads it
+    ActivationQuant quant = quantizer_of(model.graph.node(node));
+    quant.qparams = calculate_qparams(site.observer->range(), quant.spec);
+    model.graph.set_attributes(node, Attributes::of(quant));
+    now_.inputs[v] = quant;
   }
 }
 
@@ -102,10 +105,15 @@ void LaterRanges::calibrate_attention(int node, const PointObservers& observers,
   });
 }
 
-int LaterRanges::last_node(const Model& model) const {
-  int last = attentions_.empty() ? 0 : attentions_.rbegin()->first;
+NodeId LaterRanges::last_node(const Model& model) const {
+  const Graph& graph = model.graph;
+  NodeId last = kNoNode;
+  const auto see = [&](NodeId n) {
+    if (last == kNoNode || graph.position(n) > graph.position(last)) last = n;
+  };
+  for (const auto& [node, observers] : attentions_) see(node);
   for (const OfSite& site : sites_)
-    for (const ValueId v : site.values) last = std::max(last, model.graph.producer(v));
+    for (const ValueId v : site.values) see(graph.producer(migrated(graph, v)));
   return last;
 }
 

@@ -54,7 +54,7 @@ class LaterRanges {
   void calibrate_site(OfSite& site, ValueId value, const Executor& executor, Model& model);
   void calibrate_attention(NodeId node, const PointObservers& observers, Executor& executor,
                            const Model& model);
-  int last_node(const Model& model) const;
+  NodeId last_node(const Model& model) const;
 
   std::vector<OfSite> sites_;
   std::map<int, PointObservers> attentions_;  ///< by node

@@ -14,6 +14,7 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
+#include "quell/graph/forms.h"
 #include "quell/model/quantized_checkpoint.h"
 #include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
@@ -75,16 +76,18 @@ class Pipeline {
       last = std::max(last, site.linears.back());
     }
     std::int64_t done = 0;
-    for (int n = 0; n <= last; ++n) {
+    for (int at = 0; at <= model_.graph.position(last); ++at) {
+      const NodeId n = model_.graph.order()[static_cast<std::size_t>(at)];
       if (const auto it = starts.find(n); it != starts.end()) {
         process(*it->second, str("site-", done));
         ctx_.progress("quantize", ++done, static_cast<std::int64_t>(starts.size()));
       }
       if (recipe_.quantize_attention && node(n).is(op_attention)) calibrate_attention(n);
       for (const auto& executor : executors_) {
-        executor->run({n, n + 1});
+        executor->run(n);
         executor->spill();
       }
+      at = model_.graph.position(n);  // what a site has put in stands in front of it
     }
     executors_.clear();
     if (!later_.empty()) later_.calibrate(model_, ops_, samples_, ctx_);
@@ -167,7 +170,7 @@ class Pipeline {
     for (std::size_t b = 0; b < executors_.size(); ++b) {
       for (std::size_t v = 0; v < site.values.size(); ++v) {
         const ValueId value = site.values[v].value;
-        out.x.push_back(v == 0 ? &executors_[b]->value(value) : &ahead_[b][v - 1]);
+        out.x.push_back(v == 0 ? &executors_[b]->migrated_value(value) : &ahead_[b][v - 1]);
         out.batches.push_back(&executors_[b]->batch_of(value));
         if (site.kind == SiteKind::kAttention)
           if (const ValueId bias = node(site.attention_node).operand(kBiasOperand);
@@ -186,20 +189,19 @@ class Pipeline {
     if (site.values.size() == 1) return;
     for (const TokenBatch& batch : samples_) {
       Executor executor(model_, ops_, Rounding::kDivide, batch, ctx_);
-      std::map<ValueId, Tensor> found;
-      int last = 0;
-      for (const ChangedValue& v : site.values)
-        last = std::max(last, model_.graph.producer(v.value));
-      for (int n = 0; n <= last; ++n) {
-        executor.run({n, n + 1});
-        const ValueId out = node(n).out;
-        if (std::any_of(site.values.begin(), site.values.end(),
-                        [&](const ChangedValue& v) { return v.value == out; }))
-          found[out] = executor.value(out).clone();
+      std::map<ValueId, Tensor> found;  // as linears read it
+      for (const ChangedValue& v : site.values) found[migrated(model_.graph, v.value)];
+      std::size_t missing = found.size();
+      for (const NodeId n : model_.graph.order()) {
+        executor.run(n);
+        const auto wanted = found.find(node(n).out);
+        if (wanted == found.end()) continue;
+        wanted->second = executor.value(node(n).out).clone();
+        if (--missing == 0) break;
       }
       std::vector<Tensor>& tensors = ahead_.emplace_back();
       for (std::size_t v = 1; v < site.values.size(); ++v)
-        tensors.push_back(std::move(found.at(site.values[v].value)));
+        tensors.push_back(std::move(found.at(migrated(model_.graph, site.values[v].value))));
     }
   }
 
@@ -254,7 +256,7 @@ class Pipeline {
       const Pass& pass = *weight_passes_.front();
       Plan plan =
           plan_of(site, [&] { return pass.plan(site, activations(site, pass.samples()), ctx_); });
-      if (model_.input_quant.contains(site.value())) {  // a pass has set it
+      if (quantize_node(model_.graph, site.value()) != kNoNode) {  // a pass has set it
         require(!calibrates_later(), ErrorCode::kUnsupported, "recipe ", recipe_.name,
                 ": calibrate: after_search has no effect on ", site.name,
                 ", whose range a pass chooses; leave it out");
@@ -273,6 +275,11 @@ class Pipeline {
     ahead_.clear();
   }
 
+  /// Repeats the columns of a value that is there.
+  static void widen(Executor& executor, ValueId v, const ColumnSources& sources) {
+    if (executor.value(v).numel() > 0) executor.set(v, repeat_columns(executor.value(v), sources));
+  }
+
   /// The operators of all nodes that use the weights of `n`.
   void rebuild_ops(int n) {
     for (const NodeId user : model_.graph.users(node(n).param)) {
@@ -288,9 +295,10 @@ class Pipeline {
     change(plan);
     for (const PlanItem& item : plan) {
       if (const auto* split = std::get_if<SplitChannels>(&item)) {
+        // A division that the same plan has put in is not computed yet.
         for (const auto& executor : executors_)
-          executor->set(split->value,
-                        repeat_columns(executor->value(split->value), split->sources));
+          for (const ValueId v : std::set{split->value, migrated(model_.graph, split->value)})
+            widen(*executor, v, split->sources);
         for (const int producer : split->producers) rebuild_ops(producer);
         for (const int linear : split->linears) rebuild_ops(linear);
         continue;
@@ -304,9 +312,15 @@ class Pipeline {
       };
       for (const auto& executor : executors_)
         for (const ChangedValue& v : change->values) {
-          Tensor x = executor->take(v.value);
+          const ValueId m = migrated(model_.graph, v.value);
+          // A division that has just been put in is computed; else the value changes in place.
+          if (m != v.value && executor->value(v.value).numel() > 0) {
+            executor->run(model_.graph.producer(m));
+            continue;
+          }
+          Tensor x = executor->take(m);
           if (x.defined() && x.numel() > 0) carry_over(x);
-          executor->set(v.value, std::move(x));
+          executor->set(m, std::move(x));
         }
       for (std::vector<Tensor>& tensors : ahead_)
         for (Tensor& x : tensors) carry_over(x);
@@ -328,11 +342,11 @@ class Pipeline {
   /// batch.
   std::map<int, Tensor> float_outputs(const Site& site) const {
     std::map<int, Tensor> out;
-    const Tensor& all = executors_.front()->value(site.value());
+    const Tensor& all = executors_.front()->migrated_value(site.value());
     const TensorView x(all.view().raw(), all.dtype(),
                        {std::min(all.rows(), kComparedTokens), all.cols()});
     for (const int linear : site.linears) {
-      if (node(linear).in[0] != site.value()) continue;
+      if (base_of(model_.graph, node(linear).in[0]) != site.value()) continue;
       const Param& p = model_.param_of(linear);
       Tensor& y = out[linear] = Tensor::f32({x.rows(), p.weight.rows()});
       matmul_nt(x, p.weight, p.bias, y.span(), ctx_);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "quell/base/log.h"
+#include "quell/graph/forms.h"
 
 namespace quell {
 namespace {
@@ -21,7 +22,7 @@ class Derivation {
     for (NodeId n = 0; n < graph_.num_nodes(); ++n) {
       if (!in_scope(n) || model_.param_of(n).tied_to != kNoParam)
         continue;  // a tied head has no matrix of its own
-      const ValueId value = node(n).in[0];
+      const ValueId value = in(n);
       if (is_constant(value) || done[static_cast<std::size_t>(value)]) continue;
       sites.push_back(make_site(value));
       for (const ChangedValue& v : sites.back().values)
@@ -32,7 +33,9 @@ class Derivation {
 
  private:
   const Node& node(NodeId n) const { return graph_.node(n); }
-  const std::vector<NodeId>& uses(ValueId v) const { return graph_.uses(v); }
+  std::vector<NodeId> uses(ValueId v) const { return readers_of(graph_, v); }
+  /// Operand `i` of a node, in whatever form it reads it.
+  ValueId in(NodeId n, std::size_t i = 0) const { return base_of(graph_, node(n).in[i]); }
   bool is_constant(ValueId v) const { return graph_.is_constant(v); }
   int producer(ValueId v) const { return graph_.producer(v); }
   /// Whether the linears of these places are quantized.
@@ -67,7 +70,7 @@ class Derivation {
       open.pop_back();
       for (const int use : uses(v))
         if (node(use).is(op_linear))
-          for (const int other : sharing(use)) visit(node(other).in[0]);
+          for (const int other : sharing(use)) visit(in(other));
       const NodeId p = producer(v);
       if (node(p).is(op_norm) || node(p).is(op_linear))
         for (const int other : sharing(p)) visit(node(other).out);
@@ -85,21 +88,24 @@ class Derivation {
     const bool attention = step.is(op_attention) && scope_.through_attention;
     if (!relu && !attention) return -1;
     const std::size_t operand = relu ? 0 : 2;
-    const int linear = producer(step.in[operand]);
+    const int linear = producer(base_of(graph_, step.in[operand]));
     if (!node(linear).is(op_linear)) return -1;
     for (const int other : sharing(linear)) {
       const ValueId out = node(other).out;
       if (uses(out).size() != 1 || is_output(out)) return -1;
       const Node& reader = node(uses(out).front());
       const bool same_step = relu ? is_relu(reader) : reader.is(op_attention);
-      if (!same_step || reader.in[operand] != out) return -1;
+      if (!same_step || base_of(graph_, reader.in[operand]) != out) return -1;
     }
     return linear;
   }
   static bool is_relu(const Node& node) {
     return node.is(op_activation) && activation_of(node) == ActivationKind::kRelu;
   }
-  bool is_output(ValueId value) const { return graph_.is_output(value); }
+  bool is_output(ValueId value) const {
+    return std::any_of(graph_.outputs.begin(), graph_.outputs.end(),
+                       [&](const auto& o) { return base_of(graph_, o.second) == value; });
+  }
 
   Site make_site(ValueId first) const {
     Site site;
@@ -155,9 +161,9 @@ class Derivation {
       if (node(n).is(op_linear) && own(n) && v != changed.value)
         found.push_back(n);
       else if (node(n).is(op_activation))
-        open.push_back(node(n).in[0]);
+        open.push_back(in(n));
       else if (node(n).is(op_multiply))
-        open.insert(open.end(), {node(n).in[0], node(n).in[1]});
+        open.insert(open.end(), {in(n, 0), in(n, 1)});
       else
         return;
     }
@@ -182,11 +188,11 @@ class Derivation {
       const AttentionSpec& spec = quell::attention_of(node(producer_node));
       changed.shared = {spec.num_heads / spec.num_kv_heads, spec.head_dim};
     } else if (p.is(op_multiply)) {
-      for (const ValueId in :
-           p.in) {  // the factor that comes straight from a linear can take 1/s in its rows
-        if (in == kNoValue) continue;
-        const int source = producer(in);
-        if (node(source).is(op_linear) && uses(in).size() == 1)
+      // The factor that comes straight from a linear can take 1/s in its rows.
+      for (const ValueId operand : p.in) {
+        const ValueId factor = base_of(graph_, operand);
+        const NodeId source = producer(factor);
+        if (node(source).is(op_linear) && uses(factor).size() == 1)
           set(ProducerKind::kLinearRows, source);
       }
       if (changed.restore && changed.producer == ProducerKind::kLinearRows)
@@ -206,8 +212,8 @@ class Derivation {
     if (!node(reader).is(op_attention) || quell::attention_of(node(reader)).cross) return kNoNode;
 
     for (std::size_t i = 0; i < 3; ++i) {
-      NodeId source = producer(node(reader).in[i]);
-      if (node(source).is(op_head_norm)) source = producer(node(source).in[0]);
+      NodeId source = producer(in(reader, i));
+      if (node(source).is(op_head_norm)) source = producer(in(source));
       if (source != linears[i]) return kNoNode;
     }
     return reader;
@@ -292,7 +298,7 @@ Plan Site::set_input_quant(const ActivationQuant& quant) const {
   };
   Plan plan;
   for (const ChangedValue& v : values) {
-    const std::vector<int> uses = model->graph.uses(v.value);
+    const std::vector<NodeId> uses = readers_of(model->graph, v.value);
     if (std::any_of(uses.begin(), uses.end(), is_ours))
       plan.emplace_back(SetInputQuant{v.value, quant});
   }
@@ -320,16 +326,17 @@ void for_each_site_input(const Model& model, const std::vector<Site>& sites,
   std::vector<std::unique_ptr<Executor>> executors;
   for (const TokenBatch& batch : samples)
     executors.push_back(std::make_unique<Executor>(model, ops, false, batch, ctx));
-  int at = 0;
+
+  auto next = model.graph.order().begin();
   for (std::size_t s = 0; s < sites.size(); ++s) {
-    const int first = sites[s].linears.front();
+    for (; *next != sites[s].linears.front(); ++next)
+      for (const auto& executor : executors) executor->run(*next);
+
     SiteActivations inputs;
     for (const auto& executor : executors) {
-      executor->run({at, first});
-      inputs.x.push_back(&executor->value(sites[s].value()));
+      inputs.x.push_back(&executor->migrated_value(sites[s].value()));
       inputs.batches.push_back(&executor->batch_of(sites[s].value()));
     }
-    at = first;
     see(s, inputs);
   }
 }

@@ -12,6 +12,7 @@
 #include "quell/compress/backward.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/engine/engines.h"
+#include "quell/graph/forms.h"
 #include "quell/ops/likelihood.h"
 #include "quell/quant/adam.h"
 #include "quell/quant/observers/observer.h"
@@ -49,7 +50,7 @@ class Clipping {
         ctx_(ctx),
         notes_(notes),
         tried_(quantizers_of(model)) {
-    for (const auto& [value, quant] : model.input_quant)
+    for (const auto& [value, quant] : tried_.inputs)
       if (is_static_per_tensor(quant)) add({value, -1, 0}, quant.spec);
     for (const auto& [node, quant] : tried_.attention)
       for (int point = 0; point < 4; ++point)
@@ -157,10 +158,12 @@ class Clipping {
         see_rows(it->second, operand,
                  executor.batch_of(node(n).in[static_cast<std::size_t>(point)]));
       };
-      for (NodeId n = 0; n < model_.graph.num_nodes(); ++n) {
-        executor.run({n, n + 1});
-        if (const auto it = by_value_.find(node(n).out); it != by_value_.end())
-          see_rows(it->second, executor.value(node(n).out), executor.batch_of(node(n).out));
+      for (const NodeId n : model_.graph.order()) {
+        executor.run(n);
+        const ValueId out = node(n).out;
+        const auto it = by_value_.find(base_of(model_.graph, out));
+        if (it != by_value_.end() && migrated(model_.graph, out) == out)
+          see_rows(it->second, executor.value(out), executor.batch_of(out));
       }
     }
     for (const auto& places : observers) {
@@ -241,7 +244,8 @@ class Clipping {
       const auto weight = weights_.find(static_cast<std::size_t>(model_.graph.node(n).param));
       const TensorView& w =
           weight == weights_.end() ? TensorView(model_.weight_of(p)) : TensorView(weight->second);
-      if (const auto input = tried_.inputs.find(node(n).in[0]); input != tried_.inputs.end())
+      if (const auto input = tried_.inputs.find(base_of(model_.graph, node(n).in[0]));
+          input != tried_.inputs.end())
         op = make_fake_quantized_linear(w, p.bias, input->second, Rounding::kDivide);
     }
     return ops;
@@ -352,20 +356,20 @@ class Clipping {
     const OpTable ops = make_ops();
     Executor executor(model_, ops, quantization(), batch, ctx_);
     executor.keep_values = true;
-    executor.run({0, model_.graph.num_nodes()});
+    executor.run_until();
     Backward backward(model_, weights_, executor, ctx_);
     double loss = 0;
     const std::map<std::string, ValueId> output(model_.graph.outputs.begin(),
                                                 model_.graph.outputs.end());
     if (cross_entropy_) {
-      const Tensor logits = executor.restored(output.at("logits"));
+      const Tensor logits = executor.seen(output.at("logits"));
       loss = cross_entropy(logits, batch);
       backward.seed(output.at("logits"), cross_entropy_gradient(logits, batch));
     } else {
       for (const auto& [name, want] : targets_[b]) {
         const bool pooled = name == "embedding";
         const ValueId value = output.at(pooled ? "last_hidden_state" : name);
-        const Tensor hidden = executor.restored(value);
+        const Tensor hidden = executor.seen(value);
         const Tensor got = pooled ? embed(model_.sentence, hidden, batch, ctx_) : hidden.clone();
         loss += mean_square(got, want, batch);
         Tensor gradient = mean_square_gradient(got, want, batch);
@@ -466,7 +470,7 @@ Plan plan_of(const Model& model, const TokenClippingResult& result, const QParam
   for (std::size_t i = 0; i < result.places.size(); ++i) {
     const QuantizerPlace& place = result.places[i];
     if (place.value >= 0) {
-      const QuantSpec& spec = model.input_quant.at(place.value).spec;
+      const QuantSpec& spec = input_quant_of(model.graph, place.value)->spec;
       plan.emplace_back(SetInputQuant{place.value, {spec, qparams_of(i, spec)}});
     } else {
       AttentionQuant& quant =

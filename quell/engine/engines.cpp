@@ -84,7 +84,7 @@ class TransientLinear final : public LinearOp {
 
 int producer_of_output(const Graph& graph, const std::string& name) {
   for (const auto& [output, value] : graph.outputs)
-    if (output == name) return graph.producer(value);
+    if (output == name) return graph.producer(concrete(graph, value));
   throw Error(ErrorCode::kUsage, "this model gives no \"" + name + "\"");
 }
 
@@ -102,29 +102,27 @@ void run_forward(const Model& model, const OpTable& ops, const FusionTable& fuse
   const Graph& graph = model.graph;
   outputs.hidden_states.clear();
   outputs.values.clear();
-  const int last = outputs.embedding_only ? producer_of_output(graph, "last_hidden_state")
-                                          : graph.num_nodes() - 1;
   const auto wanted = [&](const auto& output) {
     return !outputs.embedding_only || output.first == "last_hidden_state";
   };
+  std::vector<ValueId> to_keep;
+  for (const auto& output : graph.outputs)
+    if (wanted(output)) to_keep.push_back(output.second);
+  if (outputs.want_hidden_states)
+    for (const StackInfo& stack : graph.stacks)
+      to_keep.insert(to_keep.end(), stack.hidden_states.begin(), stack.hidden_states.end());
 
+  // Right behind the node that computes them: operators behind it may free what they read.
+  const NodeId last =
+      outputs.embedding_only ? producer_of_output(graph, "last_hidden_state") : kNoNode;
   std::map<ValueId, Tensor> kept;
-  const auto keep = [&](int node) {
-    const ValueId v = graph.node(node).out;
-    const bool hidden =
-        outputs.want_hidden_states &&
-        std::any_of(graph.stacks.begin(), graph.stacks.end(), [&](const StackInfo& s) {
-          return std::count(s.hidden_states.begin(), s.hidden_states.end(), v) > 0;
-        });
-    const bool output = std::any_of(graph.outputs.begin(), graph.outputs.end(),
-                                    [&](const auto& o) { return o.second == v && wanted(o); });
-    if (hidden || output) kept.emplace(v, executor.restored(v));
-  };
-  for (int n = 0; n <= last; ++n) {
-    executor.run({n, n + 1});
-    keep(n);
+  for (const NodeId n : graph.order()) {
+    executor.run(n);
+    for (const ValueId v : to_keep)
+      if (concrete(graph, v) == graph.node(n).out) kept.emplace(v, executor.seen(v));
     if (outputs.last_tokens_only && n + 1 == graph.blocks.back().end)
       executor.keep_last_rows(graph.node(n).out);
+    if (n == last) break;
   }
   if (outputs.cached)
     for (std::int64_t b = 0; b < batch.batch; ++b)
@@ -170,15 +168,14 @@ std::unique_ptr<LinearOp> make_simulated_op(const Model& model, NodeId node, boo
                                             Rounding rounding) {
   const Param& p = model.param_of(node);
   if (!p.quantized) return make_float_op(model, node);
-  const auto input = model.input_quant.find(model.graph.node(node).in[0]);
+  const ActivationQuant* input = input_quant_of(model.graph, model.graph.node(node).in[0]);
   if (reads_constant(model, node)) return make_dequantized_op(model, node);
-  require(input != model.input_quant.end(), ErrorCode::kInvalidInput, model.node_name(node),
+  require(input != nullptr, ErrorCode::kInvalidInput, model.node_name(node),
           ": quantized weights without an input quantizer");
   if (exact)
     return std::make_unique<IntegerLinear>(
-        *p.quantized, p.bias, input->second,
-        IntegerLinearOptions{.isa = isa, .exact_simulation = true});
-  return make_fake_quantized_linear(*p.quantized, p.bias, input->second, rounding);
+        *p.quantized, p.bias, *input, IntegerLinearOptions{.isa = isa, .exact_simulation = true});
+  return make_fake_quantized_linear(*p.quantized, p.bias, *input, rounding);
 }
 
 std::unique_ptr<LinearOp> make_transient_op(const Model& model, NodeId node, bool exact, Isa isa,

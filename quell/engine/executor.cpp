@@ -56,6 +56,8 @@ class Call final : public OpCall {
 
 }  // namespace
 
+const Tensor Executor::kNotThere;
+
 TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
   TokenBatch out;
   out.batch = batch.batch;
@@ -100,32 +102,44 @@ Executor::Executor(const Model& model, const OpTable& ops, const Quantization& q
           " positions; shorten it (--max-seq-length; --shape of bench)");
 }
 
-void Executor::run(NodeRange range) {
-  for (NodeId n = range.begin; n < range.end; ++n) {
-    const auto at = static_cast<std::size_t>(n);
-    const NodeOp* op = fused_ ? fused_->ops[at].get() : nullptr;
-    const bool covered = fused_ && fused_->covered[at];
-    if (!covered) {
-      const auto start = std::chrono::steady_clock::now();
-      if (op)
-        op->run(*this, ctx_);
-      else
-        run_node(n);
-      if (ctx_.operator_times) {
-        const std::string name =
-            op ? op->describe() : std::string(model_.graph.node(n).op->name) + " in f32";
-        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-        (*ctx_.operator_times)[name] += taken.count();
-      }
-    }
+void Executor::run_until(NodeId end) {
+  for (const NodeId n : model_.graph.order()) {
+    if (n == end) return;
+    run(n);
+  }
+}
 
-    model_.drop_pages(n);
-    if (keep_values) continue;
-    for (const ValueId v : model_.graph.node(n).in)
-      if (v != kNoValue && model_.graph.last_use(v) == n) {
-        values_[static_cast<std::size_t>(v)] = Tensor();
-        codes_[static_cast<std::size_t>(v)] = QuantizedRows();
-      }
+void Executor::run(NodeId n) {
+  const auto at = static_cast<std::size_t>(n);
+  const Node& node = model_.graph.node(n);
+  const NodeOp* op = fused_ ? fused_->ops[at].get() : nullptr;
+  const bool covered = node.op->view || (fused_ && fused_->covered[at]);
+  if (static_cast<std::size_t>(node.out) >= values_.size()) grow();
+  if (!covered) {
+    const auto start = std::chrono::steady_clock::now();
+    if (op)
+      op->run(*this, ctx_);
+    else
+      compute(n);
+    if (ctx_.operator_times) {
+      const std::string name = op ? op->describe() : std::string(node.op->name) + " in f32";
+      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+      (*ctx_.operator_times)[name] += taken.count();
+    }
+  }
+
+  model_.drop_pages(n);
+  if (!keep_values) drop_dead(n);
+}
+
+/// Values that nobody reads behind this node.
+void Executor::drop_dead(NodeId n) {
+  for (const ValueId v : model_.graph.node(n).in) {
+    if (v == kNoValue) continue;
+    const ValueId held = concrete(model_.graph, v);
+    if (model_.graph.last_use(held) != n) continue;
+    values_[static_cast<std::size_t>(held)] = Tensor();
+    codes_[static_cast<std::size_t>(held)] = QuantizedRows();
   }
 }
 
@@ -150,15 +164,18 @@ TensorView Executor::operand(ValueId v, Tensor& storage) const {
   if (input == InputKind::kPixels)
     return {batch_.pixels.data(), DType::kF32, {static_cast<std::int64_t>(batch_.pixels.size())}};
 
-  const bool requantize = model_.residual_after_quant && input_quant(v) != nullptr;
-  if (!requantize && !model_.restore.contains(v)) return value(v);
-  storage = restored(v);
+  const NodeId producer = model_.graph.producer(v);
+  const bool is_view = producer != kNoNode && model_.graph.node(producer).op->view;
+  const bool in_codes_alone = !is_view && !value(v).defined();
+  const bool off = is_view && model_.graph.node(producer).is(op_quantize) && !input_quant(v);
+  if (off) return operand(model_.graph.node(producer).in[0], storage);
+  if (!is_view && !in_codes_alone) return value(v);
+  storage = seen(v);
   return storage;
 }
 
 TensorView Executor::read(const Node& node, std::size_t i, Tensor& storage) const {
-  const ValueId v = node.in[i];
-  return node.op->reads_migrated ? TensorView(value(v)) : operand(v, storage);
+  return operand(node.in[i], storage);
 }
 
 const Tensor& Executor::weight(const Node& node) const {
@@ -169,28 +186,31 @@ const Tensor& Executor::weight(const Node& node) const {
 
 const Tensor& Executor::bias(const Node& node) const { return model_.param(node.param).bias; }
 
-Tensor Executor::restored(ValueId v) const {
-  Tensor out;
-  if (value(v).defined()) {
-    out = value(v).clone();
-    const ActivationQuant* quant = model_.residual_after_quant ? input_quant(v) : nullptr;
-    if (quant) fake_quantize_activations(out, *quant, quantization_.rounding, out.span(), ctx_);
-  } else {
-    out = dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
+Tensor Executor::seen(ValueId v) const {
+  const Graph& graph = model_.graph;
+  const NodeId producer = graph.producer(v);
+  if (producer == kNoNode || !graph.node(producer).op->view) {
+    if (value(v).defined()) return value(v).clone();
+    return dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
   }
-  if (const auto affine = model_.restore.find(v); affine != model_.restore.end())
-    affine_columns(out, affine->second.scale, affine->second.shift, out.span(), ctx_);
+
+  // Codes are what the quantizer between would make of the value.
+  const Node& node = graph.node(producer);
+  Tensor out = seen(node.in[0]);
+  if (node.is(op_restore)) {
+    const ChannelAffine& affine = affine_of(node);
+    affine_columns(out, affine.scale, affine.shift, out.span(), ctx_);
+    return out;
+  }
+  const ActivationQuant* quant = input_quant(v);
+  const bool is_f32 = value(v).defined();
+  if (quant && is_f32)
+    fake_quantize_activations(out, *quant, quantization_.rounding, out.span(), ctx_);
   return out;
 }
 
-void Executor::set_output(ValueId v, Tensor tensor) {
-  if (const auto affine = model_.explicit_affine.find(v); affine != model_.explicit_affine.end())
-    inverse_affine_columns(tensor, affine->second.scale, affine->second.shift, tensor.span(), ctx_);
-  set(v, std::move(tensor));
-}
-
 const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bool with_sums) {
-  QuantizedRows& rows = codes_[static_cast<std::size_t>(v)];
+  QuantizedRows& rows = codes_[static_cast<std::size_t>(concrete(model_.graph, v))];
   if (!rows.defined() || (with_sums && rows.sum.empty() && value(v).defined()))
     rows = quantize_rows(value(v), quant, with_sums, ctx_);
   if (with_sums && rows.sum.empty())
@@ -200,16 +220,24 @@ const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bo
 }
 
 kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
+  const Graph& graph = model_.graph;
+  const ChannelAffine* affine = nullptr;
+  ValueId below = v;
+  if (graph.is_from(v, op_restore)) {
+    affine = &affine_of(graph.producer_of(v));
+    below = graph.producer_of(v).in[0];
+  }
+  const ActivationQuant* quant = graph.is_from(below, op_quantize) ? input_quant(below) : nullptr;
+
   kernels::ResidualArgs out;
-  const ActivationQuant* quant = model_.residual_after_quant ? input_quant(v) : nullptr;
   if (quant && is_static_per_tensor(*quant)) {
-    const QuantizedRows& rows = codes(v, *quant, false);
+    const QuantizedRows& rows = codes(below, *quant, false);
     out.codes = rows.row(0);
     out.ld = rows.stride;
     out.zero = static_cast<float>(quant->qparams.zero_point + code_shift(quant->spec));
     out.scale = quant->qparams.scale;
   } else if (quant) {
-    storage = restored(v);
+    storage = seen(v);
     out.f32 = storage.f32().data();
     out.ld = storage.cols();
     return out;
@@ -217,9 +245,9 @@ kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
     out.f32 = value(v).f32().data();
     out.ld = value(v).cols();
   }
-  if (const auto affine = model_.restore.find(v); affine != model_.restore.end()) {
-    out.column_scale = affine->second.scale.f32().data();
-    if (affine->second.shift.defined()) out.column_shift = affine->second.shift.f32().data();
+  if (affine) {
+    out.column_scale = affine->scale.f32().data();
+    if (affine->shift.defined()) out.column_shift = affine->shift.f32().data();
   }
   return out;
 }
@@ -251,7 +279,8 @@ const typename Map::mapped_type* find_in(const Map& map, int key) {
 const ActivationQuant* Executor::input_quant(ValueId v) const {
   if (!quantization_.on) return nullptr;
   const ActivationQuantizers* overlay = quantization_.overlay;
-  return find_in(overlay ? overlay->inputs : model_.input_quant, v);
+  if (overlay) return find_in(overlay->inputs, base_of(model_.graph, v));
+  return input_quant_of(model_.graph, v);
 }
 
 const AttentionQuant* Executor::attention_quant(NodeId n) const {
@@ -308,7 +337,7 @@ void Executor::keep_last_rows(ValueId v) {
 
   // A norm that nobody reads in f32 has left codes alone.
   const Tensor& x = value(v);
-  QuantizedRows& codes = codes_[static_cast<std::size_t>(v)];
+  QuantizedRows& codes = codes_[static_cast<std::size_t>(concrete(model_.graph, v))];
   if (!x.defined()) {
     codes = take_rows(codes, last);
     return;
@@ -367,11 +396,13 @@ Tensor Executor::run_attention(NodeId node) {
   return out;
 }
 
-void Executor::run_node(NodeId n) {
+void Executor::compute(NodeId n) {
   const Node& node = model_.graph.node(n);
-  const LinearOp* linear = ops_[static_cast<std::size_t>(n)].get();
+  const auto at = static_cast<std::size_t>(n);
+  const LinearOp* linear = at < ops_.size() ? ops_[at].get() : nullptr;
   Tensor out;
   if (linear) {
+    // The operator quantizes what it reads itself.
     const Tensor& x = value(node.in[0]);
     out = Tensor::f32({x.rows(), model_.weight_of(model_.param_of(n)).rows()});
     linear->forward(x, out.span(), ctx_);
@@ -381,7 +412,7 @@ void Executor::run_node(NodeId n) {
     Call call(*this, node);
     out = node.op->reference(call);
   }
-  set_output(node.out, std::move(out));
+  set(node.out, std::move(out));
 }
 
 }  // namespace quell

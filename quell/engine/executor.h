@@ -10,6 +10,7 @@
 
 #include "quell/engine/kv_cache.h"
 #include "quell/graph/attention_call.h"
+#include "quell/graph/forms.h"
 #include "quell/model/model.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantized_linear.h"
@@ -69,15 +70,21 @@ class Executor {
            const TokenBatch& batch, ExecContext& ctx, const FusionTable* fused = nullptr,
            const CachedPass* cached = nullptr);
 
-  void run(NodeRange range);
-  void set(ValueId value, Tensor tensor) {
-    values_[static_cast<std::size_t>(value)] = std::move(tensor);
+  /// One node. What views and operators in front of it have taken along is passed over.
+  void run(NodeId node);
+  /// All nodes, as they are executed, up to `end` and without it; kNoNode: to the last one.
+  void run_until(NodeId end = kNoNode);
+  void set(ValueId v, Tensor tensor) { slot(v) = std::move(tensor); }
+  /// What its node has computed; of a view, what it is a view of.
+  const Tensor& value(ValueId v) const {
+    const auto at = static_cast<std::size_t>(concrete(model_.graph, v));
+    return at < values_.size() ? values_[at] : kNotThere;
   }
-  /// As linears read it (migrated).
-  const Tensor& value(ValueId v) const { return values_[static_cast<std::size_t>(v)]; }
-  /// With its original meaning: fake-quantized where residuals are, then restored.
-  Tensor restored(ValueId v) const;
-  Tensor take(ValueId v) { return std::move(values_[static_cast<std::size_t>(v)]); }
+  /// As linears read a value in whatever form, without a quantizer.
+  const Tensor& migrated_value(ValueId v) const { return value(migrated(model_.graph, v)); }
+  /// A copy as readers of `v` see it.
+  Tensor seen(ValueId v) const;
+  Tensor take(ValueId v) { return std::move(slot(v)); }
   /// The batch that binds the row space of `v`: the decoder's for tokens of a decoder.
   const TokenBatch& batch_of(ValueId v) const {
     return tokens(model_.graph.value(v).type.rows.stack);
@@ -89,22 +96,21 @@ class Executor {
                : batch_;
   }
   const Model& model() const { return model_; }
-  /// Those that this run applies: null where there is none, or quantization is off.
+  /// Those that this run applies, of any form of a value: null where there is none, or quantization
+  /// is off.
   const ActivationQuant* input_quant(ValueId v) const;
   const AttentionQuant* attention_quant(NodeId node) const;
   ExecContext& ctx() const { return ctx_; }
 
   // For NodeOps.
-  /// What a node computed: divided where an explicit affine asks for it, then kept.
-  void set_output(ValueId v, Tensor tensor);
   void set_codes(ValueId v, QuantizedRows rows) {
     codes_[static_cast<std::size_t>(v)] = std::move(rows);
   }
   bool has_codes(ValueId v) const { return codes_[static_cast<std::size_t>(v)].defined(); }
   /// Codes of a value, made when first asked for and shared by all readers; one quantizer a value.
   const QuantizedRows& codes(ValueId v, const ActivationQuant& quant, bool with_sums);
-  /// A value as its readers other than linears see it, in `storage` where that is not the value
-  /// itself. Inputs are views of the batch.
+  /// A value as its readers see it, in `storage` where that is not the value itself. Inputs are
+  /// those of the batch.
   TensorView operand(ValueId v, Tensor& storage) const;
   /// The same as an operand that kernels add while they write.
   kernels::ResidualArgs residual(ValueId v, Tensor& storage);
@@ -135,7 +141,17 @@ class Executor {
       on_attention;
 
  private:
-  void run_node(NodeId node);
+  /// Where a value lies, or will: the graph may have grown since this run began.
+  Tensor& slot(ValueId v) {
+    if (static_cast<std::size_t>(v) >= values_.size()) grow();
+    return values_[static_cast<std::size_t>(v)];
+  }
+  void grow() {
+    values_.resize(static_cast<std::size_t>(model_.graph.num_values()));
+    codes_.resize(values_.size());
+  }
+  void compute(NodeId node);
+  void drop_dead(NodeId node);
   Tensor run_attention(NodeId node);
 
   const Model& model_;
@@ -148,6 +164,7 @@ class Executor {
   const CachedPass* cached_;
   std::vector<Tensor> values_;
   std::vector<QuantizedRows> codes_;
+  static const Tensor kNotThere;
   /// By frequencies and amplitude.
   std::map<std::pair<std::vector<float>, float>, RotaryTable> rotary_;
 };

@@ -5,6 +5,7 @@
 
 #include "quell/base/error.h"
 #include "quell/engine/engines.h"
+#include "quell/graph/forms.h"
 #include "quell/model/family.h"
 
 namespace quell {
@@ -52,7 +53,7 @@ TEST(Executor, ComputesNodeByNode) {
   const TokenBatch batch = batch_of_two();
   Executor executor(model, ops, false, batch, ctx);
   executor.keep_values = true;
-  executor.run({0, model.graph.num_nodes()});
+  executor.run_until();
 
   const auto value = [&](const char* label) {
     const Tensor& t = executor.value(model.graph.node(model.graph.find(label)).out);
@@ -72,32 +73,57 @@ TEST(Executor, ValuesGoWithTheirLastUse) {
   Executor executor(model, ops, false, batch, ctx);
   const NodeId add = model.graph.find("layers.0.add");
   const ValueId x = model.graph.node(model.graph.find("word_embeddings")).out;
-  executor.run({0, add});
+  executor.run_until(add);
   EXPECT_TRUE(executor.value(x).defined()) << "the sum still reads it";
-  executor.run({add, add + 1});
+  executor.run(add);
   EXPECT_FALSE(executor.value(x).defined());
   EXPECT_TRUE(executor.value(model.graph.node(add).out).defined());
 }
 
-TEST(Executor, AnAffineIsUndoneForOtherReaders) {
+TEST(Executor, FormsOfAValueAreReadByWhomTheyAreMeantFor) {
   Model model = tiny();
+  Graph& graph = model.graph;
+  const ValueId x = graph.node(graph.find("word_embeddings")).out;
+  const NodeId linear = graph.find("layers.0.fc1");
+  const NodeId sum = graph.find("layers.0.add");
+  const Tensor scale = Tensor::from<float>(std::vector<float>{2, 4}, {2});
+  const Tensor shift = Tensor::from<float>(std::vector<float>{1, 0}, {2});
+  divide_explicitly(graph, x, scale, shift);
+  restore_for_others(graph, x, scale, shift);
+
   const OpTable ops = make_float_ops(model);
   ExecContext ctx(1);
   const TokenBatch batch = batch_of_two();
-  const ValueId x = model.graph.node(model.graph.find("word_embeddings")).out;
-  ChannelAffine affine;
-  affine.scale = Tensor::from<float>(std::vector<float>{2, 4}, {2});
-  affine.shift = Tensor::from<float>(std::vector<float>{1, 0}, {2});
-  model.explicit_affine[x] = {affine.scale.clone(), affine.shift.clone()};
-  model.restore[x] = std::move(affine);
-
   Executor executor(model, ops, false, batch, ctx);
-  executor.run({0, 1});
-  EXPECT_EQ(executor.value(x).f32()[0], 1) << "(3 - 1) / 2";
+  executor.run_until(linear);
+  EXPECT_EQ(executor.migrated_value(x).f32()[0], 1) << "(3 - 1) / 2";
   Tensor storage;
-  const TensorView seen = executor.operand(x, storage);
+  EXPECT_EQ(executor.operand(graph.node(linear).in[0], storage).f32()[0], 1);
+  const TensorView seen = executor.operand(graph.node(sum).in[0], storage);
   EXPECT_EQ(seen.f32()[0], 3);
   EXPECT_EQ(seen.f32()[3], 2);
+  EXPECT_EQ(base_of(graph, graph.node(sum).in[0]), x);
+  EXPECT_EQ(readers_of(graph, x), (std::vector<NodeId>{linear, sum}));
+}
+
+TEST(Executor, QuantizersAreIdentityWhereTheyAreOff) {
+  Model model = tiny();
+  Graph& graph = model.graph;
+  const ValueId x = graph.node(graph.find("word_embeddings")).out;
+  const ActivationQuant coarse{QuantSpec{.num_bits = 2, .symmetric = false}, {1.5F, 0}};
+  set_input_quant(graph, x, coarse, true, [](const Node&) { return false; });
+
+  const OpTable ops = make_float_ops(model);
+  ExecContext ctx(1);
+  const TokenBatch batch = batch_of_two();
+  const ValueId read = graph.node(graph.find("layers.0.add")).in[0];
+  EXPECT_NE(read, x);
+  for (const bool on : {false, true}) {
+    Executor executor(model, ops, on, batch, ctx);
+    executor.run(0);
+    Tensor storage;
+    EXPECT_EQ(executor.operand(read, storage).f32()[1], on ? 4.5F : 4.0F);
+  }
 }
 
 TEST(Executor, RefusesWhatTheModelCannotTake) {
@@ -115,7 +141,7 @@ TEST(Executor, RefusesWhatTheModelCannotTake) {
   TokenBatch wrong = batch_of_two();
   wrong.ids = {7, 0};
   Executor executor(model, ops, false, wrong, ctx);
-  EXPECT_THROW(executor.run({0, 1}), Error) << "a token outside the table";
+  EXPECT_THROW(executor.run(0), Error) << "a token outside the table";
 }
 
 }  // namespace

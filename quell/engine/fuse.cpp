@@ -3,6 +3,7 @@
 #include <set>
 
 #include "quell/base/error.h"
+#include "quell/graph/forms.h"
 #include "quell/kernels/rows/rows.h"
 #include "quell/quant/integer_attention.h"
 
@@ -43,7 +44,7 @@ class FusedLinear final : public NodeOp {
       Tensor y = Tensor::uninitialized(DType::kF32, {x.rows, linear->columns()});
       o.f32 = y.f32().data();
       linear->forward_rows(x, o, ctx);
-      executor.set_output(out, std::move(y));
+      executor.set(out, std::move(y));
     }
   }
   std::string describe() const override {
@@ -74,7 +75,7 @@ class FusedNorm final : public NodeOp {
         rows.normalize(norm.kind == NormKind::kLayerNorm, x.row(i), weight, bias, norm.eps,
                        x.cols(), {f32_ ? y.row(i) : nullptr, codes.row(i), args});
     });
-    if (f32_) executor.set_output(n.out, std::move(y));
+    if (f32_) executor.set(n.out, std::move(y));
     executor.set_codes(n.out, std::move(codes));
   }
   std::string describe() const override {
@@ -101,9 +102,9 @@ class Fuser {
     table_.ops.resize(linears_.size());
     table_.covered.resize(linears_.size());
     visible_.resize(static_cast<std::size_t>(graph_.num_values()));
-    for (const auto& [name, v] : graph_.outputs) visible_[static_cast<std::size_t>(v)] = true;
+    for (const auto& [name, v] : graph_.outputs) see(v);
     for (const StackInfo& stack : graph_.stacks)
-      for (const ValueId v : stack.hidden_states) visible_[static_cast<std::size_t>(v)] = true;
+      for (const ValueId v : stack.hidden_states) see(v);
   }
 
   FusionTable run() {
@@ -112,15 +113,17 @@ class Fuser {
       if (!table_.covered[static_cast<std::size_t>(n)] && linears_[static_cast<std::size_t>(n)])
         fuse_linear(n);
     for (FusedLinear* op : fused_linears_) {
-      op->output = codes_only(op->out);
-      if (const auto it = model_.explicit_affine.find(op->out); it != model_.explicit_affine.end())
-        op->affine = &it->second;
+      const ValueId m = migrated(graph_, op->out);
+      op->output = codes_only(m);
+      if (op->output && m != op->out) {
+        op->affine = explicit_affine_of(graph_, m);
+        op->out = m;
+        cover(graph_.producer(m));
+      }
     }
     for (NodeId n = 0; n < graph_.num_nodes(); ++n) {
       if (node(n).is(op_norm)) fuse_norm(n);
-      if (node(n).is(op_attention))
-        table_.ops[static_cast<std::size_t>(n)] =
-            make_integer_attention(model_, n, false, codes_only(node(n).out));
+      if (node(n).is(op_attention)) fuse_attention(n);
     }
     return std::move(table_);
   }
@@ -128,20 +131,54 @@ class Fuser {
  private:
   const Node& node(int n) const { return graph_.node(n); }
   const std::vector<NodeId>& uses(ValueId v) const { return graph_.uses(v); }
-  bool migrated(ValueId v) const {
-    return model_.restore.contains(v) || model_.explicit_affine.contains(v);
+  bool is_visible(ValueId v) const { return visible_[static_cast<std::size_t>(v)] != Sight::kNone; }
+
+  /// A caller sees `v`, or what it is a view of.
+  void see(ValueId v) {
+    Sight& sight = visible_[static_cast<std::size_t>(concrete(graph_, v))];
+    const Sight now = is_quantized(v) ? Sight::kCodes : Sight::kF32;
+    if (sight != Sight::kF32) sight = now;
+  }
+  /// Whether there is a quantizer between `v` and what it is a view of.
+  bool is_quantized(ValueId v) const {
+    for (; graph_.producer(v) != kNoNode && graph_.producer_of(v).op->view;
+         v = graph_.producer_of(v).in[0])
+      if (graph_.is_from(v, op_quantize)) return true;
+    return false;
   }
 
-  /// The only reader of a value that nothing else sees and that is read as it was computed; -1
+  struct Reader {
+    NodeId node;
+    ValueId as;  ///< the value itself, or a view of it
+  };
+  /// Through views.
+  std::vector<Reader> readers(ValueId v) const {
+    std::vector<Reader> out;
+    for (const NodeId n : graph_.uses(v)) {
+      if (!node(n).op->view) {
+        out.push_back({n, v});
+        continue;
+      }
+      const std::vector<Reader> behind = readers(node(n).out);
+      out.insert(out.end(), behind.begin(), behind.end());
+    }
+    return out;
+  }
+
+  /// The only reader of a value that nothing else sees and that is read as it was computed; kNoNode
   /// where there is none.
-  int only_reader(ValueId v) const {
-    const bool requantized = model_.residual_after_quant && model_.input_quant.contains(v);
-    if (visible_[static_cast<std::size_t>(v)] || migrated(v) || requantized || uses(v).size() != 1)
-      return -1;
-    return uses(v).front();
+  NodeId only_reader(ValueId v) const {
+    if (is_visible(v) || uses(v).size() != 1) return kNoNode;
+    const NodeId reader = uses(v).front();
+    return node(reader).op->view || node(reader).is(op_affine) ? kNoNode : reader;
   }
   ValueId other_operand(int n, ValueId v) const {
     return node(n).in[0] == v ? node(n).in[1] : node(n).in[0];
+  }
+
+  bool is_before(ValueId v, NodeId n) const {
+    const NodeId source = graph_.producer(concrete(graph_, v));
+    return source == kNoNode || graph_.position(source) < graph_.position(n);
   }
 
   void cover(int n) { table_.covered[static_cast<std::size_t>(n)] = true; }
@@ -149,7 +186,7 @@ class Fuser {
   void fuse_linear(int n) {
     auto op = std::make_unique<FusedLinear>();
     op->linear = linears_[static_cast<std::size_t>(n)];
-    op->in = node(n).in[0];
+    op->in = concrete(graph_, node(n).in[0]);
     op->out = node(n).out;
     int reader = only_reader(op->out);
     if (reader >= 0 && node(reader).is(op_activation)) {
@@ -164,11 +201,11 @@ class Fuser {
     if (reader >= 0 && node(reader).is(op_add)) {
       const ValueId other = other_operand(reader, op->out);
       // The other side must be there already when this linear runs.
-      if (other != op->out && graph_.producer(other) < n && op->residual == kNoValue) {
+      if (other != op->out && is_before(other, n) && op->residual == kNoValue) {
         op->residual = other;
         op->out = node(reader).out;
         op->what += " + residual";
-        residual_readers_.insert({other, reader});
+        residual_readers_.insert({concrete(graph_, other), reader});
         cover(reader);
       }
     }
@@ -206,30 +243,30 @@ class Fuser {
   /// Whether something reads `v` as f32; `quant` becomes the static quantizer of its other readers.
   bool read(ValueId v, const ActivationQuant** quant) const {
     bool f32 = false;
-    const auto input = model_.input_quant.find(v);
-    const bool has_static =
-        input != model_.input_quant.end() && is_static_per_tensor(input->second);
-    const bool residual_codes = model_.residual_after_quant && has_static;
+    const ActivationQuant* input = input_quant_of(graph_, v);
+    const bool has_static = input && is_static_per_tensor(*input);
     const auto take = [&](const ActivationQuant& q) {
       if (*quant && !same_quant(**quant, q))
         f32 = true;
       else
         *quant = &q;
     };
-    if (visible_[static_cast<std::size_t>(v)])
-      residual_codes ? take(input->second) : void(f32 = true);
-    for (const int u : uses(v)) {
-      if (node(u).is(op_linear) && linears_[static_cast<std::size_t>(u)] && has_static) {
-        take(input->second);
-      } else if (node(u).is(op_add) && residual_codes && residual_readers_.contains({v, u})) {
-        take(input->second);
-      } else if (node(u).is(op_attention) && make_integer_attention(model_, u, false, nullptr)) {
-        const auto points = attention_quant_of(node(u))->points();
-        for (std::size_t i = 0; i < 3; ++i)
-          if (node(u).in[i] == v)
-            reads_codes_directly(model_, u, static_cast<int>(i)) ? take(**points[i])
-                                                                 : void(f32 = true);
-        for (std::size_t i = 3; i < node(u).in.size(); ++i) f32 |= node(u).in[i] == v;
+
+    const Sight sight = visible_[static_cast<std::size_t>(v)];
+    if (sight == Sight::kCodes && has_static)
+      take(*input);
+    else if (sight != Sight::kNone)
+      f32 = true;
+    for (const Reader& reader : readers(v)) {
+      const Node& n = node(reader.node);
+      if (n.is(op_linear) && linears_[static_cast<std::size_t>(reader.node)] && has_static) {
+        take(*input);
+      } else if (n.is(op_add) && has_static && is_quantized(reader.as) &&
+                 residual_readers_.contains({v, reader.node})) {
+        take(*input);
+      } else if (n.is(op_attention) &&
+                 make_integer_attention(model_, reader.node, false, nullptr)) {
+        f32 |= attention_reads_f32(reader, take);
       } else {
         f32 = true;
       }
@@ -237,10 +274,33 @@ class Fuser {
     return f32;
   }
 
+  template <typename Take>
+  bool attention_reads_f32(const Reader& reader, const Take& take) const {
+    const Node& n = node(reader.node);
+    const auto points = attention_quant_of(n)->points();
+    bool f32 = false;
+    for (std::size_t i = 0; i < n.in.size(); ++i) {
+      if (n.in[i] != reader.as) continue;
+      if (i < 3 && reads_codes_directly(model_, reader.node, static_cast<int>(i)))
+        take(**points[i]);
+      else
+        f32 = true;
+    }
+    return f32;
+  }
+
+  void fuse_attention(NodeId n) {
+    const ValueId m = quell::migrated(graph_, node(n).out);
+    const ActivationQuant* output = codes_only(m);
+    table_.ops[static_cast<std::size_t>(n)] = make_integer_attention(model_, n, false, output);
+    const bool folded = table_.ops[static_cast<std::size_t>(n)] && output && m != node(n).out;
+    if (folded) cover(graph_.producer(m));
+  }
+
   void fuse_norm(int n) {
     const ActivationQuant* quant = nullptr;
     const bool f32 = read(node(n).out, &quant);
-    if (!quant || model_.explicit_affine.contains(node(n).out)) return;
+    if (!quant || affine_node(graph_, node(n).out) != kNoNode) return;
     table_.ops[static_cast<std::size_t>(n)] = std::make_unique<FusedNorm>(model_, n, f32, *quant);
   }
 
@@ -252,8 +312,9 @@ class Fuser {
   FusionTable table_;
   std::vector<FusedLinear*> fused_linears_;
   std::set<std::pair<ValueId, int>>
-      residual_readers_;       ///< (value, add) pairs that a linear's epilogue computes
-  std::vector<bool> visible_;  ///< outputs and hidden states
+      residual_readers_;  ///< (value, add) pairs that a linear's epilogue computes
+  enum class Sight { kNone, kCodes, kF32 };
+  std::vector<Sight> visible_;  ///< as outputs and hidden states
 };
 
 }  // namespace
@@ -269,14 +330,14 @@ std::shared_ptr<const IntegerLinear> LoweredOps::make(int node, bool tolerant) {
   const int param = model_.graph.node(node).param;
   const Param& p = model_.param_of(node);
   if (!p.quantized || reads_constant(model_, node)) return nullptr;
-  const auto input = model_.input_quant.find(model_.graph.node(node).in[0]);
-  require(input != model_.input_quant.end(), ErrorCode::kInvalidInput, model_.node_name(node),
+  const ActivationQuant* input = input_quant_of(model_.graph, model_.graph.node(node).in[0]);
+  require(input != nullptr, ErrorCode::kInvalidInput, model_.node_name(node),
           ": quantized weights without an input quantizer");
   auto& made = by_param_[param];
   for (const auto& linear : made)
-    if (same_quant(linear->input(), input->second)) return linear;
+    if (same_quant(linear->input(), *input)) return linear;
   try {
-    return made.emplace_back(std::make_shared<IntegerLinear>(*p.quantized, p.bias, input->second,
+    return made.emplace_back(std::make_shared<IntegerLinear>(*p.quantized, p.bias, *input,
                                                              IntegerLinearOptions{.isa = isa_}));
   } catch (const Error& e) {
     if (!tolerant) throw Error(e.code(), model_.node_name(node) + ": " + e.what());

@@ -1,6 +1,7 @@
 // Attention on codes as an operator of the graph: what must happen to q and k before they are
 // quantized (rotation, the scale that OPT applies first), then both products in integers.
 #include "quell/engine/engines.h"
+#include "quell/graph/forms.h"
 #include "quell/quant/integer_attention.h"
 
 namespace quell {
@@ -18,7 +19,7 @@ class IntegerAttentionOp final : public NodeOp {
   void run(Executor& executor, ExecContext& ctx) const override {
     const Node& n = model_.graph.node(node_);
     if (executor.continues()) {
-      return executor.set_output(n.out, executor.attend_cached(node_));
+      return executor.set(n.out, executor.attend_cached(node_));
     }
     const AttentionCall call = executor.attention_call(node_);
     AttentionShape shape = call.shape();
@@ -57,17 +58,17 @@ class IntegerAttentionOp final : public NodeOp {
     if (output_) {
       QuantizedRows out = make_quantized_rows(qc.rows, columns, *output_);
       integer.codes = &out;
-      if (const auto it = model_.explicit_affine.find(n.out); it != model_.explicit_affine.end()) {
-        integer.code_scale = it->second.scale.f32().data();
-        if (it->second.shift.defined()) integer.code_shift = it->second.shift.f32().data();
+      if (const ChannelAffine* affine = explicit_affine_of(model_.graph, n.out)) {
+        integer.code_scale = affine->scale.f32().data();
+        if (affine->shift.defined()) integer.code_shift = affine->shift.f32().data();
       }
       integer_attention(integer, ctx);
-      executor.set_codes(n.out, std::move(out));
+      executor.set_codes(migrated(model_.graph, n.out), std::move(out));
     } else {
       Tensor out = Tensor::uninitialized(DType::kF32, {qc.rows, columns});
       integer.f32 = out.f32().data();
       integer_attention(integer, ctx);
-      executor.set_output(n.out, std::move(out));
+      executor.set(n.out, std::move(out));
     }
   }
 

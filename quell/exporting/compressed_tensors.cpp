@@ -9,6 +9,7 @@
 #include "quell/exporting/own_features.h"
 #include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/side_files.h"
+#include "quell/graph/forms.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
@@ -137,16 +138,12 @@ class Exporter {
     for (const Param& p : model.params) by_row_ |= p.packing.parts > 1;
     for (std::size_t i = 0; i < model.params.size(); ++i) add_param(static_cast<int>(i));
     add_second_head();
-    for (const auto& [prefix, affines] :
-         {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
-      for (const auto& [value, affine] : *affines) {
-        const std::string name = prefix + model.node_name(model.graph.producer(value));
-        tensors_.add(name + ".scale", affine.scale);
-        if (affine.shift.defined()) tensors_.add(name + ".shift", affine.shift);
-      }
-    for (const auto& [value, quant] : model.input_quant)
-      if (quant.groups)
-        add_groups(*quant.groups, kGroupsPrefix + model.node_name(model.graph.producer(value)));
+    add_affines(kRestorePrefix, op_restore);
+    add_affines(kExplicitPrefix, op_affine);
+    for (const ValueId value : bases_with(model.graph, op_quantize)) {
+      const ActivationQuant& quant = *input_quant_of(model.graph, value);
+      if (quant.groups) add_groups(*quant.groups, kGroupsPrefix + label_of(value));
+    }
   }
 
   const TensorSet& tensors() const { return tensors_; }
@@ -189,8 +186,22 @@ class Exporter {
     return packed ? kOwnPackedFormat : kOwnIntFormat;
   }
 
+  /// Of the node that computes a value.
+  const std::string& label_of(ValueId base) const { return model_.graph.producer_of(base).label; }
+
+  void add_affines(const std::string& prefix, const OpDef& op) {
+    for (const ValueId value : bases_with(model_.graph, op)) {
+      const ChannelAffine& affine = op.name == op_restore.name
+                                        ? *restore_of(model_.graph, value)
+                                        : *explicit_affine_of(model_.graph, value);
+      const std::string name = prefix + label_of(value);
+      tensors_.add(name + ".scale", affine.scale.clone());
+      if (affine.shift.defined()) tensors_.add(name + ".shift", affine.shift.clone());
+    }
+  }
+
   const ActivationQuant& input_of(int param) const {
-    return model_.input_quant.at(model_.graph.node(node_of_.at(param)).in[0]);
+    return *input_quant_of(model_.graph, model_.graph.node(node_of_.at(param)).in[0]);
   }
 
   bool reads_constant_input(int n) const {

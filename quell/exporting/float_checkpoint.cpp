@@ -4,21 +4,30 @@
 #include "quell/exporting/module_names.h"
 #include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/side_files.h"
+#include "quell/graph/forms.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
 
 namespace quell {
 
+namespace {
+
+void refuse_forms(const Model& model, const OpDef& op, const char* what) {
+  const std::vector<ValueId> values = bases_with(model.graph, op);
+  if (values.empty()) return;
+  throw Error(ErrorCode::kUnsupported,
+              str("a plain ", model.spec.model_type, " checkpoint cannot hold ", what, " (",
+                  model.graph.producer_of(values.front()).label,
+                  "); write --format compressed-tensors instead"));
+}
+
+}  // namespace
+
 ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out,
                                       bool replace) {
-  for (const auto& [values, what] :
-       {std::pair(&model.restore, "a residual branch that would have to undo the migration"),
-        {&model.explicit_affine, "a scale and shift that no weight can hold"}})
-    require(values->empty(), ErrorCode::kUnsupported, "a plain ", model.spec.model_type,
-            " checkpoint cannot hold ", what, " (",
-            values->empty() ? "" : model.node_name(model.graph.producer(values->begin()->first)),
-            "); write --format compressed-tensors instead");
+  refuse_forms(model, op_restore, "a residual branch that would have to undo the migration");
+  refuse_forms(model, op_affine, "a scale and shift that no weight can hold");
   require(!model.bias_corrected, ErrorCode::kUnsupported,
           "a float checkpoint with corrected biases would not compute what the "
           "original does; leave bias_correction out, or write --format compressed-tensors");

@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/engine/engines.h"
+#include "quell/graph/forms.h"
 #include "quell/model/stored_codes.h"
 
 namespace quell {
@@ -36,8 +37,8 @@ bool is_one_row_a_text(const Model& model, ValueId value) {
 /// What the steps of the linears' inputs are.
 void add_input_features(const Model& model, std::vector<std::string>& out) {
   const auto input = [&](auto predicate) {
-    return any(model.input_quant,
-               [&](const auto& item) { return predicate(item.first, item.second); });
+    return any(bases_with(model.graph, op_quantize),
+               [&](ValueId v) { return predicate(v, *input_quant_of(model.graph, v)); });
   };
   if (input([](ValueId, const ActivationQuant& q) { return q.groups != nullptr; }))
     out.emplace_back("inputs have steps of their own for groups of channels");
@@ -87,15 +88,14 @@ std::string recipes_for_others(const Model& model) {
 
 std::vector<std::string> own_features(const Model& model) {
   std::vector<std::string> out;
-  const auto where = [&](const auto& values) {
-    return model.node_name(model.graph.producer(values.begin()->first));
+  const auto first_behind = [&](const OpDef& op) -> std::string {
+    const std::vector<ValueId> values = bases_with(model.graph, op);
+    return values.empty() ? "" : model.graph.producer_of(values.front()).label;
   };
-  if (!model.restore.empty())
-    out.push_back("residual branches undo the migration (first behind " + where(model.restore) +
-                  ")");
-  if (!model.explicit_affine.empty())
-    out.push_back("a scale that no weight can hold (first behind " + where(model.explicit_affine) +
-                  ")");
+  if (const std::string first = first_behind(op_restore); !first.empty())
+    out.push_back("residual branches undo the migration (first behind " + first + ")");
+  if (const std::string first = first_behind(op_affine); !first.empty())
+    out.push_back("a scale that no weight can hold (first behind " + first + ")");
   if (!quantized_attentions(model.graph).empty()) out.emplace_back("attention runs on codes");
   if (model.residual_after_quant) out.emplace_back("residual branches read quantized values");
   add_input_features(model, out);

@@ -247,6 +247,7 @@ ValueId GraphBuilder::patches(const PatchAttributes& patches) {
 
 Graph GraphBuilder::take() {
   require(outer_.empty(), ErrorCode::kUnsupported, "a scope of the model's description is open");
+  graph_.finish_building();
   return std::move(graph_);
 }
 

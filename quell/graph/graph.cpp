@@ -55,6 +55,27 @@ ParamId Graph::add_param(ParamDef def) {
 }
 
 ValueId Graph::add_node(Node node) {
+  positions_.push_back(num_nodes());
+  order_.push_back(num_nodes());
+  return append(std::move(node));
+}
+
+ValueId Graph::insert_node(Node node) {
+  // Behind the producer, and behind what has been inserted there already.
+  int at = position(producer(node.in.front())) + 1;
+  while (at < static_cast<int>(order_.size()) && is_inserted(order_[static_cast<std::size_t>(at)]))
+    ++at;
+  order_.insert(order_.begin() + at, num_nodes());
+  positions_.push_back(at);
+  for (std::size_t i = static_cast<std::size_t>(at); i < order_.size(); ++i)
+    positions_[static_cast<std::size_t>(order_[i])] = static_cast<int>(i);
+
+  const ValueId out = append(std::move(node));
+  index();
+  return out;
+}
+
+ValueId Graph::append(Node node) {
   const NodeId id = num_nodes();
   const ValueType type = node.op->infer(*this, node);
 
@@ -72,6 +93,26 @@ ValueId Graph::add_node(Node node) {
   return nodes_.back().out;
 }
 
+void Graph::detach(NodeId n) {
+  nodes_[static_cast<std::size_t>(n)].in.clear();
+  index();
+}
+
+void Graph::redirect(NodeId n, ValueId from, ValueId to) {
+  for (ValueId& v : nodes_[static_cast<std::size_t>(n)].in)
+    if (v == from) v = to;
+  index();
+}
+
+NodeId Graph::last_use(ValueId v) const {
+  NodeId last = kNoNode;
+  for (const NodeId n : uses(v)) {
+    const NodeId here = node(n).op->view ? last_use(node(n).out) : n;
+    if (here != kNoNode && (last == kNoNode || position(here) > position(last))) last = here;
+  }
+  return last;
+}
+
 void Graph::set_attributes(NodeId n, Attributes attributes) {
   nodes_[static_cast<std::size_t>(n)].attributes = std::move(attributes);
 }
@@ -86,6 +127,8 @@ void Graph::redirect_param(ParamId from, ParamId to) {
 
 void Graph::truncate(NodeId first) {
   nodes_.resize(static_cast<std::size_t>(first));
+  order_.resize(nodes_.size());
+  positions_.resize(nodes_.size());
   while (!values_.empty() && values_.back().producer >= first) values_.pop_back();
   std::erase_if(outputs, [&](const auto& output) { return output.second >= num_values(); });
   index();
@@ -121,7 +164,7 @@ void Graph::drop_params(const std::vector<ParamId>& dropped) {
 void Graph::index() {
   uses_.assign(values_.size(), {});
   users_.assign(params_.size(), {});
-  for (NodeId n = 0; n < num_nodes(); ++n) {
+  for (const NodeId n : order_) {
     for (const ValueId v : node(n).in) {
       if (v == kNoValue) continue;
       std::vector<NodeId>& uses = uses_[static_cast<std::size_t>(v)];

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@ using ParamId = int;
 inline constexpr NodeId kNoNode = -1;
 inline constexpr ValueId kNoValue = -1;
 inline constexpr ParamId kNoParam = -1;
+inline constexpr NodeId kNever = std::numeric_limits<NodeId>::max();
 
 /// What the rows of a value are. The batch binds a row space to sizes, mask and origin.
 struct RowSpace {
@@ -124,10 +126,10 @@ struct Node {
   ValueId operand(std::size_t i) const { return i < in.size() ? in[i] : kNoValue; }
 };
 
-/// Nodes [begin, end) in the order of execution.
+/// Nodes [begin, end) as the family said them.
 struct NodeRange {
-  int begin = 0;
-  int end = 0;
+  NodeId begin = 0;
+  NodeId end = 0;
 };
 
 /// One run of layers with what lies around them: an encoder or a decoder.
@@ -140,6 +142,8 @@ struct StackInfo {
 
 class Graph {
  public:
+  /// To be called when the family has said everything: nodes that come now are insertions.
+  void finish_building() { built_ = num_nodes(); }
   int num_nodes() const { return static_cast<int>(nodes_.size()); }
   int num_values() const { return static_cast<int>(values_.size()); }
   int num_params() const { return static_cast<int>(params_.size()); }
@@ -150,6 +154,11 @@ class Graph {
   const std::vector<Node>& nodes() const { return nodes_; }
   const std::vector<ParamDef>& params() const { return params_; }
 
+  /// Nodes as they are executed: operands in front of what reads them. Ids say nothing of it, once
+  /// nodes have been inserted.
+  const std::vector<NodeId>& order() const { return order_; }
+  int position(NodeId n) const { return positions_[static_cast<std::size_t>(n)]; }
+
   /// The node that computes `v`, kNoNode for inputs.
   NodeId producer(ValueId v) const { return value(v).producer; }
   const Node& producer_of(ValueId v) const { return node(producer(v)); }
@@ -158,10 +167,11 @@ class Graph {
     return producer(v) != kNoNode && producer_of(v).is(op);
   }
   bool is_constant(ValueId v) const { return value(v).type.constant; }
-  /// Nodes that read `v`, each once, ascending.
+  /// Nodes that read `v`, each once, as they are executed.
   const std::vector<NodeId>& uses(ValueId v) const { return uses_[static_cast<std::size_t>(v)]; }
-  /// The last of them, kNoNode when nothing reads it.
-  NodeId last_use(ValueId v) const { return uses(v).empty() ? kNoNode : uses(v).back(); }
+  /// The last of them, where a view is read instead of what it is a view of; kNoNode when nothing
+  /// reads it.
+  NodeId last_use(ValueId v) const;
   /// Nodes that use the parameter, ascending.
   const std::vector<NodeId>& users(ParamId p) const { return users_[static_cast<std::size_t>(p)]; }
   bool is_output(ValueId v) const;
@@ -183,6 +193,13 @@ class Graph {
   /// Appends a node whose value `infer` of its op describes. Throws Error(kUnsupported) where the
   /// operands do not fit the op.
   ValueId add_node(Node node);
+  /// The same, executed right behind the node that computes its first operand and what was inserted
+  /// there before.
+  ValueId insert_node(Node node);
+  /// Takes an inserted node out of everybody's way: it reads nothing, and nobody must read it.
+  void detach(NodeId n);
+  /// Node `n` reads `to` where it reads `from`.
+  void redirect(NodeId n, ValueId from, ValueId to);
   void set_attributes(NodeId n, Attributes attributes);
   /// The parameter has a weight of its own.
   void untie(ParamId p) { params_[static_cast<std::size_t>(p)].tied_to = kNoParam; }
@@ -201,9 +218,15 @@ class Graph {
   NodeId head_begin = kNoNode;  ///< where what stands on the last hidden states begins
 
  private:
+  ValueId append(Node node);
+  /// Whether the node came after the family had built the graph.
+  bool is_inserted(NodeId n) const { return n >= built_; }
   void index();
 
   std::vector<Node> nodes_;
+  std::vector<NodeId> order_;
+  std::vector<int> positions_;  ///< by node
+  NodeId built_ = kNever;       ///< the first node that was not there when the family was done
   std::vector<Value> values_;
   std::vector<ParamDef> params_;
   std::vector<std::vector<NodeId>> uses_;   ///< by value

@@ -56,11 +56,12 @@ struct OpDef {
   Tensor (*reference)(OpCall& call) = nullptr;
   /// Adds the gradients of its operands; null: learned steps are refused for graphs with this op.
   void (*gradient)(GradientCall& call) = nullptr;
-  /// Operands are read as linears read them, not with what restores their original meaning.
-  bool reads_migrated = false;
   /// Each row of the output depends on the same row of the operands alone: batches may then lie
   /// without padding, and sequences be continued from a cache.
   bool row_by_row = false;
+  /// Computed where it is read, from the operand, and not kept: quantizers and what restores
+  /// migrated values, which operators often take along.
+  bool view = false;
 };
 
 /// One operand's rows with other columns; the same columns; constant where all operands are.

@@ -33,6 +33,11 @@ extern const OpDef op_mask_rows;  ///< 0 at padding
 
 extern const OpDef op_attention;  ///< AttentionAttributes; operands by AttentionOperand
 
+// What passes put in.
+extern const OpDef op_quantize;  ///< ActivationQuant
+extern const OpDef op_affine;    ///< (x - shift) / scale by channel: ChannelAffine
+extern const OpDef op_restore;   ///< x * scale + shift by channel: ChannelAffine
+
 // Rows and columns of tokens.
 extern const OpDef op_select_first;   ///< the first token of each sequence
 extern const OpDef op_select_last;    ///< the last token: SelectLastAttributes
@@ -166,6 +171,12 @@ struct AttentionAttributes {
   AttentionQuant quant;
 };
 
+/// By channel, for migrated values: their scale and shift.
+struct ChannelAffine {
+  Tensor scale;  ///< [C]
+  Tensor shift;  ///< [C] or undefined
+};
+
 /// Operands of an attention; the last three may be left out (kNoValue).
 enum AttentionOperand : std::size_t {
   kQueryOperand,
@@ -186,6 +197,9 @@ const AttentionQuant* attention_quant_of(const Node& node);
 void set_attention_quant(Graph& graph, NodeId node, AttentionQuant quant);
 /// Attention nodes with quantizers, ascending.
 std::vector<NodeId> quantized_attentions(const Graph& graph);
+/// Of a quantize node; of an affine or restore node.
+const ActivationQuant& quantizer_of(const Node& node);
+const ChannelAffine& affine_of(const Node& node);
 /// Of an activation node.
 ActivationKind activation_of(const Node& node);
 /// Of a norm or head norm.

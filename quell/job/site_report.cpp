@@ -132,7 +132,7 @@ class Measurer {
       weights.add(p.weight.f32(), dequantize(*p.quantized).f32());
     }
     m.weight_sqnr = weights.sqnr();
-    m.input_bits = model_.input_quant.at(site.value()).spec.num_bits;
+    m.input_bits = (*input_quant_of(model_.graph, site.value())).spec.num_bits;
     return m;
   }
 
@@ -149,7 +149,7 @@ class Measurer {
   }
 
   void measure_site(const Site& site, const SiteActivations& x, SiteMeasurement& m) const {
-    const ActivationQuant& quant = model_.input_quant.at(site.value());
+    const ActivationQuant& quant = (*input_quant_of(model_.graph, site.value()));
     Energy input, output, inputs_only, weights_only;
     double outside = 0, all = 0;
     const std::vector<Range> bounds = representable(quant, x.x.front()->cols());

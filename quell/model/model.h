@@ -45,12 +45,6 @@ struct Param {
   std::int64_t added_columns = 0;
 };
 
-/// x * scale + shift gives a migrated value its original meaning again: residual branches and
-/// outputs read it so.
-struct ChannelAffine {
-  Tensor scale, shift;  ///< [C]; shift may be undefined
-};
-
 /// The quantizers of activations: a model's own, or others that a search tries in a run.
 struct ActivationQuantizers {
   std::map<ValueId, ActivationQuant> inputs;
@@ -80,11 +74,6 @@ struct Model {
       false;  ///< with `scratch`: what calibration carries from step to step lies there too
 
   // What quantization added.
-  std::map<ValueId, ActivationQuant> input_quant;  ///< at the input of quantized linears
-  std::map<ValueId, ChannelAffine>
-      restore;  ///< migrated values that something other than a linear reads
-  std::map<ValueId, ChannelAffine>
-      explicit_affine;  ///< values divided where no producer could absorb it: (x - shift) / scale
   bool bias_corrected =
       false;  ///< biases make up for quantization: the float function is not the original's
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value

@@ -5,6 +5,7 @@
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
+#include "quell/graph/forms.h"
 #include "quell/model/quantized_checkpoint.h"
 #include "quell/model/stored_codes.h"
 #include "quell/model/tensor_names.h"
@@ -217,11 +218,16 @@ class Loader {
   }
 
   void set_input_quantizers() {
+    std::vector<std::pair<ValueId, const ActivationQuant*>> inputs;
     for (const Node& node : graph().nodes()) {
       if (!node.is(op_linear) || graph().is_constant(node.in[0])) continue;
       const auto found = inputs_.find(node.param);
-      if (found != inputs_.end()) model_.input_quant[node.in[0]] = found->second;
+      if (found != inputs_.end()) inputs.emplace_back(node.in[0], &found->second);
     }
+    for (const auto& [value, quant] : inputs)
+      set_input_quant(graph(), value, *quant, false, [&](const Node& linear) {
+        return model_.param(linear.param).quantized.has_value();
+      });
   }
 
   const Checkpoint& checkpoint_;
@@ -242,7 +248,9 @@ void load_parameters(const Checkpoint& checkpoint, std::string_view prefix, bool
 }
 
 ActivationQuantizers quantizers_of(const Model& model) {
-  ActivationQuantizers out{model.input_quant, {}};
+  ActivationQuantizers out;
+  for (const ValueId v : bases_with(model.graph, op_quantize))
+    out.inputs[v] = *input_quant_of(model.graph, v);
   for (const NodeId n : quantized_attentions(model.graph))
     out.attention[n] = *attention_quant_of(model.graph.node(n));
   return out;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "quell/base/error.h"
+#include "quell/graph/forms.h"
 #include "quell/io/json.h"
 #include "quell/model/family.h"
 #include "quell/model/stored_codes.h"
@@ -314,13 +316,67 @@ ActivationQuant activation_quant_from_json(const Json& json) {
   return quant;
 }
 
+namespace {
+
+using NodeOf = std::function<NodeId(const std::string& label)>;
+
+/// Scales and shifts of channels, by the label of what computes the value.
+void read_affines(const Checkpoint& checkpoint, const std::string& prefix, const NodeOf& node_of,
+                  Model& model) {
+  const std::string suffix = ".scale";
+  for (const auto& [name, view] : checkpoint.tensors()) {
+    if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
+    const std::string label =
+        name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+    const ValueId value = model.graph.node(node_of(label)).out;
+    std::int64_t size = model.spec.hidden_size;
+    for (const NodeId reader : readers_of(model.graph, value))  // a linear may be wider (fc2)
+      if (model.graph.node(reader).is(op_linear)) size = model.param_of(reader).weight.cols();
+
+    ChannelAffine affine{read_vector(checkpoint, name, size),
+                         read_vector(checkpoint, prefix + label + ".shift", size)};
+    if (prefix == kRestorePrefix)
+      set_restore(model.graph, value, std::move(affine));
+    else
+      set_explicit_affine(model.graph, value, std::move(affine));
+  }
+}
+
+void read_groups(const Checkpoint& checkpoint, const NodeOf& node_of, Model& model) {
+  const std::string prefix = kGroupsPrefix;
+  const std::string suffix = ".channels";
+  for (const auto& [name, view] : checkpoint.tensors()) {
+    if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
+    const std::string whole = name.substr(0, name.size() - suffix.size());
+    const std::string label = whole.substr(prefix.size());
+    const ValueId value = model.graph.node(node_of(label)).out;
+    const ActivationQuant* found = input_quant_of(model.graph, value);
+    require(found && is_static_per_tensor(*found), ErrorCode::kInvalidInput,
+            checkpoint.source_of(name), ": tensor \"", name, "\": nothing reads \"", label,
+            "\" with static steps");
+
+    ActivationQuant quant = *found;
+    ChannelGroups groups = read_channel_groups(checkpoint, whole, quant.spec);
+    for (const NodeId reader : readers_of(model.graph, value))
+      require(!model.graph.node(reader).is(op_linear) ||
+                  model.param_of(reader).weight.cols() ==
+                      static_cast<std::int64_t>(groups.channels.size()),
+              ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
+              "\" does not fit what reads it");
+    quant.groups = std::make_shared<const ChannelGroups>(std::move(groups));
+    model.graph.set_attributes(quantize_node(model.graph, value), Attributes::of(quant));
+  }
+}
+
+}  // namespace
+
 void read_quell_section(const Checkpoint& checkpoint, Model& model) {
   const Json& ours = member(*model.config, kQuellKey);
   if (ours.is_null()) return;
   model.residual_after_quant = json_bool(ours, "residual_after_quant", false);
   std::map<std::string, int> nodes;
   for (NodeId n = 0; n < model.graph.num_nodes(); ++n) nodes[model.node_name(n)] = n;
-  const auto node_of = [&](const std::string& name) {
+  const NodeOf node_of = [&](const std::string& name) {
     const auto it = nodes.find(name);
     require(it != nodes.end(), ErrorCode::kInvalidInput, "section \"quell\" names \"", name,
             "\", which this model does not have");
@@ -339,38 +395,14 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
               "section \"quell\": \"", name, "\" is no attention");
       set_attention_quant(model.graph, node, std::move(found));
     }
-  for (const auto& [prefix, target] :
-       {std::pair(kRestorePrefix, &model.restore), {kExplicitPrefix, &model.explicit_affine}})
-    for (const auto& [name, view] : checkpoint.tensors()) {
-      const std::string suffix = ".scale";
-      if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
-      const std::string node = name.substr(
-          std::string(prefix).size(), name.size() - std::string(prefix).size() - suffix.size());
-      const ValueId value = model.graph.node(node_of(node)).out;
-      std::int64_t size = model.spec.hidden_size;
-      for (const int use : model.graph.uses(value))  // a linear's input may be wider (fc2)
-        if (model.graph.node(use).is(op_linear)) size = model.param_of(use).weight.cols();
-      (*target)[value] = {read_vector(checkpoint, name, size),
-                          read_vector(checkpoint, prefix + node + ".shift", size)};
+  read_affines(checkpoint, kExplicitPrefix, node_of, model);
+  read_affines(checkpoint, kRestorePrefix, node_of, model);
+  if (model.residual_after_quant)
+    for (const ValueId v : bases_with(model.graph, op_quantize)) {
+      const ActivationQuant quant = *input_quant_of(model.graph, v);
+      set_input_quant(model.graph, v, quant, true, [](const Node&) { return false; });
     }
-  for (const auto& [name, view] : checkpoint.tensors()) {
-    const std::string suffix = ".channels";
-    if (!name.starts_with(kGroupsPrefix) || !name.ends_with(suffix)) continue;
-    const std::string whole = name.substr(0, name.size() - suffix.size()),
-                      node = whole.substr(std::string(kGroupsPrefix).size());
-    const auto quant = model.input_quant.find(model.graph.node(node_of(node)).out);
-    require(quant != model.input_quant.end() && is_static_per_tensor(quant->second),
-            ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
-            "\": nothing reads \"", node, "\" with static steps");
-    ChannelGroups groups = read_channel_groups(checkpoint, whole, quant->second.spec);
-    for (const int use : model.graph.uses(quant->first))
-      require(!model.graph.node(use).is(op_linear) ||
-                  model.param_of(use).weight.cols() ==
-                      static_cast<std::int64_t>(groups.channels.size()),
-              ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
-              "\" does not fit what reads it");
-    quant->second.groups = std::make_shared<const ChannelGroups>(std::move(groups));
-  }
+  read_groups(checkpoint, node_of, model);
   std::erase_if(model.unused_tensors, [](const std::string& n) { return n.starts_with("quell."); });
 }
 

@@ -34,10 +34,12 @@ class BiasCorrection final : public Pass {
       got.push_back(std::make_unique<Executor>(model, quantized, true, batch, ctx));
     }
     Plan plan;
-    for (int n = 0; n < count; ++n) {
+    int done = 0;
+    for (const NodeId n : model.graph.order()) {
+      ++done;
       for (std::size_t b = 0; b < samples.size(); ++b) {
-        wanted[b]->run({n, n + 1});
-        got[b]->run({n, n + 1});
+        wanted[b]->run(n);
+        got[b]->run(n);
         wanted[b]->spill();
         got[b]->spill();
       }
@@ -52,7 +54,7 @@ class BiasCorrection final : public Pass {
         executor->set(out, std::move(y));
       }
       plan.push_back(AddToBias{n, std::move(delta)});
-      ctx.progress("correct biases", n + 1, count);
+      ctx.progress("correct biases", done, count);
     }
     ctx.progress("correct biases", count, count);
     return plan;

@@ -109,7 +109,6 @@ Tensor reference(OpCall& call) {
 
 }  // namespace
 
-const OpDef op_attention = {
-    .name = "attention", .infer = infer, .reference = reference, .reads_migrated = true};
+const OpDef op_attention = {.name = "attention", .infer = infer, .reference = reference};
 
 }  // namespace quell

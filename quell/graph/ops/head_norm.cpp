@@ -33,7 +33,6 @@ const OpDef op_head_norm = {.name = "head_norm",
                             .infer = like_operand,
                             .reference = reference,
                             .gradient = gradient,
-                            .reads_migrated = true,
                             .row_by_row = true};
 
 }  // namespace quell

@@ -43,7 +43,6 @@ const OpDef op_linear = {.name = "linear",
                          .infer = infer,
                          .reference = reference,
                          .gradient = gradient,
-                         .reads_migrated = true,
                          .row_by_row = true};
 
 }  // namespace quell
