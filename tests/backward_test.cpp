@@ -102,10 +102,10 @@ TEST_P(BackwardOf, StepsFollowDifferencesOfTheLoss) {
   }
   for (const auto& [at, g] : backward.at_points) {
     AttentionQuant& attention = now.attention.at(at.first);
-    const AttentionCall call = executor->attention_call(at.first);
+    const Node& node = model.graph.node(at.first);
+    const AttentionCall call = executor->attention_call(node);
     std::int64_t numel = 0;
     if (at.second < 3) {
-      const Node& node = model.graph.node(at.first);
       numel = executor->value(node.in[static_cast<std::size_t>(at.second)]).numel();
     } else {
       const AttentionShape shape = call.shape();

@@ -176,12 +176,12 @@ void Backward::refuse(NodeId n) const {
 
 void Backward::back_attention(NodeId n, const Tensor& gradient) {
   const Node& at = model_.graph.node(n);
-  const AttentionCall call = executor_.attention_call(n);
+  const AttentionCall call = executor_.attention_call(at);
   const AttentionShape shape = call.shape();
   const AttentionSpec& spec = call.spec;
   if (call.relative_query || shape.soft_cap != 0.0F) refuse(n);
   static const AttentionQuant kNone;
-  const AttentionQuant* found = executor_.attention_quant(n);
+  const AttentionQuant* found = executor_.attention_quant(n, at);
   const AttentionQuant& quant = found ? *found : kNone;
   Tensor raw[3], seen[3], grads[3];
   const auto points = quant.points();

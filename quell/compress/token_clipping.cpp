@@ -189,7 +189,7 @@ class Clipping {
   std::map<std::string, Tensor> outputs(const OpTable& ops, const Quantization& quantization,
                                         const TokenBatch& batch) const {
     ForwardOutputs out;
-    run_forward(model_, ops, {}, quantization, batch, out, ctx_);
+    run_forward(model_, model_.graph, ops, quantization, batch, out, ctx_);
     return compared(std::move(out));
   }
 

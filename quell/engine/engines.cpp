@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/engine/lowered_op.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
 
@@ -18,21 +19,23 @@ bool finite(std::span<const float> values) {
 
 class StepModel final : public ForwardModel {
  public:
-  StepModel(const Model& model, OpTable ops, FusionTable fused, const Quantization& quantization)
+  StepModel(const Model& model, OpTable ops, const Quantization& quantization,
+            std::optional<Graph> lowered = std::nullopt)
       : model_(model),
         ops_(std::move(ops)),
-        fused_(std::move(fused)),
-        quantization_(quantization) {}
+        quantization_(quantization),
+        lowered_(std::move(lowered)) {}
   void forward(const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) const override {
-    run_forward(model_, ops_, fused_, quantization_, batch, outputs, ctx);
+    const Graph& graph = lowered_ ? *lowered_ : model_.graph;
+    run_forward(model_, graph, ops_, quantization_, batch, outputs, ctx);
   }
   const Model& model() const override { return model_; }
 
  private:
   const Model& model_;
   OpTable ops_;
-  FusionTable fused_;
   Quantization quantization_;
+  std::optional<Graph> lowered_;  ///< none: the model's own
 };
 
 template <typename MakeOp>
@@ -95,11 +98,10 @@ std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
 
 }  // namespace
 
-void run_forward(const Model& model, const OpTable& ops, const FusionTable& fused,
+void run_forward(const Model& model, const Graph& graph, const OpTable& ops,
                  const Quantization& quantization, const TokenBatch& batch, ForwardOutputs& outputs,
                  ExecContext& ctx) {
-  Executor executor(model, ops, quantization, batch, ctx, &fused, outputs.cached);
-  const Graph& graph = model.graph;
+  Executor executor(model, ops, quantization, batch, ctx, &graph, outputs.cached);
   outputs.hidden_states.clear();
   outputs.values.clear();
   const auto wanted = [&](const auto& output) {
@@ -115,13 +117,14 @@ void run_forward(const Model& model, const OpTable& ops, const FusionTable& fuse
   // Right behind the node that computes them: operators behind it may free what they read.
   const NodeId last =
       outputs.embedding_only ? producer_of_output(graph, "last_hidden_state") : kNoNode;
+  const ValueId last_block = model.graph.node(graph.blocks.back().end - 1).out;
   std::map<ValueId, Tensor> kept;
   for (const NodeId n : graph.order()) {
     executor.run(n);
     for (const ValueId v : to_keep)
       if (concrete(graph, v) == graph.node(n).out) kept.emplace(v, executor.seen(v));
-    if (outputs.last_tokens_only && n + 1 == graph.blocks.back().end)
-      executor.keep_last_rows(graph.node(n).out);
+    if (outputs.last_tokens_only && graph.node(n).out == last_block)
+      executor.keep_last_rows(last_block);
     if (n == last) break;
   }
   if (outputs.cached)
@@ -194,12 +197,12 @@ OpTable make_simulated_ops(const Model& model, bool exact, Isa isa, Rounding rou
   });
 }
 
-std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, FusionTable fused,
+std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops,
                                               const Quantization& quantization) {
-  return std::make_unique<StepModel>(model, std::move(ops), std::move(fused), quantization);
+  return std::make_unique<StepModel>(model, std::move(ops), quantization);
 }
 std::unique_ptr<ForwardModel> make_float_model(const Model& model) {
-  return make_step_model(model, make_float_ops(model), {}, false);
+  return make_step_model(model, make_float_ops(model), false);
 }
 std::unique_ptr<ForwardModel> make_bf16_model(const Model& model) {
   return make_step_model(model,
@@ -208,21 +211,20 @@ std::unique_ptr<ForwardModel> make_bf16_model(const Model& model) {
                                     const Param& p = model.param_of(node);
                                     return std::make_unique<Bf16Linear>(model.weight_of(p), p.bias);
                                   }),
-                         {}, false);
+                         false);
 }
 std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa,
                                                    Rounding rounding) {
-  FusionTable fused;
-  const std::vector<NodeId> attentions = quantized_attentions(model.graph);
-  if (exact && !attentions.empty()) {
-    fused.ops.resize(static_cast<std::size_t>(model.graph.num_nodes()));
-    fused.covered.resize(fused.ops.size());
-    for (const NodeId node : attentions)
-      fused.ops[static_cast<std::size_t>(node)] =
-          make_integer_attention(model, node, true, nullptr);
+  OpTable ops = make_simulated_ops(model, exact, isa, rounding);
+  if (!exact) return make_step_model(model, std::move(ops), rounding);
+
+  Graph lowered = model.graph;
+  for (const NodeId n : quantized_attentions(model.graph)) {
+    const Node& attention = model.graph.node(n);
+    if (has_integer_attention(attention))
+      lowered.replace(n, integer_attention_node(attention, true));
   }
-  return make_step_model(model, make_simulated_ops(model, exact, isa, rounding), std::move(fused),
-                         rounding);
+  return std::make_unique<StepModel>(model, std::move(ops), rounding, std::move(lowered));
 }
 
 }  // namespace quell

@@ -7,7 +7,8 @@
 namespace quell {
 
 /// Runs a whole model. Throws Error(kNumeric) when an output is not finite.
-void run_forward(const Model& model, const OpTable& ops, const FusionTable& fused,
+/// `graph`: the model's, or what lowering has made of it.
+void run_forward(const Model& model, const Graph& graph, const OpTable& ops,
                  const Quantization& quantization, const TokenBatch& batch, ForwardOutputs& outputs,
                  ExecContext& ctx);
 
@@ -36,17 +37,8 @@ std::unique_ptr<ForwardModel> make_float_model(const Model& model);
 std::unique_ptr<ForwardModel> make_bf16_model(const Model& model);
 std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exact, Isa isa,
                                                    Rounding rounding = Rounding::kReciprocal);
-std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops, FusionTable fused,
+std::unique_ptr<ForwardModel> make_step_model(const Model& model, OpTable ops,
                                               const Quantization& quantization);
-
-/// Attention on codes in both products, where the model quantizes all of q, k, v and the
-/// probabilities with static steps; else null. `exact`: plain loops instead of kernels, same bytes.
-/// `output`: the quantizer of the codes to write, null for f32.
-std::unique_ptr<NodeOp> make_integer_attention(const Model& model, NodeId node, bool exact,
-                                               const ActivationQuant* output);
-/// Whether make_integer_attention reads this operand (0: q, 1: k, 2: v) as its producer's codes,
-/// without rotating or scaling it first.
-bool reads_codes_directly(const Model& model, NodeId node, int operand);
 
 /// Whether the model takes batches whose sequences lie one behind the other without padding: its
 /// attention does not depend on the distance of rows.

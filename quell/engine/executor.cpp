@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "quell/base/error.h"
+#include "quell/engine/lowered_op.h"
 #include "quell/quant/integer_attention.h"
 #include "quell/quant/quantize.h"
 
@@ -78,16 +79,16 @@ TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
 }
 
 Executor::Executor(const Model& model, const OpTable& ops, const Quantization& quantization,
-                   const TokenBatch& batch, ExecContext& ctx, const FusionTable* fused,
+                   const TokenBatch& batch, ExecContext& ctx, const Graph* lowered,
                    const CachedPass* cached)
     : model_(model),
+      graph_(lowered ? *lowered : model.graph),
       ops_(ops),
       quantization_(quantization),
       batch_(batch),
       ctx_(ctx),
-      fused_(fused && !fused->empty() ? fused : nullptr),
       cached_(cached),
-      values_(static_cast<std::size_t>(model.graph.num_values())),
+      values_(static_cast<std::size_t>(graph_.num_values())),
       codes_(values_.size()) {
   require(batch.length > 0 && batch.batch > 0, ErrorCode::kInvalidInput, "empty batch");
   require(model.reads_images() == !batch.pixels.empty(), ErrorCode::kInvalidInput,
@@ -103,26 +104,26 @@ Executor::Executor(const Model& model, const OpTable& ops, const Quantization& q
 }
 
 void Executor::run_until(NodeId end) {
-  for (const NodeId n : model_.graph.order()) {
+  for (const NodeId n : graph_.order()) {
     if (n == end) return;
     run(n);
   }
 }
 
 void Executor::run(NodeId n) {
-  const auto at = static_cast<std::size_t>(n);
-  const Node& node = model_.graph.node(n);
-  const NodeOp* op = fused_ ? fused_->ops[at].get() : nullptr;
-  const bool covered = node.op->view || (fused_ && fused_->covered[at]);
+  const Node& node = graph_.node(n);
   if (static_cast<std::size_t>(node.out) >= values_.size()) grow();
-  if (!covered) {
+  if (!node.op->view) {
     const auto start = std::chrono::steady_clock::now();
-    if (op)
-      op->run(*this, ctx_);
+    const LoweredOp* lowered = node.op->lowered;
+    if (lowered)
+      lowered->run(*this, n);
     else
       compute(n);
+
     if (ctx_.operator_times) {
-      const std::string name = op ? op->describe() : std::string(node.op->name) + " in f32";
+      const std::string name =
+          lowered ? lowered->describe(node) : std::string(node.op->name) + " in f32";
       const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
       (*ctx_.operator_times)[name] += taken.count();
     }
@@ -134,10 +135,10 @@ void Executor::run(NodeId n) {
 
 /// Values that nobody reads behind this node.
 void Executor::drop_dead(NodeId n) {
-  for (const ValueId v : model_.graph.node(n).in) {
+  for (const ValueId v : graph_.node(n).in) {
     if (v == kNoValue) continue;
-    const ValueId held = concrete(model_.graph, v);
-    if (model_.graph.last_use(held) != n) continue;
+    const ValueId held = concrete(graph_, v);
+    if (graph_.last_use(held) != n) continue;
     values_[static_cast<std::size_t>(held)] = Tensor();
     codes_[static_cast<std::size_t>(held)] = QuantizedRows();
   }
@@ -158,17 +159,17 @@ TensorView view_of_ids(const std::vector<std::int32_t>& ids) {
 }  // namespace
 
 TensorView Executor::operand(ValueId v, Tensor& storage) const {
-  const InputKind input = model_.graph.value(v).input;
+  const InputKind input = graph_.value(v).input;
   if (input == InputKind::kTokenIds) return view_of_ids(batch_of(v).ids);
   if (input == InputKind::kTokenTypeIds) return view_of_ids(batch_of(v).type_ids);
   if (input == InputKind::kPixels)
     return {batch_.pixels.data(), DType::kF32, {static_cast<std::int64_t>(batch_.pixels.size())}};
 
-  const NodeId producer = model_.graph.producer(v);
-  const bool is_view = producer != kNoNode && model_.graph.node(producer).op->view;
+  const NodeId producer = graph_.producer(v);
+  const bool is_view = producer != kNoNode && graph_.node(producer).op->view;
   const bool in_codes_alone = !is_view && !value(v).defined();
-  const bool off = is_view && model_.graph.node(producer).is(op_quantize) && !input_quant(v);
-  if (off) return operand(model_.graph.node(producer).in[0], storage);
+  const bool off = is_view && graph_.node(producer).is(op_quantize) && !input_quant(v);
+  if (off) return operand(graph_.node(producer).in[0], storage);
   if (!is_view && !in_codes_alone) return value(v);
   storage = seen(v);
   return storage;
@@ -187,7 +188,7 @@ const Tensor& Executor::weight(const Node& node) const {
 const Tensor& Executor::bias(const Node& node) const { return model_.param(node.param).bias; }
 
 Tensor Executor::seen(ValueId v) const {
-  const Graph& graph = model_.graph;
+  const Graph& graph = graph_;
   const NodeId producer = graph.producer(v);
   if (producer == kNoNode || !graph.node(producer).op->view) {
     if (value(v).defined()) return value(v).clone();
@@ -210,7 +211,7 @@ Tensor Executor::seen(ValueId v) const {
 }
 
 const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bool with_sums) {
-  QuantizedRows& rows = codes_[static_cast<std::size_t>(concrete(model_.graph, v))];
+  QuantizedRows& rows = codes_[static_cast<std::size_t>(concrete(graph_, v))];
   if (!rows.defined() || (with_sums && rows.sum.empty() && value(v).defined()))
     rows = quantize_rows(value(v), quant, with_sums, ctx_);
   if (with_sums && rows.sum.empty())
@@ -220,7 +221,7 @@ const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bo
 }
 
 kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
-  const Graph& graph = model_.graph;
+  const Graph& graph = graph_;
   const ChannelAffine* affine = nullptr;
   ValueId below = v;
   if (graph.is_from(v, op_restore)) {
@@ -252,9 +253,8 @@ kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
   return out;
 }
 
-AttentionCall Executor::attention_call(NodeId n) {
-  const Node& node = model_.graph.node(n);
-  Call call(*this, node);
+AttentionCall Executor::attention_call(const Node& attention) {
+  Call call(*this, attention);
   AttentionCall out = quell::attention_call(call);
   const AttentionSpec& spec = out.spec;
   if (spec.rotary_inv_freq.empty()) return out;
@@ -279,29 +279,29 @@ const typename Map::mapped_type* find_in(const Map& map, int key) {
 const ActivationQuant* Executor::input_quant(ValueId v) const {
   if (!quantization_.on) return nullptr;
   const ActivationQuantizers* overlay = quantization_.overlay;
-  if (overlay) return find_in(overlay->inputs, base_of(model_.graph, v));
-  return input_quant_of(model_.graph, v);
+  if (overlay) return find_in(overlay->inputs, base_of(graph_, v));
+  return input_quant_of(graph_, v);
 }
 
-const AttentionQuant* Executor::attention_quant(NodeId n) const {
+const AttentionQuant* Executor::attention_quant(NodeId id, const Node& attention) const {
   if (!quantization_.on) return nullptr;
   const ActivationQuantizers* overlay = quantization_.overlay;
-  if (overlay) return find_in(overlay->attention, n);
-  return attention_quant_of(model_.graph.node(n));
+  if (overlay) return find_in(overlay->attention, id);
+  return attention_quant_of(attention);
 }
 
-void Executor::write_cache(NodeId node, const TensorView& k, const TensorView& v) {
-  const AttentionQuant* quant = attention_quant(node);
+void Executor::write_cache(NodeId id, const Node& attention, const TensorView& k,
+                           const TensorView& v) {
+  const AttentionQuant* quant = attention_quant(id, attention);
   for (std::int64_t b = 0; b < batch_.batch; ++b)
-    cached_->cache->write(node, cached_->slots[static_cast<std::size_t>(b)], k, v,
+    cached_->cache->write(id, cached_->slots[static_cast<std::size_t>(b)], k, v,
                           batch_.row_begin(b), batch_.row_count(b), quant, ctx_);
 }
 
-Tensor Executor::attend_cached(NodeId n) {
-  const Node& node = model_.graph.node(n);
-  const AttentionCall call = attention_call(n);
+Tensor Executor::attend_cached(NodeId id, const Node& attention) {
+  const AttentionCall call = attention_call(attention);
   const auto operand_of = [&](AttentionOperand i) {
-    const ValueId v = node.in[i];
+    const ValueId v = attention.in[i];
     if (value(v).defined()) return value(v).clone();
     return dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
   };
@@ -311,7 +311,7 @@ Tensor Executor::attend_cached(NodeId n) {
   rotate_operands(call, q, k, ctx_);
 
   static const AttentionQuant kNone;
-  const AttentionQuant* found = attention_quant(n);
+  const AttentionQuant* found = attention_quant(id, attention);
   const AttentionQuant& quant = found ? *found : kNone;
   float scale = call.spec.scale;
   if (quant.query && call.spec.quantize_scaled_query) {
@@ -321,10 +321,10 @@ Tensor Executor::attend_cached(NodeId n) {
   for (const auto& [t, point] : {std::pair(&q, &quant.query), {&k, &quant.key}, {&v, &quant.value}})
     if (*point) fake_quantize_activations(*t, **point, quantization_.rounding, t->span(), ctx_);
 
-  write_cache(n, k, v);
+  write_cache(id, attention, k, v);
   Tensor out = Tensor::uninitialized(DType::kF32, q.shape());
   for (std::int64_t b = 0; b < batch_.batch; ++b)
-    cached_->cache->attend(n, cached_->slots[static_cast<std::size_t>(b)], call, scale, q,
+    cached_->cache->attend(id, cached_->slots[static_cast<std::size_t>(b)], call, scale, q,
                            batch_.row_begin(b), batch_.row_count(b), quant.probs, out.span(), ctx_);
   return out;
 }
@@ -337,7 +337,7 @@ void Executor::keep_last_rows(ValueId v) {
 
   // A norm that nobody reads in f32 has left codes alone.
   const Tensor& x = value(v);
-  QuantizedRows& codes = codes_[static_cast<std::size_t>(concrete(model_.graph, v))];
+  QuantizedRows& codes = codes_[static_cast<std::size_t>(concrete(graph_, v))];
   if (!x.defined()) {
     codes = take_rows(codes, last);
     return;
@@ -350,14 +350,14 @@ void Executor::keep_last_rows(ValueId v) {
 }
 
 Tensor Executor::run_attention(NodeId node) {
-  if (continues()) return attend_cached(node);
-  const Node& n = model_.graph.node(node);
-  const AttentionCall call = attention_call(node);
+  const Node& n = graph_.node(node);
+  if (continues()) return attend_cached(node, n);
+  const AttentionCall call = attention_call(n);
   const AttentionSpec& spec = call.spec;
   Tensor q = value(n.in[0]).clone(), k = value(n.in[1]).clone(), v = value(n.in[2]).clone();
   rotate_operands(call, q, k, ctx_);
   AttentionShape shape = call.shape();
-  const AttentionQuant* quant = attention_quant(node);
+  const AttentionQuant* quant = attention_quant(node, n);
   if ((quant || on_attention) && spec.quantize_scaled_query) {
     for (float& x : q.f32()) x *= spec.scale;
     shape.scale = 1.0F;
@@ -372,7 +372,7 @@ Tensor Executor::run_attention(NodeId node) {
   point(AttentionPoint::kQuery, q, points.query);
   point(AttentionPoint::kKey, k, points.key);
   point(AttentionPoint::kValue, v, points.value);
-  if (cached_) write_cache(node, k, v);
+  if (cached_) write_cache(node, n, k, v);
 
   std::vector<Range> ranges(
       on_attention ? shape.sequences.size() * static_cast<std::size_t>(shape.num_heads) : 0);
@@ -397,7 +397,7 @@ Tensor Executor::run_attention(NodeId node) {
 }
 
 void Executor::compute(NodeId n) {
-  const Node& node = model_.graph.node(n);
+  const Node& node = graph_.node(n);
   const auto at = static_cast<std::size_t>(n);
   const LinearOp* linear = at < ops_.size() ? ops_[at].get() : nullptr;
   Tensor out;

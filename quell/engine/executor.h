@@ -39,25 +39,6 @@ struct Quantization {
 /// Linear operators by node; null for nodes that are no linears.
 using OpTable = std::vector<std::unique_ptr<LinearOp>>;
 
-class Executor;
-
-/// Computes one or several nodes in another way than the ops' references do: operators that read
-/// and write codes, or fuse what follows them.
-class NodeOp {
- public:
-  virtual ~NodeOp() = default;
-  virtual void run(Executor& executor, ExecContext& ctx) const = 0;
-  /// One line for people.
-  virtual std::string describe() const = 0;
-};
-
-/// Which nodes run otherwise. Made by lowering; empty tables mean plain nodes.
-struct FusionTable {
-  std::vector<std::unique_ptr<NodeOp>> ops;  ///< by first node, null where the plain node runs
-  std::vector<bool> covered;                 ///< nodes that an earlier one's operator has computed
-  bool empty() const { return ops.empty(); }
-};
-
 enum class AttentionPoint { kQuery, kKey, kValue, kProbs };
 
 /// One batch on its way through the nodes of a model. Values are kept until their last use, or as
@@ -65,44 +46,44 @@ enum class AttentionPoint { kQuery, kKey, kValue, kProbs };
 class Executor {
  public:
   /// `quantization`: of what lies inside attention, on residual branches, and of tables; linears
-  /// are what `ops` makes of them. `fused` may be null. Borrows everything.
+  /// are what `ops` makes of them. `lowered`: the model's graph after rewrites, null for itself.
+  /// Borrows everything.
   Executor(const Model& model, const OpTable& ops, const Quantization& quantization,
-           const TokenBatch& batch, ExecContext& ctx, const FusionTable* fused = nullptr,
+           const TokenBatch& batch, ExecContext& ctx, const Graph* lowered = nullptr,
            const CachedPass* cached = nullptr);
 
-  /// One node. What views and operators in front of it have taken along is passed over.
+  /// One node. Views are passed over.
   void run(NodeId node);
   /// All nodes, as they are executed, up to `end` and without it; kNoNode: to the last one.
   void run_until(NodeId end = kNoNode);
   void set(ValueId v, Tensor tensor) { slot(v) = std::move(tensor); }
   /// What its node has computed; of a view, what it is a view of.
   const Tensor& value(ValueId v) const {
-    const auto at = static_cast<std::size_t>(concrete(model_.graph, v));
+    const auto at = static_cast<std::size_t>(concrete(graph_, v));
     return at < values_.size() ? values_[at] : kNotThere;
   }
   /// As linears read a value in whatever form, without a quantizer.
-  const Tensor& migrated_value(ValueId v) const { return value(migrated(model_.graph, v)); }
+  const Tensor& migrated_value(ValueId v) const { return value(migrated(graph_, v)); }
   /// A copy as readers of `v` see it.
   Tensor seen(ValueId v) const;
   Tensor take(ValueId v) { return std::move(slot(v)); }
   /// The batch that binds the row space of `v`: the decoder's for tokens of a decoder.
-  const TokenBatch& batch_of(ValueId v) const {
-    return tokens(model_.graph.value(v).type.rows.stack);
-  }
+  const TokenBatch& batch_of(ValueId v) const { return tokens(graph_.value(v).type.rows.stack); }
   /// The tokens of a stack.
   const TokenBatch& tokens(int stack) const {
-    return model_.graph.stacks[static_cast<std::size_t>(stack)].decoder && decoder_.length > 0
-               ? decoder_
-               : batch_;
+    return graph_.stacks[static_cast<std::size_t>(stack)].decoder && decoder_.length > 0 ? decoder_
+                                                                                         : batch_;
   }
   const Model& model() const { return model_; }
+  /// The one that is run.
+  const Graph& graph() const { return graph_; }
   /// Those that this run applies, of any form of a value: null where there is none, or quantization
   /// is off.
   const ActivationQuant* input_quant(ValueId v) const;
-  const AttentionQuant* attention_quant(NodeId node) const;
+  const AttentionQuant* attention_quant(NodeId id, const Node& attention) const;
   ExecContext& ctx() const { return ctx_; }
 
-  // For NodeOps.
+  // For lowered ops.
   void set_codes(ValueId v, QuantizedRows rows) {
     codes_[static_cast<std::size_t>(v)] = std::move(rows);
   }
@@ -114,15 +95,15 @@ class Executor {
   TensorView operand(ValueId v, Tensor& storage) const;
   /// The same as an operand that kernels add while they write.
   kernels::ResidualArgs residual(ValueId v, Tensor& storage);
-  /// Refers to values of this executor.
-  AttentionCall attention_call(NodeId node);
+  /// Refers to values of this executor, and to `attention`.
+  AttentionCall attention_call(const Node& attention);
   const CachedPass* cached() const { return cached_; }
   /// Whether the batch continues sequences that a cache holds.
   bool continues() const { return cached_ && !batch_.past.empty() && batch_.past.front() > 0; }
   /// Keys and values of new sequences go to the cache as well.
-  void write_cache(NodeId node, const TensorView& k, const TensorView& v);
+  void write_cache(NodeId id, const Node& attention, const TensorView& k, const TensorView& v);
   /// Attention of a few new tokens to the cache.
-  Tensor attend_cached(NodeId node);
+  Tensor attend_cached(NodeId id, const Node& attention);
   /// Where the model keeps values in scratch: moves them there, and out of memory until they are
   /// read.
   void spill();
@@ -147,7 +128,7 @@ class Executor {
     return values_[static_cast<std::size_t>(v)];
   }
   void grow() {
-    values_.resize(static_cast<std::size_t>(model_.graph.num_values()));
+    values_.resize(static_cast<std::size_t>(graph_.num_values()));
     codes_.resize(values_.size());
   }
   void compute(NodeId node);
@@ -155,12 +136,12 @@ class Executor {
   Tensor run_attention(NodeId node);
 
   const Model& model_;
+  const Graph& graph_;
   const OpTable& ops_;
   Quantization quantization_;
   const TokenBatch& batch_;
   TokenBatch decoder_;  ///< empty where the model has no decoder behind an encoder
   ExecContext& ctx_;
-  const FusionTable* fused_;
   const CachedPass* cached_;
   std::vector<Tensor> values_;
   std::vector<QuantizedRows> codes_;

@@ -3,9 +3,8 @@
 #include <set>
 
 #include "quell/base/error.h"
+#include "quell/engine/lowered_op.h"
 #include "quell/graph/forms.h"
-#include "quell/kernels/rows/rows.h"
-#include "quell/quant/integer_attention.h"
 
 namespace quell {
 namespace {
@@ -15,117 +14,38 @@ bool same_quant(const ActivationQuant& a, const ActivationQuant& b) {
   return a.spec == b.spec && (a.spec.dynamic || (a.qparams == b.qparams && same_groups));
 }
 
-/// linear [+ activation] [* up] [+ residual], from codes to codes or f32.
-class FusedLinear final : public NodeOp {
- public:
-  std::shared_ptr<const IntegerLinear> linear;
-  ValueId in = kNoValue, residual = kNoValue, out = kNoValue;
-  kernels::Activation activation = kernels::Activation::kNone;
-  const ActivationQuant* output = nullptr;  ///< null: f32
-  const ChannelAffine* affine = nullptr;    ///< explicit, of the codes
-  std::string what = "linear";
-
-  void run(Executor& executor, ExecContext& ctx) const override {
-    const QuantizedRows& x = executor.codes(in, linear->input(), linear->needs_sums());
-    LinearOutput o;
-    Tensor storage;
-    o.activation = activation;
-    if (residual != kNoValue) o.residual = executor.residual(residual, storage);
-    if (output) {
-      QuantizedRows rows = make_quantized_rows(x.rows, linear->columns(), *output);
-      o.codes = &rows;
-      if (affine) {
-        o.code_scale = affine->scale.f32().data();
-        if (affine->shift.defined()) o.code_shift = affine->shift.f32().data();
-      }
-      linear->forward_rows(x, o, ctx);
-      executor.set_codes(out, std::move(rows));
-    } else {
-      Tensor y = Tensor::uninitialized(DType::kF32, {x.rows, linear->columns()});
-      o.f32 = y.f32().data();
-      linear->forward_rows(x, o, ctx);
-      executor.set(out, std::move(y));
-    }
-  }
-  std::string describe() const override {
-    return what + (output ? ", writes codes" : ", writes f32");
-  }
+/// A linear and what it takes along, until its op can be said.
+struct FusedLinear {
+  NodeId node = kNoNode;
+  ValueId residual = kNoValue;
+  ValueId out = kNoValue;
+  IntegerLinearAttributes attributes = {};
 };
 
-/// A norm that writes codes, and f32 where something reads that.
-class FusedNorm final : public NodeOp {
- public:
-  FusedNorm(const Model& model, int node, bool f32, const ActivationQuant& output)
-      : model_(model), node_(node), f32_(f32), output_(output) {}
-
-  void run(Executor& executor, ExecContext& ctx) const override {
-    const Node& n = model_.graph.node(node_);
-    const Param& p = model_.param_of(node_);
-    const NormAttributes& norm = norm_of(n);
-    Tensor storage;
-    const TensorView x = executor.operand(n.in[0], storage);
-    Tensor y = f32_ ? Tensor::uninitialized(DType::kF32, x.shape()) : Tensor();
-    QuantizedRows codes = make_quantized_rows(x.rows(), x.cols(), output_);
-    const kernels::CodeArgs args = code_args(output_.spec, output_.qparams);
-    const kernels::RowKernels& rows = kernels::row_kernels(ctx.isa);
-    const float *weight = p.weight.defined() ? p.weight.f32().data() : nullptr,
-                *bias = p.bias.defined() ? p.bias.f32().data() : nullptr;
-    ctx.pool.parallel_for(x.rows(), 32, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        rows.normalize(norm.kind == NormKind::kLayerNorm, x.row(i), weight, bias, norm.eps,
-                       x.cols(), {f32_ ? y.row(i) : nullptr, codes.row(i), args});
-    });
-    if (f32_) executor.set(n.out, std::move(y));
-    executor.set_codes(n.out, std::move(codes));
-  }
-  std::string describe() const override {
-    return f32_ ? "norm, writes codes and f32" : "norm, writes codes";
-  }
-
- private:
-  const Model& model_;
-  int node_;
-  bool f32_;
-  const ActivationQuant& output_;
-};
-
-/// Reads off the graph what can be fused.
+/// Reads off the graph what can be fused, then rewrites a copy.
 class Fuser {
  public:
-  Fuser(const Model& model, const LoweredOps& lowered,
-        std::vector<std::shared_ptr<const IntegerLinear>> linears, Isa isa)
-      : model_(model),
-        graph_(model.graph),
-        lowered_(lowered),
-        linears_(std::move(linears)),
-        isa_(isa) {
-    table_.ops.resize(linears_.size());
-    table_.covered.resize(linears_.size());
+  Fuser(const Model& model, std::vector<std::shared_ptr<const IntegerLinear>> linears, Isa isa)
+      : model_(model), graph_(model.graph), linears_(std::move(linears)), isa_(isa) {
+    covered_.resize(linears_.size());
+    is_fused_.resize(linears_.size());
     visible_.resize(static_cast<std::size_t>(graph_.num_values()));
     for (const auto& [name, v] : graph_.outputs) see(v);
     for (const StackInfo& stack : graph_.stacks)
       for (const ValueId v : stack.hidden_states) see(v);
   }
 
-  FusionTable run() {
+  Graph run() {
     // First what is one operator, then what passes between operators.
     for (NodeId n = 0; n < graph_.num_nodes(); ++n)
-      if (!table_.covered[static_cast<std::size_t>(n)] && linears_[static_cast<std::size_t>(n)])
+      if (!covered_[static_cast<std::size_t>(n)] && linears_[static_cast<std::size_t>(n)])
         fuse_linear(n);
-    for (FusedLinear* op : fused_linears_) {
-      const ValueId m = migrated(graph_, op->out);
-      op->output = codes_only(m);
-      if (op->output && m != op->out) {
-        op->affine = explicit_affine_of(graph_, m);
-        op->out = m;
-        cover(graph_.producer(m));
-      }
-    }
+    for (FusedLinear& fused : fused_linears_) write_codes(fused);
     for (NodeId n = 0; n < graph_.num_nodes(); ++n) {
       if (node(n).is(op_norm)) fuse_norm(n);
       if (node(n).is(op_attention)) fuse_attention(n);
     }
-    return std::move(table_);
+    return rewritten();
   }
 
  private:
@@ -181,57 +101,77 @@ class Fuser {
     return source == kNoNode || graph_.position(source) < graph_.position(n);
   }
 
-  void cover(int n) { table_.covered[static_cast<std::size_t>(n)] = true; }
+  void cover(NodeId n) { covered_[static_cast<std::size_t>(n)] = true; }
 
-  void fuse_linear(int n) {
-    auto op = std::make_unique<FusedLinear>();
-    op->linear = linears_[static_cast<std::size_t>(n)];
-    op->in = concrete(graph_, node(n).in[0]);
-    op->out = node(n).out;
-    int reader = only_reader(op->out);
-    if (reader >= 0 && node(reader).is(op_activation)) {
-      op->activation = fused_activation(activation_of(node(reader)));
-      op->out = node(reader).out;
-      op->what += " + " + std::string(activation_name(activation_of(node(reader))));
+  void fuse_linear(NodeId n) {
+    FusedLinear fused{.node = n, .out = node(n).out};
+    IntegerLinearAttributes& op = fused.attributes;
+    op.linear = linears_[static_cast<std::size_t>(n)];
+
+    NodeId reader = only_reader(fused.out);
+    if (reader != kNoNode && node(reader).is(op_activation)) {
+      op.activation = fused_activation(activation_of(node(reader)));
+      op.what += " + " + std::string(activation_name(activation_of(node(reader))));
+      fused.out = node(reader).out;
       cover(reader);
-      reader = only_reader(op->out);
-      if (reader >= 0 && node(reader).is(op_multiply) && fuse_gate(n, reader, *op))
-        reader = only_reader(op->out);
+      reader = only_reader(fused.out);
+      if (reader != kNoNode && node(reader).is(op_multiply) && fuse_gate(reader, fused))
+        reader = only_reader(fused.out);
     }
-    if (reader >= 0 && node(reader).is(op_add)) {
-      const ValueId other = other_operand(reader, op->out);
+
+    if (reader != kNoNode && node(reader).is(op_add)) {
+      const ValueId other = other_operand(reader, fused.out);
       // The other side must be there already when this linear runs.
-      if (other != op->out && is_before(other, n) && op->residual == kNoValue) {
-        op->residual = other;
-        op->out = node(reader).out;
-        op->what += " + residual";
+      if (other != fused.out && is_before(other, n)) {
+        op.what += " + residual";
+        fused.residual = other;
+        fused.out = node(reader).out;
         residual_readers_.insert({concrete(graph_, other), reader});
         cover(reader);
       }
     }
-    fused_linears_.push_back(op.get());
-    table_.ops[static_cast<std::size_t>(n)] = std::move(op);
+
+    is_fused_[static_cast<std::size_t>(n)] = true;
+    fused_linears_.push_back(std::move(fused));
   }
 
   /// act(gate) * up, where both linears read the same codes.
-  bool fuse_gate(int gate, int multiply, FusedLinear& op) {
-    const ValueId up_value = other_operand(multiply, op.out);
-    const int up = graph_.producer(up_value);
+  bool fuse_gate(NodeId multiply, FusedLinear& fused) {
+    const NodeId gate = fused.node;
+    const ValueId up_value = other_operand(multiply, fused.out);
+    const NodeId up = graph_.producer(up_value);
     const bool fits = node(up).is(op_linear) && up != gate &&
                       linears_[static_cast<std::size_t>(up)] &&
                       node(up).in[0] == node(gate).in[0] && only_reader(up_value) == multiply &&
-                      !table_.ops[static_cast<std::size_t>(up)];
-    const Param &g = model_.param_of(gate), &u = model_.param_of(up);
-    if (!fits || g.quantized->codes.shape() != u.quantized->codes.shape() ||
-        !(g.quantized->spec == u.quantized->spec) || g.quantized->codes.rows() % 16 != 0)
-      return false;
+                      !is_fused_[static_cast<std::size_t>(up)];
+    if (!fits) return false;
+    const Param& g = model_.param_of(gate);
+    const Param& u = model_.param_of(up);
+    const bool side_by_side = g.quantized->codes.shape() == u.quantized->codes.shape() &&
+                              g.quantized->spec == u.quantized->spec &&
+                              g.quantized->codes.rows() % 16 == 0;
+    if (!side_by_side) return false;
+
+    IntegerLinearAttributes& op = fused.attributes;
     op.linear = IntegerLinear::gated(*g.quantized, g.bias, *u.quantized, u.bias, op.linear->input(),
                                      {.isa = isa_});
-    op.out = node(multiply).out;
     op.what += " * up";
+    fused.out = node(multiply).out;
     cover(multiply);
     cover(up);
     return true;
+  }
+
+  /// Codes where all readers of the result take them; what divides it is taken along.
+  void write_codes(FusedLinear& fused) {
+    const ValueId m = migrated(graph_, fused.out);
+    const ActivationQuant* output = codes_only(m);
+    if (!output) return;
+    fused.attributes.output = *output;
+    if (m == fused.out) return;
+    fused.attributes.affine = graph_.producer_of(m).attributes;
+    fused.out = m;
+    cover(graph_.producer(m));
   }
 
   /// The quantizer of `v` if all that reads it takes the same codes, else null.
@@ -264,8 +204,7 @@ class Fuser {
       } else if (n.is(op_add) && has_static && is_quantized(reader.as) &&
                  residual_readers_.contains({v, reader.node})) {
         take(*input);
-      } else if (n.is(op_attention) &&
-                 make_integer_attention(model_, reader.node, false, nullptr)) {
+      } else if (n.is(op_attention) && has_integer_attention(n)) {
         f32 |= attention_reads_f32(reader, take);
       } else {
         f32 = true;
@@ -281,7 +220,7 @@ class Fuser {
     bool f32 = false;
     for (std::size_t i = 0; i < n.in.size(); ++i) {
       if (n.in[i] != reader.as) continue;
-      if (i < 3 && reads_codes_directly(model_, reader.node, static_cast<int>(i)))
+      if (i < 3 && reads_codes_directly(n, i))
         take(**points[i]);
       else
         f32 = true;
@@ -290,27 +229,58 @@ class Fuser {
   }
 
   void fuse_attention(NodeId n) {
-    const ValueId m = quell::migrated(graph_, node(n).out);
-    const ActivationQuant* output = codes_only(m);
-    table_.ops[static_cast<std::size_t>(n)] = make_integer_attention(model_, n, false, output);
-    const bool folded = table_.ops[static_cast<std::size_t>(n)] && output && m != node(n).out;
-    if (folded) cover(graph_.producer(m));
+    if (!has_integer_attention(node(n))) return;
+    Node by = integer_attention_node(node(n), false);
+    const ValueId m = migrated(graph_, by.out);
+    if (const ActivationQuant* output = codes_only(m)) {
+      auto attributes = by.attributes.get<IntegerAttentionAttributes>();
+      attributes.output = *output;
+      if (m != by.out) {
+        attributes.affine = graph_.producer_of(m).attributes;
+        by.out = m;
+        cover(graph_.producer(m));
+      }
+      by.attributes = Attributes::of(std::move(attributes));
+    }
+    others_.emplace_back(n, std::move(by));
   }
 
-  void fuse_norm(int n) {
+  void fuse_norm(NodeId n) {
     const ActivationQuant* quant = nullptr;
     const bool f32 = read(node(n).out, &quant);
     if (!quant || affine_node(graph_, node(n).out) != kNoNode) return;
-    table_.ops[static_cast<std::size_t>(n)] = std::make_unique<FusedNorm>(model_, n, f32, *quant);
+    Node by = node(n);
+    by.op = &op_norm_to_codes;
+    by.attributes = Attributes::of(NormToCodesAttributes{norm_of(node(n)), *quant, f32});
+    others_.emplace_back(n, std::move(by));
+  }
+
+  Graph rewritten() const {
+    Graph out = graph_;
+    for (NodeId n = 0; n < graph_.num_nodes(); ++n)
+      if (covered_[static_cast<std::size_t>(n)]) out.remove(n);
+
+    for (const FusedLinear& fused : fused_linears_) {
+      Node by = node(fused.node);
+      by.op = &op_integer_linear;
+      by.attributes = Attributes::of(fused.attributes);
+      by.in = {concrete(graph_, by.in[0])};
+      if (fused.residual != kNoValue) by.in.push_back(fused.residual);
+      by.out = fused.out;
+      out.replace(fused.node, std::move(by));
+    }
+    for (const auto& [n, by] : others_) out.replace(n, by);
+    return out;
   }
 
   const Model& model_;
   const Graph& graph_;
-  const LoweredOps& lowered_;
   std::vector<std::shared_ptr<const IntegerLinear>> linears_;
   Isa isa_;
-  FusionTable table_;
-  std::vector<FusedLinear*> fused_linears_;
+  // By node: computed by another's op; a linear that has one of its own.
+  std::vector<bool> covered_, is_fused_;
+  std::vector<FusedLinear> fused_linears_;
+  std::vector<std::pair<NodeId, Node>> others_;
   std::set<std::pair<ValueId, int>>
       residual_readers_;  ///< (value, add) pairs that a linear's epilogue computes
   enum class Sight { kNone, kCodes, kF32 };
@@ -351,6 +321,6 @@ std::string LoweredOps::why_not(int node) const {
   return model_.param_of(node).quantized ? "its input depends on weights alone" : "not quantized";
 }
 
-FusionTable LoweredOps::fuse() const { return Fuser(model_, *this, linears_, isa_).run(); }
+Graph LoweredOps::fuse() const { return Fuser(model_, linears_, isa_).run(); }
 
 }  // namespace quell

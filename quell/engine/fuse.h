@@ -1,5 +1,5 @@
-// Which nodes of a quantized model become one operator, and what passes between them: codes where
-// every reader takes codes, f32 where one does not.
+// Rewrites the graph of a quantized model: which nodes become one operator, and what passes between
+// them: codes where every reader takes codes, f32 where one does not.
 #pragma once
 
 #include <map>
@@ -23,8 +23,9 @@ class LoweredOps {
   }
   /// Why a linear stays float.
   std::string why_not(int node) const;
-  /// Operators refer to this object and to the model.
-  FusionTable fuse() const;
+  /// The model's graph with ops of engine/lowered_op.h where linears, norms and attentions compute
+  /// with codes; ids of nodes and values stay.
+  Graph fuse() const;
 
  private:
   std::shared_ptr<const IntegerLinear> make(int node, bool tolerant);

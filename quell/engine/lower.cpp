@@ -2,6 +2,7 @@
 
 #include "quell/base/error.h"
 #include "quell/engine/fuse.h"
+#include "quell/engine/lowered_op.h"
 
 namespace quell {
 namespace {
@@ -26,9 +27,9 @@ class IntegerModel final : public ForwardModel {
       : model_(model),
         integer_(model, ctx.isa),
         ops_(lower_all(model, integer_)),
-        fused_(integer_.fuse()) {}
+        graph_(integer_.fuse()) {}
   void forward(const TokenBatch& batch, ForwardOutputs& outputs, ExecContext& ctx) const override {
-    run_forward(model_, ops_, fused_, true, batch, outputs, ctx);
+    run_forward(model_, graph_, ops_, true, batch, outputs, ctx);
   }
   const Model& model() const override { return model_; }
 
@@ -36,7 +37,7 @@ class IntegerModel final : public ForwardModel {
   const Model& model_;
   LoweredOps integer_;
   OpTable ops_;
-  FusionTable fused_;
+  Graph graph_;
 };
 
 }  // namespace
@@ -50,10 +51,10 @@ std::unique_ptr<ForwardModel> lower(const Model& model, ExecContext& ctx) {
 std::vector<LoweredNode> describe_lowering(const Model& model, ExecContext& ctx) {
   std::vector<LoweredNode> out;
   const LoweredOps integer(model, ctx.isa, true);
-  const FusionTable fused = integer.fuse();
+  const Graph lowered = integer.fuse();
   for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
-    const NodeOp* op = fused.ops[static_cast<std::size_t>(n)].get();
-    const bool covered = fused.covered[static_cast<std::size_t>(n)];
+    const LoweredOp* op = lowered.node(n).op->lowered;
+    const bool covered = lowered.is_removed(n) && !model.graph.is_removed(n);
     LoweredNode row{model.node_name(n), "f32", "", 0, 0, 0};
     if (model.graph.node(n).is(op_linear)) {
       const Param& p = model.param_of(n);
@@ -69,7 +70,7 @@ std::vector<LoweredNode> describe_lowering(const Model& model, ExecContext& ctx)
     } else if (!op && !covered) {
       continue;
     }
-    if (op) row.fused = op->describe();
+    if (op) row.fused = op->describe(lowered.node(n));
     if (covered) row.fused = "inside an operator above";
     out.push_back(std::move(row));
   }

@@ -162,7 +162,7 @@ void clear_input_quants(Graph& graph) {
     const ValueId q = graph.node(n).out;
     redirect_readers(graph, q, m, [](const Node&) { return true; });
     redirect_outputs(graph, q, m);
-    graph.detach(n);
+    graph.remove(n);
   }
 }
 

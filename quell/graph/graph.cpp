@@ -67,8 +67,7 @@ ValueId Graph::insert_node(Node node) {
     ++at;
   order_.insert(order_.begin() + at, num_nodes());
   positions_.push_back(at);
-  for (std::size_t i = static_cast<std::size_t>(at); i < order_.size(); ++i)
-    positions_[static_cast<std::size_t>(order_[i])] = static_cast<int>(i);
+  number_order();
 
   const ValueId out = append(std::move(node));
   index();
@@ -93,9 +92,24 @@ ValueId Graph::append(Node node) {
   return nodes_.back().out;
 }
 
-void Graph::detach(NodeId n) {
+void Graph::remove(NodeId n) {
+  if (is_removed(n)) return;
+  order_.erase(order_.begin() + position(n));
+  positions_[static_cast<std::size_t>(n)] = -1;
   nodes_[static_cast<std::size_t>(n)].in.clear();
+  number_order();
   index();
+}
+
+void Graph::replace(NodeId n, Node by) {
+  values_[static_cast<std::size_t>(by.out)].producer = n;
+  nodes_[static_cast<std::size_t>(n)] = std::move(by);
+  index();
+}
+
+void Graph::number_order() {
+  for (std::size_t i = 0; i < order_.size(); ++i)
+    positions_[static_cast<std::size_t>(order_[i])] = static_cast<int>(i);
 }
 
 void Graph::redirect(NodeId n, ValueId from, ValueId to) {

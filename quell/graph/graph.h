@@ -157,6 +157,7 @@ class Graph {
   /// Nodes as they are executed: operands in front of what reads them. Ids say nothing of it, once
   /// nodes have been inserted.
   const std::vector<NodeId>& order() const { return order_; }
+  /// In `order`; -1: removed.
   int position(NodeId n) const { return positions_[static_cast<std::size_t>(n)]; }
 
   /// The node that computes `v`, kNoNode for inputs.
@@ -196,8 +197,13 @@ class Graph {
   /// The same, executed right behind the node that computes its first operand and what was inserted
   /// there before.
   ValueId insert_node(Node node);
-  /// Takes an inserted node out of everybody's way: it reads nothing, and nobody must read it.
-  void detach(NodeId n);
+  /// Leaves a node out: it is not executed any more and reads nothing. Nobody may read it.
+  void remove(NodeId n);
+  bool is_removed(NodeId n) const { return position(n) < 0; }
+  /// Node `n` becomes `by`, standing where it stood: another op on other operands, which computes
+  /// `by.out`, a value that is there already. The node that computed it so far must have been
+  /// removed, unless it is `n`.
+  void replace(NodeId n, Node by);
   /// Node `n` reads `to` where it reads `from`.
   void redirect(NodeId n, ValueId from, ValueId to);
   void set_attributes(NodeId n, Attributes attributes);
@@ -219,6 +225,7 @@ class Graph {
 
  private:
   ValueId append(Node node);
+  void number_order();
   /// Whether the node came after the family had built the graph.
   bool is_inserted(NodeId n) const { return n >= built_; }
   void index();

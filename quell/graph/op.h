@@ -47,6 +47,8 @@ class GradientCall : public OpCall {
   virtual void add(std::size_t i, Tensor gradient) = 0;
 };
 
+struct LoweredOp;
+
 struct OpDef {
   std::string_view name;
   /// What the output is, given the types of the operands. Throws Error(kUnsupported) where they do
@@ -62,6 +64,9 @@ struct OpDef {
   /// Computed where it is read, from the operand, and not kept: quantizers and what restores
   /// migrated values, which operators often take along.
   bool view = false;
+  /// Of ops that lowering puts in, which read and write codes and have no reference: how the engine
+  /// runs them (engine/lowered_op.h).
+  const LoweredOp* lowered = nullptr;
 };
 
 /// One operand's rows with other columns; the same columns; constant where all operands are.

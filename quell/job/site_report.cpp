@@ -73,7 +73,7 @@ class Measurer {
     for (const Site& site : sites_) report.sites.push_back(describe(site));
     measure_ranges(original_, report, false);
     measure_ranges(model_, report, true);
-    want_ = divergence_.outputs(*make_step_model(model_, make_float_ops(model_), {}, false),
+    want_ = divergence_.outputs(*make_step_model(model_, make_float_ops(model_), false),
                                 samples_, ctx_);
     report.divergence = divergence_.words();
     all_ = quantized_except({});
@@ -108,7 +108,7 @@ class Measurer {
 
  private:
   Divergences between(OpTable ops, bool quantized) const {
-    const auto engine = make_step_model(model_, std::move(ops), {}, quantized);
+    const auto engine = make_step_model(model_, std::move(ops), quantized);
     return divergence_.between(want_, divergence_.outputs(*engine, samples_, ctx_), samples_);
   }
 
@@ -236,7 +236,7 @@ class Advisor {
 
  private:
   double metric(const Model& model, OpTable ops, bool quantized) {
-    const auto engine = make_step_model(model, std::move(ops), {}, quantized);
+    const auto engine = make_step_model(model, std::move(ops), quantized);
     const MetricResult first = evaluate(*engine, nullptr, *job_.eval, set_, ctx_).front();
     report_.task = job_.eval->task + " " + first.metric;
     metric_name_ = first.metric;
