@@ -122,10 +122,12 @@ class Pipeline {
   /// A head that is the embedding's matrix becomes a matrix of its own, so that it can have codes
   /// while the table stays float.
   void untie_head() {
-    for (Param& p : model_.params) {
+    for (ParamId id = 0; id < model_.graph.num_params(); ++id) {
+      Param& p = model_.param(id);
       if (p.role != Role::kLmHead || p.tied_to < 0 || is_ignored(recipe_, p.module)) continue;
       p.weight = Tensor::copy_of(model_.weight_of(p));
-      p.tied_to = -1;
+      p.tied_to = kNoParam;
+      model_.graph.untie(id);
       // Of an encoder-decoder model the key says more: where the tables of both sides are, and T5's
       // scale.
       if (!model_.graph.is_encoder_decoder()) (*model_.config)["tie_word_embeddings"] = false;

@@ -1,9 +1,9 @@
 #include "quell/compress/site.h"
 
 #include <algorithm>
-#include <set>
 
 #include "quell/base/log.h"
+#include "quell/graph/channel_groups.h"
 #include "quell/graph/forms.h"
 
 namespace quell {
@@ -52,81 +52,22 @@ class Derivation {
     }
     return false;
   }
-  /// All nodes that use the weights of `n`.
-  const std::vector<NodeId>& sharing(NodeId n) const { return graph_.users(node(n).param); }
-
-  /// The values that must change with `first`, through weights that are shared.
-  std::set<ValueId> connected(ValueId first, Site& site) const {
-    std::set<ValueId> found = {first};
-    std::vector<ValueId> open = {first};
-    const auto visit = [&](ValueId v) {
-      if (is_constant(v))
-        site.refusal = "its linears also read relative embeddings, which cannot absorb a change";
-      else if (found.insert(v).second)
-        open.push_back(v);
-    };
-    while (!open.empty()) {
-      const ValueId v = open.back();
-      open.pop_back();
-      for (const int use : uses(v))
-        if (node(use).is(op_linear))
-          for (const int other : sharing(use)) visit(in(other));
-      const NodeId p = producer(v);
-      if (node(p).is(op_norm) || node(p).is(op_linear))
-        for (const int other : sharing(p)) visit(node(other).out);
-      if (const int linear = behind_step(v); linear >= 0)
-        for (const int other : sharing(linear)) visit(node(uses(node(other).out).front()).out);
-    }
-    return found;
-  }
-
-  /// The linear behind a step that lets changes through, where nothing else reads it and all that
-  /// share its weights stand so too; -1: there is none.
-  int behind_step(ValueId value) const {
-    const Node& step = node(producer(value));
-    const bool relu = is_relu(step) && scope_.through_relu;
-    const bool attention = step.is(op_attention) && scope_.through_attention;
-    if (!relu && !attention) return -1;
-    const std::size_t operand = relu ? 0 : 2;
-    const int linear = producer(base_of(graph_, step.in[operand]));
-    if (!node(linear).is(op_linear)) return -1;
-    for (const int other : sharing(linear)) {
-      const ValueId out = node(other).out;
-      if (uses(out).size() != 1 || is_output(out)) return -1;
-      const Node& reader = node(uses(out).front());
-      const bool same_step = relu ? is_relu(reader) : reader.is(op_attention);
-      if (!same_step || base_of(graph_, reader.in[operand]) != out) return -1;
-    }
-    return linear;
-  }
-  static bool is_relu(const Node& node) {
-    return node.is(op_activation) && activation_of(node) == ActivationKind::kRelu;
-  }
-  bool is_output(ValueId value) const {
-    return std::any_of(graph_.outputs.begin(), graph_.outputs.end(),
-                       [&](const auto& o) { return base_of(graph_, o.second) == value; });
-  }
 
   Site make_site(ValueId first) const {
+    const ChannelGroup group =
+        channel_group(graph_, first, {scope_.through_relu, scope_.through_attention});
     Site site;
     site.model = &model_;
-    std::set<int> weights;  // parameters seen
-    const std::set<ValueId> values = connected(first, site);
-    for (const ValueId value : values) {
-      ChangedValue changed{.value = value};
-      changed.restore = is_output(value);
-      for (const int use : uses(value)) {
-        if (!node(use).is(op_linear)) {
-          changed.restore = true;
-        } else if (model_.param_of(use).tied_to != kNoParam) {
-          site.refusal = "a matrix that is tied to the embedding reads it";
-        } else if (weights.insert(model_.graph.node(use).param).second) {
-          (in_scope(use) ? site.linears : site.absorbers).push_back(use);
-        }
-      }
-      find_producer(changed, site);
-      site.values.push_back(changed);
-    }
+    site.refusal = group.why_not;
+    for (const ValueId value : group.values) site.values.push_back(changed_value(group, value));
+    for (const ChannelMember& consumer : group.consumers)
+      (in_scope(consumer.node) ? site.linears : site.absorbers).push_back(consumer.node);
+    site.through_step =
+        std::any_of(group.passers.begin(), group.passers.end(), [&](const ChannelMember& passer) {
+          return node(passer.node).op->channels.kind != ChannelKind::kProduct;
+        });
+    site.widening = row_makers(graph_, group);
+
     std::sort(site.linears.begin(), site.linears.end());
     for (const int linear : site.linears)
       site.name +=
@@ -134,74 +75,34 @@ class Derivation {
     site.in_block = node(site.linears.front()).place.layer >= 0;
     find_kind(site);
     check(site);
-    find_widening(site);
     return site;
   }
 
-  /// Element-wise steps between linears leave channels apart, so that their rows decide how many
-  /// there are.
-  void find_widening(Site& site) const {
-    const ChangedValue& changed = site.values.front();
-    const auto own = [&](int n) {
-      return sharing(n).size() == 1 && model_.param_of(n).packing.parts == 1;
-    };
-    const auto readers_own = [&](const std::vector<int>& linears) {
-      return std::all_of(linears.begin(), linears.end(), own);
-    };
-    if (site.values.size() > 1 || changed.restore || !readers_own(site.linears) ||
-        !readers_own(site.absorbers))
-      return;
-    std::vector<int> found;
-    std::vector<ValueId> open = {changed.value};
-    while (!open.empty()) {
-      const ValueId v = open.back();
-      open.pop_back();
-      const int n = producer(v);
-      if (v != changed.value && uses(v).size() != 1) return;
-      if (node(n).is(op_linear) && own(n) && v != changed.value)
-        found.push_back(n);
-      else if (node(n).is(op_activation))
-        open.push_back(in(n));
-      else if (node(n).is(op_multiply))
-        open.insert(open.end(), {in(n, 0), in(n, 1)});
-      else
-        return;
+  ChangedValue changed_value(const ChannelGroup& group, ValueId value) const {
+    ChangedValue changed{.value = value, .restore = group.others_read(value)};
+    const ChannelMember* producer = group.producer_of(value);
+    if (producer && producer_kind(*producer) != ProducerKind::kNone) {
+      changed.producer = producer_kind(*producer);
+      changed.producer_node = producer->node;
+      changed.shared = producer->map.shared;
+    } else if (graph_.is_from(value, op_add)) {
+      // The first block of a post-norm decoder reads the embeddings themselves.
+      changed.producer = ProducerKind::kExplicit;
+      changed.producer_node = graph_.producer(value);
     }
-    site.widening = std::move(found);
+    return changed;
   }
 
-  void find_producer(ChangedValue& changed, Site& site) const {
-    const int producer_node = producer(changed.value);
-    const Node& p = node(producer_node);
-    const auto set = [&](ProducerKind kind, int n) {
-      changed.producer = kind;
-      changed.producer_node = n;
-    };
-    if (p.is(op_norm)) {
-      set(ProducerKind::kNorm, producer_node);
-    } else if (p.is(op_linear)) {
-      set(ProducerKind::kLinear, producer_node);
-    } else if (const int linear = behind_step(changed.value); linear >= 0 && !changed.restore) {
-      set(p.is(op_attention) ? ProducerKind::kLinear : ProducerKind::kLinearRows, linear);
-      site.through_step = true;
-      if (!p.is(op_attention)) return;
-      const AttentionSpec& spec = quell::attention_of(node(producer_node));
-      changed.shared = {spec.num_heads / spec.num_kv_heads, spec.head_dim};
-    } else if (p.is(op_multiply)) {
-      // The factor that comes straight from a linear can take 1/s in its rows.
-      for (const ValueId operand : p.in) {
-        const ValueId factor = base_of(graph_, operand);
-        const NodeId source = producer(factor);
-        if (node(source).is(op_linear) && uses(factor).size() == 1)
-          set(ProducerKind::kLinearRows, source);
-      }
-      if (changed.restore && changed.producer == ProducerKind::kLinearRows)
-        site.refusal = "a residual branch reads this value";
-    } else if (p.is(op_add)) {
-      set(ProducerKind::kExplicit,
-          producer_node);  // the first block of a post-norm decoder reads the embeddings themselves
+  static ProducerKind producer_kind(const ChannelMember& producer) {
+    switch (producer.axis) {
+      case ChannelAxis::kElements: return ProducerKind::kNorm;
+      case ChannelAxis::kRows:
+        return producer.change == ChannelChange::kScaleAndShift ? ProducerKind::kLinear
+                                                                : ProducerKind::kLinearRows;
+      case ChannelAxis::kColumns:  // plans change no tables
+      case ChannelAxis::kNone: break;
     }
-    if (changed.producer == ProducerKind::kNone && site.refusal.empty()) site.refusal = kNoProducer;
+    return ProducerKind::kNone;
   }
 
   /// The attention whose q, k and v come from these linears (q and k perhaps through a norm), in
@@ -252,9 +153,10 @@ class Derivation {
     const auto has_bias = [&](int n) { return model_.param_of(n).bias.defined(); };
     site.takes_shift = site.bias_everywhere = true;
     for (const ChangedValue& v : site.values) {
-      if (v.producer == ProducerKind::kExplicit && site.kind != SiteKind::kAttention &&
-          site.refusal.empty())
-        site.refusal = kNoProducer;
+      const bool nobody =
+          v.producer == ProducerKind::kNone ||
+          (v.producer == ProducerKind::kExplicit && site.kind != SiteKind::kAttention);
+      if (nobody && site.refusal.empty()) site.refusal = kNoProducer;
       site.takes_shift &= v.producer != ProducerKind::kLinearRows;
       site.bias_everywhere &= v.producer == ProducerKind::kExplicit ||
                               (v.producer_node >= 0 && has_bias(v.producer_node));

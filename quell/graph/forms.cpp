@@ -47,7 +47,10 @@ void redirect_readers(Graph& graph, ValueId from, ValueId to,
     if (graph.node(n).out != to && which(graph.node(n))) graph.redirect(n, from, to);
 }
 
-bool is_other_reader(const Node& node) { return !node.is(op_linear) && !is_form(node); }
+/// Wants the original meaning: all but matrices, whose columns undo a change.
+bool is_other_reader(const Node& node) {
+  return node.op->channels.kind != ChannelKind::kMatrix && !is_form(node);
+}
 
 ChannelAffine composed(const ChannelAffine* before, const Tensor& scale, const Tensor& shift) {
   if (!before) return {scale.clone(), shift.defined() ? shift.clone() : Tensor()};

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "quell/base/exec_context.h"
+#include "quell/graph/channel_rule.h"
 #include "quell/graph/graph.h"
 #include "quell/tensor/tensor.h"
 #include "quell/text/data/token_batch.h"
@@ -54,6 +55,9 @@ struct OpDef {
   /// What the output is, given the types of the operands. Throws Error(kUnsupported) where they do
   /// not fit.
   ValueType (*infer)(const Graph& graph, const Node& node) = nullptr;
+  /// How channels pass through it. Left out: it is a wall for every change of them, and reads
+  /// values with their original meaning.
+  ChannelRule channels = {};
   /// The output in f32: the reference of every other way to compute it.
   Tensor (*reference)(OpCall& call) = nullptr;
   /// Adds the gradients of its operands; null: learned steps are refused for graphs with this op.

@@ -24,6 +24,7 @@ struct SharedHeads {
   std::int64_t row_of(std::int64_t channel) const {
     return heads == 1 ? channel : channel / (heads * dim) * dim + channel % dim;
   }
+  bool operator==(const SharedHeads&) const = default;
 };
 
 /// One value that changes.

@@ -28,10 +28,17 @@ void gradient(GradientCall& call) {
   call.add(0, std::move(g));
 }
 
+/// relu(x / s) = relu(x) / s
+ChannelPass pass(const Node& node) {
+  if (activation_of(node) != ActivationKind::kRelu) return {};
+  return {.change = ChannelChange::kScale};
+}
+
 }  // namespace
 
 const OpDef op_activation = {.name = "activation",
                              .infer = like_operand,
+                             .channels = {.kind = ChannelKind::kEach, .pass = pass},
                              .reference = reference,
                              .gradient = gradient,
                              .row_by_row = true};

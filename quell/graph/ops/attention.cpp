@@ -107,8 +107,20 @@ Tensor reference(OpCall& call) {
   return out;
 }
 
+/// Rows of probabilities sum to one: what changes in the values changes in the output. Query heads
+/// share the heads of values.
+ChannelPass pass(const Node& node) {
+  const AttentionSpec& spec = attention_of(node);
+  return {.operand = kValueOperand,
+          .change = ChannelChange::kScaleAndShift,
+          .shared = {spec.num_heads / spec.num_kv_heads, spec.head_dim}};
+}
+
 }  // namespace
 
-const OpDef op_attention = {.name = "attention", .infer = infer, .reference = reference};
+const OpDef op_attention = {.name = "attention",
+                            .infer = infer,
+                            .channels = {.kind = ChannelKind::kHeads, .pass = pass},
+                            .reference = reference};
 
 }  // namespace quell

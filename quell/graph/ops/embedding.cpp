@@ -20,7 +20,10 @@ Tensor reference(OpCall& call) {
 
 }  // namespace
 
-const OpDef op_embedding = {
-    .name = "embedding", .infer = infer, .reference = reference, .row_by_row = true};
+const OpDef op_embedding = {.name = "embedding",
+                            .infer = infer,
+                            .channels = {.kind = ChannelKind::kTable},
+                            .reference = reference,
+                            .row_by_row = true};
 
 }  // namespace quell

@@ -41,6 +41,7 @@ void gradient(GradientCall& call) {
 
 const OpDef op_linear = {.name = "linear",
                          .infer = infer,
+                         .channels = {.kind = ChannelKind::kMatrix},
                          .reference = reference,
                          .gradient = gradient,
                          .row_by_row = true};

@@ -25,10 +25,13 @@ void gradient(GradientCall& call) {
   call.add(0, std::move(g));
 }
 
+ChannelPass pass(const Node&) { return {.change = ChannelChange::kScale}; }
+
 }  // namespace
 
 const OpDef op_mask_rows = {.name = "mask_rows",
                             .infer = like_operand,
+                            .channels = {.kind = ChannelKind::kEach, .pass = pass},
                             .reference = reference,
                             .gradient = gradient,
                             .row_by_row = true};

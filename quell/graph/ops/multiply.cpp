@@ -29,6 +29,7 @@ void gradient(GradientCall& call) {
 
 const OpDef op_multiply = {.name = "multiply",
                            .infer = like_operand,
+                           .channels = {.kind = ChannelKind::kProduct},
                            .reference = reference,
                            .gradient = gradient,
                            .row_by_row = true};

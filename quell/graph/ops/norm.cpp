@@ -34,6 +34,7 @@ void gradient(GradientCall& call) {
 
 const OpDef op_norm = {.name = "norm",
                        .infer = like_operand,
+                       .channels = {.kind = ChannelKind::kVector},
                        .reference = reference,
                        .gradient = gradient,
                        .row_by_row = true};

@@ -18,10 +18,13 @@ void gradient(GradientCall& call) {
   call.add(0, scaled(call.gradient(), call.attributes<Factor>().f32()));
 }
 
+ChannelPass pass(const Node&) { return {.change = ChannelChange::kScale}; }
+
 }  // namespace
 
 const OpDef op_scale = {.name = "scale",
                         .infer = like_operand,
+                        .channels = {.kind = ChannelKind::kEach, .pass = pass},
                         .reference = reference,
                         .gradient = gradient,
                         .row_by_row = true};

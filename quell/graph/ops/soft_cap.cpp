@@ -18,7 +18,10 @@ Tensor reference(OpCall& call) {
 
 }  // namespace
 
-const OpDef op_soft_cap = {
-    .name = "soft_cap", .infer = like_operand, .reference = reference, .row_by_row = true};
+const OpDef op_soft_cap = {.name = "soft_cap",
+                           .infer = like_operand,
+                           .channels = {.kind = ChannelKind::kEach},
+                           .reference = reference,
+                           .row_by_row = true};
 
 }  // namespace quell
