@@ -178,25 +178,22 @@ void Backward::back_attention(NodeId n, const Tensor& gradient) {
   const Node& at = model_.graph.node(n);
   const AttentionCall call = executor_.attention_call(at);
   const AttentionShape shape = call.shape();
-  const AttentionSpec& spec = call.spec;
   if (call.relative_query || shape.soft_cap != 0.0F) refuse(n);
   static const AttentionQuant kNone;
-  const AttentionQuant* found = executor_.attention_quant(n, at);
-  const AttentionQuant& quant = found ? *found : kNone;
-  Tensor raw[3], seen[3], grads[3];
+  const AttentionRun run{.quant = executor_.attention_quant(n, at), .rounding = Rounding::kDivide};
+  const AttentionQuant& quant = run.quant ? *run.quant : kNone;
   const auto points = quant.points();
-  const bool scaled_query = found != nullptr && spec.quantize_scaled_query;
-  for (std::size_t i = 0; i < 3; ++i) raw[i] = executor_.value(at.in[i]).clone();
-  rotate_operands(call, raw[0], raw[1], ctx_);
-  for (std::size_t i = 0; i < 3; ++i) {
-    if (i == 0 && scaled_query)
-      for (float& q : raw[0].f32()) q *= spec.scale;
-    seen[i] = raw[i].clone();
-    if (*points[i])
-      fake_quantize_activations(raw[i], **points[i], Rounding::kDivide, seen[i].span(), ctx_);
-    grads[i] = Tensor::f32(raw[i].shape());
-  }
-  const ProbsHook bias = call.score_hook(raw[0], raw[1]);
+
+  // Operands in front of their quantizers, and as the products have seen them.
+  AttentionOperands raw = executor_.attention_operands(at);
+  transform_operands(call, run, raw, ctx_);
+  AttentionOperands seen(raw[0], raw[1], raw[2]);
+  seen.scale = raw.scale;
+  quantize_operands(run, seen, ctx_);
+  Tensor grads[3];
+  for (std::size_t i = 0; i < 3; ++i) grads[i] = Tensor::f32(raw[i].shape());
+
+  const ProbsHook terms = score_terms(call, seen);
   const std::int64_t heads = shape.num_heads, groups = shape.num_kv_heads, dim = shape.head_dim;
   const auto blocks = groups * static_cast<std::int64_t>(shape.sequences.size());
   std::vector<StepGradient> probs(static_cast<std::size_t>(blocks));
@@ -212,9 +209,8 @@ void Backward::back_attention(NodeId n, const Tensor& gradient) {
         const auto key = [&](auto& t, std::int64_t j) {
           return t.row(s.k_begin + j) + group * dim;
         };
-        const HeadBackward head{s.q_count,   s.k_count,    dim,
-                                heads * dim, groups * dim, scaled_query ? 1.0F : shape.scale,
-                                quant.probs};
+        const HeadBackward head{s.q_count,    s.k_count,  dim,        heads * dim,
+                                groups * dim, seen.scale, quant.probs};
         std::vector<float> scores(static_cast<std::size_t>(s.q_count * s.k_count), -INFINITY);
         for (std::int64_t i = 0; i < s.q_count; ++i)
           for (std::int64_t last = shape.last_key(s, i), j = shape.first_key(last); j < last; ++j) {
@@ -223,7 +219,7 @@ void Backward::back_attention(NodeId n, const Tensor& gradient) {
             for (std::int64_t d = 0; d < dim; ++d) dot += query(seen[0], i)[d] * key(seen[1], j)[d];
             scores[static_cast<std::size_t>(i * s.k_count + j)] = dot * head.scale;
           }
-        if (bias) bias(b / groups * heads + h, scores);
+        if (terms) terms(b / groups * heads + h, scores);
         probs[static_cast<std::size_t>(b)] +=
             head.run(key(seen[1], 0), key(seen[2], 0), query(seen[0], 0), query(gradient, 0),
                      scores, query(grads[0], 0), key(grads[1], 0), key(grads[2], 0));
@@ -239,14 +235,7 @@ void Backward::back_attention(NodeId n, const Tensor& gradient) {
       at_points[{n, static_cast<int>(i)}] +=
           g * step_gradient_factor(grads[i].numel(), point->spec);
     }
-  if (scaled_query)
-    for (float& q : grads[0].f32()) q *= spec.scale;
-  if (!spec.rotary_inv_freq.empty()) {  // the transposed rotation turns the other way
-    RotaryTable back =
-        make_rotary_table(call.positions, spec.rotary_inv_freq, spec.rotary_amplitude, ctx_);
-    for (float& sine : back.sine.f32()) sine = -sine;
-    for (Tensor* g : {&grads[0], &grads[1]}) rotate(g->span(), dim, back, ctx_);
-  }
+  transform_gradients(call, run, grads[kQueryOperand], grads[kKeyOperand], ctx_);
   for (std::size_t i = 0; i < 3; ++i) add(at.in[i], std::move(grads[i]));
 }
 

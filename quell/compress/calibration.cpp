@@ -22,7 +22,7 @@ void observe_attention(int node, const PointObservers& observers, Executor& exec
                        const Model& model, const std::function<void(AttentionPoint)>& seen) {
   const Node& attention = model.graph.node(node);
   const std::string name = model.node_name(node);
-  executor.on_attention = [&](int, AttentionPoint point, const TensorView& operand, Range probs) {
+  PointTap tap(executor, [&](NodeId, AttentionPoint point, const TensorView& operand, Range probs) {
     const auto it = observers.find(point);
     if (it == observers.end()) return;
     if (point == AttentionPoint::kProbs) {
@@ -33,7 +33,8 @@ void observe_attention(int node, const PointObservers& observers, Executor& exec
       observe_rows(*it->second, operand, executor.batch_of(value), name);
     }
     if (seen) seen(point);
-  };
+  });
+  executor.on_attention = std::ref(tap);
   executor.keep_values = true;
   executor.run(node);
   executor.keep_values = false;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "quell/compress/attention_points.h"
 #include "quell/compress/site.h"
 #include "quell/engine/engines.h"
 #include "quell/quant/observers/observer.h"

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "quell/base/error.h"
-#include "quell/graph/attention_call.h"
+#include "quell/graph/attention_run.h"
 #include "quell/ops/elementwise.h"
 #include "quell/ops/linear.h"
 #include "quell/quant/quantize.h"
@@ -325,8 +325,7 @@ TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
     std::int64_t tokens = 0;
     for (std::size_t b = 0; b < 2; ++b) {
       const auto attend = [&](const Tensor& input, const Tensor& weight) {
-        Tensor y = Tensor::f32({input.rows(), weight.rows()}),
-               out = Tensor::f32({input.rows(), kQ});
+        Tensor y = Tensor::f32({input.rows(), weight.rows()});
         matmul_nt(input, weight, p.bias, y.span(), ctx);
         Tensor parts[3];
         for (std::int64_t i = 0, from = 0; i < 3; from += p.rows[static_cast<std::size_t>(i++)]) {
@@ -337,10 +336,7 @@ TEST_F(OsPlusSearch, HeadsAddUpToTheWholeAttention) {
         AttentionCall call{.spec = p.attention, .queries = batches[b], .keys = batches[b]};
         call.positions = p.positions[b];
         if (name == "table") call.bias = tables[b];
-        rotate_operands(call, parts[0], parts[1], ctx);
-        attention(call.shape(), parts[0], parts[1], parts[2], batches[b].mask, out.span(),
-                  call.score_hook(parts[0], parts[1]), nullptr, ctx);
-        return out;
+        return run_attention(call, {}, {parts[0], parts[1], parts[2]}, ctx);
       };
       Tensor scaled = x[b].clone();
       inverse_affine_columns(scaled, candidate.scale, TensorView(), scaled.span(), ctx);

@@ -10,7 +10,7 @@
 #include "quell/base/random.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/student_t.h"
-#include "quell/graph/attention_call.h"
+#include "quell/graph/attention_run.h"
 #include "quell/kernels/rows/rows.h"
 #include "quell/ops/elementwise.h"
 #include "quell/ops/linear.h"
@@ -165,7 +165,6 @@ struct Parts {
   Tensor bias = {};               ///< [count * rows]; undefined: none
   std::int64_t count = 1, rows = 0;
   std::vector<std::int64_t> split;  ///< as SiteProblem::rows, of one part
-  AttentionSpec attention = {};     ///< of one part
 
   const Tensor& weight() const {
     return stacked.defined() ? stacked : *given;
@@ -190,10 +189,7 @@ Parts parts_of(const SiteProblem& p) {
     if (p.kind == SiteKind::kGatedMlp && p.bias.defined()) parts.bias = p.bias.clone();
     return parts;
   }
-  parts.attention = p.attention;
   parts.count = p.attention.num_kv_heads;
-  parts.attention.num_heads /= parts.count;
-  parts.attention.num_kv_heads = 1;
   for (std::int64_t& n : parts.split) n /= parts.count;
   parts.rows = kernels::round_up(
       std::accumulate(parts.split.begin(), parts.split.end(), std::int64_t{0}), kernels::kPanel);
@@ -259,21 +255,9 @@ T& slot_of(std::size_t chunk, const Parts& parts, std::vector<T>& inputs) {
   return inputs[chunk];
 }
 
-void round_values(DType type, std::span<float> values) {
-  for (float& v : values) v = round_to(type, v);
-}
-/// Leaves f32 alone.
-void round_values(DType type, Tensor& t, ExecContext& ctx) {
-  if (type == DType::kF32) return;
-  ctx.pool.parallel_for(t.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    round_values(type, t.f32().subspan(static_cast<std::size_t>(begin),
-                                       static_cast<std::size_t>(end - begin)));
-  });
-}
-
 Tensor rounded_copy(DType type, const TensorView& t, ExecContext& ctx) {
   Tensor copy = Tensor::copy_of(t);
-  round_values(type, copy, ctx);
+  round_values(type, copy.span(), ctx);
   return copy;
 }
 
@@ -282,7 +266,7 @@ void linear_rounded_to(DType type, const Tensor& x, const TensorView& w, const T
                        Tensor& y, ExecContext& ctx) {
   if (type == DType::kF32) return matmul_nt(x, w, bias, y.span(), ctx);
   matmul_nt(x, w, TensorView(), y.span(), ctx);
-  round_values(type, y, ctx);
+  round_values(type, y.span(), ctx);
   if (!bias.numel()) return;
   for (std::int64_t i = 0; i < y.rows(); ++i)
     for (std::int64_t j = 0; j < y.cols(); ++j)
@@ -301,9 +285,9 @@ class FakeQuantizedProduct final : public CandidateProduct {
         quant_{p.activations, {}} {
     const Tensor& weight = parts.weight();
     weight_ = candidate.sources.empty() ? weight.clone() : split_columns(weight, candidate.sources);
-    round_values(type_, weight_, ctx);
+    round_values(type_, weight_.span(), ctx);
     affine_columns(weight_, candidate.scale, TensorView(), weight_.span(), ctx);
-    round_values(type_, weight_, ctx);
+    round_values(type_, weight_.span(), ctx);
     if (type_ == DType::kF32)
       fake_quantize_weight(weight_, p.weights, weight_.span(), ctx);
     else
@@ -316,7 +300,7 @@ class FakeQuantizedProduct final : public CandidateProduct {
     if (scaled.defined()) return;
     scaled = candidate_.sources.empty() ? x.clone() : repeat_columns(x, candidate_.sources);
     inverse_affine_columns(scaled, candidate_.scale, candidate_.shift, scaled.span(), ctx_);
-    round_values(type_, scaled, ctx_);
+    round_values(type_, scaled.span(), ctx_);
     if (type_ == DType::kF32)
       fake_quantize_activations(scaled, quant_, Rounding::kDivide, scaled.span(), ctx_);
     else
@@ -596,11 +580,11 @@ class Race {
         parts_(parts_of(problem)),
         chunks_(chunks_of(problem, options)) {
     const bool sampled = options_.rule == RaceRule::kSampled;
-    if (parts_.bias.defined()) round_values(type_, parts_.bias, ctx_);
+    if (parts_.bias.defined()) round_values(type_, parts_.bias.span(), ctx_);
     for (Chunk& chunk : chunks_) {
-      round_values(type_, chunk.x, ctx_);
+      round_values(type_, chunk.x.span(), ctx_);
       if (p_.shift.defined()) subtract(p_.shift, chunk.x);
-      round_values(type_, chunk.x, ctx_);
+      round_values(type_, chunk.x.span(), ctx_);
       spill(chunk.x, p_.scratch);
       if (!p_.attention.rotary_inv_freq.empty())
         chunk.rotary = make_rotary_table(chunk.positions, p_.attention.rotary_inv_freq,
@@ -846,49 +830,34 @@ class Race {
 
   Tensor attention_output(const Piece& piece, const Tensor& y) const {
     const Chunk& chunk = chunks_[piece.chunk];
-    AttentionSpec spec = parts_.attention;
-    const std::int64_t nq = parts_.split[0], nk = parts_.split[1];
-    Tensor q = slice_columns(y, 0, nq), k = slice_columns(y, nq, nk);
-    const Tensor v = slice_columns(y, nq + nk, parts_.split[2]);
+    const std::int64_t nq = parts_.split[0];
+    const std::int64_t nk = parts_.split[1];
+    Tensor q = slice_columns(y, 0, nq);
+    Tensor k = slice_columns(y, nq, nk);
+    Tensor v = slice_columns(y, nq + nk, parts_.split[2]);
     if (p_.q_norm)
       normalize_heads(p_.head_norm.kind, p_.q_norm->weight, p_.q_norm->bias, p_.head_norm.eps, q,
                       ctx_);
     if (p_.k_norm)
       normalize_heads(p_.head_norm.kind, p_.k_norm->weight, p_.k_norm->bias, p_.head_norm.eps, k,
                       ctx_);
-    AttentionCall call{.spec = spec, .queries = chunk.batch, .keys = chunk.batch};
-    call.first_head = piece.part * spec.num_heads;
+
+    AttentionCall call{.spec = p_.attention, .queries = chunk.batch, .keys = chunk.batch};
+    call.part = {.first_kv_head = piece.part, .kv_heads = 1};
     call.positions = chunk.positions;
     call.rotary = &chunk.rotary;
     if (chunk.bias) call.bias = *chunk.bias;
-    rotate_operands(call, q, k, ctx_);
-    ProbsHook on_scores = call.score_hook(q, k), on_probs;
-    if (type_ != DType::kF32) {
-      for (Tensor* t : {&q, &k}) round_values(type_, *t, ctx_);
-      for (float& element : q.f32()) element *= spec.scale;
-      round_values(type_, q, ctx_);
-      spec.scale = 1;
-      on_probs = [this](std::int64_t, std::span<float> m) { round_values(type_, m); };
-      on_scores = [this, add = std::move(on_scores)](std::int64_t index, std::span<float> m) {
-        round_values(type_, m);
-        if (!add) return;
-        add(index, m);
-        round_values(type_, m);
-      };
-    }
-    Tensor out = Tensor::uninitialized(DType::kF32, q.shape());
-    attention(call.shape(), q, k, v, chunk.batch.mask, out.span(), on_scores, on_probs, ctx_);
-    round_values(type_, out, ctx_);
-    return out;
+    return run_attention(call, {.arithmetic = type_},
+                         AttentionOperands(std::move(q), std::move(k), std::move(v)), ctx_);
   }
 
   Tensor gated_output(const Tensor& y) const {
     Tensor gate = slice_columns(y, 0, p_.rows[0]);
     const Tensor up = slice_columns(y, p_.rows[0], p_.rows[1]);
     activate(p_.activation, gate, gate.span(), ctx_);
-    round_values(type_, gate, ctx_);
+    round_values(type_, gate.span(), ctx_);
     multiply(gate, up, gate.span(), ctx_);
-    round_values(type_, gate, ctx_);
+    round_values(type_, gate.span(), ctx_);
     return gate;
   }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "quell/base/error.h"
+#include "quell/compress/attention_points.h"
 #include "quell/compress/backward.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/engine/engines.h"
@@ -150,14 +151,15 @@ class Clipping {
     const OpTable ops = make_float_ops(model_);
     for (const TokenBatch& batch : samples_) {
       Executor executor(model_, ops, false, batch, ctx_);
-      executor.on_attention = [&](int n, AttentionPoint point, const TensorView& operand,
-                                  Range probs) {
-        const auto it = by_point_.find({n, static_cast<int>(point)});
-        if (it == by_point_.end()) return;
-        if (point == AttentionPoint::kProbs) return see(it->second, unclipped(probs));
-        see_rows(it->second, operand,
-                 executor.batch_of(node(n).in[static_cast<std::size_t>(point)]));
-      };
+      PointTap tap(executor,
+                   [&](int n, AttentionPoint point, const TensorView& operand, Range probs) {
+                     const auto it = by_point_.find({n, static_cast<int>(point)});
+                     if (it == by_point_.end()) return;
+                     if (point == AttentionPoint::kProbs) return see(it->second, unclipped(probs));
+                     see_rows(it->second, operand,
+                              executor.batch_of(node(n).in[static_cast<std::size_t>(point)]));
+                   });
+      executor.on_attention = std::ref(tap);
       for (const NodeId n : model_.graph.order()) {
         executor.run(n);
         const ValueId out = node(n).out;

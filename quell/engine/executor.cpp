@@ -1,40 +1,16 @@
 #include "quell/engine/executor.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "quell/base/error.h"
 #include "quell/engine/lowered_op.h"
-#include "quell/quant/integer_attention.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
 namespace {
-
-constexpr Range kNothing{std::numeric_limits<float>::infinity(),
-                         -std::numeric_limits<float>::infinity()};
-
-Range hull(const Range& a, const Range& b) {
-  return {std::min(a.min, b.min), std::max(a.max, b.max)};
-}
-
-/// Extrema of the rows of probabilities [q_count, k_count] whose queries are tokens. What padding
-/// attends to is read by nobody.
-Range range_of_queries(std::span<const float> probs, const SequenceSpan& s,
-                       std::span<const std::int32_t> query_mask) {
-  Range all = kNothing;
-  for (std::int64_t i = 0; i < s.q_count; ++i) {
-    if (query_mask[static_cast<std::size_t>(s.q_begin + i)] == 0) continue;
-    const auto row =
-        probs.subspan(static_cast<std::size_t>(i * s.k_count), static_cast<std::size_t>(s.k_count));
-    const auto [low, high] = std::minmax_element(row.begin(), row.end());
-    all = hull(all, {*low, *high});
-  }
-  return all;
-}
 
 /// A node as its op sees it.
 class Call final : public OpCall {
@@ -290,6 +266,16 @@ const AttentionQuant* Executor::attention_quant(NodeId id, const Node& attention
   return attention_quant_of(attention);
 }
 
+AttentionOperands Executor::attention_operands(const Node& attention) const {
+  std::array<Tensor, 3> made;
+  AttentionOperands operands(read(attention, kQueryOperand, made[kQueryOperand]),
+                             read(attention, kKeyOperand, made[kKeyOperand]),
+                             read(attention, kValueOperand, made[kValueOperand]));
+  for (std::size_t i = 0; i < made.size(); ++i)
+    if (made[i].defined()) operands.give(i, std::move(made[i]));
+  return operands;
+}
+
 void Executor::write_cache(NodeId id, const Node& attention, const TensorView& k,
                            const TensorView& v) {
   const AttentionQuant* quant = attention_quant(id, attention);
@@ -298,34 +284,23 @@ void Executor::write_cache(NodeId id, const Node& attention, const TensorView& k
                           batch_.row_begin(b), batch_.row_count(b), quant, ctx_);
 }
 
+AttentionRun Executor::attention_run(NodeId id, const Node& attention) const {
+  AttentionRun run{.quant = attention_quant(id, attention), .rounding = quantization_.rounding};
+  if (on_attention) run.tap = [this, id](const StageView& stage) { on_attention(id, stage); };
+  return run;
+}
+
 Tensor Executor::attend_cached(NodeId id, const Node& attention) {
   const AttentionCall call = attention_call(attention);
-  const auto operand_of = [&](AttentionOperand i) {
-    const ValueId v = attention.in[i];
-    if (value(v).defined()) return value(v).clone();
-    return dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
-  };
-  Tensor q = operand_of(kQueryOperand);
-  Tensor k = operand_of(kKeyOperand);
-  Tensor v = operand_of(kValueOperand);
-  rotate_operands(call, q, k, ctx_);
+  const AttentionRun run = attention_run(id, attention);
+  AttentionOperands operands = attention_operands(attention);
+  prepare_operands(call, run, operands, ctx_);
 
-  static const AttentionQuant kNone;
-  const AttentionQuant* found = attention_quant(id, attention);
-  const AttentionQuant& quant = found ? *found : kNone;
-  float scale = call.spec.scale;
-  if (quant.query && call.spec.quantize_scaled_query) {
-    for (float& x : q.f32()) x *= scale;
-    scale = 1.0F;
-  }
-  for (const auto& [t, point] : {std::pair(&q, &quant.query), {&k, &quant.key}, {&v, &quant.value}})
-    if (*point) fake_quantize_activations(*t, **point, quantization_.rounding, t->span(), ctx_);
-
-  write_cache(id, attention, k, v);
-  Tensor out = Tensor::uninitialized(DType::kF32, q.shape());
+  write_cache(id, attention, operands[kKeyOperand], operands[kValueOperand]);
+  Tensor out = Tensor::uninitialized(DType::kF32, operands[kQueryOperand].shape());
   for (std::int64_t b = 0; b < batch_.batch; ++b)
-    cached_->cache->attend(id, cached_->slots[static_cast<std::size_t>(b)], call, scale, q,
-                           batch_.row_begin(b), batch_.row_count(b), quant.probs, out.span(), ctx_);
+    cached_->cache->attend(id, cached_->slots[static_cast<std::size_t>(b)], call, run, operands,
+                           batch_.row_begin(b), batch_.row_count(b), out.span(), ctx_);
   return out;
 }
 
@@ -349,51 +324,16 @@ void Executor::keep_last_rows(ValueId v) {
   codes = QuantizedRows();
 }
 
-Tensor Executor::run_attention(NodeId node) {
-  const Node& n = graph_.node(node);
-  if (continues()) return attend_cached(node, n);
-  const AttentionCall call = attention_call(n);
-  const AttentionSpec& spec = call.spec;
-  Tensor q = value(n.in[0]).clone(), k = value(n.in[1]).clone(), v = value(n.in[2]).clone();
-  rotate_operands(call, q, k, ctx_);
-  AttentionShape shape = call.shape();
-  const AttentionQuant* quant = attention_quant(node, n);
-  if ((quant || on_attention) && spec.quantize_scaled_query) {
-    for (float& x : q.f32()) x *= spec.scale;
-    shape.scale = 1.0F;
-  }
-  const auto point = [&](AttentionPoint which, Tensor& t,
-                         const std::optional<ActivationQuant>& aq) {
-    if (on_attention) on_attention(node, which, t, {});
-    if (aq) fake_quantize_activations(t, *aq, quantization_.rounding, t.span(), ctx_);
-  };
-  static const AttentionQuant kNone;
-  const AttentionQuant& points = quant ? *quant : kNone;
-  point(AttentionPoint::kQuery, q, points.query);
-  point(AttentionPoint::kKey, k, points.key);
-  point(AttentionPoint::kValue, v, points.value);
-  if (cached_) write_cache(node, n, k, v);
+Tensor Executor::run_attention(NodeId n) {
+  const Node& node = graph_.node(n);
+  if (continues()) return attend_cached(n, node);
+  const AttentionCall call = attention_call(node);
+  const AttentionRun run = attention_run(n, node);
+  AttentionOperands operands = attention_operands(node);
+  prepare_operands(call, run, operands, ctx_);
 
-  std::vector<Range> ranges(
-      on_attention ? shape.sequences.size() * static_cast<std::size_t>(shape.num_heads) : 0);
-  ProbsHook hook;
-  if (on_attention || points.probs)
-    hook = [&](std::int64_t index, std::span<float> probs) {
-      if (!ranges.empty())
-        ranges[static_cast<std::size_t>(index)] = range_of_queries(
-            probs, shape.sequences[static_cast<std::size_t>(index / shape.num_heads)],
-            call.queries.mask);
-      if (points.probs)
-        fake_quantize(probs, points.probs->qparams, points.probs->spec, quantization_.rounding,
-                      probs);
-    };
-  Tensor out = Tensor::f32(q.shape());
-  attention(shape, q, k, v, call.keys.mask, out.span(), call.score_hook(q, k), hook, ctx_);
-  if (!on_attention) return out;
-  Range all = kNothing;
-  for (const Range& r : ranges) all = hull(all, r);
-  if (all.min <= all.max) on_attention(node, AttentionPoint::kProbs, TensorView(), all);
-  return out;
+  if (cached_) write_cache(n, node, operands[kKeyOperand], operands[kValueOperand]);
+  return attend(call, run, operands, ctx_);
 }
 
 void Executor::compute(NodeId n) {

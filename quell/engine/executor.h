@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "quell/engine/kv_cache.h"
-#include "quell/graph/attention_call.h"
+#include "quell/graph/attention_run.h"
 #include "quell/graph/forms.h"
 #include "quell/model/model.h"
 #include "quell/ops/linear.h"
@@ -39,7 +39,6 @@ struct Quantization {
 /// Linear operators by node; null for nodes that are no linears.
 using OpTable = std::vector<std::unique_ptr<LinearOp>>;
 
-enum class AttentionPoint { kQuery, kKey, kValue, kProbs };
 
 /// One batch on its way through the nodes of a model. Values are kept until their last use, or as
 /// long as `keep_values`. A value is f32 (ids: i32), codes, or both.
@@ -97,6 +96,10 @@ class Executor {
   kernels::ResidualArgs residual(ValueId v, Tensor& storage);
   /// Refers to values of this executor, and to `attention`.
   AttentionCall attention_call(const Node& attention);
+  /// With the quantizers of this run, and its tap.
+  AttentionRun attention_run(NodeId id, const Node& attention) const;
+  /// As the attention reads them. Refers to values of this executor.
+  AttentionOperands attention_operands(const Node& attention) const;
   const CachedPass* cached() const { return cached_; }
   /// Whether the batch continues sequences that a cache holds.
   bool continues() const { return cached_ && !batch_.past.empty() && batch_.past.front() > 0; }
@@ -116,10 +119,8 @@ class Executor {
   TensorView read(const Node& node, std::size_t i, Tensor& storage) const;
 
   bool keep_values = false;
-  /// Sees the operands of attention before they are quantized: q, k, v as tensors, of the
-  /// probabilities their range.
-  std::function<void(NodeId node, AttentionPoint point, const TensorView& operand, Range probs)>
-      on_attention;
+  /// Sees the stages of attentions that run in f32; where they read a cache, operands alone.
+  std::function<void(NodeId node, const StageView& stage)> on_attention;
 
  private:
   /// Where a value lies, or will: the graph may have grown since this run began.

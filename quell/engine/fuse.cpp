@@ -220,7 +220,7 @@ class Fuser {
     bool f32 = false;
     for (std::size_t i = 0; i < n.in.size(); ++i) {
       if (n.in[i] != reader.as) continue;
-      if (i < 3 && reads_codes_directly(n, i))
+      if (i < 3 && reads_codes_directly(attention_of(n), i))
         take(**points[i]);
       else
         f32 = true;

@@ -108,12 +108,13 @@ void KvCache::write(int node, std::int64_t slot, const TensorView& k, const Tens
   });
 }
 
-void KvCache::attend(int node, std::int64_t slot, const AttentionCall& call, float scale,
-                     const TensorView& q, std::int64_t row, std::int64_t count,
-                     const std::optional<ActivationQuant>& probs, TensorSpan out,
-                     ExecContext& ctx) const {
+void KvCache::attend(int node, std::int64_t slot, const AttentionCall& call,
+                     const AttentionRun& run, const AttentionOperands& operands, std::int64_t row,
+                     std::int64_t count, TensorSpan out, ExecContext& ctx) const {
   const Layer& layer = layers_.at(node);
   const AttentionSpec& spec = call.spec;
+  const TensorView& q = operands[kQueryOperand];
+  const float scale = operands.scale;
   const std::int64_t d = layer.head_dim, total = length(slot) + count,
                      group = spec.num_heads / spec.num_kv_heads;
   const kernels::RowKernels& rows = kernels::row_kernels(ctx.isa);
@@ -144,6 +145,7 @@ void KvCache::attend(int node, std::int64_t slot, const AttentionCall& call, flo
             kv.score_codes(query,
                            reinterpret_cast<const std::uint8_t*>(layer.keys.data()) + base * d,
                            key_steps, d, tokens, scale, scores.data());
+          // A sequence in a cache has no padding: token t is at position t.
           if (!spec.alibi_slopes.empty())
             for (std::int64_t t = 0; t < tokens; ++t)
               scores[static_cast<std::size_t>(t)] +=
@@ -152,10 +154,7 @@ void KvCache::attend(int node, std::int64_t slot, const AttentionCall& call, flo
             soft_cap({scores.data(), static_cast<std::size_t>(tokens)}, spec.soft_cap, ctx.isa);
           rows.softmax(scores.data(), first, tokens, tokens, mask.data(),
                        {scores.data(), nullptr, {}});
-          if (probs) {
-            const std::span<float> p(scores.data(), static_cast<std::size_t>(tokens));
-            fake_quantize(p, probs->qparams, probs->spec, Rounding::kReciprocal, p);
-          }
+          quantize_map(run, {scores.data(), static_cast<std::size_t>(tokens)});
           if (format_ == KvFormat::kF32)
             kv.mix_f32(scores.data(),
                        reinterpret_cast<const float*>(layer.values.data()) + base * d, d, first,

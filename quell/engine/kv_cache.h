@@ -4,7 +4,7 @@
 #include <map>
 #include <vector>
 
-#include "quell/graph/attention_call.h"
+#include "quell/graph/attention_run.h"
 #include "quell/model/model.h"
 
 namespace quell {
@@ -31,15 +31,15 @@ class KvCache {
     lengths_[static_cast<std::size_t>(slot)] += tokens;
   }
 
-  /// Rows [row, row + count) of k and v (rotated, f32) become tokens length(slot).. of the slot.
-  /// `quant`: static quantizers, or null.
+  /// Rows [row, row + count) of k and v, as they go into the products, become tokens length(slot)..
+  /// of the slot. `quant`: static quantizers, or null.
   void write(int node, std::int64_t slot, const TensorView& k, const TensorView& v,
              std::int64_t row, std::int64_t count, const AttentionQuant* quant, ExecContext& ctx);
-  /// Attention of the rows [row, row + count) of q, the tokens just written, to everything in the
-  /// slot. out: as q.
-  void attend(int node, std::int64_t slot, const AttentionCall& call, float scale,
-              const TensorView& q, std::int64_t row, std::int64_t count,
-              const std::optional<ActivationQuant>& probs, TensorSpan out, ExecContext& ctx) const;
+  /// Attention of the rows [row, row + count) of the prepared query, the tokens just written, to
+  /// everything in the slot, which takes the place of the other operands. out: as the query.
+  void attend(int node, std::int64_t slot, const AttentionCall& call, const AttentionRun& run,
+              const AttentionOperands& operands, std::int64_t row, std::int64_t count,
+              TensorSpan out, ExecContext& ctx) const;
 
  private:
   /// One attention node: for each slot and head [capacity * head_dim] keys and values.

@@ -51,9 +51,6 @@ struct IntegerAttentionAttributes {
 bool has_integer_attention(const Node& attention);
 /// What computes the same on codes, in f32 behind.
 Node integer_attention_node(const Node& attention, bool exact);
-/// Whether op_integer_attention reads this operand (0: q, 1: k, 2: v) as its producer's codes,
-/// without rotating or scaling it first.
-bool reads_codes_directly(const Node& attention, std::size_t operand);
 
 /// Scale and shift of attributes that may be empty, as kernels take them; null: none.
 struct AffineColumns {

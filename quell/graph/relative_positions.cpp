@@ -79,13 +79,13 @@ Tensor relative_bias_table(const RelativeBiasAttributes& spec, const Tensor& tab
 }
 
 void add_disentangled(const DisentangledSpec& spec, const AttentionShape& shape, std::int64_t index,
-                      const Tensor& q, const Tensor& k, const TensorView& relative_q,
+                      const TensorView& q, const TensorView& k, const TensorView& relative_q,
                       const TensorView& relative_k, std::span<float> scores) {
   const SequenceSpan& sequence = shape.sequences[static_cast<std::size_t>(index / shape.num_heads)];
   const std::int64_t n = sequence.q_count, d = shape.head_dim, rows = 2 * spec.span,
                      h = index % shape.num_heads;
   std::vector<float> terms(static_cast<std::size_t>(n * rows));
-  const auto project = [&](const Tensor& content, const TensorView& relative) {
+  const auto project = [&](const TensorView& content, const TensorView& relative) {
     kernels::sgemm(n, rows, d, shape.scale, content.row(sequence.q_begin) + h * d, content.cols(),
                    relative.row(0) + h * d, relative.cols(), true, terms.data(), rows);
   };

@@ -25,7 +25,7 @@ Tensor relative_bias_table(const RelativeBiasAttributes& spec, const Tensor& tab
 /// both at the bucket of i - j and times `shape.scale`. relative_q, relative_k: [2 * span,
 /// num_heads * head_dim]; index = sample * num_heads + head.
 void add_disentangled(const DisentangledSpec& spec, const AttentionShape& shape, std::int64_t index,
-                      const Tensor& q, const Tensor& k, const TensorView& relative_q,
+                      const TensorView& q, const TensorView& k, const TensorView& relative_q,
                       const TensorView& relative_k, std::span<float> scores);
 
 /// Pixels [batch, channels, size, size] as rows [batch * patches, channels * patch * patch]: what a

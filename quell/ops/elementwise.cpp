@@ -163,4 +163,15 @@ void inverse_affine_columns(const TensorView& x, const TensorView& scale, const 
   });
 }
 
+void round_values(DType type, TensorSpan x, ExecContext& ctx) {
+  if (type == DType::kF32) return;
+  const std::span<float> values = x.f32();
+  ctx.pool.parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      float& v = values[static_cast<std::size_t>(i)];
+      v = round_to(type, v);
+    }
+  });
+}
+
 }  // namespace quell

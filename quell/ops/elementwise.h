@@ -39,5 +39,7 @@ void affine_columns(const TensorView& x, const TensorView& scale, const TensorVi
 /// y[t,j] = (x[t,j] - shift[j]) / scale[j]; `shift` may be undefined.
 void inverse_affine_columns(const TensorView& x, const TensorView& scale, const TensorView& shift,
                             TensorSpan y, ExecContext& ctx);
+/// To the nearest f16 or bf16; any other type leaves x alone.
+void round_values(DType type, TensorSpan x, ExecContext& ctx);
 
 }  // namespace quell

@@ -1,16 +1,11 @@
-// Attention on codes as an operator of the graph: what must happen to q and k before they are
-// quantized (rotation, the scale that OPT applies first), then both products in integers.
+// Attention on codes as an operator of the graph: codes of the operands as the stages in front of
+// the quantizers leave them, then both products in integers.
 #include <algorithm>
 
 #include "quell/engine/lowered_op.h"
 #include "quell/quant/integer_attention.h"
 
 namespace quell {
-
-bool reads_codes_directly(const Node& attention, std::size_t operand) {
-  const AttentionSpec& spec = attention_of(attention);
-  return operand == 2 || (spec.rotary_inv_freq.empty() && !spec.quantize_scaled_query);
-}
 
 bool has_integer_attention(const Node& attention) {
   const AttentionQuant* quant = attention_quant_of(attention);
@@ -42,40 +37,44 @@ void run(Executor& executor, NodeId n) {
 
   const AttentionCall call = executor.attention_call(a.attention);
   const AttentionQuant& quant = *attention_quant_of(a.attention);
-  AttentionShape shape = call.shape();
-  if (call.spec.quantize_scaled_query) shape.scale = 1.0F;
-  Tensor q, k;
-  if (!reads_codes_directly(a.attention, 0)) {
-    q = executor.value(node.in[0]).clone();
-    k = executor.value(node.in[1]).clone();
-    rotate_operands(call, q, k, ctx);
-    if (call.spec.quantize_scaled_query)
-      for (float& x : q.f32()) x *= call.spec.scale;
-  }
+  const AttentionRun attention{.quant = &quant};
 
+  // Operands that are read as codes may lack a value in f32, and nothing looks at it.
+  AttentionOperands operands(executor.value(node.in[kQueryOperand]),
+                             executor.value(node.in[kKeyOperand]),
+                             executor.value(node.in[kValueOperand]));
+  transform_operands(call, attention, operands, ctx);
   QuantizedRows made[3];
-  const auto operand = [&](std::size_t i, const Tensor& changed,
-                           const ActivationQuant& point) -> const QuantizedRows& {
-    const ValueId v = node.in[i];
-    if (!changed.defined() && executor.has_codes(v)) return executor.codes(v, point, false);
-    made[i] = quantize_rows(changed.defined() ? changed : executor.value(v), point, false, ctx);
+  const auto codes_of = [&](AttentionOperand i) -> const QuantizedRows& {
+    const ActivationQuant& point = **quant.points()[i];
+    const bool directly = reads_codes_directly(call.spec, i) && executor.has_codes(node.in[i]);
+    if (directly) return executor.codes(node.in[i], point, false);
+    made[i] = quantize_rows(operands[i], point, false, ctx);
     return made[i];
   };
-  const QuantizedRows& qc = operand(0, q, *quant.query);
-  const QuantizedRows& kc = operand(1, k, *quant.key);
-  const QuantizedRows& vc = operand(2, Tensor(), *quant.value);
+  const QuantizedRows& qc = codes_of(kQueryOperand);
+  const QuantizedRows& kc = codes_of(kKeyOperand);
+  const QuantizedRows& vc = codes_of(kValueOperand);
+
   if (executor.cached())
     executor.write_cache(n, a.attention, dequantize_rows(kc, ctx), dequantize_rows(vc, ctx));
 
   // DeBERTa's terms read q and k themselves.
-  Tensor q_hat, k_hat;
+  Tensor q_hat;
+  Tensor k_hat;
   if (call.relative_query) {
     q_hat = dequantize_rows(qc, ctx);
     k_hat = dequantize_rows(kc, ctx);
   }
-  const ProbsHook hook = call.score_hook(q_hat, k_hat);
-  IntegerAttentionCall integer{shape, qc, kc, vc, *quant.probs, call.keys.mask, hook};
+  AttentionOperands seen(q_hat, k_hat, TensorView());
+  seen.scale = operands.scale;
+  const ProbsHook terms = score_terms(call, seen);
+
+  AttentionShape shape = call.shape();
+  shape.scale = operands.scale;
+  IntegerAttentionCall integer{shape, qc, kc, vc, *quant.probs, call.keys.mask, terms};
   integer.exact_simulation = a.exact;
+
   const std::int64_t columns = shape.num_heads * shape.head_dim;
   if (!a.output) {
     Tensor out = Tensor::uninitialized(DType::kF32, {qc.rows, columns});

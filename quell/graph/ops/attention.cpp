@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
-#include "quell/graph/attention_call.h"
+#include "quell/graph/attention_run.h"
 #include "quell/graph/ops.h"
 #include "quell/graph/relative_positions.h"
 
@@ -95,16 +95,9 @@ ValueType infer(const Graph& graph, const Node& node) {
 }
 
 Tensor reference(OpCall& call) {
-  const AttentionCall attention_call = quell::attention_call(call);
-  Tensor q = Tensor::copy_of(call.in(kQueryOperand));
-  Tensor k = Tensor::copy_of(call.in(kKeyOperand));
-  const TensorView v = call.in(kValueOperand);
-  rotate_operands(attention_call, q, k, call.ctx());
-
-  Tensor out = Tensor::f32(q.shape());
-  attention(attention_call.shape(), q, k, v, attention_call.keys.mask, out.span(),
-            attention_call.score_hook(q, k), nullptr, call.ctx());
-  return out;
+  const AttentionCall attention = attention_call(call);
+  AttentionOperands operands(call.in(kQueryOperand), call.in(kKeyOperand), call.in(kValueOperand));
+  return run_attention(attention, {}, std::move(operands), call.ctx());
 }
 
 /// Rows of probabilities sum to one: what changes in the values changes in the output. Query heads
