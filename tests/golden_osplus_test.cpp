@@ -187,7 +187,7 @@ struct Case {
   /// Codes of a whole module to its parts.
   void set_quantized(const std::string& module, QTensor q) {
     if (parts.at(module).size() == 1) {
-      model.param_of(nodes.at(module)).quantized = std::move(q);
+      model.set_codes(model.graph.node(nodes.at(module)).param, std::move(q));
       return;
     }
     const bool by_row = q.qparams.scale.numel() == q.codes.rows();
@@ -197,7 +197,7 @@ struct Case {
                    {q.qparams.scale.clone(), q.qparams.zero_point.clone()},
                    Tensor(DType::kI16, shape)};
       if (by_row) part.qparams = {Tensor::f32({shape.rows()}), Tensor(DType::kI32, {shape.rows()})};
-      model.param_of(n).quantized = std::move(part);
+      model.set_codes(model.graph.node(n).param, std::move(part));
     }
     for_each_row(module, [&](int n, std::int64_t i, std::int64_t at) {
       QTensor& to = *model.param_of(n).quantized;
@@ -466,7 +466,7 @@ TEST_P(GoldenOsPlus, StepsCodesAndLogitsFollowFromRecordedRanges) {
     QTensor q = quantize_weight(
         c.parts.at(module).size() > 1 ? c.stored(module, true) : p.weight.clone(), c.weights);
     if (p.label.ends_with("_embeddings")) {
-      p.dequantized = dequantize(q);
+      c.model.set_table_codes(c.model.graph.node(c.nodes.at(module)).param, q);
       continue;
     }
     for (const Json& site : c.json["sites"])

@@ -184,9 +184,9 @@ void apply_item(const SetAttentionQuant& item, Model& model) {
 }
 
 void apply_item(const ReplaceWeight& item, Model& model) {
-  model.param_of(item.node).quantized = item.weight.clone();
-  for (const NodeId user : model.graph.users(model.graph.node(item.node).param))
-    read_codes(model.graph, user);
+  const ParamId p = model.graph.node(item.node).param;
+  model.set_codes(p, item.weight.clone());
+  for (const NodeId user : model.graph.users(p)) read_codes(model.graph, user);
 }
 
 void apply_item(const AddToBias& item, Model& model) {

@@ -158,9 +158,9 @@ class Pipeline {
     spec.granularity = Granularity::kPerChannel;
     for (NodeId n = 0; n < model_.graph.num_nodes(); ++n)
       if (model_.graph.node(n).is(op_embedding)) {
-        Param& p = model_.param_of(n);
-        p.dequantized = dequantize(quantize_weight(p.weight, spec));
-        record_table(spec, p.module, *model_.config);
+        const ParamId table = model_.graph.node(n).param;
+        model_.set_table_codes(table, quantize_weight(model_.param(table).weight, spec));
+        record_table(spec, model_.param(table).module, *model_.config);
       }
   }
 

@@ -141,6 +141,8 @@ TensorView Executor::operand(ValueId v, Tensor& storage) const {
   if (input == InputKind::kPixels)
     return {batch_.pixels.data(), DType::kF32, {static_cast<std::int64_t>(batch_.pixels.size())}};
 
+  if (graph_.is_weight(v)) return matrix(v);
+
   const NodeId producer = graph_.producer(v);
   const bool is_view = producer != kNoNode && graph_.node(producer).op->view;
   const bool in_codes_alone = !is_view && !value(v).defined();
@@ -156,9 +158,19 @@ TensorView Executor::read(const Node& node, std::size_t i, Tensor& storage) cons
 }
 
 const Tensor& Executor::weight(const Node& node) const {
-  const Param& p = model_.param(node.param);
-  const bool as_codes = quantization_.on && !quantization_.float_tables;
-  return as_codes && p.dequantized.numel() > 0 ? p.dequantized : model_.weight_of(p);
+  const ValueId v = graph_.weight_operand(node);
+  return v == kNoValue ? model_.param(node.param).weight : matrix(v);
+}
+
+/// Tables are read behind their quantizers here; linears have operators of their own for that.
+const Tensor& Executor::matrix(ValueId v) const {
+  const NodeId quantizer = graph_.producer(v);
+  if (quantizer != kNoNode && quantization_.on && !quantization_.float_tables) {
+    const ParamId readers = weight_quantizer_of(graph_.node(quantizer)).readers;
+    const Tensor& dequantized = model_.param(readers).dequantized;
+    if (dequantized.defined()) return dequantized;
+  }
+  return model_.param(graph_.value(v).param).weight;
 }
 
 const Tensor& Executor::bias(const Node& node) const { return model_.param(node.param).bias; }

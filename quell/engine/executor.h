@@ -39,7 +39,6 @@ struct Quantization {
 /// Linear operators by node; null for nodes that are no linears.
 using OpTable = std::vector<std::unique_ptr<LinearOp>>;
 
-
 /// One batch on its way through the nodes of a model. Values are kept until their last use, or as
 /// long as `keep_values`. A value is f32 (ids: i32), codes, or both.
 class Executor {
@@ -114,6 +113,7 @@ class Executor {
   void keep_last_rows(ValueId v);
   /// Of the node's parameter, as the engine reads it: quantized tables where they are.
   const Tensor& weight(const Node& node) const;
+  const Tensor& matrix(ValueId v) const;
   const Tensor& bias(const Node& node) const;
   /// As its op reads operand `i`.
   TensorView read(const Node& node, std::size_t i, Tensor& storage) const;

@@ -7,6 +7,7 @@
 #include "quell/engine/engines.h"
 #include "quell/graph/forms.h"
 #include "quell/model/family.h"
+#include "quell/quant/quantize.h"
 
 namespace quell {
 namespace {
@@ -124,6 +125,34 @@ TEST(Executor, QuantizersAreIdentityWhereTheyAreOff) {
     Tensor storage;
     EXPECT_EQ(executor.operand(read, storage).f32()[1], on ? 4.5F : 4.0F);
   }
+}
+
+TEST(Executor, TablesAreReadBehindTheirQuantizerWhereItIsOn) {
+  Model model = tiny();
+  const Node embedding = model.graph.node(model.graph.find("word_embeddings"));
+  const Tensor table = model.weight_of(model.param(embedding.param)).clone();
+  QuantSpec coarse;
+  coarse.num_bits = 2;
+  coarse.granularity = Granularity::kPerTensor;
+  model.set_table_codes(embedding.param, quantize_weight(table, coarse));
+  const ValueId quantized = model.graph.node(model.graph.find("word_embeddings")).in[1];
+
+  const OpTable ops = make_float_ops(model);
+  ExecContext ctx(1);
+  const TokenBatch batch = batch_of_two();
+  const auto first = [&](const Quantization& quantization, ValueId v) {
+    const Executor executor(model, ops, quantization, batch, ctx);
+    Tensor storage;
+    return executor.operand(v, storage).f32()[0];
+  };
+  Quantization with_float_tables(true);
+  with_float_tables.float_tables = true;
+  const float codes = model.param(0).dequantized.f32()[0];
+  EXPECT_NE(codes, table.f32()[0]);
+  EXPECT_EQ(first(true, quantized), codes);
+  EXPECT_EQ(first(false, quantized), table.f32()[0]);
+  EXPECT_EQ(first(with_float_tables, quantized), table.f32()[0]);
+  EXPECT_EQ(first(true, model.graph.weight(0)), table.f32()[0]) << "nobody quantizes the matrix";
 }
 
 TEST(Executor, RefusesWhatTheModelCannotTake) {

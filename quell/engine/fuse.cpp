@@ -140,7 +140,7 @@ class Fuser {
     const NodeId gate = fused.node;
     const ValueId up_value = other_operand(multiply, fused.out);
     const NodeId up = graph_.producer(up_value);
-    const bool fits = node(up).is(op_linear) && up != gate &&
+    const bool fits = up != kNoNode && node(up).is(op_linear) && up != gate &&
                       linears_[static_cast<std::size_t>(up)] &&
                       node(up).in[0] == node(gate).in[0] && only_reader(up_value) == multiply &&
                       !is_fused_[static_cast<std::size_t>(up)];

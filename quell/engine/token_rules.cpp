@@ -7,11 +7,11 @@
 namespace quell {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 void ban(std::int32_t id, std::span<float> scores) {
   if (id >= 0 && static_cast<std::size_t>(id) < scores.size())
-    scores[static_cast<std::size_t>(id)] = kNever;
+    scores[static_cast<std::size_t>(id)] = kBanned;
 }
 
 void ban_all(std::span<const std::int32_t> ids, std::span<float> scores) {
@@ -86,7 +86,7 @@ void TokenRules::ban_bad_words(std::span<const std::int32_t> history,
 }
 
 void TokenRules::force(std::span<const std::int32_t> ids, std::span<float> scores) const {
-  std::fill(scores.begin(), scores.end(), kNever);
+  std::fill(scores.begin(), scores.end(), kBanned);
   for (const std::int32_t id : ids)
     if (id >= 0 && static_cast<std::size_t>(id) < scores.size())
       scores[static_cast<std::size_t>(id)] = 0;

@@ -158,6 +158,7 @@ ValueId GraphBuilder::node_with(const OpDef& op, const std::string& label,
   if (!(counted_place_ == now_.place)) counts_.clear();
   counted_place_ = now_.place;
   const ParamId p = param(label, module, shape, std::move(options));
+  if (const ValueId weight = graph_.weight(p); weight != kNoValue) in.push_back(weight);
   return add_node(op, label, std::move(in), std::move(attributes), p);
 }
 

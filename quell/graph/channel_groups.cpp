@@ -41,12 +41,6 @@ NodeId only_reader(const Graph& graph, ValueId value) {
   return readers.size() == 1 && !is_seen(graph, value) ? readers.front() : kNoNode;
 }
 
-/// Whether other parameters are the weight of this one.
-bool is_table(const Graph& graph, ParamId p) {
-  return std::any_of(graph.params().begin(), graph.params().end(),
-                     [&](const ParamDef& other) { return other.tied_to == p; });
-}
-
 /// A node that lets a change through from the rows of a matrix right in front of it.
 struct Step {
   NodeId node = kNoNode;
@@ -79,12 +73,17 @@ class Derivation {
     return is_matrix(n) && operand(graph_, n, 0) == value && times_read(graph_, n, value) == 1;
   }
 
+  /// All nodes that read the matrix which `n` reads, under whatever name.
+  std::vector<NodeId> readers_of_weight(NodeId n) const {
+    return readers_of(graph_, graph_.weight(node(n).param));
+  }
+
   /// Whether the matrix of `n` is also something else: a table that is looked up.
   bool is_tied(NodeId n) const {
-    const ParamId p = node(n).param;
-    const bool all_matrices = std::all_of(sharing(n).begin(), sharing(n).end(),
-                                          [&](NodeId other) { return is_matrix(other); });
-    return !all_matrices || graph_.param(p).tied_to != kNoParam || is_table(graph_, p);
+    const std::vector<NodeId> readers = readers_of_weight(n);
+    return std::any_of(readers.begin(), readers.end(), [&](NodeId other) {
+      return !is_matrix(other) || node(other).param != node(n).param;
+    });
   }
 
   // Values that change together.
@@ -201,16 +200,10 @@ class Derivation {
       add(ChannelAxis::kElements);
     else if (is_matrix(n))
       add(ChannelAxis::kRows);
-    else if (is_kind(graph_, n, ChannelKind::kTable) && is_alone(node(n).param))
+    else if (is_kind(graph_, n, ChannelKind::kTable) && readers_of_weight(n).size() == 1)
       add(ChannelAxis::kColumns);
     else if (const std::optional<Step> step = step_behind(value))
       add_step(value, *step);
-  }
-
-  /// Whether one node uses the parameter, under one name.
-  bool is_alone(ParamId p) const {
-    return graph_.users(p).size() == 1 && graph_.param(p).tied_to == kNoParam &&
-           !is_table(graph_, p);
   }
 
   /// What a step lets through is not restored for others behind it.

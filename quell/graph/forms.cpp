@@ -9,7 +9,8 @@ namespace quell {
 namespace {
 
 bool is_form(const Node& node) {
-  return node.is(op_affine) || node.is(op_quantize) || node.is(op_restore);
+  return node.is(op_affine) || node.is(op_quantize) || node.is(op_quantize_weight) ||
+         node.is(op_restore);
 }
 
 /// The first reader of `v` that is of the op.
@@ -29,6 +30,17 @@ NodeId insert(Graph& graph, ValueId v, const OpDef& op, Attributes attributes) {
   node.place = source.place;
   node.label = source.label + "." + std::string(op.name);
   return graph.producer(graph.insert_node(std::move(node)));
+}
+
+/// The quantizer behind which nodes of the parameter read their matrix.
+NodeId weight_quantizer(const Graph& graph, ParamId p) {
+  const ValueId matrix = graph.weight(p);
+  if (matrix == kNoValue) return kNoNode;
+  for (const NodeId n : graph.uses(matrix)) {
+    const Node& reader = graph.node(n);
+    if (reader.is(op_quantize_weight) && weight_quantizer_of(reader).readers == p) return n;
+  }
+  return kNoNode;
 }
 
 /// What callers and stacks see of `from` is `to`.
@@ -165,6 +177,41 @@ void clear_input_quants(Graph& graph) {
     const ValueId q = graph.node(n).out;
     redirect_readers(graph, q, m, [](const Node&) { return true; });
     redirect_outputs(graph, q, m);
+    graph.remove(n);
+  }
+}
+
+void set_weight_quant(Graph& graph, ParamId p, const QuantSpec& spec) {
+  const Attributes attributes = Attributes::of(WeightQuantAttributes{spec, p});
+  const NodeId there = weight_quantizer(graph, p);
+  if (there != kNoNode) {
+    graph.set_attributes(there, attributes);
+    return;
+  }
+
+  const ValueId matrix = graph.weight(p);
+  const std::vector<NodeId> users = graph.users(p);
+  const Node& first = graph.node(users.front());
+  Node node;
+  node.op = &op_quantize_weight;
+  node.attributes = attributes;
+  node.in = {matrix};
+  node.place = first.place;
+  node.label = first.label + "." + std::string(node.op->name);
+  const ValueId quantized = graph.insert_node(std::move(node));
+  for (const NodeId n : users) graph.redirect(n, matrix, quantized);
+}
+
+const QuantSpec* weight_quant_of(const Graph& graph, ParamId p) {
+  const NodeId n = weight_quantizer(graph, p);
+  return n == kNoNode ? nullptr : &weight_quantizer_of(graph.node(n)).spec;
+}
+
+void clear_weight_quants(Graph& graph) {
+  for (NodeId n = 0; n < graph.num_nodes(); ++n) {
+    if (!graph.node(n).is(op_quantize_weight) || graph.node(n).in.empty()) continue;
+    redirect_readers(graph, graph.node(n).out, graph.node(n).in[0],
+                     [](const Node&) { return true; });
     graph.remove(n);
   }
 }

@@ -2,6 +2,7 @@
 //   x -> affine? -> m         as linears read it: (x - shift) / scale, or x itself
 //   m -> quantize? -> q       linears with codes read q
 //   m or q -> restore? -> r   everything else reads the original meaning
+// A matrix that nodes read has one form beside itself, behind the quantizer of its codes.
 // A value is called by x, its base, in plans, files and reports.
 #pragma once
 
@@ -42,6 +43,12 @@ void set_input_quant(Graph& graph, ValueId v, const ActivationQuant& quant, bool
 void clear_input_quants(Graph& graph);
 /// Linear `n` reads the quantizer of its input, where there is one.
 void read_codes(Graph& graph, NodeId n);
+/// Nodes of the parameter read their matrix behind this quantizer.
+void set_weight_quant(Graph& graph, ParamId p, const QuantSpec& spec);
+/// Of the matrix as nodes of the parameter read it; null: they read it as it is.
+const QuantSpec* weight_quant_of(const Graph& graph, ParamId p);
+/// Takes quantizers of matrices out.
+void clear_weight_quants(Graph& graph);
 /// Readers other than linears see m * scale + shift from now on, composed with what they saw.
 void restore_for_others(Graph& graph, ValueId v, const Tensor& scale, const Tensor& shift);
 /// All see (x - shift) / scale from now on, composed with what was there.

@@ -43,7 +43,7 @@ NodeId Graph::find(std::string_view label) const {
 }
 
 ValueId Graph::add_input(InputKind kind, RowSpace rows) {
-  values_.push_back({{rows, 1, false}, kNoNode, kind});
+  values_.push_back({.type = {rows, 1, false}, .input = kind});
   uses_.emplace_back();
   return num_values() - 1;
 }
@@ -51,7 +51,39 @@ ValueId Graph::add_input(InputKind kind, RowSpace rows) {
 ParamId Graph::add_param(ParamDef def) {
   params_.push_back(std::move(def));
   users_.emplace_back();
-  return num_params() - 1;
+  weights_.push_back(kNoValue);
+
+  const ParamId p = num_params() - 1;
+  if (param(p).tied_to == kNoParam) weights_.back() = add_weight(p);
+  return p;
+}
+
+/// kNoValue where the parameter has no matrix.
+ValueId Graph::add_weight(ParamId p) {
+  const ParamDef& def = param(p);
+  if (!def.has_weight || def.shape.rank() != 2) return kNoValue;
+
+  const RowSpace rows{RowSpace::Kind::kTable, 0, def.shape[0]};
+  values_.push_back({.type = {rows, def.shape[1], true}, .param = p});
+  uses_.emplace_back();
+  return num_values() - 1;
+}
+
+ValueId Graph::weight(ParamId p) const {
+  const ParamId table = param(p).tied_to;
+  return weights_[static_cast<std::size_t>(table == kNoParam ? p : table)];
+}
+
+ValueId Graph::weight_operand(const Node& node) const {
+  for (const ValueId v : node.in)
+    if (v != kNoValue && is_weight(v)) return v;
+  return kNoValue;
+}
+
+void Graph::untie(ParamId p) {
+  params_[static_cast<std::size_t>(p)].tied_to = kNoParam;
+  weights_[static_cast<std::size_t>(p)] = add_weight(p);
+  for (const NodeId n : users(p)) redirect(n, weight_operand(node(n)), weight(p));
 }
 
 ValueId Graph::add_node(Node node) {
@@ -61,17 +93,44 @@ ValueId Graph::add_node(Node node) {
 }
 
 ValueId Graph::insert_node(Node node) {
-  // Behind the producer, and behind what has been inserted there already.
-  int at = position(producer(node.in.front())) + 1;
-  while (at < static_cast<int>(order_.size()) && is_inserted(order_[static_cast<std::size_t>(at)]))
-    ++at;
+  const int at = place_behind(node.in.front());
   order_.insert(order_.begin() + at, num_nodes());
   positions_.push_back(at);
   number_order();
+  return append(std::move(node));
+}
 
-  const ValueId out = append(std::move(node));
-  index();
-  return out;
+void Graph::link(NodeId n) {
+  for (const ValueId v : node(n).in)
+    if (v != kNoValue) add_use(v, n);
+  if (node(n).param != kNoParam)
+    insert_by_position(users_[static_cast<std::size_t>(node(n).param)], n);
+}
+
+void Graph::unlink(NodeId n) {
+  for (const ValueId v : node(n).in)
+    if (v != kNoValue) std::erase(uses_[static_cast<std::size_t>(v)], n);
+  if (node(n).param != kNoParam) std::erase(users_[static_cast<std::size_t>(node(n).param)], n);
+}
+
+void Graph::add_use(ValueId v, NodeId n) {
+  insert_by_position(uses_[static_cast<std::size_t>(v)], n);
+}
+
+/// Once, in the order in which nodes are executed.
+void Graph::insert_by_position(std::vector<NodeId>& nodes, NodeId n) const {
+  const auto earlier = [&](NodeId a, NodeId b) { return position(a) < position(b); };
+  const auto at = std::lower_bound(nodes.begin(), nodes.end(), n, earlier);
+  if (at == nodes.end() || *at != n) nodes.insert(at, n);
+}
+
+int Graph::place_behind(ValueId v) const {
+  const auto end = static_cast<int>(order_.size());
+  if (producer(v) == kNoNode) return uses(v).empty() ? end : position(uses(v).front());
+
+  int at = position(producer(v)) + 1;
+  while (at < end && is_inserted(order_[static_cast<std::size_t>(at)])) ++at;
+  return at;
 }
 
 ValueId Graph::append(Node node) {
@@ -79,32 +138,29 @@ ValueId Graph::append(Node node) {
   const ValueType type = node.op->infer(*this, node);
 
   node.out = num_values();
-  values_.push_back({type, id, InputKind::kNone});
+  const bool of_weight = node.op->view && is_weight(node.in.front());
+  const ParamId param = of_weight ? value(node.in.front()).param : kNoParam;
+  values_.push_back({.type = type, .producer = id, .param = param});
   uses_.emplace_back();
-  for (const ValueId v : node.in) {
-    if (v == kNoValue) continue;
-    std::vector<NodeId>& uses = uses_[static_cast<std::size_t>(v)];
-    if (uses.empty() || uses.back() != id) uses.push_back(id);
-  }
-  if (node.param != kNoParam) users_[static_cast<std::size_t>(node.param)].push_back(id);
-
   nodes_.push_back(std::move(node));
+  link(id);
   return nodes_.back().out;
 }
 
 void Graph::remove(NodeId n) {
   if (is_removed(n)) return;
+  unlink(n);
   order_.erase(order_.begin() + position(n));
   positions_[static_cast<std::size_t>(n)] = -1;
   nodes_[static_cast<std::size_t>(n)].in.clear();
   number_order();
-  index();
 }
 
 void Graph::replace(NodeId n, Node by) {
+  unlink(n);
   values_[static_cast<std::size_t>(by.out)].producer = n;
   nodes_[static_cast<std::size_t>(n)] = std::move(by);
-  index();
+  link(n);
 }
 
 void Graph::number_order() {
@@ -113,9 +169,12 @@ void Graph::number_order() {
 }
 
 void Graph::redirect(NodeId n, ValueId from, ValueId to) {
+  const std::vector<NodeId>& readers = uses(from);
+  if (std::find(readers.begin(), readers.end(), n) == readers.end()) return;
   for (ValueId& v : nodes_[static_cast<std::size_t>(n)].in)
     if (v == from) v = to;
-  index();
+  std::erase(uses_[static_cast<std::size_t>(from)], n);
+  add_use(to, n);
 }
 
 NodeId Graph::last_use(ValueId v) const {
@@ -143,8 +202,6 @@ void Graph::truncate(NodeId first) {
   nodes_.resize(static_cast<std::size_t>(first));
   order_.resize(nodes_.size());
   positions_.resize(nodes_.size());
-  while (!values_.empty() && values_.back().producer >= first) values_.pop_back();
-  std::erase_if(outputs, [&](const auto& output) { return output.second >= num_values(); });
   index();
 
   const auto is_table = [&](ParamId p) {
@@ -155,44 +212,49 @@ void Graph::truncate(NodeId first) {
   for (ParamId p = 0; p < num_params(); ++p)
     if (users(p).empty() && !is_table(p)) unused.push_back(p);
   drop_params(unused);
+
+  const auto is_left_out = [&](const Value& v) {
+    return v.producer >= first ||
+           (v.producer == kNoNode && v.input == InputKind::kNone && v.param == kNoParam);
+  };
+  while (!values_.empty() && is_left_out(values_.back())) values_.pop_back();
+  std::erase_if(outputs, [&](const auto& output) { return output.second >= num_values(); });
+  index();
 }
 
 void Graph::drop_params(const std::vector<ParamId>& dropped) {
   std::vector<ParamId> now(params_.size(), kNoParam);
   std::vector<ParamDef> kept;
+  std::vector<ValueId> weights;
   for (ParamId p = 0; p < num_params(); ++p) {
     if (std::find(dropped.begin(), dropped.end(), p) != dropped.end()) continue;
     now[static_cast<std::size_t>(p)] = static_cast<ParamId>(kept.size());
     kept.push_back(std::move(params_[static_cast<std::size_t>(p)]));
+    weights.push_back(weights_[static_cast<std::size_t>(p)]);
   }
 
   const auto renumber = [&](ParamId& p) {
     if (p != kNoParam) p = now[static_cast<std::size_t>(p)];
   };
   for (Node& n : nodes_) renumber(n.param);
+  for (Value& v : values_) renumber(v.param);
   for (ParamDef& p : kept) renumber(p.tied_to);
   params_ = std::move(kept);
+  weights_ = std::move(weights);
   index();
 }
 
 void Graph::index() {
   uses_.assign(values_.size(), {});
   users_.assign(params_.size(), {});
-  for (const NodeId n : order_) {
-    for (const ValueId v : node(n).in) {
-      if (v == kNoValue) continue;
-      std::vector<NodeId>& uses = uses_[static_cast<std::size_t>(v)];
-      if (uses.empty() || uses.back() != n) uses.push_back(n);
-    }
-    if (node(n).param != kNoParam) users_[static_cast<std::size_t>(node(n).param)].push_back(n);
-  }
+  for (const NodeId n : order_) link(n);
 }
 
 std::string describe_node(const Graph& graph, NodeId n) {
   const Node& node = graph.node(n);
   std::string operands;
   for (const ValueId v : node.in) {
-    if (v == kNoValue) continue;
+    if (v == kNoValue || graph.is_weight(v)) continue;
     const Value& value = graph.value(v);
     const std::string name = value.producer == kNoNode ? std::string(input_name(value.input))
                                                        : graph.node(value.producer).label;

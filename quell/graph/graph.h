@@ -52,10 +52,13 @@ struct ValueType {
 enum class InputKind { kNone, kTokenIds, kTokenTypeIds, kPixels };
 std::string_view input_name(InputKind kind);
 
+/// What a node computes, or a source: an input, or the matrix of a parameter.
 struct Value {
   ValueType type;
-  NodeId producer = kNoNode;
+  NodeId producer = kNoNode;  ///< of sources: none
   InputKind input = InputKind::kNone;
+  /// Whose matrix it is, as it is or as a quantizer leaves it.
+  ParamId param = kNoParam;
 };
 
 /// How a checkpoint stores a weight [out, in] of ours, where it is not as it is.
@@ -75,7 +78,8 @@ std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t r
 /// What a parameter is to passes and exporters that treat it apart.
 enum class Role { kNone, kTokenTable, kProjection, kPooler, kClassifier, kLmHead };
 
-/// Weight and bias of one module: said where the family first uses them.
+/// Weight and bias of one module: said where the family first uses them. A weight of rank 2 is a
+/// value too, which nodes read as an operand (Graph::weight); vectors belong to the node.
 struct ParamDef {
   std::string module;  ///< Hugging Face module name
   std::string label;   ///< "q_proj": what nodes that use it are called
@@ -88,7 +92,7 @@ struct ParamDef {
   std::string bias_name;    ///< where it is not "<module>.bias"
   bool any_rank = false;  ///< stored with as many elements, in any shape (convolutions, [1, 1, H])
   bool zero_bias_if_missing = false;
-  ParamId tied_to = kNoParam;  ///< the weight is that of another parameter
+  ParamId tied_to = kNoParam;  ///< nodes read the weight of another parameter
   /// Of a table that others are tied to: the modules whose weight stands for it where the
   /// checkpoint holds none of this name, in this order; empty: those that are tied to it, in
   /// theirs.
@@ -173,8 +177,14 @@ class Graph {
   /// The last of them, where a view is read instead of what it is a view of; kNoNode when nothing
   /// reads it.
   NodeId last_use(ValueId v) const;
-  /// Nodes that use the parameter, ascending.
+  /// Nodes that use the parameter, as they are executed.
   const std::vector<NodeId>& users(ParamId p) const { return users_[static_cast<std::size_t>(p)]; }
+  /// The matrix that nodes of the parameter read: of a tied one, that of its table. kNoValue where
+  /// its weight is a vector, or it has none.
+  ValueId weight(ParamId p) const;
+  /// The same as the node reads it, in front of quantizers or behind; kNoValue: it reads no matrix.
+  ValueId weight_operand(const Node& node) const;
+  bool is_weight(ValueId v) const { return value(v).param != kNoParam; }
   bool is_output(ValueId v) const;
   /// Whether a node is of that op.
   bool has(const OpDef& op) const;
@@ -195,11 +205,13 @@ class Graph {
   /// operands do not fit the op.
   ValueId add_node(Node node);
   /// The same, executed right behind the node that computes its first operand and what was inserted
-  /// there before.
+  /// there before; behind a source, right in front of the first node that reads it.
   ValueId insert_node(Node node);
   /// Leaves a node out: it is not executed any more and reads nothing. Nobody may read it.
   void remove(NodeId n);
   bool is_removed(NodeId n) const { return position(n) < 0; }
+  /// Whether the node came after the family had built the graph.
+  bool is_inserted(NodeId n) const { return n >= built_; }
   /// Node `n` becomes `by`, standing where it stood: another op on other operands, which computes
   /// `by.out`, a value that is there already. The node that computed it so far must have been
   /// removed, unless it is `n`.
@@ -207,8 +219,8 @@ class Graph {
   /// Node `n` reads `to` where it reads `from`.
   void redirect(NodeId n, ValueId from, ValueId to);
   void set_attributes(NodeId n, Attributes attributes);
-  /// The parameter has a weight of its own.
-  void untie(ParamId p) { params_[static_cast<std::size_t>(p)].tied_to = kNoParam; }
+  /// The parameter has a weight of its own, which its nodes read.
+  void untie(ParamId p);
   /// Nodes that use `from` use `to` instead.
   void redirect_param(ParamId from, ParamId to);
   /// Leaves out the nodes from `first` on with their values, the outputs among these, and
@@ -225,9 +237,15 @@ class Graph {
 
  private:
   ValueId append(Node node);
+  ValueId add_weight(ParamId p);
   void number_order();
-  /// Whether the node came after the family had built the graph.
-  bool is_inserted(NodeId n) const { return n >= built_; }
+  /// Enters what the node reads and uses in `uses_` and `users_`, or takes it out.
+  void link(NodeId n);
+  void unlink(NodeId n);
+  void add_use(ValueId v, NodeId n);
+  void insert_by_position(std::vector<NodeId>& nodes, NodeId n) const;
+  /// Where in `order_` a node that reads `v` first is inserted.
+  int place_behind(ValueId v) const;
   void index();
 
   std::vector<Node> nodes_;
@@ -236,6 +254,7 @@ class Graph {
   NodeId built_ = kNever;       ///< the first node that was not there when the family was done
   std::vector<Value> values_;
   std::vector<ParamDef> params_;
+  std::vector<ValueId> weights_;            ///< by parameter, its own
   std::vector<std::vector<NodeId>> uses_;   ///< by value
   std::vector<std::vector<NodeId>> users_;  ///< by parameter
 };

@@ -34,9 +34,10 @@ extern const OpDef op_mask_rows;  ///< 0 at padding
 extern const OpDef op_attention;  ///< AttentionAttributes; operands by AttentionOperand
 
 // What passes put in.
-extern const OpDef op_quantize;  ///< ActivationQuant
-extern const OpDef op_affine;    ///< (x - shift) / scale by channel: ChannelAffine
-extern const OpDef op_restore;   ///< x * scale + shift by channel: ChannelAffine
+extern const OpDef op_quantize;         ///< ActivationQuant
+extern const OpDef op_quantize_weight;  ///< of a matrix: WeightQuantAttributes
+extern const OpDef op_affine;           ///< (x - shift) / scale by channel: ChannelAffine
+extern const OpDef op_restore;          ///< x * scale + shift by channel: ChannelAffine
 
 // Rows and columns of tokens.
 extern const OpDef op_select_first;   ///< the first token of each sequence
@@ -171,11 +172,20 @@ struct AttentionAttributes {
   AttentionQuant quant;
 };
 
+/// Of nodes that use one parameter. The matrix may be another's, to which it is tied.
+struct WeightQuantAttributes {
+  QuantSpec spec;
+  ParamId readers = kNoParam;
+};
+
 /// By channel, for migrated values: their scale and shift.
 struct ChannelAffine {
   Tensor scale;  ///< [C]
   Tensor shift;  ///< [C] or undefined
 };
+
+/// Operands of a linear: x [rows, in], and a matrix [out, in].
+enum LinearOperand : std::size_t { kLinearInput, kLinearWeight };
 
 /// Operands of an attention; the last three may be left out (kNoValue).
 enum AttentionOperand : std::size_t {
@@ -197,8 +207,9 @@ const AttentionQuant* attention_quant_of(const Node& node);
 void set_attention_quant(Graph& graph, NodeId node, AttentionQuant quant);
 /// Attention nodes with quantizers, ascending.
 std::vector<NodeId> quantized_attentions(const Graph& graph);
-/// Of a quantize node; of an affine or restore node.
+/// Of a quantize node, of one of a matrix; of an affine or restore node.
 const ActivationQuant& quantizer_of(const Node& node);
+const WeightQuantAttributes& weight_quantizer_of(const Node& node);
 const ChannelAffine& affine_of(const Node& node);
 /// Of an activation node.
 ActivationKind activation_of(const Node& node);

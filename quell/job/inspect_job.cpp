@@ -20,7 +20,8 @@ constexpr double kOutlierSigmas = 6;
 
 Json describe_nodes(const Graph& graph, NodeRange range) {
   Json out = Json::array();
-  for (NodeId n = range.begin; n < range.end; ++n) out.push_back(describe_node(graph, n));
+  for (NodeId n = range.begin; n < range.end; ++n)
+    if (!graph.is_inserted(n)) out.push_back(describe_node(graph, n));
   return out;
 }
 

@@ -73,8 +73,8 @@ class Measurer {
     for (const Site& site : sites_) report.sites.push_back(describe(site));
     measure_ranges(original_, report, false);
     measure_ranges(model_, report, true);
-    want_ = divergence_.outputs(*make_step_model(model_, make_float_ops(model_), false),
-                                samples_, ctx_);
+    want_ = divergence_.outputs(*make_step_model(model_, make_float_ops(model_), false), samples_,
+                                ctx_);
     report.divergence = divergence_.words();
     all_ = quantized_except({});
     report.all = all_.mean();

@@ -130,7 +130,7 @@ class Trials {
     }
     recipe.quantize_lm_head = recipe.quantize_embeddings = false;
     const double taken = seconds_of([&] { compress(model_, batches, recipe, ctx_); });
-    for (Param& p : model_.params) p.quantized.reset();  // float again, for the next trial
+    model_.clear_weight_quantizers();  // float again, for the next trial
     clear_input_quants(model_.graph);
     for (const NodeId n : quantized_attentions(model_.graph))
       set_attention_quant(model_.graph, n, {});

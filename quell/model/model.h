@@ -31,10 +31,11 @@ struct Param {
   std::string bias_name;
   Packing packing;     ///< how the checkpoint stores the weight
   Shape stored_shape;  ///< of the weight there, where it has another rank; else empty
-  /// Set by quantization of a linear: codes and steps. `weight` then still holds the float
-  /// (migrated) matrix, or, for a checkpoint read back, the dequantized codes.
+  /// What the quantizer in front of linears makes of their matrix, kept since it is constant: see
+  /// Model::set_codes. `weight` then still holds the float (migrated) matrix, or, for a checkpoint
+  /// read back, the dequantized codes.
   std::optional<QTensor> quantized;
-  /// Of a quantized embedding table: what quantized engines look up.
+  /// The same of a table: what quantized engines look up.
   Tensor dequantized;
   /// Tensors added by quantization that the Hugging Face module does not have (bias of an RMSNorm,
   /// of a linear without one).
@@ -85,6 +86,12 @@ struct Model {
   const Tensor& weight_of(const Param& p) const {
     return p.tied_to == kNoParam ? p.weight : param(p.tied_to).weight;
   }
+  /// Linears of the parameter read their matrix behind a quantizer, which makes these codes of it.
+  void set_codes(ParamId p, QTensor codes);
+  /// The same of a table that is looked up.
+  void set_table_codes(ParamId p, const QTensor& codes);
+  /// Matrices are read as they are.
+  void clear_weight_quantizers();
   bool is_quantized() const;
   /// Whether it reads images, not tokens.
   bool reads_images() const { return graph.reads(InputKind::kPixels); }

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "quell/base/error.h"
+#include "quell/graph/forms.h"
 #include "quell/io/json.h"
 #include "quell/model/family.h"
+#include "quell/quant/quantize.h"
 
 namespace quell {
 namespace {
@@ -64,6 +66,22 @@ TEST(MakeModel, ATiedMatrixThatDiffersIsItsOwn) {
   const Param& head = model.param_of(model.graph.find("lm_head"));
   EXPECT_EQ(head.tied_to, kNoParam);
   EXPECT_EQ(model.weight_of(head).f32()[5], 7);
+}
+
+TEST(MakeModel, AQuantizedTableLeavesItsHeadInFloat) {
+  Model model = make_model(tiny(), weights());
+  const ParamId table = model.graph.node(model.graph.find("word_embeddings")).param;
+  QuantSpec two_bits;
+  two_bits.num_bits = 2;
+  two_bits.granularity = Granularity::kPerTensor;
+  model.set_table_codes(table, quantize_weight(model.param(table).weight, two_bits));
+  EXPECT_EQ(weight_quant_of(model.graph, table)->num_bits, 2);
+  EXPECT_NE(model.param(table).dequantized.f32()[0], 1);
+  EXPECT_EQ(model.param(table).weight.f32()[0], 1) << "the float matrix stays";
+
+  model.clear_weight_quantizers();
+  EXPECT_EQ(weight_quant_of(model.graph, table), nullptr);
+  EXPECT_FALSE(model.param(table).dequantized.defined());
 }
 
 TEST(MakeModel, SaysWhatDoesNotFit) {

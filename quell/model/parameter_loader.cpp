@@ -46,6 +46,7 @@ class Loader {
     for (ParamId p = 0; p < graph().num_params(); ++p) add_param(p);
     for (const auto& [name, view] : checkpoint_.tensors())
       if (!used_.contains(name)) model_.unused_tensors.push_back(name);
+    set_weight_quantizers();
     set_input_quantizers();
   }
 
@@ -197,7 +198,7 @@ class Loader {
     p.weight = read_weight(def, shape, found.value_or(p.weight_name));
     if (def.any_rank && locate(p.weight_name))
       p.stored_shape = checkpoint_.tensors().at(find(p.weight_name)).shape();
-    if (table) p.dequantized = dequantize(quantize_weight(p.weight, *table));
+    if (table) tables_[id] = *table;
   }
 
   Tensor read_bias(const ParamDef& def, std::int64_t rows) {
@@ -215,6 +216,13 @@ class Loader {
                                 .parts = def.packing.parts,
                                 .interleaved_heads = def.packing.interleaved_heads};
     return unpack(read(name, {rows * def.packing.parts}, true), rows_alone, {rows});
+  }
+
+  void set_weight_quantizers() {
+    for (ParamId p = 0; p < graph().num_params(); ++p)
+      if (model_.param(p).quantized) set_weight_quant(graph(), p, model_.param(p).quantized->spec);
+    for (const auto& [p, spec] : tables_)
+      model_.set_table_codes(p, quantize_weight(model_.param(p).weight, spec));
   }
 
   void set_input_quantizers() {
@@ -236,6 +244,7 @@ class Loader {
   Model& model_;
   std::set<std::string> used_;
   std::map<ParamId, ActivationQuant> inputs_;
+  std::map<ParamId, QuantSpec> tables_;
   std::string last_name_;
   Tensor last_;
 };
@@ -267,6 +276,24 @@ void Model::drop_pages(NodeId node) const {
   const Param& p = param(param_id);
   weight_of(p).drop_pages();
   if (p.quantized) p.quantized->codes.drop_pages();
+}
+
+void Model::set_codes(ParamId p, QTensor codes) {
+  set_weight_quant(graph, p, codes.spec);
+  param(p).quantized = std::move(codes);
+}
+
+void Model::set_table_codes(ParamId p, const QTensor& codes) {
+  set_weight_quant(graph, p, codes.spec);
+  param(p).dequantized = dequantize(codes);
+}
+
+void Model::clear_weight_quantizers() {
+  clear_weight_quants(graph);
+  for (Param& p : params) {
+    p.quantized.reset();
+    p.dequantized = Tensor();
+  }
 }
 
 bool Model::is_quantized() const {

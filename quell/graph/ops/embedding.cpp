@@ -6,7 +6,9 @@ namespace quell {
 namespace {
 
 ValueType infer(const Graph& graph, const Node& node) {
-  return with_columns(graph, node, graph.param(node.param).shape[1]);
+  require(node.operand(1) != kNoValue, ErrorCode::kUnsupported, node.label,
+          ": needs a table to look up");
+  return with_columns(graph, node, graph.value(node.in[1]).type.columns);
 }
 
 Tensor reference(OpCall& call) {

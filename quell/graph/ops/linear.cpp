@@ -7,11 +7,14 @@ namespace quell {
 namespace {
 
 ValueType infer(const Graph& graph, const Node& node) {
-  const ParamDef& p = graph.param(node.param);
-  const std::int64_t columns = graph.value(node.operand(0)).type.columns;
-  require(p.shape.rank() == 2 && p.shape[1] == columns, ErrorCode::kUnsupported, p.module,
-          ": a weight of shape ", p.shape.to_string(), " reads ", columns, " columns");
-  return with_columns(graph, node, p.shape[0]);
+  require(node.operand(kLinearWeight) != kNoValue, ErrorCode::kUnsupported, node.label,
+          ": needs a matrix to multiply with");
+  const ValueType& weight = graph.value(node.in[kLinearWeight]).type;
+  const std::int64_t columns = graph.value(node.operand(kLinearInput)).type.columns;
+  require(weight.columns == columns, ErrorCode::kUnsupported, graph.param(node.param).module,
+          ": a weight of shape [", weight.rows.rows, ", ", weight.columns, "] reads ", columns,
+          " columns");
+  return with_columns(graph, node, weight.rows.rows);
 }
 
 Tensor reference(OpCall& call) {

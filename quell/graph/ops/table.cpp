@@ -5,8 +5,9 @@ namespace quell {
 namespace {
 
 ValueType infer(const Graph& graph, const Node& node) {
-  const Shape& shape = graph.param(node.param).shape;
-  return {{RowSpace::Kind::kTable, node.place.stack, shape[0]}, shape[1], true};
+  ValueType type = like_operand(graph, node);
+  type.rows.stack = node.place.stack;
+  return type;
 }
 
 Tensor reference(OpCall& call) { return call.weight().clone(); }
