@@ -176,6 +176,25 @@ TEST_F(SmallBert, GammaMigrationKeepsTheEpsilonByDefault) {
   EXPECT_EQ((*model.config)["layer_norm_eps"], 1e-12);
 }
 
+TEST_F(SmallBert, GammaMigrationSeesResidualsBehindARestoration) {
+  const auto pass = make_pass(PassParams("gamma_migration", {}), load_recipe("minmax"));
+  const auto taken = [&] {
+    std::vector<std::string> names;
+    for (const Site& site : derive_sites(model, {}))
+      if (pass->may_change(site)) names.push_back(site.name);
+    return names;
+  };
+  const std::vector<std::string> before = taken();
+  ASSERT_FALSE(before.empty());
+
+  for (const Site& site : derive_sites(model, {})) {
+    Tensor ones = Tensor::f32({model.graph.value(site.value()).type.columns});
+    std::fill(ones.f32().begin(), ones.f32().end(), 1.0F);
+    restore_for_others(model.graph, site.value(), ones, Tensor());
+  }
+  EXPECT_EQ(taken(), before);
+}
+
 /// Where a value lies in the range of its group, there its image lies in that of the widest group.
 TEST_F(SmallBert, PerEmbeddingGroupsShareTheWidestRange) { expect_groups(false); }
 TEST_F(SmallBert, PerEmbeddingGroupsOfChannelsSortedByRange) { expect_groups(true); }

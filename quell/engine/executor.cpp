@@ -15,8 +15,12 @@ namespace {
 /// A node as its op sees it.
 class Call final : public OpCall {
  public:
-  Call(const Executor& executor, const Node& node)
-      : executor_(executor), node_(node), storage_(node.in.size()) {}
+  /// `storage`: of operands that are computed where they are read.
+  Call(const Executor& executor, const Node& node, std::vector<Tensor>& storage)
+      : executor_(executor), node_(node), storage_(storage) {
+    storage_.clear();
+    storage_.resize(node.in.size());
+  }
   const Node& node() const override { return node_; }
   ExecContext& ctx() const override { return executor_.ctx(); }
   TensorView in(std::size_t i) override { return executor_.read(node_, i, storage_[i]); }
@@ -28,7 +32,7 @@ class Call final : public OpCall {
  private:
   const Executor& executor_;
   const Node& node_;
-  std::vector<Tensor> storage_;  ///< by operand
+  std::vector<Tensor>& storage_;  ///< by operand
 };
 
 }  // namespace
@@ -112,7 +116,7 @@ void Executor::run(NodeId n) {
 /// Values that nobody reads behind this node.
 void Executor::drop_dead(NodeId n) {
   for (const ValueId v : graph_.node(n).in) {
-    if (v == kNoValue) continue;
+    if (v == kNoValue || graph_.is_weight(v)) continue;
     const ValueId held = concrete(graph_, v);
     if (graph_.last_use(held) != n) continue;
     values_[static_cast<std::size_t>(held)] = Tensor();
@@ -179,7 +183,7 @@ Tensor Executor::seen(ValueId v) const {
   const Graph& graph = graph_;
   const NodeId producer = graph.producer(v);
   if (producer == kNoNode || !graph.node(producer).op->view) {
-    if (value(v).defined()) return value(v).clone();
+    if (value(v).defined() || !has_codes(v)) return value(v).clone();
     return dequantize_rows(codes_[static_cast<std::size_t>(v)], ctx_);
   }
 
@@ -242,7 +246,7 @@ kernels::ResidualArgs Executor::residual(ValueId v, Tensor& storage) {
 }
 
 AttentionCall Executor::attention_call(const Node& attention) {
-  Call call(*this, attention);
+  Call call(*this, attention, storage_);
   AttentionCall out = quell::attention_call(call);
   const AttentionSpec& spec = out.spec;
   if (spec.rotary_inv_freq.empty()) return out;
@@ -361,8 +365,9 @@ void Executor::compute(NodeId n) {
   } else if (node.is(op_attention)) {
     out = run_attention(n);
   } else {
-    Call call(*this, node);
+    Call call(*this, node, storage_);
     out = node.op->reference(call);
+    storage_.clear();
   }
   set(node.out, std::move(out));
 }

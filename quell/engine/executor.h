@@ -85,7 +85,10 @@ class Executor {
   void set_codes(ValueId v, QuantizedRows rows) {
     codes_[static_cast<std::size_t>(v)] = std::move(rows);
   }
-  bool has_codes(ValueId v) const { return codes_[static_cast<std::size_t>(v)].defined(); }
+  bool has_codes(ValueId v) const {
+    const auto at = static_cast<std::size_t>(v);
+    return at < codes_.size() && codes_[at].defined();
+  }
   /// Codes of a value, made when first asked for and shared by all readers; one quantizer a value.
   const QuantizedRows& codes(ValueId v, const ActivationQuant& quant, bool with_sums);
   /// A value as its readers see it, in `storage` where that is not the value itself. Inputs are
@@ -146,6 +149,7 @@ class Executor {
   const CachedPass* cached_;
   std::vector<Tensor> values_;
   std::vector<QuantizedRows> codes_;
+  std::vector<Tensor> storage_;  ///< of the node that runs, what its operands refer to
   static const Tensor kNotThere;
   /// By frequencies and amplitude.
   std::map<std::pair<std::vector<float>, float>, RotaryTable> rotary_;

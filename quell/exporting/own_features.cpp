@@ -29,7 +29,7 @@ bool is_one_row_a_text(const Model& model, ValueId value) {
     if (n.is(op_select_first) || n.is(op_select_last) || n.is(op_select_eos)) return true;
     if (!n.is(op_linear) && !n.is(op_activation) && !n.is(op_norm)) return false;
     if (n.operand(0) == kNoValue) return false;
-    node = model.graph.producer(n.in[0]);
+    node = model.graph.producer(base_of(model.graph, n.in[0]));
   }
   return false;
 }

@@ -189,8 +189,10 @@ void set_weight_quant(Graph& graph, ParamId p, const QuantSpec& spec) {
     return;
   }
 
+  // A table may be there for others alone, which read it under names of their own.
   const ValueId matrix = graph.weight(p);
   const std::vector<NodeId> users = graph.users(p);
+  if (users.empty()) return;
   const Node& first = graph.node(users.front());
   Node node;
   node.op = &op_quantize_weight;

@@ -76,6 +76,8 @@ class Bench {
     ExecContext ctx;
     model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir))
                                 : make_random_model(job.random);
+    require(!model_.reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
+            ": reads images; bench times models of texts");
     job.model_dir.check_accepted();
     const bool quantize = !job.scheme.empty() || !job.recipe.empty() || job.quantize_attention ||
                           job.quantize_lm_head;

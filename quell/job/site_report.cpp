@@ -156,7 +156,7 @@ class Measurer {
     std::map<int, Tensor> dequantized;  // by linear that reads the value
     for (const int n : site.linears)
       if (const Param& p = model_.param_of(n);
-          p.quantized && model_.graph.node(n).in[0] == site.value())
+          p.quantized && base_of(model_.graph, model_.graph.node(n).in[0]) == site.value())
         dequantized[n] = dequantize(*p.quantized);
     for (std::size_t b = 0; b < x.x.size(); ++b) {
       const Tensor& exact = *x.x[b];

@@ -374,8 +374,11 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
   const Json& ours = member(*model.config, kQuellKey);
   if (ours.is_null()) return;
   model.residual_after_quant = json_bool(ours, "residual_after_quant", false);
-  std::map<std::string, int> nodes;
-  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) nodes[model.node_name(n)] = n;
+  // What a family computes, in floats; not what earlier lines of the file have put in.
+  std::map<std::string, NodeId> nodes;
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n)
+    if (!model.graph.is_inserted(n) && !model.graph.node(n).is(op_position_ids))
+      nodes[model.node_name(n)] = n;
   const NodeOf node_of = [&](const std::string& name) {
     const auto it = nodes.find(name);
     require(it != nodes.end(), ErrorCode::kInvalidInput, "section \"quell\" names \"", name,

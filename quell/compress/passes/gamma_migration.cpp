@@ -62,8 +62,9 @@ class GammaMigration final : public Pass {
 
   static bool feeds_residual(const Site& site) {
     const Graph& graph = site.model->graph;
-    const std::vector<int> uses = graph.uses(site.value());
-    return std::any_of(uses.begin(), uses.end(), [&](int n) { return graph.node(n).is(op_add); });
+    const std::vector<NodeId> readers = readers_of(graph, site.value());
+    return std::any_of(readers.begin(), readers.end(),
+                       [&](NodeId n) { return graph.node(n).is(op_add); });
   }
 };
 

@@ -30,8 +30,15 @@ void run(Executor& executor, NodeId n) {
   const Node& node = executor.graph().node(n);
   const auto& a = node.attributes.get<IntegerAttentionAttributes>();
   ExecContext& ctx = executor.ctx();
+  const AffineColumns affine = affine_columns_of(a.affine);
   if (executor.continues()) {
-    executor.set(node.out, executor.attend_cached(n, a.attention));
+    // In f32, and what reads it makes codes of it: few rows.
+    Tensor out = executor.attend_cached(n, a.attention);
+    if (!a.affine.empty()) {
+      const ChannelAffine& divided = a.affine.get<ChannelAffine>();
+      inverse_affine_columns(out, divided.scale, divided.shift, out.span(), ctx);
+    }
+    executor.set(node.out, std::move(out));
     return;
   }
 
@@ -85,7 +92,6 @@ void run(Executor& executor, NodeId n) {
   }
 
   QuantizedRows out = make_quantized_rows(qc.rows, columns, *a.output);
-  const AffineColumns affine = affine_columns_of(a.affine);
   integer.codes = &out;
   integer.code_scale = affine.scale;
   integer.code_shift = affine.shift;

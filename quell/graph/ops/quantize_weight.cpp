@@ -18,7 +18,10 @@ Tensor reference(OpCall& call) {
 
 }  // namespace
 
-const OpDef op_quantize_weight = {
-    .name = "quantize_weight", .infer = like_operand, .reference = reference, .view = true};
+const OpDef op_quantize_weight = {.name = "quantize_weight",
+                                  .infer = like_operand,
+                                  .reference = reference,
+                                  .row_by_row = true,
+                                  .view = true};
 
 }  // namespace quell
