@@ -4,7 +4,7 @@ import pathlib
 import re
 import sys
 
-LEVELS = {"base": 0, "tensor": 1, "kernels": 1, "io": 2, "ops": 2, "text": 3, "quant": 3, "graph": 4, "model": 5, "engine": 6,
+LEVELS = {"base": 0, "tensor": 1, "kernels": 1, "io": 2, "ops": 2, "text": 3, "vision": 3, "quant": 3, "graph": 4, "model": 5, "engine": 6,
           "compress": 7, "eval": 7, "exporting": 7, "train": 7, "job": 8, "cli": 9}
 # Narrower than the level: these folders see only what is listed.
 ONLY = {"base": {"base"}, "tensor": {"base", "tensor"}, "kernels": {"base", "kernels"}, "cli": {"base", "job", "cli"}}

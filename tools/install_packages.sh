@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that a group of tools needs, and says which. usage: tools/install_packages.sh build|ci|train ...
 set -euo pipefail
-build=(g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libicu-dev libonig-dev libdnnl-dev libgtest-dev libbenchmark-dev)
+build=(g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libicu-dev libonig-dev libdnnl-dev
+  libpng-dev libjpeg-dev zlib1g-dev libgtest-dev libbenchmark-dev)
 ci=(clang-format-14)
 train=(libtorch-dev libopenblas0-pthread)
 missing=()
