@@ -1,5 +1,7 @@
 #include "quell/vision/resize.h"
 
+#include <algorithm>
+
 #include "quell/base/error.h"
 #include "quell/vision/resize_opencv.h"
 #include "quell/vision/resize_taps.h"
@@ -10,17 +12,21 @@ namespace {
 using Filter = ResizeFilter;
 using Library = ResizeLibrary;
 
-/// For each position of the output the nearest of the input. Pillow computes in f64, torch in f32.
+/// For each position of the output the nearest of the input. Where a position lies between two,
+/// rounding decides: Pillow adds the scale up in f64, torch multiplies in f32 and subtracts 0.5
+/// without rounding in between (FMA), only to add it again.
 std::vector<std::int64_t> nearest_positions(std::int64_t in, std::int64_t out, Library library) {
-  std::vector<std::int64_t> positions;
   const double scale = static_cast<double>(in) / static_cast<double>(out);
-  const float scale_f32 = static_cast<float>(in) / static_cast<float>(out);
+  const auto scale_f32 = static_cast<double>(static_cast<float>(in) / static_cast<float>(out));
 
+  std::vector<std::int64_t> positions;
+  double sum = 0.5 * scale;
   for (std::int64_t i = 0; i < out; ++i) {
-    const double exact = (static_cast<double>(i) + 0.5) * scale;
-    const float rounded = (static_cast<float>(i) + 0.5F) * scale_f32;
-    const double position = library == Library::kPillow ? exact : static_cast<double>(rounded);
+    const auto left = static_cast<float>(scale_f32 * (static_cast<double>(i) + 0.5) - 0.5);
+    const float middle = std::max(left, 0.0F) + 0.5F;
+    const double position = library == Library::kPillow ? sum : static_cast<double>(middle);
     positions.push_back(std::min(static_cast<std::int64_t>(position), in - 1));
+    sum += scale;
   }
   return positions;
 }

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 HERE = pathlib.Path(__file__).resolve().parent
-SIZES = [(16, 16), (25, 14), (7, 37), (34, 50), (11, 45)]  # height, width; the image is 25 x 37
+SIZES = [(16, 16), (24, 14), (7, 36), (34, 50), (11, 45)]  # height, width; the image is 24 x 36
 
 
 def picture(height, width, seed):
@@ -42,9 +42,8 @@ def record_opencv():
     image = load_file(HERE / "resized.safetensors")["image"]
     out = {}
     for h, w in SIZES + [(12, 18), (8, 12)]:
-        source = image[:24, :36]
-        out[f"linear.{h}x{w}"] = cv2.resize(source, (w, h), interpolation=cv2.INTER_LINEAR)
-        out[f"area.{h}x{w}"] = cv2.resize(source, (w, h), interpolation=cv2.INTER_AREA)
+        out[f"linear.{h}x{w}"] = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+        out[f"area.{h}x{w}"] = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
     save_file(out, HERE / "opencv.safetensors", {"opencv": cv2.__version__})
 
 
@@ -137,6 +136,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["opencv"]:
         record_opencv()
     else:
-        record_resized(picture(25, 37, 1))
+        record_resized(picture(24, 36, 1))
         record_files(picture(13, 19, 2))
         record_processors(picture(21, 29, 3))
