@@ -155,7 +155,11 @@ class TarReader {
       require(at_ < bytes_.size(), ErrorCode::kInvalidInput, source_,
               ": the archive is cut off, its end mark is missing");
       const Block header = take(kBlock, "a header");
-      if (is_zero(header)) return std::nullopt;
+      if (is_zero(header)) {
+        require(is_zero(bytes_.subspan(at_)), ErrorCode::kInvalidInput, where(),
+                ": the archive has its end mark, and more behind it");
+        return std::nullopt;
+      }
       require(checksum_is_right(header), ErrorCode::kInvalidInput, where(),
               ": not a tar header, or a damaged one");
 

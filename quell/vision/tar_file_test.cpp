@@ -143,6 +143,9 @@ TEST(TarFile, MistakesAreTold) {
   EXPECT_EQ(tar_refusal(TarText().file("a\nb.jpg", "1").end()),
             "t.tar at byte 0: the name of an image has characters that do not print");
 
+  EXPECT_EQ(tar_refusal(TarText().file("a.jpg", "1").end().file("b.jpg", "2").end()),
+            "t.tar at byte 1024: the archive has its end mark, and more behind it");
+
   TarText damaged;
   damaged.file("a.jpg", "1").file("b.jpg", "2").end();
   damaged.text[1024 + 3] = 'x';
