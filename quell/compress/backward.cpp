@@ -77,6 +77,10 @@ class Call final : public GradientCall {
   TensorView in(std::size_t i) override { return executor_.read(node_, i, storage_[i]); }
   const Tensor& weight() const override { return backward_.weight(node_); }
   const Tensor& bias() const override { return executor_.bias(node_); }
+  const Tensor& vector(std::size_t i) const override { return executor_.vector(node_, i); }
+  RowSpace rows(std::size_t i) const override {
+    return executor_.graph().value(node_.in[i]).type.rows;
+  }
   const TokenBatch& tokens() const override { return executor_.tokens(node_.place.stack); }
   const TokenBatch& first_tokens() const override { return executor_.tokens(0); }
   const Tensor& gradient() const override { return gradient_; }

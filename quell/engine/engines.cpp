@@ -117,7 +117,8 @@ void run_forward(const Model& model, const Graph& graph, const OpTable& ops,
   // Right behind the node that computes them: operators behind it may free what they read.
   const NodeId last =
       outputs.embedding_only ? producer_of_output(graph, "last_hidden_state") : kNoNode;
-  const ValueId last_block = model.graph.node(graph.blocks.back().end - 1).out;
+  ValueId last_block = kNoValue;
+  if (!graph.blocks.empty()) last_block = model.graph.node(graph.blocks.back().end - 1).out;
   std::map<ValueId, Tensor> kept;
   for (const NodeId n : graph.order()) {
     executor.run(n);

@@ -26,6 +26,10 @@ class Call final : public OpCall {
   TensorView in(std::size_t i) override { return executor_.read(node_, i, storage_[i]); }
   const Tensor& weight() const override { return executor_.weight(node_); }
   const Tensor& bias() const override { return executor_.bias(node_); }
+  const Tensor& vector(std::size_t i) const override { return executor_.vector(node_, i); }
+  RowSpace rows(std::size_t i) const override {
+    return executor_.graph().value(node_.in[i]).type.rows;
+  }
   const TokenBatch& tokens() const override { return executor_.tokens(node_.place.stack); }
   const TokenBatch& first_tokens() const override { return executor_.tokens(0); }
 
@@ -178,6 +182,10 @@ const Tensor& Executor::matrix(ValueId v) const {
 }
 
 const Tensor& Executor::bias(const Node& node) const { return model_.param(node.param).bias; }
+
+const Tensor& Executor::vector(const Node& node, std::size_t i) const {
+  return model_.param(node.param).vectors[i];
+}
 
 Tensor Executor::seen(ValueId v) const {
   const Graph& graph = graph_;

@@ -118,6 +118,7 @@ class Executor {
   const Tensor& weight(const Node& node) const;
   const Tensor& matrix(ValueId v) const;
   const Tensor& bias(const Node& node) const;
+  const Tensor& vector(const Node& node, std::size_t i) const;
   /// As its op reads operand `i`.
   TensorView read(const Node& node, std::size_t i, Tensor& storage) const;
 

@@ -103,14 +103,18 @@ class Fuser {
 
   void cover(NodeId n) { covered_[static_cast<std::size_t>(n)] = true; }
 
+  bool is_fusable_activation(NodeId n) const {
+    return node(n).is(op_activation) && fused_activation(activation_of(node(n))).has_value();
+  }
+
   void fuse_linear(NodeId n) {
     FusedLinear fused{.node = n, .out = node(n).out};
     IntegerLinearAttributes& op = fused.attributes;
     op.linear = linears_[static_cast<std::size_t>(n)];
 
     NodeId reader = only_reader(fused.out);
-    if (reader != kNoNode && node(reader).is(op_activation)) {
-      op.activation = fused_activation(activation_of(node(reader)));
+    if (reader != kNoNode && is_fusable_activation(reader)) {
+      op.activation = *fused_activation(activation_of(node(reader)));
       op.what += " + " + std::string(activation_name(activation_of(node(reader))));
       fused.out = node(reader).out;
       cover(reader);

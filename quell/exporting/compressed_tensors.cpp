@@ -241,6 +241,8 @@ class Exporter {
     } else if (p.tied_to < 0 && p.weight.defined()) {
       add_weight(parts, names_.of_class(p.weight_name), kind_of(model_, p), narrow_, tensors_);
     }
+    for (std::size_t i = 0; i < p.vectors.size(); ++i)
+      tensors_.add(names_.of_class(p.vector_names[i]), p.vectors[i]);
     if (!p.bias.defined() || p.added_bias) return;
     tensors_.add(names_.of_class(p.bias_name), as_stored(stored_bias(parts, source_), narrow_));
 

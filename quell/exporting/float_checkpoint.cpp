@@ -46,6 +46,8 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
     if (p.tied_to < 0 && p.weight.defined())
       add_weight(parts, names.of_class(p.weight_name), kind_of(model, p), DType::kF32, tensors);
     if (p.bias.defined()) tensors.add(names.of_class(p.bias_name), stored_bias(parts, source));
+    for (std::size_t i = 0; i < p.vectors.size(); ++i)
+      tensors.add(names.of_class(p.vector_names[i]), p.vectors[i]);
   }
   Json config = *model.config;
   for (const char* key : {"torch_dtype", "dtype"})

@@ -21,8 +21,21 @@ Parts parts_of(const Model& model, const Param& p) {
 
 namespace {
 
+Tensor stored_kernel(const Param& p, const Shape& shape) {
+  Tensor out = Tensor::f32(shape);
+  for (std::int64_t r = 0; r < p.weight.rows(); ++r)
+    for (std::int64_t c = 0; c < p.weight.cols(); ++c) {
+      const std::int64_t at = packed_index(p.packing, r, c, p.weight.shape());
+      out.f32()[static_cast<std::size_t>(at)] = p.weight.row(r)[c];
+    }
+  p.weight.drop_pages();
+  return out;
+}
+
 Tensor stored_weight(const Parts& parts, const Shape& shape) {
   const Param& first = *parts.front();
+  if (first.packing.taps() > 0) return stored_kernel(first, shape);
+
   const float less = first.packing.plus_one ? 1.0F : 0.0F;
   Tensor out =
       pack<float>(DType::kF32, parts, first.weight.shape().rank() == 2 ? first.weight.cols() : 1,
@@ -86,11 +99,8 @@ Tensor as_stored(Tensor values, DType narrow) {
 void add_weight(const Parts& parts, const std::string& name, StoredKind kind, DType narrow,
                 TensorSet& out) {
   const Param& first = *parts.front();
-  const Shape& own = first.weight.shape();
-  const Shape shape = first.stored_shape.rank() > 0 ? first.stored_shape
-                      : own.rank() == 1             ? own
-                                        : packed_shape(static_cast<std::int64_t>(parts.size()),
-                                                       own[0], own[1], first.packing.transposed);
+  const bool kept = first.stored_shape.rank() > 0;
+  const Shape shape = kept ? first.stored_shape : packed_shape(first.packing, first.weight.shape());
   const bool narrows =
       narrow != DType::kF32 && std::all_of(parts.begin(), parts.end(), [&](const Param* p) {
         const bool exact = fits(p->weight.f32(), narrow, p->packing.plus_one ? 1.0F : 0.0F);

@@ -92,6 +92,7 @@ ParamId GraphBuilder::param(const std::string& label, const std::string& module,
                .shape = shape,
                .has_weight = options.weight,
                .has_bias = options.bias,
+               .vectors = std::move(options.vectors),
                .packing = options.packing,
                .role = options.role,
                .weight_name = std::move(options.weight_name),
@@ -150,6 +151,11 @@ ValueId GraphBuilder::add_node(const OpDef& op, std::string label, std::vector<V
 
 ValueId GraphBuilder::node(const OpDef& op, std::vector<ValueId> in, Attributes attributes) {
   return add_node(op, counted_label(op), std::move(in), std::move(attributes), kNoParam);
+}
+
+ValueId GraphBuilder::named(const OpDef& op, const std::string& label, std::vector<ValueId> in,
+                            Attributes attributes) {
+  return add_node(op, label, std::move(in), std::move(attributes), kNoParam);
 }
 
 ValueId GraphBuilder::node_with(const OpDef& op, const std::string& label,

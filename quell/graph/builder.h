@@ -10,10 +10,14 @@
 
 namespace quell {
 
+struct ImageAttributes;
+struct ConvAttributes;
+
 /// What a call says of its parameter beside its name.
 struct ParamOptions {
   bool weight = true;  ///< of norms: some have neither
   bool bias = false;
+  std::vector<std::string> vectors = {};
   Packing packing = {};
   Role role = Role::kNone;
   std::string weight_name = {};  ///< of the tensor, where it is not "<module>.weight"; absolute
@@ -129,8 +133,22 @@ class GraphBuilder {
   ValueId select_column(ValueId x, std::int64_t column);
   ValueId patches(const PatchAttributes& patches);
 
+  // Of images; other ops of image_ops.h are nodes by their name.
+  /// Pixels as rows.
+  ValueId image(const ImageAttributes& image);
+  /// `out` channels. The weight is stored as convolutions are.
+  ValueId conv2d(const std::string& label, const std::string& module, ValueId x, std::int64_t out,
+                 const ConvAttributes& conv, ParamOptions options = {});
+  ValueId conv_transpose2d(const std::string& label, const std::string& module, ValueId x,
+                           std::int64_t out, const ConvAttributes& conv,
+                           ParamOptions options = {});
+  ValueId batch_norm(const std::string& label, const std::string& module, ValueId x, double eps);
+
   /// Any op without parameters; its label is its name, counted within the layer.
   ValueId node(const OpDef& op, std::vector<ValueId> in, Attributes attributes = {});
+  /// The same under a label of its own.
+  ValueId named(const OpDef& op, const std::string& label, std::vector<ValueId> in,
+                Attributes attributes = {});
   /// Any op with a parameter.
   ValueId node_with(const OpDef& op, const std::string& label, const std::string& module,
                     std::vector<ValueId> in, Shape shape, Attributes attributes,

@@ -23,6 +23,31 @@ std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t r
   return (row / head_dim * packing.parts + packing.part) * head_dim + row % head_dim;
 }
 
+Shape packed_shape(const Packing& packing, const Shape& shape) {
+  const std::int64_t rows = shape[0] * packing.parts;
+  if (shape.rank() == 1) return {rows};
+  if (packing.taps() == 0)
+    return packing.transposed ? Shape{shape[1], rows} : Shape{rows, shape[1]};
+
+  const std::int64_t in = shape[1] / packing.taps();
+  const std::int64_t outer = packing.transposed ? in : rows;
+  const std::int64_t inner = packing.transposed ? rows : in;
+  return {outer, inner, packing.kernel_height, packing.kernel_width};
+}
+
+std::int64_t packed_index(const Packing& packing, std::int64_t row, std::int64_t column,
+                          const Shape& shape) {
+  const std::int64_t rows = shape[0] * packing.parts;
+  const std::int64_t columns = shape.rank() == 2 ? shape[1] : 1;
+  const std::int64_t from = packed_row(packing, row, shape[0]);
+  const std::int64_t taps = std::max<std::int64_t>(packing.taps(), 1);
+  const std::int64_t in = columns / taps;
+  const std::int64_t tap = column / in;
+  const std::int64_t channel = column % in;
+  const std::int64_t pair = packing.transposed ? channel * rows + from : from * in + channel;
+  return pair * taps + tap;
+}
+
 bool Graph::is_output(ValueId v) const {
   return std::any_of(outputs.begin(), outputs.end(), [&](const auto& o) { return o.second == v; });
 }

@@ -34,10 +34,13 @@ struct RowSpace {
     kPatches,    ///< one row a patch of an image, fewer than the stack's tokens
     kTable,      ///< the rows of a parameter: no batch has a say
     kScores,     ///< [heads * N, N], a matrix of scores a head
+    kImage,      ///< one row a pixel of images of one size: row by row, image by image
   };
   Kind kind = Kind::kTokens;
-  int stack = 0;          ///< of an encoder-decoder model: whose tokens; else 0
-  std::int64_t rows = 0;  ///< kTable
+  int stack = 0;            ///< of an encoder-decoder model: whose tokens; else 0
+  std::int64_t rows = 0;    ///< kTable
+  std::int64_t height = 0;  ///< kImage
+  std::int64_t width = 0;   ///< kImage
   bool operator==(const RowSpace&) const = default;
 };
 
@@ -69,11 +72,22 @@ struct Packing {
   std::int64_t interleaved_heads =
       0;                  ///< the parts alternate head by head; 0: they follow each other
   bool plus_one = false;  ///< a norm's weight is stored less 1 (Gemma)
-  bool plain() const { return !transposed && parts == 1 && !plus_one; }
+  /// Of a convolution, whose taps are columns of ours, [out, (height, width, in)]: stored [out, in,
+  /// height, width]; transposed: [in, out, height, width]. 0: of none.
+  std::int64_t kernel_height = 0;
+  std::int64_t kernel_width = 0;
+
+  std::int64_t taps() const { return kernel_height * kernel_width; }
+  bool plain() const { return !transposed && parts == 1 && !plus_one && taps() == 0; }
   bool operator==(const Packing&) const = default;
 };
 /// Row of the stored tensor (not transposed) that holds our row `row` of `rows`.
 std::int64_t packed_row(const Packing& packing, std::int64_t row, std::int64_t rows);
+/// Shape of the stored tensor that holds a weight of `shape`.
+Shape packed_shape(const Packing& packing, const Shape& shape);
+/// Where the stored tensor holds our element (row, column) of a weight of `shape`.
+std::int64_t packed_index(const Packing& packing, std::int64_t row, std::int64_t column,
+                          const Shape& shape);
 
 /// What a parameter is to passes and exporters that treat it apart.
 enum class Role { kNone, kTokenTable, kProjection, kPooler, kClassifier, kLmHead };
@@ -86,6 +100,9 @@ struct ParamDef {
   Shape shape;         ///< of the weight; rank 1 for norms
   bool has_weight = true;
   bool has_bias = false;
+  /// Further vectors of the module, as long as the bias: "<module>.<name>" each (statistics of a
+  /// batch norm).
+  std::vector<std::string> vectors = {};
   Packing packing = {};
   Role role = Role::kNone;
   std::string weight_name;  ///< of the tensor, where it is not "<module>.weight"

@@ -27,6 +27,10 @@ class OpCall {
   /// Weight and bias of the node's parameter; not defined() where it has none.
   virtual const Tensor& weight() const = 0;
   virtual const Tensor& bias() const = 0;
+  /// Vector `i` of ParamDef::vectors.
+  virtual const Tensor& vector(std::size_t i) const = 0;
+  /// What the rows of operand `i` are.
+  virtual RowSpace rows(std::size_t i) const = 0;
   /// The batch that binds the tokens of the node's stack, and of the first stack.
   virtual const TokenBatch& tokens() const = 0;
   virtual const TokenBatch& first_tokens() const = 0;

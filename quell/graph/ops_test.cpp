@@ -33,6 +33,8 @@ class Call final : public GradientCall {
   TensorView in(std::size_t i) override { return operands_[i]; }
   const Tensor& weight() const override { return weight_; }
   const Tensor& bias() const override { return bias_; }
+  const Tensor& vector(std::size_t i) const override { return vectors_[i]; }
+  RowSpace rows(std::size_t) const override { return {}; }
   const TokenBatch& tokens() const override { return batch; }
   const TokenBatch& first_tokens() const override { return first.batch > 0 ? first : batch; }
   const Tensor& gradient() const override { return seed; }
@@ -48,6 +50,7 @@ class Call final : public GradientCall {
   std::vector<Tensor> gradients;
   Tensor weight_;
   Tensor bias_;
+  std::vector<Tensor> vectors_;
 
  private:
   Node node_;

@@ -8,6 +8,13 @@
 
 namespace quell {
 
+std::optional<Shape> ModelBuilder::stored_shape(const std::string& tensor) const {
+  if (!checkpoint_) return std::nullopt;
+  const auto found = checkpoint_->tensors().find(tensor);
+  if (found == checkpoint_->tensors().end()) return std::nullopt;
+  return found->second.shape();
+}
+
 const Family& find_family(const std::string& model_type) {
   std::string known;
   for (const Family* family : all_of(static_cast<const Family*>(nullptr))) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "quell/graph/builder.h"
+#include "quell/io/checkpoint.h"
 #include "quell/io/settings.h"
 #include "quell/model/model_spec.h"
 
@@ -21,7 +22,16 @@ using Config = Settings;
 /// Builds the graph, and beside it what callers know of the model.
 class ModelBuilder : public GraphBuilder {
  public:
+  /// `checkpoint`: borrowed; may be null.
+  explicit ModelBuilder(const Checkpoint* checkpoint = nullptr) : checkpoint_(checkpoint) {}
+  /// Of a tensor of the checkpoint, for sizes and names that config.json does not say; nothing where
+  /// it is not there.
+  std::optional<Shape> stored_shape(const std::string& tensor) const;
+
   ModelSpec spec;
+
+ private:
+  const Checkpoint* checkpoint_;
 };
 
 struct Family {

@@ -97,7 +97,9 @@ void judge_config(const Checkpoint& checkpoint, const Family& family) {
 }
 
 const Family& family_of(const Settings& config, const std::string& source) {
-  const std::string type = json_string(config, "model_type", "");
+  std::string type = json_string(config, "model_type", "");
+  // A network that config.json describes op by op has no type.
+  if (type.empty() && config.contains("graph")) type = "graph";
   require(!type.empty(), ErrorCode::kInvalidInput, source, ": key \"model_type\" is missing");
   const Family* family = in_config(source, [&] { return &find_family(type); });
   return *family;
@@ -130,10 +132,11 @@ Model fill(const Checkpoint& checkpoint, const Family& family, Architecture arch
 
 }  // namespace
 
-Architecture build_architecture(const Settings& config, const Family& family) {
+Architecture build_architecture(const Settings& config, const Family& family,
+                                const Checkpoint* checkpoint) {
   const std::string source = config.file().empty() ? "config.json" : config.file();
   return in_config(source, [&] {
-    ModelBuilder g;
+    ModelBuilder g(checkpoint);
     family.build(g, config);
     Architecture made{std::move(g.spec), g.take()};
     made.spec.model_type = std::string(family.model_type);
@@ -151,7 +154,7 @@ Model load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
   const std::string source = (checkpoint.dir() / "config.json").string();
   const Settings& config = checkpoint.config();
   const Family& family = options.family ? *options.family : family_of(config, source);
-  Architecture architecture = build_architecture(config, family);
+  Architecture architecture = build_architecture(config, family, &checkpoint);
 
   // A hostile layer count must not cost time before the tensors are seen to be missing.
   const std::size_t layers = architecture.graph.blocks.size();

@@ -26,6 +26,8 @@ struct Param {
   Role role = Role::kNone;
   Tensor weight;  ///< undefined where the module has none, and where it is tied
   Tensor bias;
+  std::vector<Tensor> vectors;            ///< further ones, as ParamDef::vectors names them
+  std::vector<std::string> vector_names;  ///< of tensors
   ParamId tied_to = kNoParam;  ///< parameter whose weight this one uses
   std::string weight_name;     ///< tensor names
   std::string bias_name;
@@ -112,7 +114,9 @@ struct Architecture {
 struct Family;
 /// By the family that config.json names. Throws Error naming the file and the key.
 Architecture build_architecture(const Settings& config);
-Architecture build_architecture(const Settings& config, const Family& family);
+/// `checkpoint`: where sizes that config.json does not say are looked up; null: nowhere.
+Architecture build_architecture(const Settings& config, const Family& family,
+                                const Checkpoint* checkpoint = nullptr);
 
 struct LoadOptions {
   /// Tensors that are missing are listed in `missing_tensors` and hold zeros, for a look at a

@@ -23,16 +23,13 @@ void spill_param(Param& p, const std::shared_ptr<ScratchFile>& scratch) {
 /// The weight of `shape` in a stored tensor.
 Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) {
   Tensor out = Tensor::f32(shape);
-  const std::int64_t rows = shape[0], cols = shape.rank() == 2 ? shape[1] : 1,
-                     stored_rows = rows * packing.parts;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const std::int64_t from = packed_row(packing, r, rows);
+  const std::int64_t rows = shape[0], cols = shape.rank() == 2 ? shape[1] : 1;
+  for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < cols; ++c) {
-      const std::int64_t at = packing.transposed ? c * stored_rows + from : from * cols + c;
+      const std::int64_t at = packed_index(packing, r, c, shape);
       out.f32()[static_cast<std::size_t>(r * cols + c)] =
           stored.f32()[static_cast<std::size_t>(at)] + (packing.plus_one ? 1.0F : 0.0F);
     }
-  }
   return out;
 }
 
@@ -148,12 +145,8 @@ class Loader {
     const Packing& packing = def.packing;
     if (packing.plain()) return read(name, shape, def.any_rank);
 
-    const std::int64_t stored_rows = shape[0] * packing.parts;
     if (last_name_ != name) {
-      Shape stored = {stored_rows};
-      if (shape.rank() == 2)
-        stored = packing.transposed ? Shape{shape[1], stored_rows} : Shape{stored_rows, shape[1]};
-      last_ = read(name, stored, def.any_rank);
+      last_ = read(name, packed_shape(packing, shape), def.any_rank);
       last_name_ = name;
     }
     return unpack(last_, packing, shape);
@@ -173,6 +166,10 @@ class Loader {
     const Shape shape = with_added_channels(*model_.config, def.shape, p);
     if (def.has_weight && def.tied_to == kNoParam) add_weight(id, def, shape, p);
     if (def.has_bias) p.bias = read_bias(def, shape[0]);
+    for (const std::string& name : def.vectors) {
+      p.vector_names.push_back(def.module + "." + name);
+      p.vectors.push_back(read(p.vector_names.back(), {shape[0]}, true));
+    }
     read_added_tensors(checkpoint_, shape, p, used_);
     if (model_.scratch) {
       spill_param(p, model_.scratch);

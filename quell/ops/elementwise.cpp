@@ -51,20 +51,45 @@ std::string_view activation_name(ActivationKind kind) {
     case ActivationKind::kGeluTanh: return "gelu_tanh";
     case ActivationKind::kSilu: return "silu";
     case ActivationKind::kTanh: return "tanh";
+    case ActivationKind::kRelu6: return "relu6";
+    case ActivationKind::kHardSwish: return "hard_swish";
+    case ActivationKind::kHardTanh: return "hard_tanh";
+    case ActivationKind::kSigmoid: return "sigmoid";
+    case ActivationKind::kSign: return "sign";
   }
   return "?";
 }
 
-kernels::Activation fused_activation(ActivationKind kind) {
+std::optional<kernels::Activation> fused_activation(ActivationKind kind) {
   switch (kind) {
     case ActivationKind::kRelu: return kernels::Activation::kRelu;
     case ActivationKind::kGelu: return kernels::Activation::kGelu;
     case ActivationKind::kGeluTanh: return kernels::Activation::kGeluTanh;
     case ActivationKind::kSilu: return kernels::Activation::kSilu;
     case ActivationKind::kTanh: return kernels::Activation::kTanh;
+    case ActivationKind::kRelu6:
+    case ActivationKind::kHardSwish:
+    case ActivationKind::kHardTanh:
+    case ActivationKind::kSigmoid:
+    case ActivationKind::kSign: break;
   }
-  return kernels::Activation::kNone;
+  return std::nullopt;
 }
+
+namespace {
+
+/// Those without a kernel.
+float activated(ActivationKind kind, float x) {
+  switch (kind) {
+    case ActivationKind::kRelu6: return std::clamp(x, 0.0F, 6.0F);
+    case ActivationKind::kHardSwish: return x * std::clamp(x + 3.0F, 0.0F, 6.0F) / 6.0F;
+    case ActivationKind::kHardTanh: return std::clamp(x, -1.0F, 1.0F);
+    case ActivationKind::kSigmoid: return 1.0F / (1.0F + std::exp(-x));
+    default: return static_cast<float>((x > 0) - (x < 0));
+  }
+}
+
+}  // namespace
 
 void normalize(NormKind kind, const TensorView& x, const TensorView& weight, const TensorView& bias,
                double eps, TensorSpan y, ExecContext& ctx) {
@@ -84,9 +109,13 @@ void activate(ActivationKind kind, const TensorView& x, TensorSpan y, ExecContex
   same_shape(x, y, "activation");
   const float* in = x.f32().data();
   float* out = y.f32().data();
+  const std::optional<kernels::Activation> fused = fused_activation(kind);
   ctx.pool.parallel_for(x.numel(), kElementChunk, [&](std::int64_t begin, std::int64_t end) {
-    kernels::row_kernels(ctx.isa).activate(fused_activation(kind), in + begin, out + begin,
-                                           end - begin);
+    if (fused) {
+      kernels::row_kernels(ctx.isa).activate(*fused, in + begin, out + begin, end - begin);
+      return;
+    }
+    for (std::int64_t i = begin; i < end; ++i) out[i] = activated(kind, in[i]);
   });
 }
 
@@ -133,6 +162,16 @@ double activation_derivative(ActivationKind kind, double x) {
       return s * (1 + x * (1 - s));
     }
     case ActivationKind::kTanh: return 1 - std::tanh(x) * std::tanh(x);
+    case ActivationKind::kRelu6: return x > 0 && x < 6 ? 1 : 0;
+    case ActivationKind::kHardSwish:
+      if (std::abs(x) >= 3) return x > 0 ? 1 : 0;
+      return x / 3 + 0.5;
+    case ActivationKind::kHardTanh: return std::abs(x) < 1 ? 1 : 0;
+    case ActivationKind::kSigmoid: {
+      const double s = 1 / (1 + std::exp(-x));
+      return s * (1 - s);
+    }
+    case ActivationKind::kSign: return 0;
   }
   return 0;
 }

@@ -12,12 +12,23 @@
 
 namespace quell {
 
-enum class ActivationKind { kRelu, kGelu, kGeluTanh, kSilu, kTanh };
+enum class ActivationKind {
+  kRelu,
+  kGelu,
+  kGeluTanh,
+  kSilu,
+  kTanh,
+  kRelu6,      ///< min(max(x, 0), 6)
+  kHardSwish,  ///< x * relu6(x + 3) / 6
+  kHardTanh,   ///< min(max(x, -1), 1)
+  kSigmoid,
+  kSign,  ///< -1, 0 or 1
+};
 /// From the names in config.json (`gelu`, `gelu_new`, `gelu_pytorch_tanh`, `silu`, ...).
 std::optional<ActivationKind> activation_from_name(std::string_view name);
 std::string_view activation_name(ActivationKind kind);
-/// What kernels call it.
-kernels::Activation fused_activation(ActivationKind kind);
+/// What kernels call it; nothing where they do not have it.
+std::optional<kernels::Activation> fused_activation(ActivationKind kind);
 
 enum class NormKind { kLayerNorm, kRmsNorm };
 

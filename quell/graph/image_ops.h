@@ -1,0 +1,88 @@
+// Ops of images, whose pixels are rows, and what each is told; an op is the file of its name in
+// ops/.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "quell/graph/op.h"
+#include "quell/ops/windows.h"
+
+namespace quell {
+
+extern const OpDef op_image;  ///< pixels to rows, one a pixel: ImageAttributes
+
+// With weights.
+extern const OpDef op_conv2d;              ///< ConvAttributes
+extern const OpDef op_conv_transpose2d;    ///< ConvAttributes
+extern const OpDef op_batch_norm;          ///< by running statistics: eps, a double
+extern const OpDef op_prelu;               ///< x below 0 times a weight, of each channel or of all
+extern const OpDef op_position_attention;  ///< operands as PositionAttentionOperand says
+extern const OpDef op_channel_attention;   ///< of channels to channels, over all pixels
+
+// Without.
+extern const OpDef op_pool;         ///< PoolAttributes
+extern const OpDef op_global_mean;  ///< over the pixels: one row an image
+extern const OpDef op_resize;       ///< ResizeAttributes
+extern const OpDef op_concatenate;  ///< channels of several values
+extern const OpDef op_pad;          ///< PadAttributes
+
+struct ImageAttributes {
+  std::int64_t channels = 0;
+  ImageSize size = {};
+};
+
+/// The weight is [out, (taps, in / groups)]; ConvPacking says how checkpoints store it.
+struct ConvAttributes {
+  Window window = {};
+  std::int64_t groups = 1;
+  /// What taps outside of the image see, by channel of the operand; empty: 0.
+  std::vector<double> padding_value = {};
+  ImageSize more = {};  ///< transposed: rows and columns behind the last window
+};
+/// How checkpoints store the weight of a convolution, or of a transposed one.
+Packing conv_packing(const Window& window, bool transposed = false);
+
+enum class PoolKind { kMax, kAverage };
+
+struct PoolAttributes {
+  PoolKind kind = PoolKind::kMax;
+  Window window = {};
+  bool ceil = false;  ///< one window more where the last one sticks out
+  /// kAverage: whether padding counts as zeros of the window, or is left out.
+  bool counts_padding = true;
+  std::int64_t divisor = 0;  ///< kAverage: of the sum; 0: the number of pixels that count
+};
+
+enum class ResizeKind { kNearest, kBilinear };
+
+struct ResizeAttributes {
+  ResizeKind kind = ResizeKind::kNearest;
+  ImageSize size = {};
+  bool align_corners = false;  ///< kBilinear: corner pixels keep their place
+};
+
+/// Around the image, and in front of and behind the channels.
+struct PadAttributes {
+  ImagePadding padding = {};
+  std::int64_t channels_before = 0;
+  std::int64_t channels_behind = 0;
+  double value = 0;
+};
+
+enum PositionAttentionOperand : std::size_t {
+  kAttendedImage,
+  kPositionQuery,
+  kPositionKey,
+  kPositionValue
+};
+
+/// Of rows that are pixels. Throws Error(kUnsupported) naming `who` where they are something else.
+ImageSize image_size(const RowSpace& rows, std::string_view who);
+/// The type of the first operand, with pixels of images of that size as rows. Throws
+/// Error(kUnsupported) where there are none.
+ValueType with_image(const Graph& graph, const Node& node, ImageSize size);
+/// Images in the batch, of an operand whose rows are pixels.
+std::int64_t num_images(OpCall& call, std::size_t operand);
+
+}  // namespace quell
