@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "quell/graph/builder.h"
+#include "quell/graph/image_ops.h"
 
 namespace quell {
 namespace {
@@ -335,6 +336,23 @@ TEST(ChannelGroups, AMatrixFromOutsideUndoesAChange) {
   for (float& v : two.f32()) v = 2;
   restore_for_others(graph, x, two, Tensor());
   EXPECT_EQ(graph.node(graph.find("other")).in[0], x) << "nothing is restored for it";
+}
+
+/// A batch norm takes a change in its elements; a convolution reads the original meaning.
+TEST(ChannelGroups, BatchNormsAbsorbAndConvolutionsDoNot) {
+  GraphBuilder g;
+  const ValueId x = g.image({.channels = 3, .size = {8, 8}});
+  const ValueId normed = g.batch_norm("norm1", "bn1", g.conv2d("conv1", "conv1", x, 4, {}), 1e-5);
+  const ValueId pooled = g.node(op_global_mean, {normed});
+  g.output("scores", g.linear("fc", "fc", pooled, 2));
+  g.output("map", g.conv2d("conv2", "conv2", normed, 4, {}));
+  const Graph graph = g.take();
+
+  const ChannelGroup group = read_by(graph, "conv2");
+  EXPECT_EQ(labels(graph, group.producers), (Labels{"norm1"}));
+  EXPECT_EQ(group.producers.front().axis, ChannelAxis::kElements);
+  EXPECT_TRUE(group.consumers.empty());
+  EXPECT_EQ(labels(graph, group.others), (Labels{"global_mean", "conv2"}));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/graph/builder.h"
+#include "quell/graph/image_ops.h"
 
 namespace quell {
 namespace {
@@ -125,11 +126,25 @@ TEST(OpGradients, AgreeWithDifferences) {
   check(op_select_column, Attributes::of(std::int64_t{2}), 1);
   check(op_activation, Attributes::of(ActivationKind::kGelu), 1);
   check(op_activation, Attributes::of(ActivationKind::kSilu), 1);
+  check(op_activation, Attributes::of(ActivationKind::kHardSwish), 1);
+  check(op_activation, Attributes::of(ActivationKind::kSigmoid), 1);
+  check(op_activation, Attributes::of(ActivationKind::kHardTanh), 1);
   check(op_linear, {}, 1, with_weight({5, 4}));
   check(op_norm, Attributes::of(NormAttributes{NormKind::kLayerNorm, 1e-5}), 1, with_weight({4}));
   check(op_norm, Attributes::of(NormAttributes{NormKind::kRmsNorm, 1e-5}), 1, with_weight({4}));
   check(op_head_norm, Attributes::of(NormAttributes{NormKind::kRmsNorm, 1e-5}), 1,
         with_weight({2}));
+}
+
+TEST(OpGradients, PreluAwayFromItsKink) {
+  ExecContext ctx(1);
+  std::vector<Tensor> in;
+  in.push_back(Tensor::from<float>(std::vector<float>{-1, 2, -3, -4, 5, 6}, {3, 2}));
+  Node node;
+  node.op = &op_prelu;
+  Call call(std::move(node), std::move(in), ctx);
+  call.weight_ = random_tensor({2}, 3);
+  expect_gradients(call, "prelu");
 }
 
 TEST(Ops, SelectTokens) {

@@ -6,127 +6,26 @@
 #include "quell/base/error.h"
 #include "quell/io/json.h"
 #include "quell/model/image_config.h"
+#include "quell/model/network_list.h"
 
 namespace quell {
 namespace {
 
-constexpr const char* kInput = "x";  ///< what nodes call the image
 constexpr std::int64_t kMaxWindow = 4096;
-
-/// One entry of the list.
-struct Described {
-  Settings settings;
-  std::string op;
-  std::string out;
-  std::vector<std::string> in;
-};
-
-std::string required_string(const Settings& settings, const char* key) {
-  const Json& value = settings.value(key);
-  require(value.is_string() && !value.get<std::string>().empty(), ErrorCode::kInvalidInput,
-          "key \"", key, "\": must be a name");
-  return value.get<std::string>();
-}
-
-std::string node_prefix(const std::string& name) { return "node \"" + name + "\": "; }
-
-std::vector<Described> read_list(const Config& config) {
-  const std::vector<Settings> sections = config.sections("graph");
-  require(!sections.empty(), ErrorCode::kInvalidInput, "key \"graph\": holds no nodes");
-  std::vector<Described> nodes;
-  for (const Settings& settings : sections) {
-    const std::string number = "graph[" + std::to_string(nodes.size()) + "]: ";
-    try {
-      Described node{
-          settings, required_string(settings, "op"), required_string(settings, "out"), {}};
-      const Json& in = settings.value("inp");
-      require(in.is_array() && !in.empty(), ErrorCode::kInvalidInput,
-              "key \"inp\": must be a list of values");
-      for (const Json& name : in) {
-        require(name.is_string(), ErrorCode::kInvalidInput, "key \"inp\": must be a list of names");
-        node.in.push_back(name.get<std::string>());
-      }
-      nodes.push_back(std::move(node));
-    } catch (const Error& e) {
-      throw Error(e.code(), number + e.what());
-    }
-  }
-  return nodes;
-}
-
-/// Which node computes each value.
-std::map<std::string, std::size_t> producers_of(const std::vector<Described>& nodes) {
-  std::map<std::string, std::size_t> producers;
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const bool is_new = nodes[i].out != kInput && producers.emplace(nodes[i].out, i).second;
-    require(is_new, ErrorCode::kInvalidInput, node_prefix(nodes[i].out), "\"", nodes[i].out,
-            "\" is computed twice");
-  }
-  for (const Described& node : nodes)
-    for (const std::string& name : node.in)
-      require(name == kInput || producers.contains(name), ErrorCode::kInvalidInput,
-              node_prefix(node.out), "reads \"", name, "\", which no node computes");
-  return producers;
-}
-
-/// Follows what nodes wait for until one comes again.
-[[noreturn]] void refuse_cycle(const std::vector<Described>& nodes,
-                               const std::map<std::string, std::size_t>& producers,
-                               const std::vector<bool>& is_done) {
-  std::size_t at = 0;
-  while (is_done[at]) ++at;
-  std::set<std::size_t> passed;
-  while (true) {
-    const Described& node = nodes[at];
-    const auto waits = std::find_if(node.in.begin(), node.in.end(), [&](const std::string& name) {
-      return name != kInput && !is_done[producers.at(name)];
-    });
-    const bool comes_again = !passed.insert(at).second;
-    require(!comes_again, ErrorCode::kInvalidInput, node_prefix(node.out), "reads \"", *waits,
-            "\", which is computed from it: the graph has a cycle");
-    at = producers.at(*waits);
-  }
-}
-
-/// Operands in front of what reads them; as the list has them where it can be.
-std::vector<std::size_t> execution_order(const std::vector<Described>& nodes) {
-  const std::map<std::string, std::size_t> producers = producers_of(nodes);
-  std::vector<std::size_t> missing(nodes.size());
-  std::vector<std::vector<std::size_t>> readers(nodes.size());
-  std::set<std::size_t> ready;
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    for (const std::string& name : nodes[i].in) {
-      if (name == kInput) continue;
-      readers[producers.at(name)].push_back(i);
-      ++missing[i];
-    }
-    if (missing[i] == 0) ready.insert(i);
-  }
-
-  std::vector<std::size_t> order;
-  std::vector<bool> is_done(nodes.size());
-  while (!ready.empty()) {
-    const std::size_t next = *ready.begin();
-    ready.erase(ready.begin());
-    order.push_back(next);
-    is_done[next] = true;
-    for (const std::size_t reader : readers[next])
-      if (--missing[reader] == 0) ready.insert(reader);
-  }
-  if (order.size() < nodes.size()) refuse_cycle(nodes, producers, is_done);
-  return order;
-}
 
 /// Makes nodes of the graph from entries of the list, one after the other.
 class DescriptionReader {
  public:
   explicit DescriptionReader(ModelBuilder& g) : g_(g) {}
 
-  void add_input(const ImageAttributes& image) { values_[kInput] = g_.image(image); }
+  void add_input(const ImageAttributes& image) { values_[kDescribedInput] = g_.image(image); }
 
   void add(const Described& node) {
     try {
       values_[node.out] = with_norm_and_activation(node, op(node));
+      for (const Settings::Leftover& left : node.settings.leftovers())
+        throw Error(ErrorCode::kUnsupported,
+                    str("key \"", left.key, "\" is not known of op \"", node.op, "\""));
     } catch (const Error& e) {
       throw Error(e.code(), node_prefix(node.out) + e.what());
     }
@@ -422,7 +321,7 @@ ImageAttributes read_input_size(const Config& config) {
 
 void build_described_network(ModelBuilder& g, const Config& config) {
   const ImageAttributes image = read_input_size(config);
-  const std::vector<Described> nodes = read_list(config);
+  const std::vector<Described> nodes = read_network_list(config);
   DescriptionReader reader(g);
   reader.add_input(image);
   for (const std::size_t i : execution_order(nodes)) reader.add(nodes[i]);

@@ -1,4 +1,4 @@
-// Networks that config.json describes op by op, under the key "graph" (docs/adding_a_model.md).
+// Networks that config.json describes op by op, under the key "graph" (docs/network_description.md).
 #pragma once
 
 #include "quell/model/family.h"

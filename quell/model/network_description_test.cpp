@@ -116,6 +116,9 @@ TEST(NetworkDescription, SaysWhatIsWrong) {
                  "node \"a\": \"a\" is computed twice");
   expect_refusal([](Json& c) { c["graph"][1]["out"] = "x"; },
                  "node \"x\": \"x\" is computed twice");
+  expect_refusal([](Json& c) { c["graph"][0]["scale"] = 2; },
+                 "node \"a\": key \"scale\" is not known of op \"conv\"");
+  expect_refusal([](Json& c) { c["graph"][1] = 7; }, "graph[1]: is not an object");
   expect_refusal([](Json& c) { c["graph"][0]["act"] = "swoosh"; },
                  "node \"a\": key \"act\": activation \"swoosh\" is not known");
   expect_refusal([](Json& c) { c["graph"][0]["weight"] = "z.weight"; },

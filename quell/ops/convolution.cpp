@@ -1,6 +1,8 @@
 #include "quell/ops/convolution.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "quell/base/error.h"
 #include "quell/ops/linear.h"
@@ -42,6 +44,14 @@ bool is_pointwise(const Convolution& c) {
   return is_in_order(c.taps.rows) && is_in_order(c.taps.columns);
 }
 
+/// Numbers too small for a normal f32 are 0. Weight decay leaves whole channels of them, and
+/// processors take a hundred times as long for each.
+float flushed(float v) { return std::abs(v) < std::numeric_limits<float>::min() ? 0.0F : v; }
+
+void copy_flushed(const float* from, std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = flushed(from[i]);
+}
+
 /// What the taps of output rows [first, first + out.rows()) see of the channels of a group:
 /// [rows, taps * group_in].
 void gather(const Convolution& c, std::int64_t first, std::int64_t group, TensorSpan out,
@@ -50,7 +60,7 @@ void gather(const Convolution& c, std::int64_t first, std::int64_t group, Tensor
   ctx.pool.parallel_for(out.rows(), 32, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r)
       for (std::int64_t t = 0; t < c.num_taps(); ++t)
-        std::copy_n(c.seen(first + r, t) + group * channels, channels, out.row(r) + t * channels);
+        copy_flushed(c.seen(first + r, t) + group * channels, channels, out.row(r) + t * channels);
   });
 }
 
@@ -135,10 +145,12 @@ void convolve(const TensorView& x, const TapTable& taps, const TensorView& w,
           ErrorCode::kInvalidInput, "convolution: ", x.shape().to_string(), " with a weight of ",
           w.shape().to_string(), " does not give ", y.shape().to_string());
 
-  Convolution c{x, taps, w, bias, groups, {padding.begin(), padding.end()}, y};
+  Tensor weight = Tensor::uninitialized(DType::kF32, w.shape());
+  copy_flushed(w.f32().data(), w.numel(), weight.f32().data());
+  Convolution c{x, taps, weight, bias, groups, {padding.begin(), padding.end()}, y};
   c.padding.resize(static_cast<std::size_t>(x.cols()));
   if (is_pointwise(c))
-    matmul_nt(x, w, bias, y, ctx);
+    matmul_nt(x, weight, bias, y, ctx);
   else if (groups == x.cols())
     depthwise(c, ctx);
   else
