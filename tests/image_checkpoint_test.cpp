@@ -81,6 +81,49 @@ TEST(ImageCheckpoint, IsWrittenAsItWasRead) {
   EXPECT_TRUE(quell::testing::same_bytes(output_of(model), output_of(again)));
 }
 
+/// Worked out by hand: ones everywhere, so that the middle of a window of 3 x 3 sees 9.
+TEST(ImageCheckpoint, ADescriptionComputesWhatItSays) {
+  const Json config = parse_json(R"({"input": [1, 3, 3], "classes": 2, "graph": [
+    {"op": "conv", "inp": ["x"], "out": "a", "weight": "a.weight", "stride": [1, 1],
+     "pad": [1, 1, 1, 1], "bn": "bn", "bn_eps": 0.25, "act": "relu6"},
+    {"op": "max_pool", "inp": ["a"], "out": "b", "kernel": [3, 3], "stride": [3, 3],
+     "pad": [0, 0, 0, 0]},
+    {"op": "avg_pool", "inp": ["x"], "out": "c", "kernel": [3, 3], "stride": [3, 3],
+     "pad": [0, 0, 0, 0]},
+    {"op": "add", "inp": ["b", "c", "c"], "out": "sum"},
+    {"op": "global_avg_pool", "inp": ["sum"], "out": "mean"},
+    {"op": "linear", "inp": ["mean"], "out": "logits", "weight": "fc.weight"}]})",
+                                 "test");
+  std::map<std::string, Tensor> weights;
+  const auto set = [&](const char* name, Shape shape, float value) {
+    Tensor t = Tensor::f32(std::move(shape));
+    for (float& v : t.f32()) v = value;
+    weights[name] = std::move(t);
+  };
+  set("a.weight", {1, 1, 3, 3}, 1);
+  set("bn.weight", {1}, 2);
+  set("bn.bias", {1}, -11);
+  set("bn.running_mean", {1}, 1);
+  set("bn.running_var", {1}, 0.75F);
+  set("fc.weight", {2, 1}, 3);
+  const Checkpoint checkpoint = Checkpoint::in_memory(std::move(weights));
+  const quell::testing::ScratchDir scratch;
+  write_safetensors(scratch / "model.safetensors", checkpoint.tensors());
+  std::ofstream(scratch / "config.json") << config.dump();
+  const Model model = load_model(Checkpoint::open(scratch.path()));
+
+  TokenBatch batch;
+  batch.batch = 1;
+  batch.length = 1;
+  batch.pixels.assign(9, 1.0F);
+  ExecContext ctx(1);
+  ForwardOutputs outputs;
+  make_float_model(model)->forward(batch, outputs, ctx);
+  // The middle: (9 - 1) * 2 - 11 = 5; the mean of ones twice; times 3.
+  ASSERT_EQ(outputs.values.at("logits").shape(), (Shape{1, 2}));
+  for (const float v : outputs.values.at("logits").f32()) EXPECT_EQ(v, 21);
+}
+
 TEST(ImageCheckpoint, ResultsDoNotDependOnThreads) {
   const quell::testing::ScratchDir scratch;
   write_network(scratch / "net", small_network());

@@ -140,8 +140,7 @@ class GraphBuilder {
   ValueId conv2d(const std::string& label, const std::string& module, ValueId x, std::int64_t out,
                  const ConvAttributes& conv, ParamOptions options = {});
   ValueId conv_transpose2d(const std::string& label, const std::string& module, ValueId x,
-                           std::int64_t out, const ConvAttributes& conv,
-                           ParamOptions options = {});
+                           std::int64_t out, const ConvAttributes& conv, ParamOptions options = {});
   ValueId batch_norm(const std::string& label, const std::string& module, ValueId x, double eps);
 
   /// Any op without parameters; its label is its name, counted within the layer.

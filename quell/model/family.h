@@ -24,8 +24,8 @@ class ModelBuilder : public GraphBuilder {
  public:
   /// `checkpoint`: borrowed; may be null.
   explicit ModelBuilder(const Checkpoint* checkpoint = nullptr) : checkpoint_(checkpoint) {}
-  /// Of a tensor of the checkpoint, for sizes and names that config.json does not say; nothing where
-  /// it is not there.
+  /// Of a tensor of the checkpoint, for sizes and names that config.json does not say; nothing
+  /// where it is not there.
   std::optional<Shape> stored_shape(const std::string& tensor) const;
 
   ModelSpec spec;

@@ -28,8 +28,8 @@ struct Param {
   Tensor bias;
   std::vector<Tensor> vectors;            ///< further ones, as ParamDef::vectors names them
   std::vector<std::string> vector_names;  ///< of tensors
-  ParamId tied_to = kNoParam;  ///< parameter whose weight this one uses
-  std::string weight_name;     ///< tensor names
+  ParamId tied_to = kNoParam;             ///< parameter whose weight this one uses
+  std::string weight_name;                ///< tensor names
   std::string bias_name;
   Packing packing;     ///< how the checkpoint stores the weight
   Shape stored_shape;  ///< of the weight there, where it has another rank; else empty

@@ -1,4 +1,5 @@
-// Networks that config.json describes op by op, under the key "graph" (docs/network_description.md).
+// Networks that config.json describes op by op, under the key "graph"
+// (docs/network_description.md).
 #pragma once
 
 #include "quell/model/family.h"
