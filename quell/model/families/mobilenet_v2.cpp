@@ -110,6 +110,8 @@ Sizes read_sizes(const Config& c) {
     require(factor > 0 && factor <= 64, ErrorCode::kInvalidInput,
             "keys \"depth_multiplier\" and \"expand_ratio\": must lie in (0, 64]");
   sizes.output_stride = read_int(c, "output_stride", 1, 32, 32);
+  const bool is_reached = sizes.output_stride > 1 && 32 % sizes.output_stride == 0;
+  require(is_reached, ErrorCode::kInvalidInput, "key \"output_stride\": must be 2, 4, 8, 16 or 32");
   sizes.tf_padding = read_bool(c, "tf_padding", true);
   sizes.eps = read_number(c, "layer_norm_eps", 0.001);
   sizes.activation = read_image_activation(c, "hidden_act", "relu6");

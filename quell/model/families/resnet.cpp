@@ -204,8 +204,8 @@ const Family k_resnet = {
     "resnet",
     "resnet.",
     build,
-    "ResNet: images, convolutions with batch norm",
-    "ResNetForImageClassification resnet18 resnet34 resnet50 resnet20 resnet32 resnet44 resnet56",
+    "ResNet; also as resnet18, 34, 50 (torchvision) and resnet20, 32, 44, 56 (CIFAR)",
+    "ResNetForImageClassification",
     kKeys};
 
 }  // namespace quell
