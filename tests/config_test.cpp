@@ -131,6 +131,7 @@ std::vector<std::string> model_types() {
 std::vector<std::string> model_types_of_transformers() {
   std::vector<std::string> out = model_types();
   std::erase(out, "graph");  // the network is described in the file
+  std::erase(out, "lstr");
   return out;
 }
 

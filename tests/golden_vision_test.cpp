@@ -8,6 +8,8 @@
 #include "quell/base/error.h"
 #include "quell/engine/executor.h"
 #include "quell/engine/fold_batch_norm.h"
+#include "quell/exporting/float_checkpoint.h"
+#include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/model/family.h"
@@ -281,6 +283,139 @@ std::string name_of(const ::testing::TestParamInfo<std::string>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllCases, GoldenVisionLayers, ::testing::ValuesIn(layer_cases()), name_of);
+
+/// LSTR in its authors' form: LSTR.json, with this size of images, beside these weights.
+Model load_lstr(const fs::path& dir, const std::string& weights, const ImageSize& size,
+                const fs::path& scratch) {
+  fs::create_symlink(fs::absolute(dir / weights), scratch / "model.safetensors");
+  Json settings = read_json_file(dir / "LSTR.json");
+  settings["db"]["input_size"] = {size.height, size.width};
+  std::ofstream(scratch / "LSTR.json") << settings.dump();
+  return load_model(Checkpoint::open(scratch));
+}
+
+TokenBatch lane_batch(const Model& model, std::vector<float> pixels) {
+  TokenBatch batch = batch_of(std::move(pixels));
+  batch.length = model.spec.max_position_embeddings;
+  batch.ids.assign(static_cast<std::size_t>(batch.length), 0);
+  batch.type_ids = batch.ids;
+  batch.mask.assign(batch.ids.size(), 1);
+  return batch;
+}
+
+/// Planes of red, green and blue to those of blue, green and red, as the reference scales them.
+std::vector<float> lane_pixels(const TensorView& image) {
+  const std::span<const std::uint8_t> bytes = image.as<std::uint8_t>();
+  const std::size_t plane = bytes.size() / 3;
+  std::vector<std::uint8_t> swapped;
+  for (const std::size_t colour : {2U, 1U, 0U})
+    swapped.insert(swapped.end(), bytes.begin() + static_cast<std::ptrdiff_t>(colour * plane),
+                   bytes.begin() + static_cast<std::ptrdiff_t>((colour + 1) * plane));
+  const Preprocessing p{.mean = {0.40789654F, 0.44719302F, 0.47026115F},
+                        .deviation = {0.28863828F, 0.27408164F, 0.27809835F}};
+  return p.apply(swapped);
+}
+
+void expect_close(const Tensor& ours, std::span<const float> want, double absolute, double relative,
+                  const std::string& what) {
+  ASSERT_EQ(static_cast<std::size_t>(ours.numel()), want.size()) << what;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const auto value = static_cast<double>(want[i]);
+    EXPECT_NEAR(ours.f32()[i], value, absolute + relative * std::fabs(value)) << what << ' ' << i;
+  }
+}
+
+/// The first of several images of a recorded tensor.
+std::span<const float> first_of(const TensorView& t) {
+  return t.f32().subspan(0, static_cast<std::size_t>(t.numel() / t.shape()[0]));
+}
+
+TEST(GoldenVisionLstr, TheFirstFrameLayerByLayer) {
+  QUELL_NEED_DATA(dir, "models/lstr-lane");
+  QUELL_NEED_DATA(golden, "golden/vision/lstr-forward");
+  QUELL_NEED_DATA(frames, "models/twinlitenet/reference.safetensors");
+  const quell::testing::ScratchDir scratch;
+  const Model model = load_lstr(dir, "model.safetensors", {360, 640}, scratch.path());
+  EXPECT_TRUE(model.unused_tensors.empty());
+
+  ExecContext ctx(2);
+  const SafetensorsFile images(frames);
+  const TokenBatch batch = lane_batch(model, lane_pixels(images.at("image_u8")));
+  const Executor executor = run_all(model, batch, ctx);
+  const Graph& graph = model.graph;
+  const SafetensorsFile expected(golden / "expected.safetensors");
+  const auto planes = [](const Tensor& t) {
+    const std::vector<float> values = channels_first(t);
+    return Tensor::from<float>(values, {static_cast<std::int64_t>(values.size())});
+  };
+  const ValueId map = graph.node(graph.find("encoder.input_proj")).in[0];
+  expect_close(planes(executor.value(map)), expected.at("first.backbone").f32(), 1e-4, 1e-4,
+               "backbone");
+  const ValueId memory = graph.stacks.front().hidden_states.back();
+  expect_close(planes(executor.value(memory)), expected.at("first.memory").f32(), 1e-3, 1e-3,
+               "memory");
+  const TensorView& states = expected.at("first.hs");
+  const ValueId last = graph.node(graph.find("decoder.final_norm")).out;
+  const std::size_t half = static_cast<std::size_t>(states.numel() / 2);
+  expect_close(executor.value(last), states.f32().subspan(half), 1e-3, 1e-3, "last layer");
+  for (const auto& [name, v] : graph.outputs)
+    expect_close(executor.value(v), first_of(expected.at(name)), 1e-3, 1e-3, name);
+}
+
+TEST(GoldenVisionLstr, AnotherImageGivesWhatTheReferenceRecorded) {
+  QUELL_NEED_DATA(dir, "models/lstr-lane");
+  const quell::testing::ScratchDir scratch;
+  const Model model = load_lstr(dir, "model.safetensors", {360, 640}, scratch.path());
+  const SafetensorsFile reference(dir / "reference.safetensors");
+  const std::span<const float> image = reference.at("image").f32();
+
+  // Twice in one batch: each has its queries.
+  std::vector<float> pixels(image.begin(), image.end());
+  pixels.insert(pixels.end(), image.begin(), image.end());
+  TokenBatch batch = lane_batch(model, std::move(pixels));
+  batch.batch = 2;
+  batch.ids.resize(2 * batch.ids.size());
+  batch.type_ids = batch.ids;
+  batch.mask.assign(batch.ids.size(), 1);
+  ExecContext ctx(2);
+  ForwardOutputs outputs;
+  make_float_model(model)->forward(batch, outputs, ctx);
+  for (const char* name : {"pred_logits", "pred_curves"}) {
+    std::span<const float> once = reference.at(name).f32();
+    std::vector<float> want(once.begin(), once.end());
+    want.insert(want.end(), once.begin(), once.end());
+    expect_close(outputs.values.at(name), want, 1e-3, 1e-3, name);
+  }
+}
+
+TEST(GoldenVisionLstr, IsWrittenAsItWasRead) {
+  QUELL_NEED_DATA(dir, "models/lstr-lane");
+  const quell::testing::ScratchDir scratch;
+  const Model model = load_lstr(dir, "model.safetensors", {360, 640}, scratch.path());
+  export_float_checkpoint(model, scratch / "copy", false);
+  const SafetensorsFile source(dir / "model.safetensors");
+  const SafetensorsFile copy(scratch / "copy" / "model.safetensors");
+  ASSERT_EQ(copy.tensors().size(), source.tensors().size());
+  for (const auto& [name, view] : source.tensors())
+    EXPECT_TRUE(quell::testing::same_bytes(Tensor::copy_of(copy.at(name)), Tensor::copy_of(view)))
+        << name;
+  EXPECT_TRUE(load_model(Checkpoint::open(scratch / "copy")).unused_tensors.empty());
+}
+
+TEST(GoldenVisionLstr, TheFirstFrameOfCuLane) {
+  QUELL_NEED_DATA(dir, "models/lstr-lane");
+  QUELL_NEED_DATA(golden, "golden/vision/lstr-culane-forward");
+  const quell::testing::ScratchDir scratch;
+  const Model model = load_lstr(dir, "model_culane.safetensors", {295, 820}, scratch.path());
+  const SafetensorsFile inputs(golden / "inputs.safetensors");
+  const TokenBatch batch = lane_batch(model, lane_pixels(inputs.at("first_image_u8")));
+  ExecContext ctx(2);
+  ForwardOutputs outputs;
+  make_float_model(model)->forward(batch, outputs, ctx);
+  const SafetensorsFile expected(golden / "expected.safetensors");
+  for (const char* name : {"pred_logits", "pred_curves"})
+    expect_close(outputs.values.at(name), first_of(expected.at(name)), 1e-3, 1e-3, name);
+}
 
 /// The family's own names and sizes, by the architecture alone; and how many images of 1,000 their
 /// author's network recognises.

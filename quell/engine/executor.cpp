@@ -46,7 +46,10 @@ const Tensor Executor::kNotThere;
 TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
   TokenBatch out;
   out.batch = batch.batch;
-  if (batch.decoder_length > 0) {
+  if (spec.num_queries > 0) {
+    out.length = spec.num_queries;
+    out.ids.assign(static_cast<std::size_t>(out.rows()), 0);
+  } else if (batch.decoder_length > 0) {
     out.length = batch.decoder_length;
     out.ids = batch.decoder_ids;
     out.mask = batch.decoder_mask;

@@ -19,13 +19,17 @@ extern const OpDef op_batch_norm;          ///< by running statistics: eps, a do
 extern const OpDef op_prelu;               ///< x below 0 times a weight, of each channel or of all
 extern const OpDef op_position_attention;  ///< operands as PositionAttentionOperand says
 extern const OpDef op_channel_attention;   ///< of channels to channels, over all pixels
+extern const OpDef op_learned_queries;     ///< rows of a table as tokens of each image
 
 // Without.
-extern const OpDef op_pool;         ///< PoolAttributes
-extern const OpDef op_global_mean;  ///< over the pixels: one row an image
-extern const OpDef op_resize;       ///< ResizeAttributes
-extern const OpDef op_concatenate;  ///< channels of several values
-extern const OpDef op_pad;          ///< PadAttributes
+extern const OpDef op_pool;            ///< PoolAttributes
+extern const OpDef op_global_mean;     ///< over the pixels: one row an image
+extern const OpDef op_resize;          ///< ResizeAttributes
+extern const OpDef op_concatenate;     ///< channels of several values
+extern const OpDef op_pad;             ///< PadAttributes
+extern const OpDef op_pixel_tokens;    ///< pixels as tokens
+extern const OpDef op_sine_positions;  ///< of pixels: their columns, std::int64_t
+extern const OpDef op_sequence_mean;   ///< of the tokens of a sequence, in the place of each
 
 struct ImageAttributes {
   std::int64_t channels = 0;

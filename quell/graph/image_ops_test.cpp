@@ -349,6 +349,50 @@ TEST(ImageOps, ChannelAttentionPrefersWhatIsUnlike) {
               "channel attention");
 }
 
+TEST(ImageOps, SinePositionsOfRowsAndColumns) {
+  ImageCall call(op_sine_positions, Attributes::of(std::int64_t{8}));
+  call.operand(Tensor::f32({2 * 6, 3}), {2, 3});
+  const Tensor out = call.run();
+  ASSERT_EQ(out.shape(), (Shape{12, 8}));
+  // Pixel (1, 0): the last row is at 2 pi, the first of three columns at a third of it; the second
+  // pair of waves is a hundred times as long.
+  const double full = 2 * std::acos(-1.0);
+  const double want[] = {std::sin(full),       std::cos(full),      std::sin(full / 100),
+                         std::cos(full / 100), std::sin(full / 3),  std::cos(full / 3),
+                         std::sin(full / 300), std::cos(full / 300)};
+  for (std::int64_t j = 0; j < 8; ++j) {
+    EXPECT_NEAR(element(out, 3, j), want[j], 1e-5) << j;
+    EXPECT_EQ(element(out, 9, j), element(out, 3, j)) << "the second image";
+  }
+}
+
+TEST(ImageOps, QueriesAndMeansOfSequences) {
+  ImageCall queries(op_learned_queries, {});
+  queries.weight_ = of({1, 2, 3, 4}, {2, 2});
+  queries.batch_.batch = 2;
+  queries.batch_.length = 2;
+  EXPECT_EQ(values_of(queries.run()), (std::vector<float>{1, 2, 3, 4, 1, 2, 3, 4}));
+  queries.batch_.length = 3;
+  EXPECT_THROW(queries.run(), Error);
+
+  ImageCall mean(op_sequence_mean, {});
+  mean.operand(of({1, 3, 100, 5, 7, 9}, {6, 1}), {1, 1});
+  mean.batch_.batch = 2;
+  mean.batch_.length = 3;
+  mean.batch_.mask = {1, 1, 0, 1, 1, 1};
+  EXPECT_EQ(values_of(mean.run()), (std::vector<float>{2, 2, 2, 7, 7, 7}));
+}
+
+TEST(ImageOps, PixelsAsTokens) {
+  ImageCall call(op_pixel_tokens, {});
+  call.operand(of({1, 2, 3, 4}, {4, 1}), {2, 2});
+  call.batch_.batch = 1;
+  call.batch_.length = 4;
+  EXPECT_EQ(values_of(call.run()), (std::vector<float>{1, 2, 3, 4}));
+  call.batch_.length = 5;
+  EXPECT_THROW(call.run(), Error) << "another number of tokens than pixels";
+}
+
 TEST(ImageOps, ActivationsOfImages) {
   const auto at = [](ActivationKind kind, float x) {
     ImageCall call(op_activation, Attributes::of(kind));

@@ -94,9 +94,12 @@ Checkpoint Checkpoint::open(const ModelDirectory& directory) {
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
   refuse_adapter(directory);
-  require(fs::exists(dir / "config.json", ec), ErrorCode::kIo, (dir / "config.json").string(),
+  // A model that was never published by way of Hugging Face, in its authors' form.
+  const bool is_lstr = !directory.has("config.json") && directory.has("LSTR.json");
+  const char* config = is_lstr ? "LSTR.json" : "config.json";
+  require(fs::exists(dir / config, ec), ErrorCode::kIo, (dir / config).string(),
           ": missing; expected a Hugging Face model directory");
-  checkpoint.config_ = directory.read("config.json");
+  checkpoint.config_ = directory.read(config);
   try {
     check_quantization_config(checkpoint.config_);
   } catch (const Error& e) {

@@ -100,6 +100,8 @@ const Family& family_of(const Settings& config, const std::string& source) {
   std::string type = json_string(config, "model_type", "");
   // A network that config.json describes op by op has no type.
   if (type.empty() && config.contains("graph")) type = "graph";
+  // Nor have the settings of LSTR.
+  if (type.empty() && config.contains("system") && config.contains("db")) type = "lstr";
   require(!type.empty(), ErrorCode::kInvalidInput, source, ": key \"model_type\" is missing");
   const Family* family = in_config(source, [&] { return &find_family(type); });
   return *family;
@@ -151,7 +153,7 @@ Architecture build_architecture(const Settings& config) {
 }
 
 Model load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
-  const std::string source = (checkpoint.dir() / "config.json").string();
+  const std::string source = checkpoint.config().file();
   const Settings& config = checkpoint.config();
   const Family& family = options.family ? *options.family : family_of(config, source);
   Architecture architecture = build_architecture(config, family, &checkpoint);

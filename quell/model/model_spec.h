@@ -29,6 +29,7 @@ struct ModelSpec {
   bool has_pad_token = false;
   std::vector<std::int32_t> eos_token_ids;
   std::int32_t decoder_start_token_id = 0;  ///< encoder-decoder models
+  std::int64_t num_queries = 0;  ///< learned ones, which a decoder reads instead of tokens; else 0
   Head head = Head::kNone;
 };
 
