@@ -3,10 +3,12 @@
 
 #include <fstream>
 
+#include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/json.h"
 #include "quell/io/safetensors.h"
+#include "quell/model/image_input.h"
 #include "tests/support/support.h"
 
 namespace quell {
@@ -50,15 +52,13 @@ void write_network(const fs::path& dir, const Json& config) {
 }
 
 Tensor output_of(const Model& model) {
-  TokenBatch batch;
-  batch.batch = 2;
-  batch.length = 1;
+  std::vector<float> pixels;
   Random random(4);
   for (int i = 0; i < 2 * 3 * 8 * 6; ++i)
-    batch.pixels.push_back(static_cast<float>(2 * random.uniform() - 1));
+    pixels.push_back(static_cast<float>(2 * random.uniform() - 1));
   ExecContext ctx(2);
   ForwardOutputs outputs;
-  make_float_model(model)->forward(batch, outputs, ctx);
+  make_float_model(model)->forward(make_image_batch(model, std::move(pixels)), outputs, ctx);
   return std::move(outputs.values.at("large"));
 }
 
@@ -112,10 +112,7 @@ TEST(ImageCheckpoint, ADescriptionComputesWhatItSays) {
   std::ofstream(scratch / "config.json") << config.dump();
   const Model model = load_model(Checkpoint::open(scratch.path()));
 
-  TokenBatch batch;
-  batch.batch = 1;
-  batch.length = 1;
-  batch.pixels.assign(9, 1.0F);
+  const TokenBatch batch = make_image_batch(model, std::vector<float>(9, 1.0F));
   ExecContext ctx(1);
   ForwardOutputs outputs;
   make_float_model(model)->forward(batch, outputs, ctx);
@@ -130,10 +127,8 @@ TEST(ImageCheckpoint, ResultsDoNotDependOnThreads) {
   const Model model = load_model(Checkpoint::open(scratch / "net"));
   EXPECT_EQ(output_of(model).shape(), (Shape{2 * 10 * 10, 2}));
 
-  TokenBatch batch;
-  batch.batch = 1;
-  batch.length = 1;
-  batch.pixels.assign(3 * 8 * 6, 0.5F);
+  const TokenBatch batch = make_image_batch(model, std::vector<float>(3 * 8 * 6, 0.5F));
+  EXPECT_THROW(make_image_batch(model, std::vector<float>(7)), Error) << "no whole image";
   std::vector<Tensor> results;
   for (const int threads : {1, 3}) {
     ExecContext ctx(threads);

@@ -19,6 +19,14 @@ void check_task_options(const EvalJob& job, bool max_new_tokens_given) {
                 "--label-column: perplexity reads no labels");
   refuse_unless(task == kSummarization || !max_new_tokens_given,
                 "--max-new-tokens: goes with --task summarization");
+
+  const bool images = task == kImageClassification;
+  const bool has_columns = !job.data.columns.text.empty() || !job.data.columns.label.empty();
+  refuse_unless(images || job.image_labels.empty(),
+                "--labels: goes with --task image-classification");
+  refuse_unless(!images || (job.options.max_seq_length == 0 && job.options.probe.empty()),
+                "--max-seq-length, --probe: go with tasks of texts");
+  refuse_unless(!images || !has_columns, "--text-column, --label-column: images have no columns");
 }
 
 }  // namespace
@@ -28,14 +36,15 @@ Command add_eval(CLI::App& app) {
   const auto job = std::make_shared<EvalJob>();
   const auto kl_base = std::make_shared<std::filesystem::path>();
   model_option(*sub, "model", job->model_dir, "Model directory")->required();
-  std::vector<std::string> tasks = task_names();
-  tasks.emplace_back(kSummarization);
   sub->add_option("--task", job->options.task,
                   "What to measure (docs/evaluation.md); perplexity where --kl-base is given")
-      ->check(CLI::IsMember(tasks));
+      ->check(CLI::IsMember(eval_task_names()));
   file_option(*sub, "--data", job->data.file,
-              "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors)")
+              "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors); of images a folder, a "
+              "tar file, an IDX or CIFAR file")
       ->required();
+  file_option(*sub, "--labels", job->image_labels,
+              "Label file of images, where it does not lie beside them (docs/vision.md)");
   sub->add_option("--engine", job->engine,
                   "float, bf16, simulated, simulated-exact or integer; default integer where the "
                   "model is quantized")

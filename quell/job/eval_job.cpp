@@ -4,10 +4,12 @@
 
 #include "quell/base/error.h"
 #include "quell/engine/generate.h"
+#include "quell/eval/image_classification.h"
 #include "quell/eval/rouge.h"
 #include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/text/data/text_file.h"
+#include "quell/vision/preprocessor_config.h"
 
 namespace quell {
 namespace {
@@ -59,7 +61,36 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
           {"rougeL", factor * sum.rouge_l, n}};
 }
 
+/// The float model that others are compared with.
+std::optional<Model> load_reference(const EvalJob& job) {
+  if (job.reference_dir.empty()) return std::nullopt;
+  const std::vector<std::string> accepted = job.model_dir.accepted().keys();
+  return load_model(Checkpoint::open(ModelDirectory(job.reference_dir, accepted)));
+}
+
+std::vector<MetricResult> evaluate_image_folder(const ForwardModel& model, const EvalJob& job,
+                                                ExecContext& ctx) {
+  const std::unique_ptr<ImageSource> images =
+      open_images({.images = job.data.file, .labels = job.image_labels});
+  const ImageEvalSet set{.images = *images,
+                         .steps = read_preprocessing(job.model_dir),
+                         .skip = job.options.skip,
+                         .limit = job.options.limit};
+  job.model_dir.check_accepted();
+
+  const std::optional<Model> reference = load_reference(job);
+  const auto compared = reference ? make_float_model(*reference) : nullptr;
+  return evaluate_images(model, compared.get(), set, ctx);
+}
+
 }  // namespace
+
+std::vector<std::string> eval_task_names() {
+  std::vector<std::string> names = task_names();
+  names.emplace_back(kSummarization);
+  names.emplace_back(kImageClassification);
+  return names;
+}
 
 Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
   require(job.data.columns.text.empty() || data_ending(job.data.file) != ".txt", ErrorCode::kUsage,
@@ -74,16 +105,17 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
     report.add(engine_name, job.options.task, evaluate_summaries(*engine, job, ctx));
     return report;
   }
+  if (job.options.task == kImageClassification) {
+    const auto engine = make_engine(engine_name, model, ctx);
+    report.add(engine_name, job.options.task, evaluate_image_folder(*engine, job, ctx));
+    return report;
+  }
+
   const EvalSet set = load_eval_set(job.options, job.data, model);
   job.model_dir.check_accepted();
   const auto engine = make_engine(engine_name, model, ctx);
-  std::optional<Model> reference;
-  std::unique_ptr<ForwardModel> reference_engine;
-  if (!job.reference_dir.empty()) {
-    reference = load_model(
-        Checkpoint::open(ModelDirectory(job.reference_dir, job.model_dir.accepted().keys())));
-    reference_engine = make_float_model(*reference);
-  }
+  const std::optional<Model> reference = load_reference(job);
+  const auto reference_engine = reference ? make_float_model(*reference) : nullptr;
   Reference compared{.model = reference_engine.get()};
   report.add(engine_name, job.options.task,
              evaluate(*engine, reference_engine ? &compared : nullptr, job.options, set, ctx));

@@ -16,11 +16,17 @@ struct EvalJob {
   std::filesystem::path reference_dir;  ///< empty: none
   DataChoice data;
   EvalOptions options;
-  std::int64_t max_new_tokens = 128;  ///< summarization
+  std::int64_t max_new_tokens = 128;   ///< summarization
+  std::filesystem::path image_labels;  ///< image classification; empty: where they belong
 };
 
 /// The task that generates: ROUGE of summaries (.jsonl with "document" and "summary").
 inline constexpr const char* kSummarization = "summarization";
+/// Labelled images: top-1 and top-5 (eval/image_classification.h).
+inline constexpr const char* kImageClassification = "image-classification";
+
+/// Those of eval/ and the ones that this job puts together: summaries and images.
+std::vector<std::string> eval_task_names();
 
 Report run_eval_job(const EvalJob& job, ExecContext& ctx);
 

@@ -37,9 +37,7 @@ Json list_models() {
                         {"architectures", split(family->architectures)}});
   Json components = Json::object();
   for (const auto& [stage, types] : tokenizer_components()) components[stage] = types;
-  std::vector<std::string> tasks = task_names();
-  tasks.emplace_back(kSummarization);
-  return {{"families", families}, {"tokenizer", components}, {"tasks", tasks}};
+  return {{"families", families}, {"tokenizer", components}, {"tasks", eval_task_names()}};
 }
 
 std::string models_markdown() {

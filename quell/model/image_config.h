@@ -9,7 +9,7 @@
 
 namespace quell {
 
-inline constexpr std::int64_t kMaxImageSide = std::int64_t{1} << 14;
+inline constexpr std::int64_t kMaxInputSide = std::int64_t{1} << 14;
 
 /// Activations that image models have beside those of texts; by the names of torch's functions.
 std::optional<ActivationKind> image_activation_from_name(std::string_view name);

@@ -240,7 +240,7 @@ class DescriptionReader {
   ValueId resize(const Described& node) {
     const ValueId x = only_operand(node);
     const std::vector<std::int64_t> size =
-        read_int_list(node.settings, "size", 2, 1, kMaxImageSide);
+        read_int_list(node.settings, "size", 2, 1, kMaxInputSide);
     const std::string mode = required_string(node.settings, "mode");
     require(mode == "nearest" || mode == "bilinear", ErrorCode::kUnsupported, "key \"mode\": \"",
             mode, "\" is not known");
@@ -313,7 +313,7 @@ std::vector<std::string> output_names(const Config& config, const std::vector<De
 }
 
 ImageAttributes read_input_size(const Config& config) {
-  const std::vector<std::int64_t> sizes = read_int_list(config, "input", 3, 1, kMaxImageSide);
+  const std::vector<std::int64_t> sizes = read_int_list(config, "input", 3, 1, kMaxInputSide);
   return {.channels = sizes[0], .size = {sizes[1], sizes[2]}};
 }
 

@@ -24,12 +24,17 @@ void spill_param(Param& p, const std::shared_ptr<ScratchFile>& scratch) {
 Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) {
   Tensor out = Tensor::f32(shape);
   const std::int64_t rows = shape[0], cols = shape.rank() == 2 ? shape[1] : 1;
-  for (std::int64_t r = 0; r < rows; ++r)
+  // Along a row the step is the same, but for convolutions, which are small.
+  const bool is_kernel = packing.taps() > 0;
+  const std::int64_t step = packing.transposed ? rows * packing.parts : 1;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int64_t first = packed_index(packing, r, 0, shape);
     for (std::int64_t c = 0; c < cols; ++c) {
-      const std::int64_t at = packed_index(packing, r, c, shape);
+      const std::int64_t at = is_kernel ? packed_index(packing, r, c, shape) : first + c * step;
       out.f32()[static_cast<std::size_t>(r * cols + c)] =
           stored.f32()[static_cast<std::size_t>(at)] + (packing.plus_one ? 1.0F : 0.0F);
     }
+  }
   return out;
 }
 

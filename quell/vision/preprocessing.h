@@ -6,17 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "quell/tensor/image_size.h"
 #include "quell/tensor/tensor.h"
 #include "quell/vision/image.h"
 #include "quell/vision/resize.h"
 
 namespace quell {
-
-struct ImageSize {
-  std::int64_t height = 0;
-  std::int64_t width = 0;
-  bool operator==(const ImageSize&) const = default;
-};
 
 /// Sizes in settings go up to this.
 inline constexpr std::int64_t kMaxImageSide = 8192;

@@ -53,7 +53,7 @@ Sizes read_sizes(const ModelBuilder& g, const Config& c) {
   s.backbone.depths = read_int_list(system, "res_layers", kStages, 1, kMaxLayers);
   s.strides = read_int_list(system, "res_strides", kStages, 1, 8);
   s.backbone.stem = s.backbone.channels.front();
-  const std::vector<std::int64_t> input = read_int_list(db, "input_size", 2, 1, kMaxImageSide);
+  const std::vector<std::int64_t> input = read_int_list(db, "input_size", 2, 1, kMaxInputSide);
   s.image = {input[0], input[1]};
 
   // Checkpoints for other data have more classes than their categories and the background.
@@ -203,6 +203,7 @@ void build(ModelBuilder& g, const Config& c) {
   const Memory memory = encode(g, s, recipe);
   const auto decoder = g.decoder("");
   const ValueId h = decode(g, s, recipe, memory);
+  g.output("last_hidden_state", h);
   g.begin_head();
   g.output("pred_logits", g.linear("class_embed", "class_embed", h, s.classes,
                                    {.bias = true, .role = Role::kClassifier}));

@@ -124,7 +124,7 @@ void build(ModelBuilder& g, const Config& c) {
     refuse_architecture(name, "mobilenet_v2");
 
   const Sizes sizes = read_sizes(c);
-  const std::int64_t side = read_int(c, "image_size", 1, kMaxImageSide, 224);
+  const std::int64_t side = read_int(c, "image_size", 1, kMaxInputSide, 224);
   const std::int64_t colours = read_int(c, "num_channels", 1, 1 << 10, 3);
   ValueId h = stem(g, c, sizes, g.image({.channels = colours, .size = {side, side}}));
 

@@ -62,7 +62,7 @@ void build(ModelBuilder& g, const Config& c) {
   const ResidualSizes sizes = is_class ? read_sizes(c) : sizes_of(architecture);
   const ResidualNames names{.hugging_face = is_class, .cifar = sizes.cifar};
 
-  const std::int64_t side = read_int(c, "image_size", 1, kMaxImageSide, sizes.cifar ? 32 : 224);
+  const std::int64_t side = read_int(c, "image_size", 1, kMaxInputSide, sizes.cifar ? 32 : 224);
   const std::int64_t colours = read_int(c, "num_channels", 1, 1 << 10, 3);
   ValueId h = residual_stem(g, sizes, names, g.image({.channels = colours, .size = {side, side}}));
   std::int64_t number = 0;
