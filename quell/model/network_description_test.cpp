@@ -6,6 +6,7 @@
 #include "quell/base/error.h"
 #include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
+#include "quell/model/model.h"
 
 namespace quell {
 namespace {
