@@ -62,8 +62,6 @@ TokenBatch read_image_batch(const Model& model, const ImageSource& images, std::
 
 std::vector<MetricResult> evaluate_images(const ForwardModel& model, const ForwardModel* reference,
                                           const ImageEvalSet& set, ExecContext& ctx) {
-  require(model.model().reads_images(), ErrorCode::kUnsupported, model.model().dir.path().string(),
-          ": reads text, not images");
   const std::int64_t all = set.images.size();
   const std::int64_t end = set.limit > 0 ? std::min(all, set.skip + set.limit) : all;
   require(set.skip < end, ErrorCode::kInvalidInput, "no images left to evaluate: there are ", all);

@@ -70,6 +70,8 @@ std::optional<Model> load_reference(const EvalJob& job) {
 
 std::vector<MetricResult> evaluate_image_folder(const ForwardModel& model, const EvalJob& job,
                                                 ExecContext& ctx) {
+  require(model.model().reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
+          ": reads text, not images");
   const std::unique_ptr<ImageSource> images =
       open_images({.images = job.data.file, .labels = job.image_labels});
   const ImageEvalSet set{.images = *images,

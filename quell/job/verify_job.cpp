@@ -8,6 +8,7 @@
 #include "quell/base/error.h"
 #include "quell/io/safetensors.h"
 #include "quell/job/engine.h"
+#include "quell/model/image_input.h"
 
 namespace quell {
 namespace {
@@ -33,20 +34,14 @@ std::string prefix_of(const std::string& name) {
 
 /// Inputs of a group: "<prefix>input_ids", or the main inputs cut to [rows, length].
 TokenBatch read_inputs(const SafetensorsFile& file, const std::string& prefix, std::int64_t rows,
-                       std::int64_t length, std::int64_t image_tokens) {
+                       std::int64_t length, const ModelSpec& spec) {
   TokenBatch batch;
   if (file.has(prefix + "pixel_values")) {
     const TensorView& view = file.at(prefix + "pixel_values");
     require(view.shape().rank() == 4, ErrorCode::kInvalidInput, file.source(),
             ": pixel_values must be [rows, channels, height, width]");
     const Tensor pixels = to_f32(view, "pixel_values");
-    batch.batch = view.shape()[0];
-    batch.length = image_tokens;
-    batch.pixels.assign(pixels.f32().begin(), pixels.f32().end());
-    batch.mask.assign(static_cast<std::size_t>(batch.rows()), 1);
-    batch.ids = batch.type_ids =
-        std::vector<std::int32_t>(static_cast<std::size_t>(batch.rows()), 0);
-    return batch;
+    return batch_of_pixels(spec, view.shape()[0], {pixels.f32().begin(), pixels.f32().end()});
   }
   const std::string base = file.has(prefix + "input_ids") ? prefix : "";
   const TensorView& view = file.at(base + "input_ids");
@@ -148,7 +143,7 @@ Tensor output_of(const std::string& name, const ForwardModel& engine, const Forw
 }  // namespace
 
 TokenBatch read_recorded_inputs(const SafetensorsFile& file, const ModelSpec& spec) {
-  return read_inputs(file, "", 0, 0, spec.max_position_embeddings);
+  return read_inputs(file, "", 0, 0, spec);
 }
 
 VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
@@ -171,8 +166,7 @@ VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
       for (const std::string& name : names)
         if (const Shape& shape = file.at(prefix + name).shape(); shape.rank() == 3)
           rows = shape[0], length = shape[1];
-    const TokenBatch batch =
-        read_inputs(file, prefix, rows, length, model.spec.max_position_embeddings);
+    const TokenBatch batch = read_inputs(file, prefix, rows, length, model.spec);
     ForwardOutputs outputs;
     outputs.want_hidden_states = true;
     engine->forward(batch, outputs, ctx);

@@ -14,6 +14,17 @@ std::optional<ImageAttributes> image_input_of(const Graph& graph) {
   return std::nullopt;
 }
 
+TokenBatch batch_of_pixels(const ModelSpec& spec, std::int64_t images, std::vector<float> pixels) {
+  TokenBatch batch;
+  batch.batch = images;
+  batch.length = spec.max_position_embeddings;
+  batch.mask.assign(static_cast<std::size_t>(batch.rows()), 1);
+  batch.ids.assign(batch.mask.size(), 0);
+  batch.type_ids = batch.ids;
+  batch.pixels = std::move(pixels);
+  return batch;
+}
+
 TokenBatch make_image_batch(const Model& model, std::vector<float> pixels) {
   const std::optional<ImageAttributes> image = image_input_of(model.graph);
   require(image.has_value(), ErrorCode::kInvalidInput, model.spec.model_type,
@@ -24,14 +35,7 @@ TokenBatch make_image_batch(const Model& model, std::vector<float> pixels) {
           " values are no images of ", image->channels, " x ", image->size.height, " x ",
           image->size.width);
 
-  TokenBatch batch;
-  batch.batch = count / size;
-  batch.length = model.spec.max_position_embeddings;
-  batch.mask.assign(static_cast<std::size_t>(batch.rows()), 1);
-  batch.ids.assign(batch.mask.size(), 0);
-  batch.type_ids = batch.ids;
-  batch.pixels = std::move(pixels);
-  return batch;
+  return batch_of_pixels(model.spec, count / size, std::move(pixels));
 }
 
 }  // namespace quell

@@ -14,28 +14,47 @@ std::int64_t count_along(std::int64_t size, std::int64_t before, std::int64_t af
   return count;
 }
 
-std::vector<std::int64_t> taps_along(std::int64_t size, std::int64_t before, std::int64_t kernel,
-                                     std::int64_t stride, std::int64_t dilation, std::int64_t out) {
+/// One direction of a window that slides over an image.
+struct Slide {
+  std::int64_t size;  ///< of the image
+  std::int64_t before;
+  std::int64_t kernel;
+  std::int64_t stride;
+  std::int64_t dilation;
+};
+
+/// What tap `t` of window `p` sees; -1: padding.
+std::int64_t seen_by(const Slide& s, std::int64_t p, std::int64_t t) {
+  const std::int64_t at = p * s.stride - s.before + t * s.dilation;
+  return at >= 0 && at < s.size ? at : -1;
+}
+
+/// The same of a transposed convolution; -1 also where a stride leaves a hole.
+std::int64_t seen_transposed(const Slide& s, std::int64_t p, std::int64_t t) {
+  const std::int64_t at = p + s.before - t * s.dilation;
+  const bool hits = at >= 0 && at % s.stride == 0 && at / s.stride < s.size;
+  return hits ? at / s.stride : -1;
+}
+
+using Rule = std::int64_t (*)(const Slide& slide, std::int64_t p, std::int64_t t);
+
+std::vector<std::int64_t> taps_along(const Slide& slide, std::int64_t out, Rule rule) {
   std::vector<std::int64_t> seen;
   for (std::int64_t p = 0; p < out; ++p)
-    for (std::int64_t t = 0; t < kernel; ++t) {
-      const std::int64_t at = p * stride - before + t * dilation;
-      seen.push_back(at >= 0 && at < size ? at : -1);
-    }
+    for (std::int64_t t = 0; t < slide.kernel; ++t) seen.push_back(rule(slide, p, t));
   return seen;
 }
 
-std::vector<std::int64_t> transposed_taps_along(std::int64_t size, std::int64_t before,
-                                                std::int64_t kernel, std::int64_t stride,
-                                                std::int64_t dilation, std::int64_t out) {
-  std::vector<std::int64_t> seen;
-  for (std::int64_t p = 0; p < out; ++p)
-    for (std::int64_t t = 0; t < kernel; ++t) {
-      const std::int64_t at = p + before - t * dilation;
-      const bool hits = at >= 0 && at % stride == 0 && at / stride < size;
-      seen.push_back(hits ? at / stride : -1);
-    }
-  return seen;
+TapTable taps_by(Rule rule, ImageSize image, const Window& w, ImageSize out) {
+  const Slide down{image.height, w.padding.top, w.kernel_height, w.stride_height,
+                   w.dilation_height};
+  const Slide across{image.width, w.padding.left, w.kernel_width, w.stride_width, w.dilation_width};
+  return {image,
+          out,
+          w.kernel_height,
+          w.kernel_width,
+          taps_along(down, out.height, rule),
+          taps_along(across, out.width, rule)};
 }
 
 }  // namespace
@@ -56,21 +75,11 @@ ImageSize image_under(ImageSize windows, const Window& w, ImageSize more) {
 }
 
 TapTable make_taps(ImageSize image, const Window& w, ImageSize out) {
-  TapTable taps{image, out, w.kernel_height, w.kernel_width, {}, {}};
-  taps.rows = taps_along(image.height, w.padding.top, w.kernel_height, w.stride_height,
-                         w.dilation_height, out.height);
-  taps.columns = taps_along(image.width, w.padding.left, w.kernel_width, w.stride_width,
-                            w.dilation_width, out.width);
-  return taps;
+  return taps_by(seen_by, image, w, out);
 }
 
 TapTable make_transposed_taps(ImageSize image, const Window& w, ImageSize out) {
-  TapTable taps{image, out, w.kernel_height, w.kernel_width, {}, {}};
-  taps.rows = transposed_taps_along(image.height, w.padding.top, w.kernel_height, w.stride_height,
-                                    w.dilation_height, out.height);
-  taps.columns = transposed_taps_along(image.width, w.padding.left, w.kernel_width, w.stride_width,
-                                       w.dilation_width, out.width);
-  return taps;
+  return taps_by(seen_transposed, image, w, out);
 }
 
 }  // namespace quell

@@ -30,7 +30,6 @@ void run(Executor& executor, NodeId n) {
   const Node& node = executor.graph().node(n);
   const auto& a = node.attributes.get<IntegerAttentionAttributes>();
   ExecContext& ctx = executor.ctx();
-  const AffineColumns affine = affine_columns_of(a.affine);
   if (executor.continues()) {
     // In f32, and what reads it makes codes of it: few rows.
     Tensor out = executor.attend_cached(n, a.attention);
@@ -92,6 +91,7 @@ void run(Executor& executor, NodeId n) {
   }
 
   QuantizedRows out = make_quantized_rows(qc.rows, columns, *a.output);
+  const AffineColumns affine = affine_columns_of(a.affine);
   integer.codes = &out;
   integer.code_scale = affine.scale;
   integer.code_shift = affine.shift;
