@@ -67,7 +67,7 @@ std::optional<kernels::Activation> fused_activation(ActivationKind kind) {
     case ActivationKind::kGeluTanh: return kernels::Activation::kGeluTanh;
     case ActivationKind::kSilu: return kernels::Activation::kSilu;
     case ActivationKind::kTanh: return kernels::Activation::kTanh;
-    case ActivationKind::kRelu6:
+    case ActivationKind::kRelu6: return kernels::Activation::kRelu6;
     case ActivationKind::kHardSwish:
     case ActivationKind::kHardTanh:
     case ActivationKind::kSigmoid:

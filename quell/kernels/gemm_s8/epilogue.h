@@ -157,10 +157,11 @@ QUELL_SIMD void dequantize_grouped_tile(Tile& tile, int rows, std::int64_t row0,
   }
 }
 
+/// `n`: columns of the whole product; `grouped`: the tile holds f32 sums over groups.
 QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_t panel,
-                            const PackedWeights& w, const Epilogue& e) {
+                            std::int64_t n, bool grouped, const Epilogue& e) {
   const std::int64_t column0 = panel * kPanel, out0 = e.gated ? column0 / 2 : column0,
-                     out_n = e.gated ? w.n / 2 : w.n;
+                     out_n = e.gated ? n / 2 : n;
   if (e.target) {
     if (e.row_scale)
       e.weight_zero ? compare_tile<true, true>(tile, rows, row0, panel, e)
@@ -172,8 +173,8 @@ QUELL_SIMD void finish_tile(Tile& tile, int rows, std::int64_t row0, std::int64_
   }
   const Writer write(e);
   const bool straight =
-      w.group_size == 0 && !e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n;
-  if (w.group_size > 0)
+      !grouped && !e.gated && e.activation == Activation::kNone && out0 + kPanel <= out_n;
+  if (grouped)
     dequantize_grouped_tile(tile, rows, row0, column0, e);
   else if (e.row_scale)
     e.weight_zero ? dequantize_tile<true, true>(tile, rows, row0, column0, e, straight, write)
@@ -236,7 +237,7 @@ QUELL_SIMD void for_each_tile(const PackedWeights& w, const Epilogue& epilogue,
         sums(i, w.panel(p) + w.bytes_of(g * depth), g * depth, depth, rows, grouped ? part : tile);
         if (grouped) add_group(part, tile, rows, i, p, g, w, epilogue);
       }
-      finish_tile(tile, rows, i, p, w, epilogue);
+      finish_tile(tile, rows, i, p, w.n, grouped, epilogue);
     }
 }
 

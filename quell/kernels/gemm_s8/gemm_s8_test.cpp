@@ -247,6 +247,7 @@ struct EpilogueCase {
 constexpr EpilogueCase kCases[] = {
     {"plain", Activation::kNone, false, false, false, false, 0},
     {"relu_codes", Activation::kRelu, false, false, false, true, 0},
+    {"relu6_residual", Activation::kRelu6, false, false, false, false, 1},
     {"gelu_codes", Activation::kGelu, false, false, false, true, 0},
     {"gelu_tanh_rowwise", Activation::kGeluTanh, true, false, false, false, 0},
     {"silu_gated", Activation::kSilu, false, false, true, true, 0},
@@ -262,6 +263,7 @@ double activated(Activation kind, double v) {
   switch (kind) {
     case Activation::kNone: return v;
     case Activation::kRelu: return std::max(v, 0.0);
+    case Activation::kRelu6: return std::clamp(v, 0.0, 6.0);
     case Activation::kGelu: return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
     case Activation::kGeluTanh:
       return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));

@@ -108,8 +108,8 @@ TEST_P(Rows, Activate) {
   x[0] = -200;
   x[1] = 200;
   x[2] = 0;
-  for (const auto kind : {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh,
-                          Activation::kSilu, Activation::kTanh}) {
+  for (const auto kind : {Activation::kRelu, Activation::kRelu6, Activation::kGelu,
+                          Activation::kGeluTanh, Activation::kSilu, Activation::kTanh}) {
     k().activate(kind, x.data(), y.data(), 1003);
     kRowsReference.activate(kind, x.data(), z.data(), 1003);
     EXPECT_EQ(y, z);
@@ -117,6 +117,7 @@ TEST_P(Rows, Activate) {
       const double v = static_cast<double>(x[i]);
       double want = 0;
       if (kind == Activation::kRelu) want = std::max(v, 0.0);
+      if (kind == Activation::kRelu6) want = std::clamp(v, 0.0, 6.0);
       if (kind == Activation::kGelu) want = 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
       if (kind == Activation::kGeluTanh)
         want = 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));

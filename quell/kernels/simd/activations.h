@@ -18,6 +18,9 @@ QUELL_SIMD void with_activation(Activation kind, Body body) {
   switch (kind) {
     case Activation::kNone: break;
     case Activation::kRelu: body([](const F32& v) { return max(v, splat(0.0F)); }); break;
+    case Activation::kRelu6:
+      body([](const F32& v) { return min(max(v, splat(0.0F)), splat(6.0F)); });
+      break;
     case Activation::kGelu:
       body([](const F32& v) { return 0.5F * v * (1.0F + erf(v * 0.70710678118654752F)); });
       break;

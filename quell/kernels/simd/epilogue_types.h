@@ -5,7 +5,7 @@
 
 namespace quell::kernels {
 
-enum class Activation { kNone, kRelu, kGelu, kGeluTanh, kSilu, kTanh };
+enum class Activation { kNone, kRelu, kRelu6, kGelu, kGeluTanh, kSilu, kTanh };
 
 /// f32 values to u8 codes: clamp(rne(x * inv_scale) + zero, low, high). Signed codes are stored
 /// shifted up, and zero and bounds with them.
