@@ -20,9 +20,10 @@ void check_task_options(const EvalJob& job, bool max_new_tokens_given) {
   refuse_unless(task == kSummarization || !max_new_tokens_given,
                 "--max-new-tokens: goes with --task summarization");
 
-  const bool images = task == kImageClassification;
+  const bool classification = task == kImageClassification;
+  const bool images = classification || task == kLaneDetection;
   const bool has_columns = !job.data.columns.text.empty() || !job.data.columns.label.empty();
-  refuse_unless(images || job.image_labels.empty(),
+  refuse_unless(classification || job.image_labels.empty(),
                 "--labels: goes with --task image-classification");
   refuse_unless(!images || (job.options.max_seq_length == 0 && job.options.probe.empty()),
                 "--max-seq-length, --probe: go with tasks of texts");
@@ -41,7 +42,7 @@ Command add_eval(CLI::App& app) {
       ->check(CLI::IsMember(eval_task_names()));
   file_option(*sub, "--data", job->data.file,
               "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors); of images a folder, a "
-              "tar file, an IDX or CIFAR file")
+              "tar file, an IDX or CIFAR file; of lanes TuSimple's label file")
       ->required();
   file_option(*sub, "--labels", job->image_labels,
               "Label file of images, where it does not lie beside them (docs/vision.md)");

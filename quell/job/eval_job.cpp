@@ -5,6 +5,7 @@
 #include "quell/base/error.h"
 #include "quell/engine/generate.h"
 #include "quell/eval/image_classification.h"
+#include "quell/eval/lane_detection.h"
 #include "quell/eval/rouge.h"
 #include "quell/io/json.h"
 #include "quell/job/engine.h"
@@ -85,12 +86,29 @@ std::vector<MetricResult> evaluate_image_folder(const ForwardModel& model, const
   return evaluate_images(model, compared.get(), set, ctx);
 }
 
+std::vector<MetricResult> evaluate_frames(const ForwardModel& model, const EvalJob& job,
+                                          ExecContext& ctx) {
+  require(model.model().reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
+          ": reads text, not images");
+  const std::vector<LabelledFrame> frames = read_lane_labels(job.data.file);
+  const LaneEvalSet set{.frames = frames,
+                        .steps = read_preprocessing(job.model_dir),
+                        .skip = job.options.skip,
+                        .limit = job.options.limit};
+  job.model_dir.check_accepted();
+
+  const std::optional<Model> reference = load_reference(job);
+  const auto compared = reference ? make_float_model(*reference) : nullptr;
+  return evaluate_lanes(model, compared.get(), set, ctx);
+}
+
 }  // namespace
 
 std::vector<std::string> eval_task_names() {
   std::vector<std::string> names = task_names();
   names.emplace_back(kSummarization);
   names.emplace_back(kImageClassification);
+  names.emplace_back(kLaneDetection);
   return names;
 }
 
@@ -110,6 +128,11 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
   if (job.options.task == kImageClassification) {
     const auto engine = make_engine(engine_name, model, ctx);
     report.add(engine_name, job.options.task, evaluate_image_folder(*engine, job, ctx));
+    return report;
+  }
+  if (job.options.task == kLaneDetection) {
+    const auto engine = make_engine(engine_name, model, ctx);
+    report.add(engine_name, job.options.task, evaluate_frames(*engine, job, ctx));
     return report;
   }
 

@@ -25,6 +25,9 @@ inline constexpr const char* kSummarization = "summarization";
 /// Labelled images: top-1 and top-5 (eval/image_classification.h).
 inline constexpr const char* kImageClassification = "image-classification";
 
+/// Labelled frames: TuSimple's accuracy, FP and FN (eval/lane_detection.h).
+inline constexpr const char* kLaneDetection = "lane-detection";
+
 /// Those of eval/ and the ones that this job puts together: summaries and images.
 std::vector<std::string> eval_task_names();
 

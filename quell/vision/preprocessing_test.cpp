@@ -196,5 +196,25 @@ TEST(PreprocessKey, MistakesAreTold) {
             "p.json: key \"preprocess\": mean and std come together");
 }
 
+/// The numbers are those of LSTR's code.
+TEST(LstrSettings, SayTheSize) {
+  const auto settings = [](const std::string& size) {
+    return settings_of(R"({"system": {}, "db": {"input_size": )" + size + "}}");
+  };
+  const Preprocessing steps = read_lstr_settings(settings("[360, 640]"));
+  EXPECT_EQ(steps.channels, ChannelOrder::kBgr);
+  ASSERT_TRUE(steps.resize.has_value());
+  EXPECT_EQ(steps.resize->method, (ResizeMethod{ResizeLibrary::kOpenCv, ResizeFilter::kBilinear}));
+  EXPECT_EQ(steps.resize->size, (ImageSize{360, 640}));
+  EXPECT_EQ(steps.result, (ImageSize{360, 640}));
+  EXPECT_EQ(steps.normalization.mean.front(), 0.40789654);
+
+  for (const char* size : {"null", "[360]", "[0, 640]", "[360, 9000]", "[360, \"x\"]"}) {
+    const std::string said = preprocessing_refusal([&] { read_lstr_settings(settings(size)); });
+    EXPECT_TRUE(said.starts_with("p.json: key \"db.input_size\": expected [height, width]"))
+        << said;
+  }
+}
+
 }  // namespace
 }  // namespace quell

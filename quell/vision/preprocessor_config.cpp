@@ -273,7 +273,10 @@ Preprocessing read_preprocessing(const ModelDirectory& directory, ResizeLibrary 
     return out;
   }
 
-  const Settings config = directory.read_if_there("config.json");
+  // LSTR's authors have a file of their own; Quell writes what it holds to config.json.
+  const char* file = directory.has("config.json") ? "config.json" : "LSTR.json";
+  const Settings config = directory.read_if_there(file);
+  if (config.contains("system") && config.contains("db")) return read_lstr_settings(config);
   require(config.has("preprocess"), ErrorCode::kInvalidInput, directory.string(),
           ": nothing says how images are prepared, neither preprocessor_config.json nor the key "
           "\"preprocess\" of config.json");

@@ -26,8 +26,12 @@ std::span<const KeyRule> preprocessor_key_rules();
 /// W]. Throws as above.
 Preprocessing read_preprocess_key(const Settings& config);
 
+/// Of LSTR's settings (LSTR.json): what its code does for the size in `db.input_size`. Throws as
+/// above.
+Preprocessing read_lstr_settings(const Settings& settings);
+
 /// Of a model directory: preprocessor_config.json, judged and reported, else `preprocess` of
-/// config.json. Throws Error(kInvalidInput) where neither is there.
+/// config.json, else settings of LSTR. Throws Error(kInvalidInput) where none is there.
 Preprocessing read_preprocessing(const ModelDirectory& directory,
                                  ResizeLibrary library = ResizeLibrary::kTorchvision);
 
