@@ -76,7 +76,8 @@ class ReviewsCalibration : public ::testing::Test {
     options.limit = limit;
     const DataChoice eval_data{data, {}};
     const EvalSet set = load_eval_set(options, eval_data, model);
-    check_calibration_against(choice, load_samples(choice, model), options, eval_data, set);
+    check_calibration_against(choice, quell::testing::load_sequences(choice, model), options,
+                              eval_data, set);
   }
   Warnings warnings;
 };
@@ -105,15 +106,16 @@ TEST_F(ReviewsCalibration, AHandfulOfRows) {
   write_text_file(dir / "few.tsv",
                   "sentence\tlabel\nthe plot was neat .\tpositive\nit was dull .\t\n");
   const Model model = load_model(Checkpoint::open(kReviews / "model"));
-  EXPECT_EQ(load_samples({.data = {dir / "few.tsv", {}}}, model).size(), 2U);
+  EXPECT_EQ(quell::testing::load_sequences({.data = {dir / "few.tsv", {}}}, model).size(), 2U);
   EXPECT_TRUE(warnings.say("only 2 samples")) << warnings.text();
 }
 
 TEST_F(ReviewsCalibration, AsManyAsWereAskedForAreNoHandful) {
   const Model model = load_model(Checkpoint::open(kReviews / "model"));
-  EXPECT_EQ(
-      load_samples({.data = {kReviews / "calibration.tsv", {}}, .num_samples = 4}, model).size(),
-      4U);
+  EXPECT_EQ(quell::testing::load_sequences(
+                {.data = {kReviews / "calibration.tsv", {}}, .num_samples = 4}, model)
+                .size(),
+            4U);
   EXPECT_EQ(warnings.text(), "");
 }
 
@@ -121,7 +123,7 @@ TEST_F(ReviewsCalibration, ColumnsOfAFileWithoutColumns) {
   const ScratchDir dir;
   write_text_file(dir / "table.txt", "sentence\tlabel\nthe plot was neat .\t1\n");
   const Model model = load_model(Checkpoint::open(kReviews / "model"));
-  (void)load_samples({.data = {dir / "table.txt", {{"sentence"}, ""}}}, model);
+  (void)quell::testing::load_sequences({.data = {dir / "table.txt", {{"sentence"}, ""}}}, model);
   EXPECT_TRUE(warnings.say("columns between tabs")) << warnings.text();
   EXPECT_TRUE(warnings.say("--text-column is not looked at")) << warnings.text();
 }

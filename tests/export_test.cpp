@@ -26,7 +26,7 @@ std::vector<TokenBatch> some_samples(const Model& model, std::int64_t count = 24
   choice.data.file = kReviews / "calibration.tsv";
   choice.num_samples = count;
   choice.sampling = Sampling::kFirst;
-  return make_batches(load_samples(choice, model), 8, model.spec.pad_token_id);
+  return make_batches(quell::testing::load_sequences(choice, model), 8, model.spec.pad_token_id);
 }
 
 Tensor output_of(const char* engine, const Model& model, const TokenBatch& batch,

@@ -8,12 +8,12 @@
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
 #include "quell/engine/executor.h"
-#include "quell/engine/fold_batch_norm.h"
 #include "quell/engine/lower.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/model/family.h"
+#include "quell/model/fold_batch_norm.h"
 #include "quell/model/image_input.h"
 #include "tests/support/support.h"
 

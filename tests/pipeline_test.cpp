@@ -20,6 +20,7 @@
 namespace quell {
 namespace {
 
+using quell::testing::load_sequences;
 using quell::testing::same_bytes;
 namespace fs = std::filesystem;
 
@@ -41,7 +42,7 @@ TokenBatch some_batch(const Model& model) {
   CalibrationChoice choice;
   choice.data.file = kReviews / "eval.tsv";
   choice.num_samples = 24;
-  return make_batches(load_samples(choice, model), 24, 0).front();
+  return make_batches(load_sequences(choice, model), 24, 0).front();
 }
 
 Tensor logits(const std::string& engine, const Model& model, const TokenBatch& batch,
@@ -133,7 +134,7 @@ TEST(Pipeline, AJournalGivesTheSameBytes) {
   const auto run = [&](const Journal* journal) {
     Model model = load_model(Checkpoint::open(job.model_dir));
     const std::vector<TokenBatch> samples =
-        make_batches(load_samples(job.calibration, model), 16, 0);
+        make_batches(load_sequences(job.calibration, model), 16, 0);
     compress(model, samples, job.recipe, ctx, journal);
     return codes_of(model);
   };
@@ -224,7 +225,7 @@ TEST(Pipeline, AClippingThatWasStoppedGoesOn) {
   };
   const auto run = [&](const Journal* journal) {
     Model model = load_model(Checkpoint::open(job.model_dir));
-    compress(model, make_batches(load_samples(job.calibration, model), 16, 0), job.recipe, ctx,
+    compress(model, make_batches(load_sequences(job.calibration, model), 16, 0), job.recipe, ctx,
              journal);
     std::string steps;
     for (const auto& [value, quant] : quantizers_of(model).inputs)
@@ -275,7 +276,7 @@ TEST(Pipeline, MatricesOnTheDiskGiveTheSameFiles) {
     job.max_memory = 2000 << 10;
     Model model = load_model(checkpoint);
     fit_memory(job, model,
-               make_batches(load_samples(job.calibration, model),
+               make_batches(load_sequences(job.calibration, model),
                             static_cast<std::size_t>(job.recipe.batch_size), 0));
     EXPECT_TRUE(model.values_in_scratch) << recipe;
     run_quantize_job(job, ctx);
@@ -290,7 +291,7 @@ TEST(Pipeline, MatricesOnTheDiskGiveTheSameFiles) {
 TEST(Pipeline, JournalKeysDifferWhereResultsMay) {
   const QuantizeJob job = make_job("os_plus", "W8A8", "out");
   Model model = load_model(Checkpoint::open(job.model_dir));
-  std::vector<TokenBatch> samples = make_batches(load_samples(job.calibration, model), 16, 0);
+  std::vector<TokenBatch> samples = make_batches(load_sequences(job.calibration, model), 16, 0);
   const JournalKey key = journal_key(model, samples, job.recipe, Isa::kPortable);
   EXPECT_EQ(key.build, build_id());
   EXPECT_EQ(key.build.size(), 32U);
@@ -315,7 +316,7 @@ TEST(Pipeline, CorrectedBiasesKeepTheMeanOfOutputs) {
   const QuantizeJob job = make_job("minmax", "W4A4", "out");
   const Model original = load_model(Checkpoint::open(job.model_dir));
   const std::vector<TokenBatch> samples =
-      make_batches(load_samples(job.calibration, original), 16, 0);
+      make_batches(load_sequences(job.calibration, original), 16, 0);
   const auto first_error = [&](const char* passes) {
     Model model = load_model(Checkpoint::open(job.model_dir));
     compress(model, samples,
@@ -388,7 +389,8 @@ TEST(Pipeline, EveryExportReadsBackAndKeepsTheFloatFunction) {
       job.calibration.data.file = dir / "ids.jsonl";
       run_quantize_job(job, ctx);  // verifies the migrated float function itself
       const Model exported = load_model(Checkpoint::open(dir / "out"));
-      const TokenBatch batch = make_batches(load_samples(job.calibration, exported), 8, 0).front();
+      const TokenBatch batch =
+          make_batches(load_sequences(job.calibration, exported), 8, 0).front();
       const Tensor exact = logits("simulated-exact", exported, batch, ctx);
       EXPECT_TRUE(same_bytes(logits("integer", exported, batch, ctx), exact))
           << name << " " << pass;
@@ -460,7 +462,8 @@ void expect_exact_and_near_simulation(const Tensor& x, const QTensor& w, const T
   Tensor exact = Tensor::f32({m, n}), packed = Tensor::f32({m, n}), plain = Tensor::f32({m, n}),
          xq = Tensor::f32({m, k});
   IntegerLinear(w, bias, input, {.exact_simulation = true}).forward(x, exact.span(), ctx);
-  make_fake_quantized_linear(w, bias, input, Rounding::kReciprocal)->forward(x, plain.span(), ctx);
+  make_fake_quantized_product(w, bias, input, Rounding::kReciprocal, nullptr)
+      ->forward(x, plain.span(), ctx);
   for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni}) {
     if (!cpu_supports(isa)) continue;
     IntegerLinear(w, bias, input, {.isa = isa}).forward(x, packed.span(), ctx);

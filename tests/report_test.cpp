@@ -124,6 +124,32 @@ TEST(SiteReport, AdviceIsACommandThatHelps) {
   EXPECT_LT(run_site_report_job(job, ctx).all, report.all);
 }
 
+TEST(SiteReport, ShowsTheTextsThatDisagreeMost) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  const SiteReport report =
+      run_site_report_job(make_job(kReviews / "model", dir / "page.html", "W4A4"), ctx);
+  ASSERT_EQ(report.inputs.size(), 10U);
+  const std::string page = read_text_file(dir / "page.html");
+  const std::string data = read_text_file(kReviews / "calibration.tsv");
+  std::int64_t others = 0;
+  double last = report.inputs.front().divergence;
+  for (const DivergentInput& input : report.inputs) {
+    EXPECT_LE(input.divergence, last);
+    last = input.divergence;
+    EXPECT_EQ(input.thumbnail, "");
+    const std::string first_words = input.text.substr(0, input.text.find(' ', 8));
+    EXPECT_NE(data.find(first_words), std::string::npos) << input.text;
+    EXPECT_NE(page.find(input.name), std::string::npos) << input.name;
+    ASSERT_TRUE(input.has_classes);
+    others += input.float_class != input.quantized_class ? 1 : 0;
+    EXPECT_EQ(input.float_label, input.float_class == 1 ? "positive" : "negative");
+  }
+  EXPECT_GT(last, 0);
+  EXPECT_LE(others, report.other_classes) << "of 16, and ten are shown";
+  EXPECT_EQ(report.to_json()["inputs"][0]["text"], report.inputs.front().text);
+}
+
 TEST(SiteReport, ALossInsideTheNoiseIsToBeShipped) {
   const quell::testing::ScratchDir dir;
   ExecContext ctx(2);

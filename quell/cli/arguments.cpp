@@ -10,6 +10,7 @@ namespace quell::cli {
 namespace {
 
 constexpr const char* kFileType = "FILE";
+constexpr const char* kDataType = "PATH";
 constexpr const char* kModelType = "DIR";
 constexpr const char* kOutputType = "OUT";
 
@@ -107,6 +108,11 @@ CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem
   return path_option(app, name, target, help, kFileType);
 }
 
+CLI::Option* data_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                         const std::string& help) {
+  return path_option(app, name, target, help, kDataType);
+}
+
 CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
                            const std::string& help) {
   return path_option(app, name, target, help, kOutputType);
@@ -116,10 +122,11 @@ std::vector<InputArgument> input_arguments(const CLI::App& command) {
   std::vector<InputArgument> inputs;
   for (const CLI::Option* option : command.get_options()) {
     const std::string type = option->get_type_name();
-    const bool is_file = type.starts_with(kFileType);
+    const bool is_data = type.starts_with(kDataType);
+    const bool is_file = type.starts_with(kFileType) || is_data;
     if (!is_file && !type.starts_with(kModelType)) continue;
     for (const std::string& path : option->results())
-      inputs.push_back({option->get_name(), path, is_file});
+      inputs.push_back({option->get_name(), path, is_file, is_data});
   }
   return inputs;
 }

@@ -40,6 +40,9 @@ CLI::Option* model_option(CLI::App& app, const std::string& name, ModelDirectory
                           const std::string& help);
 CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
                          const std::string& help);
+/// A file, or a folder of images.
+CLI::Option* data_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                         const std::string& help);
 CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
                            const std::string& help);
 
@@ -47,7 +50,8 @@ CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesyst
 struct InputArgument {
   std::string option;
   std::filesystem::path path;
-  bool is_file = false;  ///< else a model folder
+  bool is_file = false;        ///< else a model folder
+  bool may_be_folder = false;  ///< a file or a folder of images
 };
 /// Those that were given to `command`.
 std::vector<InputArgument> input_arguments(const CLI::App& command);

@@ -12,12 +12,13 @@ constexpr std::int64_t kMostGenerated = 1 << 20;
 
 BenchShape parse_shape(const std::string& text) {
   const std::size_t by = text.find('x');
-  std::string batch = text.substr(0, by),
-              length = by == std::string::npos ? "" : text.substr(by + 1);
+  const bool of_images = by == std::string::npos;
+  std::string batch = text.substr(0, by);
+  std::string length = of_images ? "1" : text.substr(by + 1);
   for (std::string* side : {&batch, &length})
     require(whole_number(1, kMostTokens)(*side).empty(), ErrorCode::kUsage, "--shape ", text,
-            ": write BATCHxLENGTH, such as 8x128");
-  const BenchShape shape{std::stoll(batch), std::stoll(length)};
+            ": write BATCHxLENGTH, such as 8x128, or of images BATCH");
+  const BenchShape shape{std::stoll(batch), of_images ? 0 : std::stoll(length)};
   require(shape.batch * shape.length <= kMostTokens, ErrorCode::kUsage, "--shape ", text,
           ": more than ", kMostTokens, " tokens together");
   return shape;
@@ -34,7 +35,8 @@ Command add_bench(CLI::App& app) {
   model_option(*sub, "model", job->model_dir, "Model directory");
   sub->add_option("--random", job->random, "Random weights in a well-known shape instead")
       ->check(CLI::IsMember(random_model_names()));
-  sub->add_option("--shape", *shapes, "Batches of BATCHxLENGTH tokens, separated by commas")
+  sub->add_option("--shape", *shapes,
+                  "Batches of BATCHxLENGTH tokens, or of BATCH images, separated by commas")
       ->delimiter(',');
   sub->add_option("-p,--prompt", job->prompt, "Tokens of a prompt to read")
       ->transform(whole_number(0, kMostGenerated));

@@ -40,7 +40,7 @@ Command add_eval(CLI::App& app) {
   sub->add_option("--task", job->options.task,
                   "What to measure (docs/evaluation.md); perplexity where --kl-base is given")
       ->check(CLI::IsMember(eval_task_names()));
-  file_option(*sub, "--data", job->data.file,
+  data_option(*sub, "--data", job->data.file,
               "Data file (.txt, .jsonl, tab-separated, .u16, .safetensors); of images a folder, a "
               "tar file, an IDX or CIFAR file; of lanes TuSimple's label file")
       ->required();

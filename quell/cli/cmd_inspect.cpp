@@ -12,8 +12,9 @@ Command add_inspect(CLI::App& app) {
   const auto calibration = std::make_shared<CalibrationChoice>();
   model_option(*sub, "model", job->model_dir, "Model directory")->required();
   sub->add_flag("--kernels", job->kernels,
-                "Also list norms and attention that read or write codes");
-  file_option(*sub, "--calibration", calibration->data.file,
+                "Also list norms and attention that read or write codes; of networks of "
+                "convolutions the memory traffic of every operator");
+  data_option(*sub, "--calibration", calibration->data.file,
               "Data to measure activation ranges on");
   sub->add_option("--num-samples", calibration->num_samples, "Samples at most")
       ->transform(whole_number(1, kMostSamples))

@@ -60,9 +60,10 @@ Command add_quantize(CLI::App& app) {
   sub->add_flag("--force", o->job.replace_output, "Replace an existing output directory");
   return {sub, [o](const GlobalOptions& globals, ExecContext& ctx) {
             QuantizeJob& job = o->job;
-            job.recipe = o->compression.load_recipe();
+            job.recipe = o->compression.load_recipe(job.model_dir);
             job.calibration = o->compression.calibration_choice();
             job.eval = o->compression.task(job.eval_data);
+            job.eval_labels = o->compression.eval_labels;
             Results results(globals);
             if (o->dry_run) {
               const Preflight preflight = run_preflight(job, ctx);

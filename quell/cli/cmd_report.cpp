@@ -58,11 +58,13 @@ Command add_report(CLI::App& app) {
       ->capture_default_str();
   return {sub, [sub, o](const GlobalOptions& globals, ExecContext& ctx) {
             SiteReportJob& job = o->job;
-            job.recipe = o->compression.load_recipe();
+            job.recipe = o->compression.load_recipe(job.model_dir);
             job.calibration = o->compression.calibration_choice();
             job.eval = o->compression.task(job.eval_data);
+            job.eval_labels = o->compression.eval_labels;
             job.quantize_command = quantize_command(*sub, job.model_dir.string());
-            job.recipe_argument = shell_word(o->compression.recipe);
+            const std::string& recipe = o->compression.recipe;
+            job.recipe_argument = shell_word(recipe.empty() ? job.recipe.name : recipe);
             Results results(globals);
             const SiteReport report = run_site_report_job(job, ctx);
             std::string text = report.verdict + "\n";

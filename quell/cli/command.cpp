@@ -13,7 +13,8 @@ namespace quell::cli {
 void check_arguments(const CLI::App& command, const GlobalOptions& globals) {
   std::vector<std::filesystem::path> inputs;
   for (const InputArgument& input : input_arguments(command)) {
-    if (input.is_file) check_input_file(input.path, input.option);
+    const auto folder = input.may_be_folder ? FolderUse::kAllowed : FolderUse::kRefused;
+    if (input.is_file) check_input_file(input.path, input.option, folder);
     inputs.push_back(input.path);
   }
   const std::vector<std::filesystem::path> outputs = output_arguments(command);
@@ -52,8 +53,9 @@ void add_eval_options(CLI::App& app, EvalOptions& options) {
 }
 
 void add_compression_options(CLI::App& app, CompressionOptions& o, const std::string& task_help) {
-  app.add_option("--recipe", o.recipe, "Built-in name (see quell recipes) or YAML file")
-      ->capture_default_str();
+  app.add_option("--recipe", o.recipe,
+                 "Built-in name (see quell recipes) or YAML file; default os_plus, of networks of "
+                 "convolutions images");
   app.add_option("--scheme", o.scheme,
                  "Bits of weights and activations, as W8A8; overrides the recipe")
       ->check([](const std::string& scheme) {
@@ -61,8 +63,9 @@ void add_compression_options(CLI::App& app, CompressionOptions& o, const std::st
       });
   app.add_option("--ignore", o.ignore,
                  "Linears left in float: name, glob or re:REGEX; may be repeated");
-  file_option(app, "--calibration", o.calibration.data.file,
-              "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors)")
+  data_option(app, "--calibration", o.calibration.data.file,
+              "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors); of images a "
+              "folder, a tar file, an IDX or CIFAR file")
       ->required();
   app.add_option("--num-samples", o.calibration.num_samples, "Samples at most")
       ->transform(whole_number(1, kMostSamples))
@@ -78,8 +81,12 @@ void add_compression_options(CLI::App& app, CompressionOptions& o, const std::st
   app.add_option("--max-seq-length", o.calibration.max_seq_length, "Tokens a sample at most")
       ->transform(whole_number(1, kMostTokens));
   add_column_options(app, o.calibration.data.columns);
-  app.add_option("--eval-task", o.eval.task, task_help)->check(CLI::IsMember(task_names()));
-  file_option(app, "--eval-data", o.eval_data.file, "Data of --eval-task");
+  std::vector<std::string> tasks = task_names();
+  tasks.emplace_back(kImageClassification);
+  app.add_option("--eval-task", o.eval.task, task_help)->check(CLI::IsMember(tasks));
+  data_option(app, "--eval-data", o.eval_data.file, "Data of --eval-task");
+  file_option(app, "--eval-labels", o.eval_labels,
+              "Label file of images in --eval-data, where it does not lie beside them");
   app.add_option("--eval-text-column", o.eval_data.columns.text,
                  "Text columns of --eval-data; default --text-column")
       ->delimiter(',')
@@ -92,8 +99,8 @@ void check_perplexity_options(const EvalOptions& options) {
           ErrorCode::kUsage, "--window and --protocol go with the task perplexity");
 }
 
-Recipe CompressionOptions::load_recipe() const {
-  Recipe out = quell::load_recipe(recipe);
+Recipe CompressionOptions::load_recipe(const ModelDirectory& model) const {
+  Recipe out = quell::load_recipe(recipe.empty() ? default_recipe(model) : recipe);
   if (!scheme.empty()) set_scheme(out, scheme);
   out.ignore.insert(out.ignore.end(), ignore.begin(), ignore.end());
   return out;
@@ -116,9 +123,14 @@ std::optional<EvalOptions> CompressionOptions::task(DataChoice& data) const {
     return std::nullopt;
   }
   check_perplexity_options(eval);
+  require(eval.task == kImageClassification || eval_labels.empty(), ErrorCode::kUsage,
+          "--eval-labels: goes with --eval-task image-classification");
   data = eval_data;
   if (data.columns.text.empty()) data.columns.text = calibration.data.columns.text;
   data.columns.label = calibration.data.columns.label;
+  const bool has_columns = !data.columns.text.empty() || !data.columns.label.empty();
+  require(eval.task != kImageClassification || (!has_columns && eval.probe.empty()),
+          ErrorCode::kUsage, "columns and --probe go with tasks of texts");
   EvalOptions out = eval;
   out.max_seq_length = calibration.max_seq_length;
   return out;

@@ -51,13 +51,14 @@ void add_eval_options(CLI::App& app, EvalOptions& options);
 void check_perplexity_options(const EvalOptions& options);
 /// What to do to a model, and on which data: options that quantize and report share.
 struct CompressionOptions {
-  std::string recipe = "os_plus", scheme, sampling = "random";
+  std::string recipe, scheme, sampling = "random";  ///< recipe empty: the one for the model
   std::vector<std::string> ignore;
   CalibrationChoice calibration;
   EvalOptions eval;  ///< task empty: none
   DataChoice eval_data;
+  std::filesystem::path eval_labels;  ///< of images; empty: where they belong
 
-  Recipe load_recipe() const;
+  Recipe load_recipe(const ModelDirectory& model) const;
   /// `calibration` with what the options say together. Throws Error(kUsage).
   CalibrationChoice calibration_choice() const;
   /// The task and its data, where one is asked for. Throws Error(kUsage).

@@ -7,7 +7,8 @@
 #include "quell/base/error.h"
 #include "quell/compress/channel_split.h"
 #include "quell/graph/forms.h"
-#include "quell/ops/linear.h"
+#include "quell/graph/image_ops.h"
+#include "quell/io/json.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -19,19 +20,35 @@ Tensor filled(std::int64_t n, float value) {
   return t;
 }
 
+/// By element of a product's weight. Splitting gives linears more rows and columns than the graph
+/// knows.
+ColumnChannels channels_of_weight(const Model& model, NodeId product) {
+  const Node& node = model.graph.node(product);
+  const Tensor& weight = model.param_of(product).weight;
+  if (node.is(op_linear)) return {weight.cols(), weight.rows()};
+  return column_channels(model.graph, node);
+}
+
 /// b + W shift.
-void add_shifted_bias(Param& p, std::span<const float> shift) {
+void add_shifted_bias(Param& p, const ColumnChannels& channels, std::span<const float> shift) {
   if (!p.bias.defined()) {
     p.bias = filled(p.weight.rows(), 0.0F);
     p.added_bias = true;
   }
-  add_product(p.weight, shift, p.bias.f32());
+  for (std::int64_t j = 0; j < p.weight.rows(); ++j) {
+    double sum = 0;
+    for (std::int64_t k = 0; k < p.weight.cols(); ++k)
+      sum += static_cast<double>(p.weight.row(j)[k]) *
+             static_cast<double>(shift[static_cast<std::size_t>(channels.of(j, k))]);
+    float& b = p.bias.f32()[static_cast<std::size_t>(j)];
+    b = static_cast<float>(static_cast<double>(b) + sum);
+  }
 }
 
-void scale_columns(Param& p, std::span<const float> scale) {
+void scale_columns(Param& p, const ColumnChannels& channels, std::span<const float> scale) {
   for (std::int64_t j = 0; j < p.weight.rows(); ++j)
     for (std::int64_t k = 0; k < p.weight.cols(); ++k)
-      p.weight.row(j)[k] *= scale[static_cast<std::size_t>(k)];
+      p.weight.row(j)[k] *= scale[static_cast<std::size_t>(channels.of(j, k))];
 }
 
 /// gamma / s, (beta - shift) / s; parameters that the norm lacks are added.
@@ -109,6 +126,8 @@ void apply_item(const ShiftScale& item, Model& model) {
       continue;
     }
     if (v.restore) restore_for_others(model.graph, v.value, item.scale, item.shift);
+    if (v.producer == ProducerKind::kLinearRows)
+      scale_bounds(model.graph, model.graph.producer(v.value), item.scale.f32());
     Param& p = model.param_of(v.producer_node);
     if (!changed.insert(&p).second) continue;
     if (v.producer == ProducerKind::kNorm)
@@ -118,8 +137,9 @@ void apply_item(const ShiftScale& item, Model& model) {
   }
   for (const int linear : item.linears) {
     Param& p = model.param_of(linear);
-    if (item.shift.defined()) add_shifted_bias(p, item.shift.f32());
-    scale_columns(p, item.scale.f32());
+    const ColumnChannels channels = channels_of_weight(model, linear);
+    if (item.shift.defined()) add_shifted_bias(p, channels, item.shift.f32());
+    scale_columns(p, channels, item.scale.f32());
   }
 }
 

@@ -1,6 +1,7 @@
 #include "quell/compress/calibration.h"
 
 #include <algorithm>
+#include <numeric>
 #include <span>
 
 #include "quell/compress/channel_stats.h"
@@ -8,14 +9,35 @@
 
 namespace quell {
 
+namespace {
+
+/// Every so many pixels of an image are enough for a search over its values; a step that walks
+/// through all columns of the image.
+std::int64_t thinning(std::int64_t pixels, std::int64_t channels) {
+  constexpr std::int64_t kValues = std::int64_t{1} << 15;
+  std::int64_t step = std::max<std::int64_t>(1, pixels * channels / kValues);
+  while (std::gcd(step, pixels) > 1) ++step;
+  return step;
+}
+
+}  // namespace
+
 void observe_rows(Observer& observer, const TensorView& x, const TokenBatch& batch,
                   const std::string& name) {
+  // An image is a batch of its own: its pixels are as many rows as a batch of texts has.
+  const bool by_image = !batch.pixels.empty() && (batch.length == 1 || x.rows() != batch.rows());
+  const std::int64_t parts = by_image ? batch.batch : 1;
+  const std::int64_t rows_a_part = x.rows() / parts;
+  const std::int64_t step = by_image && observer.searches() ? thinning(rows_a_part, x.cols()) : 1;
   std::vector<std::span<const float>> rows;
-  for (std::int64_t i = 0; i < x.rows(); ++i)
-    if (row_counts(x, batch, i)) rows.emplace_back(x.row(i), static_cast<std::size_t>(x.cols()));
-  for (const std::span<const float> row : rows)
-    range_of(row, name);  // throws where a value is not finite
-  if (!rows.empty()) observer.observe(rows);
+  for (std::int64_t part = 0; part < parts; ++part) {
+    rows.clear();
+    for (std::int64_t i = part * rows_a_part; i < (part + 1) * rows_a_part; i += step)
+      if (row_counts(x, batch, i)) rows.emplace_back(x.row(i), static_cast<std::size_t>(x.cols()));
+    for (const std::span<const float> row : rows)
+      range_of(row, name);  // throws where a value is not finite
+    if (!rows.empty()) observer.observe(rows);
+  }
 }
 
 void observe_attention(int node, const PointObservers& observers, Executor& executor,

@@ -17,8 +17,8 @@
 
 namespace quell {
 
-/// Shows the observer the tokens of one batch, padding left out. x: [rows, channels]. Throws
-/// Error(kNumeric) with `name` where a value is not finite.
+/// Shows the observer the tokens of one batch, padding left out; of images, one after the other. x:
+/// [rows, channels]. Throws Error(kNumeric) with `name` where a value is not finite.
 void observe_rows(Observer& observer, const TensorView& x, const TokenBatch& batch,
                   const std::string& name);
 

@@ -14,7 +14,10 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
+#include "quell/engine/lowered_op.h"
 #include "quell/graph/forms.h"
+#include "quell/io/json.h"
+#include "quell/model/fold_batch_norm.h"
 #include "quell/model/quantized_checkpoint.h"
 #include "quell/quant/observers/observer.h"
 #include "quell/quant/quantize.h"
@@ -45,6 +48,10 @@ class Pipeline {
       : model_(model), samples_(samples), recipe_(recipe), ctx_(ctx), journal_(journal) {
     resolve_ignored(model, recipe_);
     check_recipe(model, recipe_);
+    compared_ = first_sequences(
+        samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
+    before_ = reference_outputs();
+    fold();
     for (auto& pass : make_passes(recipe_)) {
       auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
                    : pass->stage() == PassStage::kWeights   ? weight_passes_
@@ -54,12 +61,9 @@ class Pipeline {
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe_));
     if (recipe_.quantize_lm_head) untie_head();
-    compared_ = first_sequences(
-        samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
   }
 
   void run() {
-    const Tensor before = reference_output();
     model_.residual_after_quant = recipe_.residual_after_quant;
     if (recipe_.quantize_embeddings) quantize_embeddings();
     ops_ = make_float_ops(model_);
@@ -83,6 +87,7 @@ class Pipeline {
         ctx_.progress("quantize", ++done, static_cast<std::int64_t>(starts.size()));
       }
       if (recipe_.quantize_attention && node(n).is(op_attention)) calibrate_attention(n);
+      if (is_mean_of_pixels(node(n))) calibrate_mean(n);
       for (const auto& executor : executors_) {
         executor->run(n);
         executor->spill();
@@ -92,14 +97,7 @@ class Pipeline {
     executors_.clear();
     if (!later_.empty()) later_.calibrate(model_, ops_, samples_, ctx_);
     ops_.clear();
-    const double difference = largest_difference(before, reference_output()),
-                 scale = 1 + largest(before);
-    require(difference <= kOutputTolerance * scale, ErrorCode::kVerification,
-            "the migrated float model differs from the original by ", difference,
-            " at its outputs (largest ", scale - 1,
-            "); this is a defect, please report it with the recipe");
-    log(LogLevel::kInfo,
-        str("float outputs after migration differ by at most ", difference, " of ", scale - 1));
+    compare_outputs();
     for (std::size_t i = 0; i < range_passes_.size(); ++i) {
       const std::string step = str("ranges-", i);
       Steps steps(journal_, step);
@@ -112,6 +110,13 @@ class Pipeline {
 
  private:
   const Node& node(int n) const { return model_.graph.node(n); }
+
+  /// Convolutions take over the batch norms behind them.
+  void fold() {
+    const std::vector<std::string> folded = fold_batch_norms(model_);
+    if (!folded.empty())
+      log(LogLevel::kInfo, str(folded.size(), " batch norms folded into convolutions"));
+  }
 
   /// The only way in which the model changes.
   void change(const Plan& plan) {
@@ -140,17 +145,38 @@ class Pipeline {
                        [&](int n) { return is_ignored(recipe_, model_.param_of(n).module); });
   }
 
-  /// Float outputs of the first sequences, where the mask is 1: what migration must not change.
-  /// Logits of many tokens would take more memory than the model.
-  Tensor reference_output() const {
+  /// Float outputs of the first sequences or images, where the mask is 1: what migration must not
+  /// change. Logits of many tokens would take more memory than the model.
+  std::vector<Tensor> reference_outputs() const {
     ForwardOutputs outputs;
     make_float_model(model_)->forward(compared_, outputs, ctx_);
-    const auto logits = outputs.values.find("logits");
-    Tensor out = logits != outputs.values.end() ? std::move(logits->second)
-                                                : std::move(outputs.values.at("last_hidden_state"));
-    for (std::int64_t i = 0; i < out.rows(); ++i)
-      if (!row_counts(out, compared_, i)) std::fill_n(out.row(i), out.cols(), 0.0F);
+    std::vector<Tensor> out;
+    const auto keep = [&](const std::string& name) {
+      const auto found = outputs.values.find(name);
+      if (found == outputs.values.end()) return;
+      Tensor& t = out.emplace_back(std::move(found->second));
+      for (std::int64_t i = 0; i < t.rows(); ++i)
+        if (!row_counts(t, compared_, i)) std::fill_n(t.row(i), t.cols(), 0.0F);
+    };
+    keep("logits");
+    if (out.empty()) keep("last_hidden_state");
+    if (!out.empty()) return out;
+    for (const auto& [name, v] : model_.graph.outputs) keep(name);
     return out;
+  }
+
+  void compare_outputs() const {
+    const std::vector<Tensor> after = reference_outputs();
+    for (std::size_t i = 0; i < after.size(); ++i) {
+      const double difference = largest_difference(before_[i], after[i]);
+      const double size = largest(before_[i]);
+      require(difference <= kOutputTolerance * (1 + size), ErrorCode::kVerification,
+              "the migrated float model differs from the original by ", difference,
+              " at its outputs (largest ", size,
+              "); this is a defect, please report it with the recipe");
+      log(LogLevel::kInfo,
+          str("float outputs after migration differ by at most ", difference, " of ", size));
+    }
   }
 
   void quantize_embeddings() {
@@ -248,12 +274,14 @@ class Pipeline {
   void process(const Site& site, const std::string& step) {
     run_ahead(site);
     Steps steps(journal_, step);
-    for (const auto& pass : equivalence_)
+    for (const auto& pass : equivalence_) {
+      if (site.has_convolution && !pass->takes_convolutions()) continue;
       apply_equivalence(steps.next([&] {
         return plan_of(site,
                        [&] { return pass->plan(site, activations(site, pass->samples()), ctx_); });
       }),
                         site);
+    }
     change(steps.next([&] {
       const Pass& pass = *weight_passes_.front();
       Plan plan =
@@ -340,18 +368,24 @@ class Pipeline {
     }
   }
 
-  /// By node, of the linears that read the site's first value, on the first tokens of the first
-  /// batch.
+  /// By node, of the products that read the site's first value, on the first tokens of the first
+  /// batch, or its first images.
   std::map<int, Tensor> float_outputs(const Site& site) const {
     std::map<int, Tensor> out;
     const Tensor& all = executors_.front()->migrated_value(site.value());
-    const TensorView x(all.view().raw(), all.dtype(),
-                       {std::min(all.rows(), kComparedTokens), all.cols()});
+    const RowSpace& space = model_.graph.value(site.value()).type.rows;
+    std::int64_t rows = std::min(all.rows(), kComparedTokens);
+    if (space.kind == RowSpace::Kind::kImage) {
+      const std::int64_t pixels = space.height * space.width;
+      rows = std::min(all.rows(), std::max<std::int64_t>(1, kComparedTokens / pixels) * pixels);
+    }
+    const TensorView x(all.view().raw(), all.dtype(), {rows, all.cols()});
     for (const int linear : site.linears) {
       if (base_of(model_.graph, node(linear).in[0]) != site.value()) continue;
-      const Param& p = model_.param_of(linear);
-      Tensor& y = out[linear] = Tensor::f32({x.rows(), p.weight.rows()});
-      matmul_nt(x, p.weight, p.bias, y.span(), ctx_);
+      const std::unique_ptr<LinearOp> op = make_float_op(model_, linear);
+      Tensor& y = out[linear];
+      y = Tensor::f32({op->out_rows(rows), model_.param_of(linear).weight.rows()});
+      op->forward(x, y.span(), ctx_);
     }
     return out;
   }
@@ -386,6 +420,23 @@ class Pipeline {
     return observer;
   }
 
+  /// Pools of means read codes as convolutions do, so that images stay in codes up to the logits.
+  void calibrate_mean(NodeId n) {
+    const ValueId value = base_of(model_.graph, node(n).in[0]);
+    const QuantSpec& spec = recipe_.activations;
+    if (spec.dynamic || spec.granularity != Granularity::kPerTensor) return;
+    if (quantize_node(model_.graph, value) == kNoNode) {
+      const std::unique_ptr<Observer> observer = make_activation_observer();
+      for (const auto& executor : executors_)
+        observe_rows(*observer, executor->value(value), executor->batch_of(value),
+                     model_.node_name(n));
+      const ActivationQuant quant{spec, calculate_qparams(observer->range(), spec)};
+      set_input_quant(model_.graph, value, quant, model_.residual_after_quant,
+                      [](const Node&) { return false; });
+    }
+    read_codes(model_.graph, n);
+  }
+
   /// q, k and v first; then the probabilities that quantized q and k give.
   void calibrate_attention(int n) {
     AttentionQuant quant;
@@ -413,7 +464,8 @@ class Pipeline {
 
   Model& model_;
   const std::vector<TokenBatch>& samples_;
-  TokenBatch compared_;  ///< the start of the first batch
+  TokenBatch compared_;         ///< the start of the first batch
+  std::vector<Tensor> before_;  ///< outputs of the original on it
   Recipe recipe_;
   ExecContext& ctx_;
   const Journal* journal_;

@@ -36,7 +36,7 @@ std::map<int, NamedLinear> named_linears(const Model& model, const Recipe& recip
   std::map<int, NamedLinear> linears;
   const std::string_view prefix = find_family(model.spec.model_type).prefix;
   for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
-    if (!model.graph.node(n).is(op_linear) || model.graph.node(n).param < 0) continue;
+    if (!model.graph.node(n).op->product || model.graph.node(n).param < 0) continue;
     const Param& p = model.params[static_cast<std::size_t>(model.graph.node(n).param)];
     NamedLinear& linear = linears[model.graph.node(n).param];
     linear.module = p.module;

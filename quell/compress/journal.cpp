@@ -300,6 +300,7 @@ JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& sample
     hash.add(p.weight);
     p.weight.drop_pages();
     hash.add(p.bias);
+    for (const Tensor& v : p.vectors) hash.add(v);
   }
   for (const TokenBatch& b : samples) {
     hash.add(str(b.batch, "x", b.length, "x", b.decoder_length));

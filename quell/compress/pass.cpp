@@ -1,7 +1,7 @@
 #include "quell/compress/pass.h"
 
 #include "quell/base/error.h"
-#include "quell/compress/channel_stats.h"
+#include "quell/compress/product_inputs.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -32,10 +32,11 @@ WeightRange weight_range_of(const PassParams& params, const Recipe& recipe) {
                          : WeightRange::kMinMax;
 }
 
-QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range,
+QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec, WeightRange range,
                          const SiteActivations& activations, ExecContext& ctx) {
+  const Tensor& weight = site.model->param_of(product).weight;
   if (range == WeightRange::kMse)
-    return quantize_weight(weight, spec, mean_squares(activations), ctx);
+    return quantize_weight(weight, spec, mean_squares(site, product, activations, ctx), ctx);
   return quantize_weight(weight, spec,
                          range == WeightRange::kThreeSigma ? three_sigma_range : minmax_range);
 }

@@ -31,6 +31,8 @@ class Pass {
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
   /// Whether it may change what goes into the site.
   virtual bool may_change(const Site& /*site*/) const { return false; }
+  /// Whether it does so at sites of convolutions too; others are asked about linears alone.
+  virtual bool takes_convolutions() const { return false; }
   /// Whether that may be a change which no weight holds, so that it has to be written down beside
   /// the model.
   virtual bool may_be_explicit(const Site& site) const {
@@ -62,9 +64,9 @@ class Pass {
 enum class WeightRange { kMinMax, kMse, kThreeSigma };
 /// Throws Error(kInvalidInput) for `lsq` with asymmetric weights.
 WeightRange weight_range_of(const PassParams& params, const Recipe& recipe);
-/// Codes of a weight [N, K] rounded to nearest; kMse: ranges that keep the outputs of these inputs
-/// best.
-QTensor round_to_nearest(const Tensor& weight, const QuantSpec& spec, WeightRange range,
+/// Codes of a product's weight [N, K] rounded to nearest; kMse: ranges that keep the outputs of
+/// these inputs best.
+QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec, WeightRange range,
                          const SiteActivations& activations, ExecContext& ctx);
 
 struct PassFactory {

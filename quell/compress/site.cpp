@@ -5,6 +5,7 @@
 #include "quell/base/log.h"
 #include "quell/graph/channel_groups.h"
 #include "quell/graph/forms.h"
+#include "quell/graph/image_ops.h"
 
 namespace quell {
 namespace {
@@ -14,7 +15,9 @@ constexpr const char* kNoProducer = "no norm or linear in front can absorb a cha
 class Derivation {
  public:
   Derivation(const Model& model, const SiteScope& scope)
-      : model_(model), graph_(model.graph), scope_(scope) {}
+      : model_(model), graph_(model.graph), scope_(scope) {
+    is_convolutional_ = is_convolutional(graph_);
+  }
 
   std::vector<Site> run() {
     std::vector<Site> sites;
@@ -40,8 +43,9 @@ class Derivation {
   int producer(ValueId v) const { return graph_.producer(v); }
   /// Whether the linears of these places are quantized.
   bool in_scope(NodeId n) const {
-    if (!node(n).is(op_linear)) return false;
-    if (node(n).place.layer >= 0) return true;
+    if (!node(n).op->product) return false;
+    const bool of_image_network = !node(n).is(op_linear) || is_convolutional_;
+    if (node(n).place.layer >= 0 || of_image_network) return true;
     switch (model_.param_of(n).role) {
       case Role::kProjection: return scope_.projections;
       case Role::kLmHead: return scope_.lm_head;
@@ -67,6 +71,12 @@ class Derivation {
           return node(passer.node).op->channels.kind != ChannelKind::kProduct;
         });
     site.widening = row_makers(graph_, group);
+    site.has_convolution =
+        std::any_of(group.consumers.begin(), group.consumers.end(),
+                    [&](const ChannelMember& m) { return !node(m.node).is(op_linear); });
+    site.takes_shift = std::all_of(
+        group.consumers.begin(), group.consumers.end(),
+        [](const ChannelMember& m) { return m.change == ChannelChange::kScaleAndShift; });
 
     std::sort(site.linears.begin(), site.linears.end());
     for (const int linear : site.linears)
@@ -151,7 +161,8 @@ class Derivation {
 
   void check(Site& site) const {
     const auto has_bias = [&](int n) { return model_.param_of(n).bias.defined(); };
-    site.takes_shift = site.bias_everywhere = true;
+    const bool consumers_take_shift = site.takes_shift;
+    site.bias_everywhere = true;
     for (const ChangedValue& v : site.values) {
       const bool nobody =
           v.producer == ProducerKind::kNone ||
@@ -162,7 +173,10 @@ class Derivation {
                               (v.producer_node >= 0 && has_bias(v.producer_node));
     }
     site.only_explicit = site.refusal == kNoProducer;
-    if (site.only_explicit) site.takes_shift = site.bias_everywhere = true;
+    if (site.only_explicit) {
+      site.takes_shift = consumers_take_shift;
+      site.bias_everywhere = true;
+    }
     site.bias_everywhere &= site.takes_shift &&
                             std::all_of(site.linears.begin(), site.linears.end(), has_bias) &&
                             std::all_of(site.absorbers.begin(), site.absorbers.end(), has_bias);
@@ -171,6 +185,7 @@ class Derivation {
   const Model& model_;
   const Graph& graph_;
   const SiteScope& scope_;
+  bool is_convolutional_;  ///< a network of convolutions alone, heads included
 };
 
 }  // namespace

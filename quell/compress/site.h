@@ -35,6 +35,7 @@ struct Site {
   int attention_node = -1;       ///< kAttention: where q, k, v go
   int activation_node = -1;      ///< kGatedMlp: the activation of the gate
   bool in_block = false;
+  bool has_convolution = false;  ///< some of the products are no linears
   const Model* model = nullptr;
 
   ValueId value() const { return values.front().value; }

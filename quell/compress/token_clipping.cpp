@@ -14,6 +14,7 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/engine/engines.h"
 #include "quell/graph/forms.h"
+#include "quell/graph/image_ops.h"
 #include "quell/ops/likelihood.h"
 #include "quell/quant/adam.h"
 #include "quell/quant/observers/observer.h"
@@ -248,7 +249,8 @@ class Clipping {
           weight == weights_.end() ? TensorView(model_.weight_of(p)) : TensorView(weight->second);
       if (const auto input = tried_.inputs.find(base_of(model_.graph, node(n).in[0]));
           input != tried_.inputs.end())
-        op = make_fake_quantized_linear(w, p.bias, input->second, Rounding::kDivide);
+        op = make_fake_quantized_product(w, p.bias, input->second, Rounding::kDivide,
+                                         conv_geometry(model_.graph, n));
     }
     return ops;
   }

@@ -5,6 +5,7 @@
 
 #include "quell/base/error.h"
 #include "quell/engine/lowered_op.h"
+#include "quell/graph/image_ops.h"
 #include "quell/quant/quantize.h"
 #include "quell/quant/quantized_linear.h"
 
@@ -42,7 +43,7 @@ template <typename MakeOp>
 OpTable make_ops(const Model& model, MakeOp make_op) {
   OpTable ops(static_cast<std::size_t>(model.graph.num_nodes()));
   for (NodeId n = 0; n < model.graph.num_nodes(); ++n)
-    if (model.graph.node(n).is(op_linear)) ops[static_cast<std::size_t>(n)] = make_op(n);
+    if (model.graph.node(n).op->product) ops[static_cast<std::size_t>(n)] = make_op(n);
   return ops;
 }
 
@@ -68,9 +69,17 @@ class OwningLinear final : public LinearOp {
 class TransientLinear final : public LinearOp {
  public:
   TransientLinear(const Model& model, NodeId node, bool exact, Isa isa, Rounding rounding)
-      : model_(model), node_(node), exact_(exact), isa_(isa), rounding_(rounding) {}
+      : model_(model),
+        node_(node),
+        exact_(exact),
+        isa_(isa),
+        rounding_(rounding),
+        geometry_(conv_geometry(model.graph, node)) {}
   void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override {
     make()->forward(x, y, ctx);
+  }
+  std::int64_t out_rows(std::int64_t rows) const override {
+    return geometry_ ? geometry_->out_rows(rows) : rows;
   }
   std::string describe() const override { return make()->describe(); }
 
@@ -83,6 +92,7 @@ class TransientLinear final : public LinearOp {
   bool exact_;
   Isa isa_;
   Rounding rounding_;
+  std::shared_ptr<const ConvGeometry> geometry_;  ///< null: a linear
 };
 
 int producer_of_output(const Graph& graph, const std::string& name) {
@@ -91,12 +101,14 @@ int producer_of_output(const Graph& graph, const std::string& name) {
   throw Error(ErrorCode::kUsage, "this model gives no \"" + name + "\"");
 }
 
-std::unique_ptr<LinearOp> make_float_op(const Model& model, int node) {
+}  // namespace
+
+std::unique_ptr<LinearOp> make_float_op(const Model& model, NodeId node) {
   const Param& p = model.param_of(node);
+  if (auto geometry = conv_geometry(model.graph, node))
+    return std::make_unique<FloatConvolution>(model.weight_of(p), p.bias, std::move(geometry));
   return std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
 }
-
-}  // namespace
 
 void run_forward(const Model& model, const Graph& graph, const OpTable& ops,
                  const Quantization& quantization, const TokenBatch& batch, ForwardOutputs& outputs,
@@ -176,10 +188,12 @@ std::unique_ptr<LinearOp> make_simulated_op(const Model& model, NodeId node, boo
   if (reads_constant(model, node)) return make_dequantized_op(model, node);
   require(input != nullptr, ErrorCode::kInvalidInput, model.node_name(node),
           ": quantized weights without an input quantizer");
-  if (exact)
-    return std::make_unique<IntegerLinear>(
-        *p.quantized, p.bias, *input, IntegerLinearOptions{.isa = isa, .exact_simulation = true});
-  return make_fake_quantized_linear(*p.quantized, p.bias, *input, rounding);
+  const auto geometry = conv_geometry(model.graph, node);
+  if (exact) {
+    const IntegerLinearOptions options{.isa = isa, .exact_simulation = true};
+    return make_integer_product(*p.quantized, p.bias, *input, geometry, options);
+  }
+  return make_fake_quantized_product(*p.quantized, p.bias, *input, rounding, geometry);
 }
 
 std::unique_ptr<LinearOp> make_transient_op(const Model& model, NodeId node, bool exact, Isa isa,
@@ -210,6 +224,8 @@ std::unique_ptr<ForwardModel> make_bf16_model(const Model& model) {
                          make_ops(model,
                                   [&](int node) -> std::unique_ptr<LinearOp> {
                                     const Param& p = model.param_of(node);
+                                    if (!model.graph.node(node).is(op_linear))
+                                      return make_float_op(model, node);
                                     return std::make_unique<Bf16Linear>(model.weight_of(p), p.bias);
                                   }),
                          false);
@@ -225,6 +241,9 @@ std::unique_ptr<ForwardModel> make_simulated_model(const Model& model, bool exac
     if (has_integer_attention(attention))
       lowered.replace(n, integer_attention_node(attention, true));
   }
+  for (const NodeId n : model.graph.order())
+    if (std::optional<Node> mean = mean_of_codes_node(model.graph, model.graph.node(n)))
+      lowered.replace(n, std::move(*mean));
   return std::make_unique<StepModel>(model, std::move(ops), rounding, std::move(lowered));
 }
 

@@ -17,6 +17,7 @@ OpTable make_float_ops(const Model& model);
 /// Simulated operators for quantized linears, float ones for the rest. `exact`: sums in integers.
 OpTable make_simulated_ops(const Model& model, bool exact, Isa isa,
                            Rounding rounding = Rounding::kReciprocal);
+std::unique_ptr<LinearOp> make_float_op(const Model& model, NodeId node);
 /// The simulated operator of one linear, or the float one when it is not quantized.
 std::unique_ptr<LinearOp> make_simulated_op(const Model& model, NodeId node, bool exact, Isa isa,
                                             Rounding rounding = Rounding::kReciprocal);

@@ -23,7 +23,11 @@ class Call final : public OpCall {
   }
   const Node& node() const override { return node_; }
   ExecContext& ctx() const override { return executor_.ctx(); }
-  TensorView in(std::size_t i) override { return executor_.read(node_, i, storage_[i]); }
+  TensorView in(std::size_t i) override {
+    // An op may ask twice: what it was shown first must stay where it is.
+    if (storage_[i].defined()) return storage_[i];
+    return executor_.read(node_, i, storage_[i]);
+  }
   const Tensor& weight() const override { return executor_.weight(node_); }
   const Tensor& bias() const override { return executor_.bias(node_); }
   const Tensor& vector(std::size_t i) const override { return executor_.vector(node_, i); }
@@ -63,6 +67,12 @@ TokenBatch decoder_batch(const ModelSpec& spec, const TokenBatch& batch) {
   if (out.mask.empty()) out.mask.assign(out.ids.size(), 1);
   out.type_ids.assign(out.ids.size(), 0);
   return out;
+}
+
+std::int64_t code_stride(const ValueType& type) {
+  // Split channels give tokens more columns than their type says.
+  const bool is_pixel = type.rows.kind == RowSpace::Kind::kImage;
+  return is_pixel ? kernels::round_up(type.columns, 4) : 0;
 }
 
 Executor::Executor(const Model& model, const OpTable& ops, const Quantization& quantization,
@@ -216,7 +226,7 @@ Tensor Executor::seen(ValueId v) const {
 const QuantizedRows& Executor::codes(ValueId v, const ActivationQuant& quant, bool with_sums) {
   QuantizedRows& rows = codes_[static_cast<std::size_t>(concrete(graph_, v))];
   if (!rows.defined() || (with_sums && rows.sum.empty() && value(v).defined()))
-    rows = quantize_rows(value(v), quant, with_sums, ctx_);
+    rows = quantize_rows(value(v), quant, with_sums, ctx_, code_stride(v));
   if (with_sums && rows.sum.empty())
     for (std::int64_t i = 0; i < rows.rows; ++i)
       rows.sum.push_back(std::accumulate(rows.row(i), rows.row(i) + rows.columns, std::int32_t{0}));
@@ -371,7 +381,8 @@ void Executor::compute(NodeId n) {
   if (linear) {
     // The operator quantizes what it reads itself.
     const Tensor& x = value(node.in[0]);
-    out = Tensor::f32({x.rows(), model_.weight_of(model_.param_of(n)).rows()});
+    const std::int64_t columns = model_.weight_of(model_.param_of(n)).rows();
+    out = Tensor::uninitialized(DType::kF32, {linear->out_rows(x.rows()), columns});
     linear->forward(x, out.span(), ctx_);
   } else if (node.is(op_attention)) {
     out = run_attention(n);

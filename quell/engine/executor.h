@@ -36,6 +36,10 @@ struct Quantization {
   bool float_tables = false;  ///< embeddings are read in float all the same
 };
 
+/// Bytes from one row of codes to the next, of a value of that type: pixels lie close; 0: as
+/// products of matrices want them (make_quantized_rows).
+std::int64_t code_stride(const ValueType& type);
+
 /// Linear operators by node; null for nodes that are no linears.
 using OpTable = std::vector<std::unique_ptr<LinearOp>>;
 
@@ -91,6 +95,7 @@ class Executor {
   }
   /// Codes of a value, made when first asked for and shared by all readers; one quantizer a value.
   const QuantizedRows& codes(ValueId v, const ActivationQuant& quant, bool with_sums);
+  std::int64_t code_stride(ValueId v) const { return quell::code_stride(graph_.value(v).type); }
   /// A value as its readers see it, in `storage` where that is not the value itself. Inputs are
   /// those of the batch.
   TensorView operand(ValueId v, Tensor& storage) const;

@@ -1,5 +1,5 @@
 // Folding of batch norms: the same function with fewer nodes, and what is left alone.
-#include "quell/engine/fold_batch_norm.h"
+#include "quell/model/fold_batch_norm.h"
 
 #include <gtest/gtest.h>
 

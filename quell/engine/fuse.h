@@ -9,32 +9,32 @@
 
 namespace quell {
 
-/// The packed integer linears of a model, one for each weight and input quantizer, and the fusion
-/// around them.
+/// The packed integer products of a model (linears and convolutions), one for each weight and input
+/// quantizer, and the fusion around them.
 class LoweredOps {
  public:
-  /// Throws Error(kUnsupported) naming the linear whose scheme has no integer kernel, unless
+  /// Throws Error(kUnsupported) naming the product whose scheme has no integer kernel, unless
   /// `tolerant`. Keeps a reference to `model`.
   LoweredOps(const Model& model, Isa isa, bool tolerant = false);
 
-  /// Null where the node is no linear or stays float.
-  const IntegerLinear* linear(int node) const {
-    return linears_[static_cast<std::size_t>(node)].get();
+  /// Null where the node is no product or stays float.
+  const IntegerProduct* product(int node) const {
+    return products_[static_cast<std::size_t>(node)].get();
   }
-  /// Why a linear stays float.
+  /// Why a product stays float.
   std::string why_not(int node) const;
   /// The model's graph with ops of engine/lowered_op.h where linears, norms and attentions compute
   /// with codes; ids of nodes and values stay.
   Graph fuse() const;
 
  private:
-  std::shared_ptr<const IntegerLinear> make(int node, bool tolerant);
+  std::shared_ptr<const IntegerProduct> make(int node, bool tolerant);
 
   const Model& model_;
   Isa isa_;
-  std::vector<std::shared_ptr<const IntegerLinear>> linears_;
+  std::vector<std::shared_ptr<const IntegerProduct>> products_;
   std::map<int, std::string> refusals_;
-  std::map<int, std::vector<std::shared_ptr<const IntegerLinear>>> by_param_;
+  std::map<int, std::vector<std::shared_ptr<const IntegerProduct>>> by_param_;
 };
 
 }  // namespace quell

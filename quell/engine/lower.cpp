@@ -10,13 +10,13 @@ namespace {
 OpTable lower_all(const Model& model, const LoweredOps& integer) {
   OpTable ops(static_cast<std::size_t>(model.graph.num_nodes()));
   for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
-    if (!model.graph.node(n).is(op_linear) || integer.linear(n)) continue;
+    if (!model.graph.node(n).op->product || integer.product(n)) continue;
     const Param& p = model.param_of(n);
     std::unique_ptr<LinearOp>& op = ops[static_cast<std::size_t>(n)];
     if (p.quantized)
       op = make_dequantized_op(model, n);
     else
-      op = std::make_unique<FloatLinear>(model.weight_of(p), p.bias);
+      op = make_float_op(model, n);
   }
   return ops;
 }
@@ -56,14 +56,14 @@ std::vector<LoweredNode> describe_lowering(const Model& model, ExecContext& ctx)
     const LoweredOp* op = lowered.node(n).op->lowered;
     const bool covered = lowered.is_removed(n) && !model.graph.is_removed(n);
     LoweredNode row{model.node_name(n), "f32", "", 0, 0, 0};
-    if (model.graph.node(n).is(op_linear)) {
+    if (model.graph.node(n).op->product) {
       const Param& p = model.param_of(n);
       row.rows = model.weight_of(p).rows();
       row.columns = model.weight_of(p).cols();
       row.bytes = static_cast<std::size_t>(row.rows * row.columns) * sizeof(float);
-      if (const IntegerLinear* linear = integer.linear(n)) {
-        row.kernel = linear->describe();
-        row.bytes = linear->packed_bytes();
+      if (const IntegerProduct* product = integer.product(n)) {
+        row.kernel = product->describe();
+        row.bytes = product->packed_bytes();
       } else {
         row.kernel = "f32 (oneDNN): " + integer.why_not(n);
       }

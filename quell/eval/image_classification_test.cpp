@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "quell/base/error.h"
 #include "quell/graph/image_ops.h"
 #include "quell/model/family.h"
@@ -58,13 +60,23 @@ TEST(ImageClassification, CountsImagesInTheirClass) {
   const Colours images(kColours, {0, 1, 2, 1});
   ExecContext ctx(2);
 
-  const auto all = evaluate_images(*engine, engine.get(), {.images = images, .batch = 3}, ctx);
-  ASSERT_EQ(all.size(), 2U) << "of three classes the first five say nothing";
+  ImageReference itself{.model = engine.get()};
+  const auto all = evaluate_images(*engine, &itself, {.images = images, .batch = 3}, ctx);
+  ASSERT_EQ(all.size(), 4U) << "of three classes the first five say nothing";
   EXPECT_EQ(all[0].metric, "top-1");
   EXPECT_EQ(all[0].value, 75);
   EXPECT_EQ(all[0].samples, 4);
   EXPECT_EQ(all[1].metric, "top-1 agreement");
   EXPECT_EQ(all[1].value, 100);
+  EXPECT_EQ(all[2].metric, "top-1 difference");
+  EXPECT_EQ(all[2].value, 0);
+
+  // Against one that was right on the first image alone: two are won, none is lost.
+  ImageReference worse{.classes = {0, 0, 0, 0}, .right = {true, false, false, false}};
+  const auto better = evaluate_images(*engine, &worse, {.images = images}, ctx);
+  EXPECT_EQ(better[1].value, 50);
+  EXPECT_EQ(better[2].value, 50);
+  EXPECT_NEAR(better[3].value, 100 * 1.96 * std::sqrt((0.5 - 0.25) / 4), 1e-9);
 
   const auto some =
       evaluate_images(*engine, nullptr, {.images = images, .skip = 2, .limit = 2}, ctx);

@@ -12,6 +12,7 @@
 #include "quell/text/data/dataset.h"
 #include "quell/text/data/text_file.h"
 #include "quell/text/python_text.h"
+#include "quell/text/tokenizer/tokenizer.h"
 
 namespace quell {
 namespace {
@@ -50,7 +51,7 @@ void add_article(const Json& article, SquadSet& set) {
   }
 }
 
-struct Window {
+struct SquadWindow {
   std::size_t question;
   std::vector<CharSpan> offsets;
   std::vector<std::int32_t> sequence_ids;
@@ -73,7 +74,7 @@ struct Answer {
   std::optional<float> null_score;
 };
 
-void consider(const Window& w, std::span<const float> start, std::span<const float> end,
+void consider(const SquadWindow& w, std::span<const float> start, std::span<const float> end,
               bool version2, Answer& answer) {
   if (start.empty()) return;
   const float null_score = start.front() + end.front();
@@ -150,7 +151,7 @@ SquadScores evaluate_squad(const ForwardModel& model, const Tokenizer& tokenizer
                            const SquadSet& set, std::int64_t max_length, ExecContext& ctx) {
   const std::vector<SquadQuestion>& questions = set.questions;
   std::vector<TokenSequence> sequences;
-  std::vector<Window> windows;
+  std::vector<SquadWindow> windows;
   for (std::size_t q = 0; q < questions.size(); ++q) {
     const std::string context = unicode::encode(questions[q].context);
     for (Encoding& e : tokenizer.encode_pair_windows(questions[q].question, context,

@@ -10,6 +10,7 @@
 #include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/side_files.h"
 #include "quell/graph/forms.h"
+#include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
@@ -43,9 +44,27 @@ struct CodeLayout {
                         ///< (of several matrices in one tensor)
 };
 
+/// Signed codes of a convolution as they lie in the file, [out, in, height, width].
+Tensor stored_kernel_codes(const Param& p) {
+  const QTensor& q = *p.quantized;
+  const int offset = q.spec.symmetric ? 0 : 1 << (q.spec.num_bits - 1);
+  Tensor out(DType::kI8, packed_shape(p.packing, q.codes.shape()));
+  const std::span<const std::int16_t> codes = q.codes.as<std::int16_t>();
+  const std::int64_t columns = q.codes.cols();
+  for (std::int64_t r = 0; r < q.codes.rows(); ++r)
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const std::int64_t to = packed_index(p.packing, r, c, q.codes.shape());
+      const int code = codes[static_cast<std::size_t>(r * columns + c)] - offset;
+      out.as<std::int8_t>()[static_cast<std::size_t>(to)] = static_cast<std::int8_t>(code);
+    }
+  q.codes.drop_pages();
+  return out;
+}
+
 /// Signed codes of `parts` as they lie in the file, one a byte.
 Tensor stored_codes(const Parts& parts) {
   const Param& first = *parts.front();
+  if (first.packing.taps() > 0) return stored_kernel_codes(first);
   return pack<std::int8_t>(
       DType::kI8, parts, first.quantized->codes.cols(), first.packing.transposed,
       [](const Param& p) {
@@ -63,8 +82,9 @@ Tensor stored_codes(const Parts& parts) {
 void add_codes(const Parts& parts, const CodeLayout& layout, StoredKind kind, TensorSet& out) {
   const Param& first = *parts.front();
   const QTensor& q = *first.quantized;
-  const Shape shape = packed_shape(static_cast<std::int64_t>(parts.size()), q.codes.rows(),
-                                   q.codes.cols(), first.packing.transposed);
+  Shape shape = packed_shape(static_cast<std::int64_t>(parts.size()), q.codes.rows(),
+                             q.codes.cols(), first.packing.transposed);
+  if (first.packing.taps() > 0) shape = packed_shape(first.packing, q.codes.shape());
   const int bits = q.spec.num_bits;
   if (!layout.packed) {
     out.add(
@@ -140,6 +160,7 @@ class Exporter {
     add_second_head();
     add_affines(kRestorePrefix, op_restore);
     add_affines(kExplicitPrefix, op_affine);
+    add_clamps();
     for (const ValueId value : bases_with(model.graph, op_quantize)) {
       const ActivationQuant& quant = *input_quant_of(model.graph, value);
       if (quant.groups) add_groups(*quant.groups, kGroupsPrefix + label_of(value));
@@ -181,7 +202,7 @@ class Exporter {
 
  private:
   std::string format_name(const QuantSpec& weights) const {
-    const bool packed = weights.num_bits <= kMaxPackedBits;
+    const bool packed = is_packed(weights.num_bits);
     if (own_features_.empty()) return packed ? "pack-quantized" : "int-quantized";
     return packed ? kOwnPackedFormat : kOwnIntFormat;
   }
@@ -200,6 +221,16 @@ class Exporter {
     }
   }
 
+  void add_clamps() {
+    for (const NodeId n : model_.graph.order()) {
+      const Node& node = model_.graph.node(n);
+      if (!node.is(op_clamp)) continue;
+      const std::vector<float>& high = node.attributes.get<ClampAttributes>().high;
+      const auto channels = static_cast<std::int64_t>(high.size());
+      tensors_.add(kClampPrefix + node.label + ".high", Tensor::from<float>(high, {channels}));
+    }
+  }
+
   const ActivationQuant& input_of(int param) const {
     return *input_quant_of(model_.graph, model_.graph.node(node_of_.at(param)).in[0]);
   }
@@ -214,14 +245,21 @@ class Exporter {
     return spec;
   }
 
+  /// Codes of convolutions, and of linears beside them, lie one a byte.
+  bool is_packed(int num_bits) const {
+    return num_bits <= kMaxPackedBits && !model_.graph.has(op_conv2d);
+  }
+
   CodeLayout layout_of(const Param& p, int num_bits) const {
     const std::string weight = names_.of_class(p.weight_name);
     return {weight, weight.substr(0, weight.size() - std::string_view(".weight").size()),
-            num_bits <= kMaxPackedBits, by_row_};
+            is_packed(num_bits), by_row_};
   }
 
   void add_param(int index) {
     const Param& p = model_.params[static_cast<std::size_t>(index)];
+    const std::vector<std::string>& folded = model_.folded_batch_norms;
+    if (std::find(folded.begin(), folded.end(), p.module) != folded.end()) return;
     if (p.bias.defined() && p.added_bias) tensors_.add(added_tensor_name(p, ".bias"), p.bias);
     if (p.packing.part > 0) return;  // written with the first part
     const Parts parts = parts_of(model_, p);
@@ -308,6 +346,17 @@ class Exporter {
     for (const Param& p : model_.params)
       if (p.added_rows + p.added_columns > 0)
         own["added_channels"][p.module] = {{"rows", p.added_rows}, {"columns", p.added_columns}};
+    if (!model_.folded_batch_norms.empty()) own["folded_batch_norms"] = model_.folded_batch_norms;
+    for (const ValueId value : bases_with(model_.graph, op_quantize)) {
+      const std::vector<NodeId> readers = readers_of(model_.graph, value);
+      const bool is_with_product = std::any_of(readers.begin(), readers.end(), [&](NodeId n) {
+        const Node& reader = model_.graph.node(n);
+        return reader.op->product && model_.param(reader.param).quantized;
+      });
+      if (!is_with_product)
+        own["inputs"][label_of(value)] =
+            activation_quant_to_json(*input_quant_of(model_.graph, value));
+    }
     for (const NodeId node : quantized_attentions(model_.graph)) {
       const AttentionQuant& quant = *attention_quant_of(model_.graph.node(node));
       Json points = Json::object();

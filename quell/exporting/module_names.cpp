@@ -45,7 +45,7 @@ std::vector<std::string> ignored_modules(const Model& model) {
   };
   std::vector<bool> is_linear(model.params.size());
   for (NodeId n = 0; n < model.graph.num_nodes(); ++n)
-    if (model.graph.node(n).param >= 0 && model.graph.node(n).is(op_linear))
+    if (model.graph.node(n).param >= 0 && model.graph.node(n).op->product)
       is_linear[static_cast<std::size_t>(model.graph.node(n).param)] = true;
   for (std::size_t i = 0; i < model.params.size(); ++i)
     if (is_linear[i] && !model.params[i].quantized) {

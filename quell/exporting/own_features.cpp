@@ -5,6 +5,7 @@
 #include "quell/base/error.h"
 #include "quell/engine/engines.h"
 #include "quell/graph/forms.h"
+#include "quell/graph/image_ops.h"
 #include "quell/model/stored_codes.h"
 
 namespace quell {
@@ -78,7 +79,8 @@ std::string recipes_for_others(const Model& model) {
   const bool transposed = any(model.params, [](const Param& p) {
     return p.packing.transposed && p.weight.shape().rank() == 2;
   });
-  if (transposed || model.graph.has(op_table)) return "";
+  const bool has_kernels = model.graph.has(op_conv2d) || model.graph.has(op_conv_transpose2d);
+  if (transposed || has_kernels || model.graph.has(op_table)) return "";
   if (flattens_tokens(model)) return "minmax";
   if (needs_plain_codes(model)) return "minmax or minmax_dynamic with more than 4 bits";
   // A head that is tied to the embeddings of two stacks cannot be quantized apart.
@@ -103,6 +105,9 @@ std::vector<std::string> own_features(const Model& model) {
   const auto quantized = [](const Param& p) { return p.quantized.has_value(); };
   if (any(model.params, [&](const Param& p) { return quantized(p) && p.packing.transposed; }))
     out.emplace_back("codes lie transposed (Conv1D), which compressed-tensors does not quantize");
+  if (any(model.params, [&](const Param& p) { return quantized(p) && p.packing.taps() > 0; }))
+    out.emplace_back("convolutions have codes");
+  if (model.graph.has(op_clamp)) out.emplace_back("activations have a bound for each channel");
   if (any(model.params, [](const Param& p) { return p.added_rows + p.added_columns > 0; }))
     out.emplace_back("outlier channels were split over added columns");
   if (any(model.params, [](const Param& p) { return p.added_bias || p.added_weight; }))

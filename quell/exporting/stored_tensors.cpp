@@ -61,7 +61,7 @@ StoredKind kind_of(const Model& model, const Param& p) {
   for (const NodeId n : model.graph.users(id)) {
     const Node& node = model.graph.node(n);
     if (node.is(op_embedding) || node.is(op_table)) return StoredKind::kEmbeddings;
-    if (node.is(op_linear)) kind = StoredKind::kFloatLinears;
+    if (node.op->product) kind = StoredKind::kFloatLinears;
   }
   return kind;
 }

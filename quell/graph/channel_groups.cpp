@@ -178,6 +178,11 @@ class Derivation {
     return {n, value, axis, change, map};
   }
 
+  ChannelChange undone_by_columns(NodeId n) const {
+    const ChannelRule& rule = node(n).op->channels;
+    return rule.pass ? rule.pass(node(n)).change : ChannelChange::kScaleAndShift;
+  }
+
   void add_readers(ValueId value) {
     for (const NodeId n : readers_of(graph_, value)) {
       if (!reads_by_columns(n, value))
@@ -185,8 +190,7 @@ class Derivation {
       else if (is_tied(n))
         group_.why_not = kIsTied;
       else if (matrices_.insert(node(n).param).second)
-        group_.consumers.push_back(
-            member(n, value, ChannelAxis::kColumns, ChannelChange::kScaleAndShift));
+        group_.consumers.push_back(member(n, value, ChannelAxis::kColumns, undone_by_columns(n)));
     }
     if (is_seen(graph_, value)) group_.others.push_back({.node = kNoNode, .value = value});
   }
@@ -246,7 +250,8 @@ ChannelGroup channel_group(const Graph& graph, ValueId value, const ChannelScope
 std::vector<NodeId> row_makers(const Graph& graph, const ChannelGroup& group) {
   const auto is_own = [&](NodeId n) {
     const ParamId p = graph.node(n).param;
-    return graph.users(p).size() == 1 && graph.param(p).packing.parts == 1;
+    return graph.node(n).is(op_linear) && graph.users(p).size() == 1 &&
+           graph.param(p).packing.parts == 1;
   };
   const bool consumers_own =
       std::all_of(group.consumers.begin(), group.consumers.end(),

@@ -339,20 +339,26 @@ TEST(ChannelGroups, AMatrixFromOutsideUndoesAChange) {
 }
 
 /// A batch norm takes a change in its elements; a convolution reads the original meaning.
-TEST(ChannelGroups, BatchNormsAbsorbAndConvolutionsDoNot) {
+TEST(ChannelGroups, BatchNormsAbsorbAndConvolutionsUndo) {
   GraphBuilder g;
   const ValueId x = g.image({.channels = 3, .size = {8, 8}});
   const ValueId normed = g.batch_norm("norm1", "bn1", g.conv2d("conv1", "conv1", x, 4, {}), 1e-5);
   const ValueId pooled = g.node(op_global_mean, {normed});
   g.output("scores", g.linear("fc", "fc", pooled, 2));
   g.output("map", g.conv2d("conv2", "conv2", normed, 4, {}));
+  const ConvAttributes padded{
+      .window = {.kernel_height = 3, .kernel_width = 3, .padding = {1, 1, 1, 1}}};
+  g.output("padded", g.conv2d("conv3", "conv3", normed, 4, padded));
   const Graph graph = g.take();
 
   const ChannelGroup group = read_by(graph, "conv2");
   EXPECT_EQ(labels(graph, group.producers), (Labels{"norm1"}));
   EXPECT_EQ(group.producers.front().axis, ChannelAxis::kElements);
-  EXPECT_TRUE(group.consumers.empty());
-  EXPECT_EQ(labels(graph, group.others), (Labels{"global_mean", "conv2"}));
+  EXPECT_EQ(labels(graph, group.consumers), (Labels{"conv2", "conv3"}));
+  EXPECT_EQ(group.consumers[0].change, ChannelChange::kScaleAndShift);
+  EXPECT_EQ(group.consumers[1].change, ChannelChange::kScale)
+      << "what lies around the image would have to be shifted too";
+  EXPECT_EQ(labels(graph, group.others), (Labels{"global_mean"}));
 }
 
 }  // namespace

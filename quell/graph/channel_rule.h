@@ -26,7 +26,8 @@ struct ChannelPass {
 enum class ChannelKind {
   kNone,     ///< not said: the op wants its operands with their original meaning
   kMatrix,   ///< by a weight [channels of the output, channels of operand 0] and a bias [channels
-             ///< of the output], as a linear has them
+             ///< of the output], as a linear has them; of a convolution the columns are taps of
+             ///< channels (ColumnChannels)
   kVector,   ///< the last step is a weight and a bias [channels of the output], as of a norm;
              ///< operands have their original meaning
   kTable,    ///< the output is rows of a weight [rows, channels of the output]
@@ -37,7 +38,8 @@ enum class ChannelKind {
 
 struct ChannelRule {
   ChannelKind kind = ChannelKind::kNone;
-  /// kEach, kHeads: what gets through this node. Null: nothing does.
+  /// kEach, kHeads: what gets through this node. Null: nothing does. kMatrix: what its columns
+  /// undo; null: everything.
   ChannelPass (*pass)(const Node& node) = nullptr;
 };
 

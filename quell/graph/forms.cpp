@@ -164,7 +164,7 @@ void set_input_quant(Graph& graph, ValueId v, const ActivationQuant& quant, bool
 
   const ValueId q = graph.node(n).out;
   redirect_readers(graph, m, q, [&](const Node& reader) {
-    if (reader.is(op_linear)) return reads_codes(reader);
+    if (reader.op->product) return reads_codes(reader);
     return everybody && !reader.is(op_quantize) && !reader.is(op_affine);
   });
   if (everybody) redirect_outputs(graph, m, q);

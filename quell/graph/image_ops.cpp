@@ -1,6 +1,7 @@
 #include "quell/graph/image_ops.h"
 
 #include "quell/base/error.h"
+#include "quell/graph/ops.h"
 
 namespace quell {
 
@@ -23,9 +24,44 @@ ValueType with_image(const Graph& graph, const Node& node, ImageSize size) {
   return type;
 }
 
+bool is_convolutional(const Graph& graph) {
+  return graph.has(op_conv2d) && !graph.has(op_attention);
+}
+
 std::int64_t num_images(OpCall& call, std::size_t operand) {
   const RowSpace rows = call.rows(operand);
   return call.in(operand).rows() / (rows.height * rows.width);
+}
+
+ConvGeometry conv_geometry(const Node& node, const RowSpace& rows) {
+  const auto& conv = node.attributes.get<ConvAttributes>();
+  const ImageSize image = image_size(rows, node.label);
+  ConvGeometry geometry;
+  geometry.window = conv.window;
+  geometry.transposed = node.is(op_conv_transpose2d);
+  geometry.groups = conv.groups;
+  geometry.padding.assign(conv.padding_value.begin(), conv.padding_value.end());
+  if (geometry.transposed)
+    geometry.taps =
+        make_transposed_taps(image, conv.window, image_under(image, conv.window, conv.more));
+  else
+    geometry.taps = make_taps(image, conv.window, windows_over(image, conv.window));
+  return geometry;
+}
+
+std::shared_ptr<const ConvGeometry> conv_geometry(const Graph& graph, NodeId n) {
+  const Node& node = graph.node(n);
+  if (!node.is(op_conv2d) && !node.is(op_conv_transpose2d)) return nullptr;
+  const RowSpace& rows = graph.value(node.in[kLinearInput]).type.rows;
+  return std::make_shared<const ConvGeometry>(conv_geometry(node, rows));
+}
+
+ColumnChannels column_channels(const Graph& graph, const Node& product) {
+  const std::int64_t channels = graph.value(product.in[kLinearInput]).type.columns;
+  std::int64_t groups = 1;
+  if (product.is(op_conv2d)) groups = product.attributes.get<ConvAttributes>().groups;
+  const std::int64_t rows = graph.value(product.in[kLinearWeight]).type.rows.rows;
+  return {channels / groups, rows / groups};
 }
 
 Packing conv_packing(const Window& window, bool transposed) {

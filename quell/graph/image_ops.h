@@ -2,11 +2,13 @@
 // ops/.
 #pragma once
 
+#include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "quell/graph/op.h"
-#include "quell/ops/windows.h"
+#include "quell/ops/convolution.h"
 
 namespace quell {
 
@@ -29,6 +31,7 @@ extern const OpDef op_concatenate;     ///< channels of several values
 extern const OpDef op_pad;             ///< PadAttributes
 extern const OpDef op_pixel_tokens;    ///< pixels as tokens
 extern const OpDef op_sine_positions;  ///< of pixels: their columns, std::int64_t
+extern const OpDef op_clamp;           ///< what passes make of a ReLU6: ClampAttributes
 extern const OpDef op_sequence_mean;   ///< of the tokens of a sequence, in the place of each
 
 struct ImageAttributes {
@@ -44,8 +47,32 @@ struct ConvAttributes {
   std::vector<double> padding_value = {};
   ImageSize more = {};  ///< transposed: rows and columns behind the last window
 };
+/// Which pixels the taps of a convolution or of a transposed one see, its operand having these
+/// rows.
+ConvGeometry conv_geometry(const Node& node, const RowSpace& rows);
+/// The same of a node in its graph; null: it is none.
+std::shared_ptr<const ConvGeometry> conv_geometry(const Graph& graph, NodeId n);
+
+/// Which channel of its operand an element of a product's weight multiplies.
+struct ColumnChannels {
+  std::int64_t group_in = 0;   ///< channels that a row sees
+  std::int64_t group_out = 0;  ///< rows that see the same ones; all where there is one group
+  std::int64_t of(std::int64_t row, std::int64_t column) const {
+    return row / group_out * group_in + column % group_in;
+  }
+};
+ColumnChannels column_channels(const Graph& graph, const Node& product);
+
 /// How checkpoints store the weight of a convolution, or of a transposed one.
 Packing conv_packing(const Window& window, bool transposed = false);
+
+/// Between 0 and a bound of each channel.
+struct ClampAttributes {
+  std::vector<float> high;
+};
+/// What stands behind a change of its operand by x / scale, channel by channel: the bounds of a
+/// clamp, or of a ReLU6, which becomes one. Other nodes stay.
+void scale_bounds(Graph& graph, NodeId n, std::span<const float> scale);
 
 enum class PoolKind { kMax, kAverage };
 
@@ -57,6 +84,11 @@ struct PoolAttributes {
   bool counts_padding = true;
   std::int64_t divisor = 0;  ///< kAverage: of the sum; 0: the number of pixels that count
 };
+
+/// What the sum of window (y, x) of a pool of means is divided by, of which `inside` pixels are of
+/// the image.
+std::int64_t pool_divisor(const PoolAttributes& pool, ImageSize image, std::int64_t y,
+                          std::int64_t x, std::int64_t inside);
 
 enum class ResizeKind { kNearest, kBilinear };
 
@@ -86,6 +118,8 @@ ImageSize image_size(const RowSpace& rows, std::string_view who);
 /// The type of the first operand, with pixels of images of that size as rows. Throws
 /// Error(kUnsupported) where there are none.
 ValueType with_image(const Graph& graph, const Node& node, ImageSize size);
+/// Whether the graph is a network of convolutions alone, without attention.
+bool is_convolutional(const Graph& graph);
 /// Images in the batch, of an operand whose rows are pixels.
 std::int64_t num_images(OpCall& call, std::size_t operand);
 

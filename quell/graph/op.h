@@ -69,6 +69,9 @@ struct OpDef {
   /// Each row of the output depends on the same row of the operands alone: batches may then lie
   /// without padding, and sequences be continued from a cache.
   bool row_by_row = false;
+  /// Operand 0 times the matrix of its weight, and a bias, whatever windows it slides over rows on
+  /// the way: it has an operator of its own (LinearOp), and quantized ones read codes.
+  bool product = false;
   /// Computed where it is read, from the operand, and not kept: quantizers and what restores
   /// migrated values, which operators often take along.
   bool view = false;

@@ -13,6 +13,7 @@
 #include "quell/job/engine.h"
 #include "quell/job/random_model.h"
 #include "quell/job/report.h"
+#include "quell/model/image_input.h"
 #include "quell/model/text_encoder.h"
 #include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
@@ -76,22 +77,22 @@ class Bench {
     ExecContext ctx;
     model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir))
                                 : make_random_model(job.random);
-    require(!model_.reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
-            ": reads images; bench times models of texts");
+    check_shapes();
     job.model_dir.check_accepted();
     const bool quantize = !job.scheme.empty() || !job.recipe.empty() || job.quantize_attention ||
                           job.quantize_lm_head;
     require(!quantize || !model_.is_quantized(), ErrorCode::kUsage, job.model_dir.string(),
             ": is quantized already; leave --scheme and --recipe out");
     if (quantize) {
-      Recipe recipe = load_recipe(job.recipe.empty() ? "minmax" : job.recipe);
+      const std::string usual = is_convolutional(model_.graph) ? "images" : "minmax";
+      Recipe recipe = load_recipe(job.recipe.empty() ? usual : job.recipe);
       if (!job.scheme.empty()) set_scheme(recipe, job.scheme);
       recipe.quantize_attention |= job.quantize_attention;
       recipe.quantize_lm_head |= job.quantize_lm_head;
       if (job.quantize_attention) recipe.residual_after_quant = true;
       std::vector<TokenBatch> samples;
-      samples.push_back(random_batch(
-          model_.spec, 4, std::min<std::int64_t>(32, model_.spec.max_position_embeddings), 99));
+      const std::int64_t length = std::min<std::int64_t>(32, model_.spec.max_position_embeddings);
+      samples.push_back(batch_of({4, length}, 99));
       compress(model_, samples, recipe, ctx);
       scheme_ = scheme_of(recipe) +
                 (recipe.weights.granularity == Granularity::kPerGroup
@@ -146,6 +147,29 @@ class Bench {
   }
 
  private:
+  void check_shapes() const {
+    const bool images = model_.reads_images();
+    for (const BenchShape& s : job_.shapes) {
+      require(!images || s.length == 0, ErrorCode::kUsage, "--shape ", s.batch, "x", s.length, ": ",
+              job_.model_dir.string(), " reads images of one size; write --shape ", s.batch);
+      require(images || s.length > 0, ErrorCode::kUsage, "--shape ", s.batch,
+              ": write BATCHxLENGTH, such as 8x128");
+    }
+    require(!images || (job_.prompt == 0 && job_.generate == 0 && job_.text.empty()),
+            ErrorCode::kUsage, "-p, -n, --text: ", job_.model_dir.string(), " reads images");
+  }
+
+  TokenBatch batch_of(const BenchShape& shape, std::uint64_t seed) const {
+    if (!model_.reads_images()) return random_batch(model_.spec, shape.batch, shape.length, seed);
+
+    const ImageAttributes image = *image_input_of(model_.graph);
+    Random random(seed);
+    const std::int64_t values = shape.batch * image.channels * image.size.pixels();
+    std::vector<float> pixels(static_cast<std::size_t>(values));
+    for (float& v : pixels) v = static_cast<float>(4 * random.uniform() - 2);
+    return make_image_batch(model_, std::move(pixels));
+  }
+
   void add_cases(const ForwardModel& engine, const std::string& name, ExecContext& ctx) {
     const auto add = [&](const std::string& test, const std::string& unit, double units,
                          std::function<double()> body) {
@@ -153,10 +177,11 @@ class Bench {
       case_contexts_.push_back(&ctx);
     };
     for (const BenchShape& s : job_.shapes) {
-      const auto batch =
-          std::make_shared<TokenBatch>(random_batch(model_.spec, s.batch, s.length, 5));
-      add(str(s.batch, "x", s.length), "tokens", static_cast<double>(s.batch * s.length),
-          [&engine, &ctx, batch] {
+      const auto batch = std::make_shared<TokenBatch>(batch_of(s, 5));
+      const bool images = model_.reads_images();
+      const std::int64_t units = images ? s.batch : s.batch * s.length;
+      add(images ? str(s.batch) : str(s.batch, "x", s.length), images ? "images" : "tokens",
+          static_cast<double>(units), [&engine, &ctx, batch] {
             const auto start = Clock::now();
             ForwardOutputs outputs;
             engine.forward(*batch, outputs, ctx);

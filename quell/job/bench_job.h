@@ -11,7 +11,7 @@
 namespace quell {
 
 struct BenchShape {
-  std::int64_t batch = 1, length = 128;
+  std::int64_t batch = 1, length = 128;  ///< length 0: of images, which have a size of their own
 };
 
 struct BenchJob {

@@ -33,13 +33,18 @@ Divergence::Divergence(const Model& model)
     : spec_(model.spec),
       two_stacks_(model.graph.is_encoder_decoder()),
       output_(model.sentence.defined() ? "embedding" : "last_hidden_state") {
-  for (const auto& [name, value] : model.graph.outputs)
+  bool is_there = model.sentence.defined();
+  for (const auto& [name, value] : model.graph.outputs) {
     if (name == "logits") output_ = name;
+    is_there |= name == output_;
+  }
+  if (!is_there) output_ = model.graph.outputs.front().first;  // maps and heads of image networks
 }
 
 std::string Divergence::words() const {
   if (output_ == "embedding") return "1 - cosine of the sentence embeddings";
   if (output_ == "logits") return "KL divergence of the logits, in nats";
+  if (output_ != "last_hidden_state") return "relative squared error of " + output_;
   return "relative squared error of the last hidden states";
 }
 
@@ -64,24 +69,45 @@ Divergences Divergence::between(const std::vector<Tensor>& want, const std::vect
 
     for (std::int64_t sequence = 0; sequence < batch.batch; ++sequence) {
       double sum = 0;
+      double count = 0;
       for (std::int64_t i = sequence * rows_a_sequence; i < (sequence + 1) * rows_a_sequence; ++i) {
         if (!row_counts(want[b], batch, i)) continue;
         const std::span<const float> w = row_of(want[b], i);
         const std::span<const float> g = row_of(got[b], i);
 
-        if (output_ == "last_hidden_state") {
+        if (output_ != "logits" && output_ != "embedding") {
           const ErrorEnergy energy = energy_of(w, g);
           sum += energy.noise;
-          out.count += energy.signal;
+          count += energy.signal;
           continue;
         }
         sum += output_ == "logits" ? kl_divergence(w, g) : 1 - cosine(w, g);
-        ++out.count;
+        ++count;
       }
       out.sums.push_back(sum);
+      out.counts.push_back(count);
+      out.count += count;
     }
   }
   return out;
+}
+
+std::vector<std::int64_t> Divergence::top_classes(const std::vector<Tensor>& outputs,
+                                                  const std::vector<TokenBatch>& samples) const {
+  std::vector<std::int64_t> out;
+  for (std::size_t b = 0; b < outputs.size(); ++b) {
+    const Tensor& logits = outputs[b];
+    const bool of_sequences = output_ == "logits" && logits.rows() == samples[b].batch;
+    if (!of_sequences || logits.cols() < 2) return {};
+
+    for (std::int64_t i = 0; i < logits.rows(); ++i)
+      out.push_back(static_cast<std::int64_t>(argmax(row_of(logits, i))));
+  }
+  return out;
+}
+
+double Divergences::of(std::size_t sequence) const {
+  return counts[sequence] > 0 ? sums[sequence] / counts[sequence] : 0;
 }
 
 double Divergences::mean() const { return std::accumulate(sums.begin(), sums.end(), 0.0) / count; }

@@ -13,7 +13,10 @@ namespace quell {
 struct Divergences {
   std::vector<double> sums;  ///< one a sequence
   double count = 0;
+  std::vector<double> counts = {};  ///< the same of each sequence alone
   double mean() const;
+  /// The divergence of one sequence.
+  double of(std::size_t sequence) const;
 };
 
 /// Whether `better` is smaller than `worse` by more than two standard errors of the difference,
@@ -35,6 +38,10 @@ class Divergence {
   /// Over tokens or sequences; padding does not count.
   Divergences between(const std::vector<Tensor>& want, const std::vector<Tensor>& got,
                       const std::vector<TokenBatch>& samples) const;
+  /// The class with the largest logit of each sequence; empty where the output that is compared are
+  /// no logits of several classes with a row for each.
+  std::vector<std::int64_t> top_classes(const std::vector<Tensor>& outputs,
+                                        const std::vector<TokenBatch>& samples) const;
 
  private:
   ModelSpec spec_;

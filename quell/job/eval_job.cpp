@@ -83,7 +83,8 @@ std::vector<MetricResult> evaluate_image_folder(const ForwardModel& model, const
 
   const std::optional<Model> reference = load_reference(job);
   const auto compared = reference ? make_float_model(*reference) : nullptr;
-  return evaluate_images(model, compared.get(), set, ctx);
+  ImageReference beside{.model = compared.get()};
+  return evaluate_images(model, compared ? &beside : nullptr, set, ctx);
 }
 
 std::vector<MetricResult> evaluate_frames(const ForwardModel& model, const EvalJob& job,

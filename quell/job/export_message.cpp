@@ -30,8 +30,8 @@ std::string size_message(std::uint64_t bytes_before, const ExportSummary& summar
   std::string out = "weights: " + bytes_text(bytes_before) + " before, " +
                     bytes_text(summary.total()) + " now (" + parts + ")";
   if (divergence)
-    out += "; divergence from float on " + str(divergence->tokens) +
-           " calibration tokens: " + format_text("%.2g", divergence->value) + " (" +
+    out += "; divergence from float on " + str(divergence->tokens) + " calibration " +
+           divergence->unit + ": " + format_text("%.2g", divergence->value) + " (" +
            divergence->what + ")";
   return out;
 }

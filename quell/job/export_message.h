@@ -14,6 +14,7 @@ struct MeasuredDivergence {
   std::string what;  ///< Divergence::words()
   double value = 0;
   std::int64_t tokens = 0;
+  std::string unit = "tokens";  ///< what these are
 };
 
 /// Bytes before and after, what those after consist of, and the distance from the float model, on

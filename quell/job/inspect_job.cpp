@@ -1,4 +1,5 @@
 #include "quell/job/inspect_job.h"
+#include "quell/job/calibration_samples.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +10,7 @@
 #include "quell/compress/channel_stats.h"
 #include "quell/engine/lower.h"
 #include "quell/io/json.h"
+#include "quell/job/memory_traffic.h"
 #include "quell/model/family.h"
 #include "quell/model/generation_settings.h"
 #include "quell/text/tokenizer/tokenizer.h"
@@ -144,7 +146,7 @@ std::int64_t count_outlier_channels(const ChannelStats& stats) {
 
 Json describe_ranges(const Model& model, const CalibrationChoice& choice, ExecContext& ctx) {
   const std::vector<TokenBatch> samples =
-      make_batches(load_samples(choice, model), 16, model.spec.pad_token_id);
+      load_calibration(choice, model, ctx.pool).batches(model, 16);
   const std::vector<Site> sites = derive_sites(model, {true, false});
   Json rows = Json::array();
   for_each_site_input(
@@ -234,6 +236,9 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
     else if (job.kernels)
       report["other_operators"].push_back({{"name", node.name}, {"fused", node.fused}});
   }
+  if (job.kernels)
+    if (Json traffic = describe_memory_traffic(model, ctx); !traffic.is_null())
+      report["memory_traffic"] = std::move(traffic);
   require(!job.calibration || model.missing_tensors.empty(), ErrorCode::kInvalidInput,
           job.model_dir.string(), ": tensor \"",
           model.missing_tensors.empty() ? "" : model.missing_tensors.front(),
@@ -302,6 +307,7 @@ std::string inspect_text(const Json& report) {
     for (const Json& o : report["other_operators"])
       out += "  " + o["name"].get<std::string>() + ": " + o["fused"].get<std::string>() + "\n";
   }
+  if (report.contains("memory_traffic")) out += memory_traffic_text(report["memory_traffic"]);
   if (report.contains("sites")) {
     out +=
         "\nsite                                 min        max  beyond 6 sigma  largest  "

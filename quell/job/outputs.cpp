@@ -32,15 +32,15 @@ std::vector<fs::path> places_of(const fs::path& input) {
 
 }  // namespace
 
-void check_input_file(const fs::path& file, const std::string& argument) {
+void check_input_file(const fs::path& file, const std::string& argument, FolderUse folder) {
   if (file == "-") return;  // the standard input, for commands that read texts
 
   std::error_code ec;
   const fs::file_status status = fs::status(file, ec);
   require(fs::exists(status), ErrorCode::kIo, file.string(), ": cannot open (", argument,
           "): ", ec ? ec.message() : std::string("No such file or directory"));
-  require(!fs::is_directory(status), ErrorCode::kIo, file.string(), ": is a folder (", argument,
-          "); name a file");
+  require(folder == FolderUse::kAllowed || !fs::is_directory(status), ErrorCode::kIo, file.string(),
+          ": is a folder (", argument, "); name a file");
 }
 
 void keep_inputs(const fs::path& output, const std::vector<fs::path>& inputs) {

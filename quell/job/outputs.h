@@ -11,8 +11,13 @@
 
 namespace quell {
 
-/// Throws Error(kIo) where `file` is missing or a folder; `argument` says which it is ("--data").
-void check_input_file(const std::filesystem::path& file, const std::string& argument);
+/// Folders of images may stand where other data are a file.
+enum class FolderUse { kRefused, kAllowed };
+
+/// Throws Error(kIo) where `file` is missing, or a folder that is refused; `argument` says which it
+/// is ("--data").
+void check_input_file(const std::filesystem::path& file, const std::string& argument,
+                      FolderUse folder = FolderUse::kRefused);
 
 /// Throws Error(kUsage) where writing `output` (a file, or a folder and all that is in it) would
 /// replace one of `inputs`, files or model folders, or what they link to. Inputs that are empty or

@@ -1,4 +1,6 @@
 #include "quell/job/preflight.h"
+#include "quell/graph/image_ops.h"
+#include "quell/job/calibration_samples.h"
 
 #include <algorithm>
 #include <chrono>
@@ -229,6 +231,10 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
             bytes_text(peak.memory), " are needed, with matrices and values on the disk",
             "; allow more, or use fewer or shorter samples (--num-samples, --max-seq-length)"));
   if (job.format != "float") return;
+  require(!model.graph.has(op_batch_norm), ErrorCode::kUnsupported, "--format float: a plain ",
+          model.spec.model_type,
+          " checkpoint has batch norms, which are folded into convolutions here; write --format "
+          "compressed-tensors instead");
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
   for (const PassParams& params : job.recipe.passes) {
     const auto pass = make_pass(params, job.recipe);
@@ -271,14 +277,13 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   resolve_ignored(model, job.recipe);
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const double load = seconds();
-  const auto sequences = load_samples(job.calibration, model);
+  const CalibrationSamples calibration = load_calibration(job.calibration, model, ctx.pool);
   job.model_dir.check_accepted();
-  const std::vector<TokenBatch> samples = make_batches(
-      sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  const std::vector<TokenBatch> samples = calibration.batches(model, job.recipe.batch_size);
   const double read = seconds();
   fit_memory(job, model, samples);
   check_quantize_job(job, model, samples);
-  out.samples = static_cast<std::int64_t>(sequences.size());
+  out.samples = calibration.size();
   for (const TokenBatch& b : samples) out.tokens += b.rows();
 
   const Sizes sizes = sizes_of(model, job.recipe);

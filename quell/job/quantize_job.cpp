@@ -1,16 +1,17 @@
 #include "quell/job/quantize_job.h"
+#include "quell/job/calibration_samples.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
-#include "quell/base/random.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/ignored.h"
 #include "quell/engine/lower.h"
+#include "quell/eval/image_classification.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
+#include "quell/graph/image_ops.h"
 #include "quell/io/output_file.h"
 #include "quell/io/output_path.h"
 #include "quell/job/calibration_check.h"
@@ -18,65 +19,21 @@
 #include "quell/job/export_message.h"
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
-#include "quell/model/text_encoder.h"
+#include "quell/vision/preprocessor_config.h"
 
 namespace quell {
 namespace fs = std::filesystem;
-namespace {
-
-constexpr std::int64_t kDefaultLength = 512;
-
-std::vector<TokenSequence> cut_stream(const std::vector<std::int32_t>& ids, std::int64_t length) {
-  std::vector<TokenSequence> out;
-  for (std::size_t at = 0; at + static_cast<std::size_t>(length) <= ids.size();
-       at += static_cast<std::size_t>(length))
-    out.push_back({{ids.begin() + static_cast<std::ptrdiff_t>(at),
-                    ids.begin() + static_cast<std::ptrdiff_t>(at) + length},
-                   {},
-                   {}});
-  return out;
+std::string default_recipe(const ModelDirectory& model_dir) {
+  const Checkpoint checkpoint = Checkpoint::open(model_dir);
+  const Graph graph = build_architecture(checkpoint).graph;
+  return is_convolutional(graph) ? "images" : "os_plus";
 }
-
-}  // namespace
 
 fs::path check_output(const QuantizeJob& job) {
   const fs::path output = resolve_output(job.output);
-  keep_input_folders(job.output,
-                     {job.model_dir.path(), job.calibration.data.file, job.eval_data.file});
+  keep_input_folders(job.output, {job.model_dir.path()});
+  keep_inputs(job.output, {job.calibration.data.file, job.eval_data.file, job.eval_labels});
   return output;
-}
-
-std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model) {
-  Dataset data = read_dataset(choice.data.file, choice.data.columns, LabelUse::kIgnore);
-  const std::int64_t context = model.spec.max_position_embeddings;
-  const std::int64_t length = std::min(choice.max_seq_length > 0  ? choice.max_seq_length
-                                       : model.max_seq_length > 0 ? model.max_seq_length
-                                                                  : kDefaultLength,
-                                       context);
-  const PairMode mode = model.sentence.defined() ? PairMode::kSeparate : PairMode::kPair;
-  std::vector<TokenSequence> all;
-  if (!data.stream.empty()) {
-    all = cut_stream(data.stream, length);
-    require(!all.empty(), ErrorCode::kInvalidInput, data.source, ": ", data.stream.size(),
-            " tokens are fewer than one sample of ", length, "; lower --max-seq-length");
-  } else {
-    const auto tokenizer = open_tokenizer_for(data, model);
-    if (mode == PairMode::kSeparate) prepend_default_prompt(model, data);
-    all = tokenize_examples(data, tokenizer.get(), mode, length, EmptyRows::kLeaveOut);
-    if (mode == PairMode::kSeparate) note_default_prompt(model, tokenizer.get(), all);
-  }
-  require(choice.skip < static_cast<std::int64_t>(all.size()), ErrorCode::kUsage, data.source,
-          ": --calibration-skip ", choice.skip, " leaves nothing of ", all.size(), " samples");
-  all.erase(all.begin(), all.begin() + choice.skip);
-  if (choice.sampling == Sampling::kRandom) Random(choice.seed).shuffle(all);
-  if (static_cast<std::int64_t>(all.size()) > choice.num_samples)
-    all.resize(static_cast<std::size_t>(choice.num_samples));
-  for (const TokenSequence& s : all)
-    for (const std::int32_t id : s.ids)
-      require(id >= 0 && id < model.spec.vocab_size, ErrorCode::kInvalidInput, data.source,
-              ": token id ", id, " is outside the model's vocabulary of ", model.spec.vocab_size);
-  check_calibration_data(choice, data, all);
-  return all;
 }
 
 namespace {
@@ -108,6 +65,71 @@ void say_if(const std::string& message, LogLevel level = LogLevel::kInfo) {
 
 }  // namespace
 
+namespace {
+
+/// What --eval-task asks for, of one engine after the other; beside the float model.
+class Task {
+ public:
+  virtual ~Task() = default;
+  virtual std::vector<MetricResult> measure(const std::string& engine, const ForwardModel& forward,
+                                            ExecContext& ctx) = 0;
+};
+
+class TextTask final : public Task {
+ public:
+  TextTask(const QuantizeJob& job, const Model& original, const CalibrationSamples& calibration)
+      : options_(*job.eval),
+        set_(load_eval_set(options_, job.eval_data, original)),
+        reference_(make_float_model(original)),
+        compared_{.model = reference_.get()} {
+    check_calibration_against(job.calibration, calibration.sequences, options_, job.eval_data,
+                              set_);
+  }
+  std::vector<MetricResult> measure(const std::string& engine, const ForwardModel& forward,
+                                    ExecContext& ctx) override {
+    return evaluate(forward, engine == "float" ? nullptr : &compared_, options_, set_, ctx);
+  }
+
+ private:
+  EvalOptions options_;
+  EvalSet set_;
+  std::unique_ptr<ForwardModel> reference_;
+  Reference compared_;  ///< keeps what it has computed
+};
+
+class ImageTask final : public Task {
+ public:
+  ImageTask(const QuantizeJob& job, const Model& original)
+      : images_(open_images({.images = job.eval_data.file, .labels = job.eval_labels})),
+        set_{.images = *images_,
+             .steps = read_preprocessing(job.model_dir),
+             .skip = job.eval->skip,
+             .limit = job.eval->limit},
+        reference_(make_float_model(original)),
+        compared_{.model = reference_.get()} {}
+  std::vector<MetricResult> measure(const std::string& engine, const ForwardModel& forward,
+                                    ExecContext& ctx) override {
+    return evaluate_images(forward, engine == "float" ? nullptr : &compared_, set_, ctx);
+  }
+
+ private:
+  std::unique_ptr<ImageSource> images_;
+  ImageEvalSet set_;
+  std::unique_ptr<ForwardModel> reference_;
+  ImageReference compared_;  ///< keeps what it has computed
+};
+
+std::unique_ptr<Task> make_task(const QuantizeJob& job, const Model& original,
+                                const CalibrationSamples& calibration) {
+  const bool of_images = job.eval->task == kImageClassification;
+  require(of_images == original.reads_images(), ErrorCode::kUsage, "--eval-task ", job.eval->task,
+          ": ", job.model_dir.string(), original.reads_images() ? " reads images" : " reads text");
+  if (of_images) return std::make_unique<ImageTask>(job, original);
+  return std::make_unique<TextTask>(job, original, calibration);
+}
+
+}  // namespace
+
 Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   QuantizeJob job = asked;
   job.output = check_output(asked);
@@ -121,27 +143,18 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   Model model = load_model(checkpoint, {.scratch = scratch});
   checkpoint.drop_pages();
   resolve_ignored(model, job.recipe);
-  const std::vector<TokenSequence> sequences = load_samples(job.calibration, model);
-  const std::vector<TokenBatch> samples = make_batches(
-      sequences, static_cast<std::size_t>(job.recipe.batch_size), model.spec.pad_token_id);
+  const CalibrationSamples calibration = load_calibration(job.calibration, model, ctx.pool);
+  const std::vector<TokenBatch> samples = calibration.batches(model, job.recipe.batch_size);
   fit_memory(job, model, samples);
   scratch = model.scratch;
   check_quantize_job(job, model, samples);
-  EvalSet set;
-  if (job.eval) {
-    set = load_eval_set(*job.eval, job.eval_data, model);
-    check_calibration_against(job.calibration, sequences, *job.eval, job.eval_data, set);
-  }
-  job.model_dir.check_accepted();
   const std::optional<Model> original =
       job.eval ? std::optional(load_model(checkpoint, {.scratch = scratch})) : std::nullopt;
-  const auto reference = original ? make_float_model(*original) : nullptr;
-  Reference compared{.model = reference.get()};
+  const auto task = original ? make_task(job, *original, calibration) : nullptr;
+  job.model_dir.check_accepted();
   Report report;
   const auto measure = [&](const std::string& engine, const ForwardModel& forward) {
-    if (job.eval)
-      report.add(engine, job.eval->task,
-                 evaluate(forward, engine == "float" ? nullptr : &compared, *job.eval, set, ctx));
+    if (task) report.add(engine, job.eval->task, task->measure(engine, forward, ctx));
   };
   measure("float", *make_float_model(model));
   const bool as_float = job.format == "float";
@@ -175,11 +188,13 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   if (job.eval && !as_float)
     if (const auto integer = integer_engine(exported, ctx)) measure("integer", *integer);
   std::optional<MeasuredDivergence> measured;
+  const bool images = exported.reads_images();
   if (!as_float) {
     const auto after =
         divergence.outputs(*make_simulated_model(exported, false, ctx.isa), compared_batches, ctx);
     measured = {divergence.words(), divergence.between(before, after, compared_batches).mean(),
-                compared_batches.front().rows()};
+                images ? compared_batches.front().batch : compared_batches.front().rows(),
+                images ? "images" : "tokens"};
   }
   log(LogLevel::kInfo, size_message(checkpoint.num_bytes(), summary, measured));
   report.written = export_json(checkpoint.num_bytes(), summary, measured);

@@ -30,15 +30,15 @@ struct QuantizeJob {
   std::string format = "compressed-tensors";  ///< or "float": the migrated model, not quantized
   std::optional<EvalOptions> eval;            ///< measured as float, simulated and integer model
   DataChoice eval_data;
+  std::filesystem::path eval_labels;  ///< image classification; empty: where they belong
   std::uint64_t max_memory =
       0;  ///< bytes; 0: matrices beyond kMatricesInMemory lie on the disk, whatever there is
 };
 
 inline constexpr std::uint64_t kMatricesInMemory = std::uint64_t{2} << 30;
 
-/// Sequences for calibration: rows of text or ids, or windows of a token stream. Throws
-/// Error(kInvalidInput) when there are none.
-std::vector<TokenSequence> load_samples(const CalibrationChoice& choice, const Model& model);
+/// The built-in recipe for a model of that kind: of text, or a network of convolutions.
+std::string default_recipe(const ModelDirectory& model_dir);
 
 /// Where the job's output really goes (resolve_output). Throws Error(kUsage | kIo) where that
 /// cannot be, or would replace what the job reads.

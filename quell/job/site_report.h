@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "quell/job/divergence.h"
+#include "quell/job/divergent_inputs.h"
 #include "quell/job/quantize_job.h"
 
 namespace quell {
@@ -20,6 +21,7 @@ struct SiteReportJob {
   std::int64_t num_samples = 64;    ///< to measure on, behind those of the calibration
   std::optional<EvalOptions> eval;  ///< advice in points of this task too
   DataChoice eval_data;
+  std::filesystem::path eval_labels;  ///< image classification; empty: where they belong
   /// The command that quantizes as the report does ("quell quantize MODEL OUT ..."); what advice
   /// adds is appended to it. Empty: none.
   std::string quantize_command;
@@ -56,10 +58,13 @@ struct SiteReport {
   std::int64_t calibration_samples = 0, samples = 0, tokens = 0;
   double all = 0;  ///< divergence of the whole quantized model
   std::vector<SiteMeasurement> sites;
-  std::string verdict;         ///< one sentence: what to do
-  std::vector<Advice> advice;  ///< the one that helps most first
-  std::string command;         ///< to paste, where some advice has arguments
-  std::string task;            ///< empty: none
+  std::vector<DivergentInput> inputs;  ///< the ten on which float and quantized disagree most
+  bool has_classes = false;            ///< of the samples, as the outputs say
+  std::int64_t other_classes = 0;      ///< samples whose class quantization changes
+  std::string verdict;                 ///< one sentence: what to do
+  std::vector<Advice> advice;          ///< the one that helps most first
+  std::string command;                 ///< to paste, where some advice has arguments
+  std::string task;                    ///< empty: none
   double float_metric = 0, metric = 0;
 
   Json to_json() const;

@@ -18,7 +18,9 @@ pre{padding:10px 12px;white-space:pre-wrap}.wide{overflow-x:auto}table{border-co
 th,td{text-align:right;padding:4px 6px;border-bottom:1px solid var(--line);vertical-align:bottom;overflow-wrap:anywhere}th:first-child,td:first-child,td.text,th.text{text-align:left}
 th{color:var(--soft);font-weight:600}details{border-bottom:1px solid var(--line);padding:6px 0}summary{cursor:pointer}
 svg{display:block;max-width:100%;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}
-.bad{fill:var(--bad)}.good{fill:var(--good)}.axis{stroke:var(--line)}.span{stroke:var(--good)}.was{stroke:var(--fade)}
+.inputs{display:flex;flex-wrap:wrap;gap:16px;margin:12px 0}figure{margin:0;width:196px;background:var(--tint);border:1px solid var(--line);border-radius:8px;padding:10px;font-size:13px;overflow-wrap:anywhere}
+figure img{display:block;width:96px;height:96px;object-fit:contain;margin:0 auto 8px}.other{color:var(--bad);font-weight:600}
+.bad{fill:var(--bad)}.good{fill:var(--good)}.fade{fill:var(--fade)}.axis{stroke:var(--line)}.span{stroke:var(--good)}.was{stroke:var(--fade)}
 )";
 
 std::string escape(const std::string& text) {
@@ -121,6 +123,90 @@ std::string table(const SiteReport& r) {
   return html + "</table>\n";
 }
 
+/// Smallest and largest input of each site, in the original model and as the quantizer reads it.
+std::string layer_ranges(const SiteReport& r) {
+  constexpr int kRow = 20, kLeft = 280, kWidth = 560, kTop = 4;
+  struct Row {
+    float low[2], high[2];
+  };
+  std::vector<Row> rows;
+  double bottom = 0, top = 1e-30;
+  for (const SiteMeasurement& m : r.sites) {
+    const auto low = [](const std::vector<float>& v) {
+      return *std::min_element(v.begin(), v.end());
+    };
+    const auto high = [](const std::vector<float>& v) {
+      return *std::max_element(v.begin(), v.end());
+    };
+    rows.push_back(
+        {{low(m.min_before), low(m.min_after)}, {high(m.max_before), high(m.max_after)}});
+    for (const int i : {0, 1}) {
+      bottom = std::min(bottom, static_cast<double>(rows.back().low[i]));
+      top = std::max(top, static_cast<double>(rows.back().high[i]));
+    }
+  }
+
+  std::string svg =
+      format_text("<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"Ranges by layer\">",
+                  kLeft + kWidth + 160, kTop + 4 + kRow * static_cast<int>(rows.size()));
+  const auto x = [&](float v) {
+    return kLeft + (static_cast<double>(v) - bottom) / (top - bottom) * kWidth;
+  };
+  svg += format_text("<line class=axis x1=%.1f x2=%.1f y1=%d y2=%d />", x(0), x(0), kTop,
+                     kTop + kRow * static_cast<int>(rows.size()));
+  int y = kTop;
+  for (std::size_t s = 0; s < rows.size(); ++s) {
+    svg += format_text("<text x=%d y=%d text-anchor=end>%s</text>", kLeft - 8, y + 13,
+                       escape(r.sites[s].name).substr(0, 200).c_str());
+    for (const int i : {0, 1})
+      svg += format_text("<rect class=%s x=%.1f y=%d width=%.1f height=6 rx=2 />",
+                         i == 0 ? "fade" : "good", x(rows[s].low[i]), y + 3 + 7 * i,
+                         std::max(1.0, x(rows[s].high[i]) - x(rows[s].low[i])));
+    svg += format_text("<text x=%d y=%d>%.3g to %.3g</text>", kLeft + kWidth + 8, y + 13,
+                       static_cast<double>(rows[s].low[1]), static_cast<double>(rows[s].high[1]));
+    y += kRow;
+  }
+  return svg + "</svg>\n";
+}
+
+/// "207, golden retriever"
+std::string class_words(std::int64_t number, const std::string& label) {
+  return std::to_string(number) + (label.empty() ? "" : ", " + escape(label));
+}
+
+std::string classes(const DivergentInput& input) {
+  if (!input.has_classes) return "";
+  const bool agree = input.float_class == input.quantized_class;
+  return "float: " + class_words(input.float_class, input.float_label) + "<br><span" +
+         (agree ? "" : " class=other") +
+         ">quantized: " + class_words(input.quantized_class, input.quantized_label) + "</span><br>";
+}
+
+/// What people can look at beside a number: pictures side by side, or texts below each other.
+std::string inputs_section(const SiteReport& r) {
+  std::string html = "<h2>Inputs on which float and quantized disagree most</h2>\n<p class=soft>";
+  html += format_text("Of the %lld held-out samples, by the divergence of each.",
+                      static_cast<long long>(r.samples));
+  if (r.has_classes)
+    html +=
+        format_text(" The class changes on %lld of them.", static_cast<long long>(r.other_classes));
+  html += "</p>\n";
+
+  const bool pictures = !r.inputs.empty() && !r.inputs.front().thumbnail.empty();
+  html += pictures ? "<div class=inputs>\n" : "<ol>\n";
+  for (const DivergentInput& input : r.inputs) {
+    const std::string divergence = format_text("divergence %.3g", input.divergence);
+    if (pictures)
+      html += "<figure><img src=\"" + input.thumbnail + "\" alt=\"\"><figcaption>" +
+              escape(input.name) + "<br>" + classes(input) + divergence +
+              "</figcaption></figure>\n";
+    else
+      html += "<li>" + escape(input.text) + "<br><span class=soft>" + escape(input.name) + ", " +
+              divergence + "</span><br>" + classes(input) + "</li>\n";
+  }
+  return html + (pictures ? "</div>\n" : "</ol>\n");
+}
+
 }  // namespace
 
 std::string SiteReport::to_html() const {
@@ -129,11 +215,13 @@ std::string SiteReport::to_html() const {
       "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
       "content=\"width=device-width\"><title>" +
       title + "</title><style>" + kStyle + "</style></head><body>\n<h1>" + title + "</h1>\n";
+  const std::string of_tokens =
+      tokens > 0 ? format_text(" (%lld tokens)", static_cast<long long>(tokens)) : "";
   html += format_text(
-              "<p class=soft>Calibrated on %lld samples, measured on %lld others (%lld tokens), %s "
+              "<p class=soft>Calibrated on %lld samples, measured on %lld others%s, %s "
               "kernels, quell %s. Divergence: ",
               static_cast<long long>(calibration_samples), static_cast<long long>(samples),
-              static_cast<long long>(tokens), escape(isa).c_str(), QUELL_VERSION) +
+              of_tokens.c_str(), escape(isa).c_str(), QUELL_VERSION) +
           escape(divergence) + ", against the float model.</p>\n<div class=figures>\n";
   html += figure(format_text("%.4g", all), "divergence of the quantized model") +
           figure(std::to_string(sites.size()), "quantized sites");
@@ -150,9 +238,14 @@ std::string SiteReport::to_html() const {
     html += "</ul>\n";
   }
   if (!command.empty()) html += "<pre>" + escape(command) + "</pre>\n";
-  html += "<h2>Which site hurts</h2>\n<div class=wide>" + bars(*this) +
-          "</div>\n<h2>Numbers</h2>\n" + table(*this) +
-          "<h2>Ranges by channel</h2>\n<p class=soft>Smallest and largest input of every channel, "
+  html += "<h2>Which site hurts</h2>\n<div class=wide>" + bars(*this) + "</div>\n" +
+          inputs_section(*this) + "<h2>Numbers</h2>\n" + table(*this) +
+          "<h2>Ranges by layer</h2>\n<p class=soft>Smallest and largest input of every site: "
+          "above in the original model, below as the quantizer reads it, which the numbers "
+          "say.</p>\n<div class=wide>" +
+          layer_ranges(*this) +
+          "</div>\n<h2>Ranges by channel</h2>\n<p class=soft>Smallest and largest input of every "
+          "channel, "
           "in the original model and as the "
           "quantizer reads it.</p>\n";
   for (const SiteMeasurement& m : sites)

@@ -124,7 +124,7 @@ class Trials {
   double run(Recipe recipe, const std::vector<TokenBatch>& batches) {
     const std::size_t layer = next_++ % layers_.modules.size();
     for (NodeId n = 0; n < model_.graph.num_nodes(); ++n) {
-      if (!model_.graph.node(n).is(op_linear) || model_.graph.node(n).param < 0) continue;
+      if (!model_.graph.node(n).op->product || model_.graph.node(n).param < 0) continue;
       const std::string& module = model_.param_of(n).module;
       if (!layers_.modules[layer].contains(module)) recipe.ignore.push_back(module);
     }

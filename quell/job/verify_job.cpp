@@ -16,20 +16,37 @@ namespace {
 constexpr const char* kHiddenStates[] = {"hidden_states.", "encoder_hidden_states.",
                                          "decoder_hidden_states."};
 
-bool is_output(const std::string& name) {
-  static const std::set<std::string> kNames = {
+/// Names of tensors that are compared: what models of texts give, and what this one gives.
+class OutputNames {
+ public:
+  explicit OutputNames(const Model& model) {
+    for (const auto& [name, value] : model.graph.outputs) names_.insert(name);
+  }
+  bool contains(const std::string& name) const {
+    return names_.contains(name) ||
+           std::any_of(std::begin(kHiddenStates), std::end(kHiddenStates),
+                       [&](const char* prefix) { return name.starts_with(prefix); });
+  }
+  /// "left." of "left.logits".
+  std::string prefix_of(const std::string& name) const {
+    for (std::size_t at = name.find('.'); at != std::string::npos; at = name.find('.', at + 1))
+      if (contains(name.substr(at + 1))) return name.substr(0, at + 1);
+    return "";
+  }
+
+ private:
+  std::set<std::string> names_ = {
       "logits",     "last_hidden_state", "pooler_output",       "start_logits",
       "end_logits", "embedding",         "embedding_normalized"};
-  return kNames.contains(name) ||
-         std::any_of(std::begin(kHiddenStates), std::end(kHiddenStates),
-                     [&](const char* prefix) { return name.starts_with(prefix); });
-}
+};
 
-/// "left." of "left.logits".
-std::string prefix_of(const std::string& name) {
-  for (std::size_t at = name.find('.'); at != std::string::npos; at = name.find('.', at + 1))
-    if (is_output(name.substr(at + 1))) return name.substr(0, at + 1);
-  return "";
+/// Pixels of an image as others record them, [images, channels, height, width].
+Tensor as_planes(const Tensor& rows, std::int64_t pixels) {
+  Tensor out = Tensor::f32({rows.rows() / pixels * rows.cols(), pixels});
+  for (std::int64_t r = 0; r < rows.rows(); ++r)
+    for (std::int64_t c = 0; c < rows.cols(); ++c)
+      out.row(r / pixels * rows.cols() + c)[r % pixels] = rows.row(r)[c];
+  return out;
 }
 
 /// Inputs of a group: "<prefix>input_ids", or the main inputs cut to [rows, length].
@@ -137,6 +154,11 @@ Tensor output_of(const std::string& name, const ForwardModel& engine, const Forw
   const auto it = outputs.values.find(name);
   require(it != outputs.values.end(), ErrorCode::kInvalidInput, "tensor \"", name,
           "\": this model does not compute it");
+  for (const auto& [output, value] : engine.model().graph.outputs) {
+    const RowSpace& rows = engine.model().graph.value(value).type.rows;
+    if (output == name && rows.kind == RowSpace::Kind::kImage)
+      return as_planes(it->second, rows.height * rows.width);
+  }
   return it->second.clone();
 }
 
@@ -153,16 +175,22 @@ VerifyResult run_verify_job(const VerifyJob& job, ExecContext& ctx) {
   const auto engine = make_engine(job.engine, model, ctx);
   const SafetensorsFile file(job.reference);
   std::map<std::string, std::vector<std::string>> groups;  // prefix -> outputs
+  const OutputNames known(model);
   for (const auto& [name, view] : file.tensors()) {
-    const std::string prefix = prefix_of(name);
-    if (is_output(name.substr(prefix.size()))) groups[prefix].push_back(name.substr(prefix.size()));
+    const std::string prefix = known.prefix_of(name);
+    const std::string output = name.substr(prefix.size());
+    if (known.contains(output)) groups[prefix].push_back(output);
   }
   require(!groups.empty(), ErrorCode::kInvalidInput, file.source(),
           ": holds no recorded output (logits, last_hidden_state, hidden_states.i, ...)");
   VerifyResult result;
   for (const auto& [prefix, names] : groups) {
     std::int64_t rows = 0, length = 0;
-    if (!prefix.empty() && !file.has(prefix + "input_ids"))
+    const bool of_images = model.reads_images();
+    require(!of_images || file.has(prefix + "pixel_values"), ErrorCode::kInvalidInput,
+            file.source(), ": tensor \"", prefix,
+            "pixel_values\" is missing: prepared images, [images, channels, height, width]");
+    if (!of_images && !prefix.empty() && !file.has(prefix + "input_ids"))
       for (const std::string& name : names)
         if (const Shape& shape = file.at(prefix + name).shape(); shape.rank() == 3)
           rows = shape[0], length = shape[1];

@@ -5,6 +5,7 @@
 #include "quell/io/json.h"
 #include "quell/model/config_keys.h"
 #include "quell/model/family.h"
+#include "quell/model/fold_batch_norm.h"
 #include "quell/model/model.h"
 #include "quell/model/parameter_loader.h"
 #include "quell/model/quantized_checkpoint.h"
@@ -124,6 +125,11 @@ Model fill(const Checkpoint& checkpoint, const Family& family, Architecture arch
   });
   judge_config(checkpoint, family);
 
+  in_config(source, [&] {
+    model.folded_batch_norms = folded_batch_norms_of(*model.config);
+    leave_out_batch_norms(model.graph, model.folded_batch_norms);
+    return 0;
+  });
   load_parameters(checkpoint, family.prefix, options.allow_missing, model);
   in_config(source, [&] {
     read_quell_section(checkpoint, model);
@@ -150,6 +156,11 @@ Architecture build_architecture(const Settings& config, const Family& family,
 Architecture build_architecture(const Settings& config) {
   const std::string source = config.file().empty() ? "config.json" : config.file();
   return build_architecture(config, family_of(config, source));
+}
+
+Architecture build_architecture(const Checkpoint& checkpoint) {
+  const Settings& config = checkpoint.config();
+  return build_architecture(config, family_of(config, config.file()), &checkpoint);
 }
 
 Model load_model(const Checkpoint& checkpoint, const LoadOptions& options) {

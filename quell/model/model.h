@@ -77,6 +77,7 @@ struct Model {
       false;  ///< with `scratch`: what calibration carries from step to step lies there too
 
   // What quantization added.
+  std::vector<std::string> folded_batch_norms;  ///< modules that convolutions hold now
   bool bias_corrected =
       false;  ///< biases make up for quantization: the float function is not the original's
   bool residual_after_quant = false;  ///< residual branches read the fake-quantized value
@@ -117,6 +118,9 @@ Architecture build_architecture(const Settings& config);
 /// `checkpoint`: where sizes that config.json does not say are looked up; null: nowhere.
 Architecture build_architecture(const Settings& config, const Family& family,
                                 const Checkpoint* checkpoint = nullptr);
+
+/// Of a checkpoint, whose tensors say the sizes that its config.json does not.
+Architecture build_architecture(const Checkpoint& checkpoint);
 
 struct LoadOptions {
   /// Tensors that are missing are listed in `missing_tensors` and hold zeros, for a look at a

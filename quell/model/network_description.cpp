@@ -7,6 +7,7 @@
 #include "quell/io/json.h"
 #include "quell/model/image_config.h"
 #include "quell/model/network_list.h"
+#include "quell/model/quantized_checkpoint.h"
 
 namespace quell {
 namespace {
@@ -16,7 +17,9 @@ constexpr std::int64_t kMaxWindow = 4096;
 /// Makes nodes of the graph from entries of the list, one after the other.
 class DescriptionReader {
  public:
-  explicit DescriptionReader(ModelBuilder& g) : g_(g) {}
+  /// `folded`: modules of batch norms that convolutions hold already, and which have no tensors.
+  DescriptionReader(ModelBuilder& g, std::vector<std::string> folded)
+      : g_(g), folded_(std::move(folded)) {}
 
   void add_input(const ImageAttributes& image) { values_[kDescribedInput] = g_.image(image); }
 
@@ -164,8 +167,9 @@ class DescriptionReader {
       const std::string module = required_string(node.settings, "bn");
       const double eps = json_number(node.settings, "bn_eps", 1e-5);
       require(eps > 0 && eps < 1, ErrorCode::kInvalidInput, "key \"bn_eps\": must lie in (0, 1)");
+      const bool is_folded = std::find(folded_.begin(), folded_.end(), module) != folded_.end();
       for (const char* name : {".weight", ".bias", ".running_mean", ".running_var"})
-        check(module + name, {g_.columns(x)});
+        if (!is_folded) check(module + name, {g_.columns(x)});
       x = g_.batch_norm(is_norm ? node.out : node.out + ".bn", module, x, eps);
     }
     return node.settings.has("act") ? activation(node, x) : x;
@@ -293,6 +297,7 @@ class DescriptionReader {
   }
 
   ModelBuilder& g_;
+  std::vector<std::string> folded_;
   std::map<std::string, ValueId> values_;
 };
 
@@ -322,7 +327,7 @@ ImageAttributes read_input_size(const Config& config) {
 void build_described_network(ModelBuilder& g, const Config& config) {
   const ImageAttributes image = read_input_size(config);
   const std::vector<Described> nodes = read_network_list(config);
-  DescriptionReader reader(g);
+  DescriptionReader reader(g, folded_batch_norms_of(config.json()));
   reader.add_input(image);
   for (const std::size_t i : execution_order(nodes)) reader.add(nodes[i]);
 

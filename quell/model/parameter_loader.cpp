@@ -230,7 +230,7 @@ class Loader {
   void set_input_quantizers() {
     std::vector<std::pair<ValueId, const ActivationQuant*>> inputs;
     for (const Node& node : graph().nodes()) {
-      if (!node.is(op_linear) || graph().is_constant(node.in[0])) continue;
+      if (!node.op->product || graph().is_constant(node.in[0])) continue;
       const auto found = inputs_.find(node.param);
       if (found != inputs_.end()) inputs.emplace_back(node.in[0], &found->second);
     }

@@ -6,6 +6,7 @@
 
 #include "quell/base/error.h"
 #include "quell/graph/forms.h"
+#include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/model/family.h"
 #include "quell/model/stored_codes.h"
@@ -125,8 +126,18 @@ void check_quell_section(const Settings& config) {
   require(version <= kVersion, ErrorCode::kUnsupported, "section \"quell\": version ", version,
           " was written by a later Quell; this one reads ", kVersion);
   for (const char* key : {"input_codes", "input_step", "residual_after_quant", "added_channels",
-                          "attention", "embeddings", "accepted"})
+                          "attention", "embeddings", "accepted", "folded_batch_norms", "inputs"})
     ours.value(key);
+}
+
+std::vector<std::string> folded_batch_norms_of(const Json& config) {
+  const Json& modules = member(member(config, kQuellKey), "folded_batch_norms");
+  std::vector<std::string> out;
+  if (modules.is_null()) return out;
+  require(modules.is_array(), ErrorCode::kInvalidInput,
+          "section \"quell\": folded_batch_norms must be a list of modules");
+  for (const Json& module : modules) out.push_back(module.get<std::string>());
+  return out;
 }
 
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name) {
@@ -166,7 +177,9 @@ QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_nam
                      std::set<std::string>& used) {
   const std::string module = module_of(weight_name);
   const std::int64_t rows = shape[0], cols = shape[1], stored_rows = rows * packing.parts;
-  const Shape stored = packing.transposed ? Shape{cols, stored_rows} : Shape{stored_rows, cols};
+  const bool is_kernel = packing.taps() > 0;
+  Shape stored = packing.transposed ? Shape{cols, stored_rows} : Shape{stored_rows, cols};
+  if (is_kernel) stored = packed_shape(packing, shape);
   if (spec.granularity == Granularity::kPerGroup)
     validate(spec, cols, "tensor \"" + weight_name + "\"");
   require(packing.parts == 1 || spec.granularity != Granularity::kPerTensor,
@@ -185,8 +198,9 @@ QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_nam
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t from = packed_row(packing, r, rows);
     for (std::int64_t c = 0; c < cols; ++c) {
-      const std::int32_t found = all[static_cast<std::size_t>(
-          packing.transposed ? c * stored_rows + from : from * cols + c)];
+      std::int64_t at = packing.transposed ? c * stored_rows + from : from * cols + c;
+      if (is_kernel) at = packed_index(packing, r, c, shape);
+      const std::int32_t found = all[static_cast<std::size_t>(at)];
       require(found + offset >= min_code && found + offset <= max_code, ErrorCode::kInvalidInput,
               source, ": tensor \"", weight_name, "\": code ", found, " does not fit ",
               spec.num_bits, " bits");
@@ -329,7 +343,7 @@ void read_affines(const Checkpoint& checkpoint, const std::string& prefix, const
     const std::string label =
         name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
     const ValueId value = model.graph.node(node_of(label)).out;
-    std::int64_t size = model.spec.hidden_size;
+    std::int64_t size = model.graph.value(value).type.columns;
     for (const NodeId reader : readers_of(model.graph, value))  // a linear may be wider (fc2)
       if (model.graph.node(reader).is(op_linear)) size = model.param_of(reader).weight.cols();
 
@@ -339,6 +353,29 @@ void read_affines(const Checkpoint& checkpoint, const std::string& prefix, const
       set_restore(model.graph, value, std::move(affine));
     else
       set_explicit_affine(model.graph, value, std::move(affine));
+  }
+}
+
+/// A ReLU6 whose channels were scaled.
+void read_clamps(const Checkpoint& checkpoint, const NodeOf& node_of, Model& model) {
+  const std::string prefix = kClampPrefix;
+  const std::string suffix = ".high";
+  for (const auto& [name, view] : checkpoint.tensors()) {
+    if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
+    const std::string label =
+        name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+    const NodeId n = node_of(label);
+    const std::int64_t channels = model.graph.value(model.graph.node(n).out).type.columns;
+    const Tensor high = read_vector(checkpoint, name, channels);
+    const bool is_relu6 = model.graph.node(n).is(op_activation) &&
+                          activation_of(model.graph.node(n)) == ActivationKind::kRelu6;
+    require(is_relu6, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
+            "\": \"", label, "\" is no ReLU6");
+
+    Node by = model.graph.node(n);
+    by.op = &op_clamp;
+    by.attributes = Attributes::of(ClampAttributes{{high.f32().begin(), high.f32().end()}});
+    model.graph.replace(n, std::move(by));
   }
 }
 
@@ -365,6 +402,17 @@ void read_groups(const Checkpoint& checkpoint, const NodeOf& node_of, Model& mod
               "\" does not fit what reads it");
     quant.groups = std::make_shared<const ChannelGroups>(std::move(groups));
     model.graph.set_attributes(quantize_node(model.graph, value), Attributes::of(quant));
+  }
+}
+
+/// Quantizers of values that no product reads: pools of means do.
+void read_inputs(const Json& ours, const NodeOf& node_of, Model& model) {
+  const Json& inputs = member(ours, "inputs");
+  if (!inputs.is_object()) return;
+  for (const auto& [name, json] : inputs.items()) {
+    const ValueId value = model.graph.node(node_of(name)).out;
+    set_input_quant(model.graph, value, activation_quant_from_json(json),
+                    model.residual_after_quant, [](const Node&) { return false; });
   }
 }
 
@@ -398,6 +446,7 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
               "section \"quell\": \"", name, "\" is no attention");
       set_attention_quant(model.graph, node, std::move(found));
     }
+  read_clamps(checkpoint, node_of, model);
   read_affines(checkpoint, kExplicitPrefix, node_of, model);
   read_affines(checkpoint, kRestorePrefix, node_of, model);
   if (model.residual_after_quant)
@@ -406,6 +455,7 @@ void read_quell_section(const Checkpoint& checkpoint, Model& model) {
       set_input_quant(model.graph, v, quant, true, [](const Node&) { return false; });
     }
   read_groups(checkpoint, node_of, model);
+  read_inputs(ours, node_of, model);
   std::erase_if(model.unused_tensors, [](const std::string& n) { return n.starts_with("quell."); });
 }
 

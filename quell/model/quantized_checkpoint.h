@@ -15,12 +15,16 @@ inline constexpr const char* kQuellKey = "quell";            ///< top-level key 
 inline constexpr const char* kAddedPrefix = "quell.added.";  ///< + module + ".weight" or ".bias"
 inline constexpr const char* kRestorePrefix = "quell.restore.";  ///< + node + ".scale" or ".shift"
 inline constexpr const char* kExplicitPrefix = "quell.explicit.";  ///< likewise
+inline constexpr const char* kClampPrefix = "quell.clamp.";        ///< + node + ".high"
 inline constexpr const char* kGroupsPrefix =
     "quell.groups.";  ///< + node + ".channels", ".scale" or ".zero_point"
 
 /// Throws Error(kUnsupported) where config.json's section is of a later version. Its keys count as
 /// read.
 void check_quell_section(const Settings& config);
+/// Modules of batch norms that the convolutions of the checkpoint hold already (key
+/// "folded_batch_norms").
+std::vector<std::string> folded_batch_norms_of(const Json& config);
 /// Whether `weight_name` ("...weight") holds integer codes with scales beside it.
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name);
 void read_quantized_module(const Checkpoint& checkpoint, const Json& config,

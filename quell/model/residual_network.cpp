@@ -48,6 +48,8 @@ Branch branch_of(const ResidualSizes& sizes, const ResidualBlock& block) {
 ValueId residual_block(ModelBuilder& g, const ResidualSizes& sizes, const ResidualNames& names,
                        const ResidualBlock& block, ValueId x, const std::string& label) {
   const Branch branch = branch_of(sizes, block);
+  // First, so that it is there when the last convolution of the branch could add it.
+  const ValueId beside = shortcut(g, sizes, names, block, x, label);
   ValueId y = x;
   for (std::size_t i = 0; i < branch.kernels.size(); ++i) {
     const int number = static_cast<int>(i);
@@ -57,7 +59,6 @@ ValueId residual_block(ModelBuilder& g, const ResidualSizes& sizes, const Residu
                  square_conv(branch.kernels[i], branch.strides[i]));
     y = g.batch_norm(label + "norm" + digit, names.conv(number, true), y, kEps);
   }
-  const ValueId beside = shortcut(g, sizes, names, block, x, label);
   return g.activation(sizes.activation, g.add(y, beside));
 }
 

@@ -10,6 +10,10 @@
 namespace quell {
 namespace {
 
+/// Elements of the gathered matrix that are there at a time; a bound, not part of the result's
+/// meaning.
+constexpr std::int64_t kGathered = std::int64_t{1} << 21;
+
 struct Convolution {
   TensorView x;
   const TapTable& taps;
@@ -75,8 +79,6 @@ TensorView elements_of(const TensorView& v, std::int64_t begin, std::int64_t end
 }
 
 void by_matrices(const Convolution& c, ExecContext& ctx) {
-  // So much of the gathered matrix is there at a time; a bound, not part of the result's meaning.
-  constexpr std::int64_t kGathered = std::int64_t{1} << 21;
   const std::int64_t columns = c.w.cols();
   const std::int64_t block = std::clamp<std::int64_t>(kGathered / columns, 64, 8192);
   const std::int64_t outs = c.group_out();
@@ -131,30 +133,57 @@ void depthwise(const Convolution& c, ExecContext& ctx) {
   });
 }
 
+Convolution make_convolution(const TensorView& x, const ConvGeometry& g, const TensorView& w,
+                             const TensorView& bias, TensorSpan y) {
+  Convolution c{x, g.taps, w, bias, g.groups, g.padding, y};
+  c.padding.resize(static_cast<std::size_t>(x.cols()));
+  return c;
+}
+
 }  // namespace
 
-void convolve(const TensorView& x, const TapTable& taps, const TensorView& w,
-              const TensorView& bias, std::int64_t groups, std::span<const float> padding,
-              TensorSpan y, ExecContext& ctx) {
+void convolve(const TensorView& x, const ConvGeometry& g, const TensorView& w,
+              const TensorView& bias, TensorSpan y, ExecContext& ctx) {
+  const TapTable& taps = g.taps;
   const std::int64_t num_taps = taps.kernel_height * taps.kernel_width;
   const std::int64_t images = x.rows() / taps.image.pixels();
   require(x.rows() == images * taps.image.pixels() && y.rows() == images * taps.out.pixels() &&
-              y.cols() == w.rows() && w.cols() * groups == num_taps * x.cols() &&
-              w.rows() % groups == 0 && (bias.numel() == 0 || bias.numel() == w.rows()) &&
-              (padding.empty() || static_cast<std::int64_t>(padding.size()) == x.cols()),
+              y.cols() == w.rows() && w.cols() * g.groups == num_taps * x.cols() &&
+              w.rows() % g.groups == 0 && (bias.numel() == 0 || bias.numel() == w.rows()) &&
+              (g.padding.empty() || static_cast<std::int64_t>(g.padding.size()) == x.cols()),
           ErrorCode::kInvalidInput, "convolution: ", x.shape().to_string(), " with a weight of ",
           w.shape().to_string(), " does not give ", y.shape().to_string());
 
   Tensor weight = Tensor::uninitialized(DType::kF32, w.shape());
   copy_flushed(w.f32().data(), w.numel(), weight.f32().data());
-  Convolution c{x, taps, weight, bias, groups, {padding.begin(), padding.end()}, y};
-  c.padding.resize(static_cast<std::size_t>(x.cols()));
+  const Convolution c = make_convolution(x, g, weight, bias, y);
   if (is_pointwise(c))
     matmul_nt(x, weight, bias, y, ctx);
-  else if (groups == x.cols())
+  else if (g.groups == x.cols())
     depthwise(c, ctx);
   else
     by_matrices(c, ctx);
+}
+
+void for_each_patch_block(const TensorView& x, const ConvGeometry& g, std::int64_t group,
+                          ExecContext& ctx, const std::function<void(const Tensor& patches)>& see) {
+  const Convolution c = make_convolution(x, g, {}, {}, TensorSpan(nullptr, DType::kF32, {0, 0}));
+  const std::int64_t columns = c.num_taps() * c.group_in();
+  const std::int64_t block = std::clamp<std::int64_t>(kGathered / columns, 64, 8192);
+  const std::int64_t all = g.out_rows(x.rows());
+  for (std::int64_t first = 0; first < all; first += block) {
+    Tensor seen = Tensor::uninitialized(DType::kF32, {std::min(block, all - first), columns});
+    gather(c, first, group, seen.span(), ctx);
+    see(seen);
+  }
+}
+
+void compute_product(const TensorView& x, const TensorView& w, const TensorView& bias,
+                     const ConvGeometry* geometry, TensorSpan y, ExecContext& ctx) {
+  if (geometry)
+    convolve(x, *geometry, w, bias, y, ctx);
+  else
+    matmul_nt(x, w, bias, y, ctx);
 }
 
 }  // namespace quell

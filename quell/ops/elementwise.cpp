@@ -81,7 +81,6 @@ namespace {
 /// Those without a kernel.
 float activated(ActivationKind kind, float x) {
   switch (kind) {
-    case ActivationKind::kRelu6: return std::clamp(x, 0.0F, 6.0F);
     case ActivationKind::kHardSwish: return x * std::clamp(x + 3.0F, 0.0F, 6.0F) / 6.0F;
     case ActivationKind::kHardTanh: return std::clamp(x, -1.0F, 1.0F);
     case ActivationKind::kSigmoid: return 1.0F / (1.0F + std::exp(-x));

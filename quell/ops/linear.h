@@ -1,5 +1,5 @@
-// Linears behind one call: float, fake-quantized and packed-integer ones look the same to the
-// forward pass.
+// Linears and convolutions behind one call: float, fake-quantized and packed-integer ones look the
+// same to the forward pass.
 #pragma once
 
 #include <span>
@@ -11,12 +11,14 @@
 
 namespace quell {
 
-/// y[M,N] = f(x[M,K]); immutable, may be called from one job at a time.
+/// y = f(x), rows of y being made of rows of x; immutable, may be called from one job at a time.
 class LinearOp {
  public:
   virtual ~LinearOp() = default;
-  /// x: f32 [M,K], y: f32 [M,N].
+  /// x: f32 [M, K], y: f32 [out_rows(M), N].
   virtual void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const = 0;
+  /// As many, but of convolutions.
+  virtual std::int64_t out_rows(std::int64_t rows) const { return rows; }
   /// One line for people: kernel, ISA and why it was chosen.
   virtual std::string describe() const = 0;
 };

@@ -58,4 +58,18 @@ TapTable make_taps(ImageSize image, const Window& window, ImageSize out);
 /// Of a transposed convolution: tap t of pixel p sees what lies at (p + padding - t) / stride.
 TapTable make_transposed_taps(ImageSize image, const Window& window, ImageSize out);
 
+/// Of a convolution between images of fixed sizes.
+struct ConvGeometry {
+  TapTable taps;
+  Window window = {};  ///< that the table was made of
+  bool transposed = false;
+  std::int64_t groups = 1;
+  std::vector<float> padding = {};  ///< what taps outside of the image see, [I]; empty: 0
+
+  /// Rows of the output for so many of the operand: pixels of the same images.
+  std::int64_t out_rows(std::int64_t rows) const {
+    return rows / taps.image.pixels() * taps.out.pixels();
+  }
+};
+
 }  // namespace quell

@@ -248,6 +248,10 @@ void IntegerLinear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx)
 
 void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& output,
                                  ExecContext& ctx) const {
+  // Rows of pixels lie closer than products of matrices read them.
+  if (x.stride < packed_.padded_k())
+    return forward_rows(with_stride(x, kernels::code_stride(x.columns)), output, ctx);
+
   kernels::Epilogue e;
   e.scale = scale_.data();
   e.bias = bias_.data();
@@ -271,7 +275,7 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
   if (output.codes) {
     e.codes = output.codes->codes.as<std::uint8_t>().data();
     e.ld_out = output.codes->stride;
-    e.code_args = code_args(output.codes->quant.spec, output.codes->quant.qparams);
+    e.code_args = output_code_args(output);
     e.code_scale = output.code_scale;
     e.code_shift = output.code_shift;
   } else {
@@ -279,6 +283,13 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
     e.ld_out = columns();
   }
   run_gemm(*kernel_, x, packed_, e, ctx);
+}
+
+kernels::CodeArgs output_code_args(const LinearOutput& output) {
+  kernels::CodeArgs args = code_args(output.codes->quant.spec, output.codes->quant.qparams);
+  args.low = std::max(args.low, output.code_low);
+  args.high = std::min(args.high, output.code_high);
+  return args;
 }
 
 std::string IntegerLinear::describe() const {

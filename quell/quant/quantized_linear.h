@@ -4,21 +4,24 @@
 #include <memory>
 
 #include "quell/kernels/gemm_s8/gemm_s8.h"
-#include "quell/ops/linear.h"
+#include "quell/ops/convolution.h"
 #include "quell/quant/quantized_rows.h"
 
 namespace quell {
 
-/// y = fake_quantize(x) * dequantize(w)^T + bias in f32: what papers call quantization.
-std::unique_ptr<LinearOp> make_fake_quantized_linear(const QTensor& weight, const TensorView& bias,
-                                                     const ActivationQuant& input,
-                                                     Rounding rounding);
+/// y = fake_quantize(x) * dequantize(w)^T + bias in f32, or the convolution of both where there is
+/// a geometry: what papers call quantization.
+std::unique_ptr<LinearOp> make_fake_quantized_product(const QTensor& weight, const TensorView& bias,
+                                                      const ActivationQuant& input,
+                                                      Rounding rounding,
+                                                      std::shared_ptr<const ConvGeometry> geometry);
 
 /// The same of any f32 weight. Borrows weight and bias.
-std::unique_ptr<LinearOp> make_fake_quantized_linear(const TensorView& weight,
-                                                     const TensorView& bias,
-                                                     const ActivationQuant& input,
-                                                     Rounding rounding);
+std::unique_ptr<LinearOp> make_fake_quantized_product(const TensorView& weight,
+                                                      const TensorView& bias,
+                                                      const ActivationQuant& input,
+                                                      Rounding rounding,
+                                                      std::shared_ptr<const ConvGeometry> geometry);
 
 /// Where an integer linear writes: f32 [M, N], or the codes of the next operator (static
 /// quantizers). What is fused in front of it.
@@ -29,6 +32,23 @@ struct LinearOutput {
   QuantizedRows* codes = nullptr;
   /// Codes are those of (y - shift[j]) / scale[j]: what no producer could absorb. Null: of y.
   const float *code_scale = nullptr, *code_shift = nullptr;
+  /// Narrower bounds of the codes: a ReLU or ReLU6 behind everything else. Stored codes.
+  std::int32_t code_low = 0, code_high = 255;
+};
+
+/// How the codes of an output are written.
+kernels::CodeArgs output_code_args(const LinearOutput& output);
+
+/// A product on codes: what lowering makes of linears and convolutions.
+class IntegerProduct : public LinearOp {
+ public:
+  virtual const ActivationQuant& input() const = 0;
+  /// Whether forward_rows needs the sums of the rows.
+  virtual bool needs_sums() const = 0;
+  virtual std::int64_t columns() const = 0;  ///< of the output
+  virtual std::size_t packed_bytes() const = 0;
+  virtual void forward_rows(const QuantizedRows& x, const LinearOutput& output,
+                            ExecContext& ctx) const = 0;
 };
 
 struct IntegerLinearOptions {
@@ -42,7 +62,7 @@ struct IntegerLinearOptions {
 /// and whatever LinearOutput adds. Input static per tensor or group of channels, or dynamic per
 /// token or group; weight per tensor, channel or group (with groups, exact sums of groups are added
 /// up in f32). Immutable.
-class IntegerLinear final : public LinearOp {
+class IntegerLinear final : public IntegerProduct {
  public:
   /// Throws Error(kUnsupported) with the reason where integers cannot hold the scheme (groups of
   /// odd sizes, too many columns).
@@ -56,17 +76,17 @@ class IntegerLinear final : public LinearOp {
                                               const IntegerLinearOptions& options);
 
   void forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const override;
-  void forward_rows(const QuantizedRows& x, const LinearOutput& output, ExecContext& ctx) const;
+  void forward_rows(const QuantizedRows& x, const LinearOutput& output,
+                    ExecContext& ctx) const override;
   std::string describe() const override;
 
-  std::size_t packed_bytes() const {
+  std::size_t packed_bytes() const override {
     return packed_.data.size() +
            sizeof(float) * (packed_.group_scale.size() + packed_.group_zero.size());
   }
-  const ActivationQuant& input() const { return input_; }
-  /// Whether forward_rows needs the sums of the rows.
-  bool needs_sums() const { return asymmetric_weight_ && packed_.group_size == 0; }
-  std::int64_t columns() const { return gated_ ? packed_.n / 2 : packed_.n; }
+  const ActivationQuant& input() const override { return input_; }
+  bool needs_sums() const override { return asymmetric_weight_ && packed_.group_size == 0; }
+  std::int64_t columns() const override { return gated_ ? packed_.n / 2 : packed_.n; }
 
  private:
   struct Columns;  // codes, steps, zero points and biases by output column, in packing order
@@ -88,6 +108,13 @@ class IntegerLinear final : public LinearOp {
       weight_zero_;  ///< -z_x * row sums where static, else -row sums; zero points of asymmetric
                      ///< weights
 };
+
+/// The linear, or the convolution where there is a geometry. Throws Error(kUnsupported) with the
+/// reason where integers cannot hold the scheme.
+std::unique_ptr<IntegerProduct> make_integer_product(const QTensor& weight, const TensorView& bias,
+                                                     const ActivationQuant& input,
+                                                     std::shared_ptr<const ConvGeometry> geometry,
+                                                     const IntegerLinearOptions& options);
 
 /// What zero points of `x` and of the weights add to the sums of one product: `offset` [N] holds
 /// -z_x (static) or -1 (dynamic) times the row sums of the weight codes; `weight_zero` [N] is null

@@ -19,11 +19,11 @@ kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams) {
 }
 
 QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns,
-                                  const ActivationQuant& quant) {
+                                  const ActivationQuant& quant, std::int64_t stride) {
   QuantizedRows out;
   out.rows = rows;
   out.columns = columns;
-  out.stride = kernels::code_stride(columns);
+  out.stride = stride > 0 ? stride : kernels::code_stride(columns);
   out.quant = quant;
   // Kernels read whole groups of columns, also behind the last head of the last row.
   out.codes = Tensor::uninitialized(DType::kU8, {rows * out.stride + kernels::kPackedK});
@@ -54,8 +54,8 @@ void quantize_channel_groups(const TensorView& x, QuantizedRows& out, ExecContex
 }  // namespace
 
 QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums,
-                            ExecContext& ctx) {
-  QuantizedRows out = make_quantized_rows(x.rows(), x.cols(), quant);
+                            ExecContext& ctx, std::int64_t stride) {
+  QuantizedRows out = make_quantized_rows(x.rows(), x.cols(), quant, stride);
   const QuantSpec& spec = quant.spec;
   const auto rows = static_cast<std::size_t>(out.rows);
   if (with_sums) out.sum.resize(rows);
@@ -100,9 +100,18 @@ QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, b
   return out;
 }
 
+QuantizedRows with_stride(const QuantizedRows& x, std::int64_t stride) {
+  QuantizedRows out = make_quantized_rows(x.rows, x.columns, x.quant, stride);
+  out.scale = x.scale;
+  out.zero = x.zero;
+  out.sum = x.sum;
+  for (std::int64_t i = 0; i < x.rows; ++i) std::copy_n(x.row(i), x.columns, out.row(i));
+  return out;
+}
+
 QuantizedRows take_rows(const QuantizedRows& x, std::span<const std::int64_t> rows) {
   QuantizedRows out =
-      make_quantized_rows(static_cast<std::int64_t>(rows.size()), x.columns, x.quant);
+      make_quantized_rows(static_cast<std::int64_t>(rows.size()), x.columns, x.quant, x.stride);
   const std::int64_t groups = x.groups();
   const bool own_steps = !x.scale.empty();
   if (own_steps) {

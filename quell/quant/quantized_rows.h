@@ -36,13 +36,16 @@ std::int32_t code_shift(const QuantSpec& spec);
 /// How a kernel writes codes of a static quantizer (or of one row's step).
 kernels::CodeArgs code_args(const QuantSpec& spec, const StepAndZero& qparams);
 
-/// Room for codes, not yet written. Bytes past the columns are unspecified.
+/// Room for codes, not yet written. Bytes past the columns are unspecified. `stride`: bytes from
+/// row to row; 0: as products of matrices want them.
 QuantizedRows make_quantized_rows(std::int64_t rows, std::int64_t columns,
-                                  const ActivationQuant& quant);
+                                  const ActivationQuant& quant, std::int64_t stride = 0);
 /// Static per tensor or group of channels, or dynamic per token or group; `with_sums`: also row
 /// sums.
 QuantizedRows quantize_rows(const TensorView& x, const ActivationQuant& quant, bool with_sums,
-                            ExecContext& ctx);
+                            ExecContext& ctx, std::int64_t stride = 0);
+/// The same codes, rows `stride` bytes apart.
+QuantizedRows with_stride(const QuantizedRows& x, std::int64_t stride);
 /// Those rows, in that order, without sums.
 QuantizedRows take_rows(const QuantizedRows& x, std::span<const std::int64_t> rows);
 /// f32 [rows, columns].

@@ -123,6 +123,11 @@ void expect_one_line_error(const CommandResult& result, int code, const std::str
   EXPECT_NE(result.err.find(words), std::string::npos) << command << "\n" << result.err;
 }
 
+std::vector<TokenSequence> load_sequences(const CalibrationChoice& choice, const Model& model) {
+  ThreadPool pool(1);
+  return load_calibration(choice, model, pool).sequences;
+}
+
 Recipe quick_recipe(const std::string& name) {
   std::string text = builtin_recipe_text(name);
   if (const std::size_t at = text.find("iterations: 1000"); at != std::string::npos)

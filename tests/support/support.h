@@ -8,6 +8,7 @@
 #include "quell/compress/recipe.h"
 #include "quell/engine/engines.h"
 #include "quell/io/json.h"
+#include "quell/job/calibration_samples.h"
 
 namespace quell::testing {
 
@@ -42,6 +43,8 @@ class ScratchDir {
 /// A built-in recipe, but with few rounds of AdaRound, of which the bytes of a result do not need
 /// more.
 Recipe quick_recipe(const std::string& name);
+/// Samples of a model that reads text.
+std::vector<TokenSequence> load_sequences(const CalibrationChoice& choice, const Model& model);
 
 /// Of two f32 tensors.
 bool same_bytes(const Tensor& a, const Tensor& b);

@@ -5,8 +5,8 @@
 // by gradient, h a stretched sigmoid, beta falling from 20 to 2. Inputs: what the site's linears
 // read, behind quantized predecessors and after migration. Output: one ReplaceWeight a linear.
 #include "quell/compress/adaround.h"
-#include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
+#include "quell/compress/product_inputs.h"
 
 namespace quell {
 namespace {
@@ -27,16 +27,20 @@ class AdaRound final : public Pass {
                 columns / rows + 2 * static_cast<double>(options_.iterations) * columns / kTokens};
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
-    const Tensor gram = gram_matrix(activations, ctx);
-    const bool informed = has_inputs(gram, site.name);
+    SiteGrams grams(site, activations, ctx);
+    const auto round = [&](const TensorView& w, QTensor q, const Tensor& gram, ExecContext& with) {
+      return adaround(w, std::move(q), gram, options_, with);
+    };
 
     Plan plan;
-    for (const int linear : site.linears)
-      if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module)) {
-        QTensor q = round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx);
-        if (informed) q = adaround(p.weight, std::move(q), gram, options_, ctx);
-        plan.push_back(ReplaceWeight{linear, std::move(q)});
-      }
+    for (const int linear : site.linears) {
+      const Param& p = site.model->param_of(linear);
+      if (is_ignored(recipe_, p.module)) continue;
+      QTensor nearest = round_to_nearest(site, linear, recipe_.weights, range_, activations, ctx);
+      plan.push_back(ReplaceWeight{
+          linear,
+          round_by_group(p.weight, std::move(nearest), grams.of(linear), round, site.name, ctx)});
+    }
     return plan;
   }
 

@@ -64,7 +64,7 @@ class BiasCorrection final : public Pass {
   /// Weights that several layers share have no one mean; a bias that is not there would cost at run
   /// time.
   static bool corrected(const Model& model, int n) {
-    if (!model.graph.node(n).is(op_linear)) return false;
+    if (!model.graph.node(n).op->product) return false;
     const int param = model.graph.node(n).param;
     return model.param_of(n).quantized && model.param_of(n).bias.defined() &&
            model.graph.users(param).size() == 1;

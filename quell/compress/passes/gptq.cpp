@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "quell/base/error.h"
-#include "quell/compress/channel_stats.h"
 #include "quell/compress/pass.h"
+#include "quell/compress/product_inputs.h"
 
 namespace quell {
 namespace {
@@ -32,20 +32,33 @@ class Gptq final : public Pass {
     return {.float_products = columns / rows + kLoop * columns / kTokens + descent};
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
-    const Tensor gram = gram_matrix(activations, ctx);
-    GptqFactor factor;
-    const bool informed = has_inputs(gram, site.name);
-    if (informed) factor = make_gptq_factor(gram, damping_, by_size_, ctx);
+    SiteGrams grams(site, activations, ctx);
+    // Linears of a site share what they multiply, and so the factor.
+    GptqFactor shared;
+    const Tensor* factored = nullptr;
+    const auto round = [&](const TensorView& w, QTensor q, const Tensor& gram, ExecContext& with) {
+      GptqFactor own;
+      const bool is_shared = !site.has_convolution;
+      if (is_shared && factored != &gram) {
+        shared = make_gptq_factor(gram, damping_, by_size_, with);
+        factored = &gram;
+      } else if (!is_shared) {
+        own = make_gptq_factor(gram, damping_, by_size_, with);
+      }
+      q = gptq_round(w, std::move(q), is_shared ? shared : own, with);
+      if (sweeps_ > 0) q = descend_codes(w, std::move(q), gram, damping_, sweeps_, with);
+      return q;
+    };
 
     Plan plan;
-    for (const int linear : site.linears)
-      if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module)) {
-        QTensor q = round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx);
-        if (informed) q = gptq_round(p.weight, std::move(q), factor, ctx);
-        if (informed && sweeps_ > 0)
-          q = descend_codes(p.weight, std::move(q), gram, damping_, sweeps_, ctx);
-        plan.push_back(ReplaceWeight{linear, std::move(q)});
-      }
+    for (const int linear : site.linears) {
+      const Param& p = site.model->param_of(linear);
+      if (is_ignored(recipe_, p.module)) continue;
+      QTensor nearest = round_to_nearest(site, linear, recipe_.weights, range_, activations, ctx);
+      plan.push_back(ReplaceWeight{
+          linear,
+          round_by_group(p.weight, std::move(nearest), grams.of(linear), round, site.name, ctx)});
+    }
     return plan;
   }
 

@@ -9,6 +9,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/compress/channel_stats.h"
+#include "quell/compress/convolution_scale.h"
 #include "quell/compress/os_plus_search.h"
 #include "quell/compress/pass.h"
 #include "quell/quant/quantize.h"
@@ -45,11 +46,15 @@ class OsPlus final : public Pass {
     return settings_.first_batch ? SampleChoice::kFirstBatch : SampleChoice::kAll;
   }
 
+  bool takes_convolutions() const override { return true; }
   bool may_change(const Site& site) const override { return applies(site); }
   bool may_be_explicit(const Site& site) const override {
-    return applies(site) && (site.only_explicit || options(site).split_columns > 0);
+    if (site.has_convolution || !applies(site)) return false;
+    return site.only_explicit || options(site).split_columns > 0;
   }
   PassEffort effort(const Site& site) const override {
+    constexpr double kConvolutionTrials = 20;
+    if (site.has_convolution) return {.float_products = settings_.scale ? kConvolutionTrials : 0};
     constexpr double kCandidates = 100;  // of a grid, at least
     const double raced = settings_.rule == RaceRule::kSampled
                              ? 0.15
@@ -60,6 +65,7 @@ class OsPlus final : public Pass {
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
     if (!applies(site)) return {};
+    if (site.has_convolution) return plan_convolutions(site, activations, ctx);
     SiteProblem problem =
         describe_site(site, activations, recipe_.weights, recipe_.activations, settings_.stack);
     Tensor shift;
@@ -91,6 +97,17 @@ class OsPlus final : public Pass {
   }
 
  private:
+  /// A scale alone: what lies around an image would have to be shifted too.
+  Plan plan_convolutions(const Site& site, const SiteActivations& activations,
+                         ExecContext& ctx) const {
+    Plan plan;
+    if (!settings_.scale || recipe_.activations.dynamic) return plan;
+    plan.emplace_back(site.change(
+        search_convolution_scale(site, activations, recipe_.weights, recipe_.activations, ctx),
+        Tensor()));
+    return plan;
+  }
+
   /// The shifts of copies are fractions of the step that the search saw, so that range is the
   /// quantizer's.
   Plan split_plan(const Site& site, OsPlusResult result, const Tensor& shift) const {
@@ -105,8 +122,9 @@ class OsPlus final : public Pass {
     return plan;
   }
 
-  /// In blocks, as the reference.
+  /// In blocks, as the reference; at convolutions everywhere.
   bool applies(const Site& site) const {
+    if (site.has_convolution) return site.migratable() && site.producers_can_change();
     if (!site.migratable() && !(site.only_explicit && settings_.explicit_affine)) return false;
     if (!site.in_block) return false;
     return site.only_explicit || site.producers_can_change();

@@ -18,7 +18,7 @@ class Rtn final : public Pass {
     for (const int linear : site.linears)
       if (const Param& p = site.model->param_of(linear); !is_ignored(recipe_, p.module))
         plan.push_back(ReplaceWeight{
-            linear, round_to_nearest(p.weight, recipe_.weights, range_, activations, ctx)});
+            linear, round_to_nearest(site, linear, recipe_.weights, range_, activations, ctx)});
     return plan;
   }
 

@@ -28,9 +28,10 @@ void gradient(GradientCall& call) {
   call.add(0, std::move(g));
 }
 
-/// relu(x / s) = relu(x) / s
+/// relu(x / s) = relu(x) / s; a ReLU6 becomes a clamp whose bounds are scaled along (scale_bounds).
 ChannelPass pass(const Node& node) {
-  if (activation_of(node) != ActivationKind::kRelu) return {};
+  const ActivationKind kind = activation_of(node);
+  if (kind != ActivationKind::kRelu && kind != ActivationKind::kRelu6) return {};
   return {.change = ChannelChange::kScale};
 }
 

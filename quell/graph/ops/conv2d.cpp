@@ -33,21 +33,26 @@ ValueType infer(const Graph& graph, const Node& node) {
 }
 
 Tensor reference(OpCall& call) {
-  const auto& conv = call.attributes<ConvAttributes>();
-  const ImageSize image = image_size(call.rows(kLinearInput), call.node().label);
-  const ImageSize size = windows_over(image, conv.window);
-  const TapTable taps = make_taps(image, conv.window, size);
-  const std::vector<float> padding(conv.padding_value.begin(), conv.padding_value.end());
-
-  const std::int64_t rows = num_images(call, kLinearInput) * size.pixels();
+  const ConvGeometry geometry = conv_geometry(call.node(), call.rows(kLinearInput));
+  const std::int64_t rows = num_images(call, kLinearInput) * geometry.taps.out.pixels();
   Tensor out = Tensor::uninitialized(DType::kF32, {rows, call.weight().rows()});
-  convolve(call.in(kLinearInput), taps, call.weight(), call.bias(), conv.groups, padding,
-           out.span(), call.ctx());
+  convolve(call.in(kLinearInput), geometry, call.weight(), call.bias(), out.span(), call.ctx());
   return out;
+}
+
+/// Columns undo a scale. A shift would have to be undone by what lies around the image too.
+ChannelPass columns(const Node& node) {
+  const Window& window = node.attributes.get<ConvAttributes>().window;
+  const bool has_padding = !(window.padding == ImagePadding{});
+  return {.change = has_padding ? ChannelChange::kScale : ChannelChange::kScaleAndShift};
 }
 
 }  // namespace
 
-const OpDef op_conv2d = {.name = "conv2d", .infer = infer, .reference = reference};
+const OpDef op_conv2d = {.name = "conv2d",
+                         .infer = infer,
+                         .channels = {.kind = ChannelKind::kMatrix, .pass = columns},
+                         .reference = reference,
+                         .product = true};
 
 }  // namespace quell

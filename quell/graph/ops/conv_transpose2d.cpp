@@ -29,20 +29,22 @@ ValueType infer(const Graph& graph, const Node& node) {
 
 /// Seen from the output: a convolution over an image with holes, which taps skip.
 Tensor reference(OpCall& call) {
-  const auto& conv = call.attributes<ConvAttributes>();
-  const ImageSize image = image_size(call.rows(kLinearInput), call.node().label);
-  const ImageSize size = image_under(image, conv.window, conv.more);
-  const TapTable taps = make_transposed_taps(image, conv.window, size);
-
-  const std::int64_t rows = num_images(call, kLinearInput) * size.pixels();
+  const ConvGeometry geometry = conv_geometry(call.node(), call.rows(kLinearInput));
+  const std::int64_t rows = num_images(call, kLinearInput) * geometry.taps.out.pixels();
   Tensor out = Tensor::uninitialized(DType::kF32, {rows, call.weight().rows()});
-  convolve(call.in(kLinearInput), taps, call.weight(), call.bias(), 1, {}, out.span(), call.ctx());
+  convolve(call.in(kLinearInput), geometry, call.weight(), call.bias(), out.span(), call.ctx());
   return out;
 }
 
+/// As of a convolution, whose taps skip holes.
+ChannelPass columns(const Node&) { return {.change = ChannelChange::kScale}; }
+
 }  // namespace
 
-const OpDef op_conv_transpose2d = {
-    .name = "conv_transpose2d", .infer = infer, .reference = reference};
+const OpDef op_conv_transpose2d = {.name = "conv_transpose2d",
+                                   .infer = infer,
+                                   .channels = {.kind = ChannelKind::kMatrix, .pass = columns},
+                                   .reference = reference,
+                                   .product = true};
 
 }  // namespace quell

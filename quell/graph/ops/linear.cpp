@@ -47,6 +47,7 @@ const OpDef op_linear = {.name = "linear",
                          .channels = {.kind = ChannelKind::kMatrix},
                          .reference = reference,
                          .gradient = gradient,
-                         .row_by_row = true};
+                         .row_by_row = true,
+                         .product = true};
 
 }  // namespace quell

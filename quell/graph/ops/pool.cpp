@@ -29,9 +29,10 @@ std::int64_t counted(std::int64_t start, std::int64_t kernel, std::int64_t dilat
   return count;
 }
 
-/// What the sum of window (y, x) is divided by, of which `inside` pixels are of the image.
-std::int64_t divisor_of(const PoolAttributes& pool, ImageSize image, std::int64_t y, std::int64_t x,
-                        std::int64_t inside) {
+}  // namespace
+
+std::int64_t pool_divisor(const PoolAttributes& pool, ImageSize image, std::int64_t y,
+                          std::int64_t x, std::int64_t inside) {
   if (pool.divisor > 0) return pool.divisor;
   if (!pool.counts_padding) return inside;
 
@@ -42,6 +43,8 @@ std::int64_t divisor_of(const PoolAttributes& pool, ImageSize image, std::int64_
   return counted(top, w.kernel_height, w.dilation_height, image.height + w.padding.bottom) *
          counted(left, w.kernel_width, w.dilation_width, image.width + w.padding.right);
 }
+
+namespace {
 
 Tensor reference(OpCall& call) {
   const PoolAttributes& pool = pool_of(call.node());
@@ -73,7 +76,7 @@ Tensor reference(OpCall& call) {
     }
     if (is_max) return;
 
-    const auto divisor = static_cast<float>(divisor_of(pool, image, row_y, row_x, inside));
+    const auto divisor = static_cast<float>(pool_divisor(pool, image, row_y, row_x, inside));
     for (std::int64_t c = 0; c < channels; ++c) to[c] /= divisor;
   };
   call.ctx().pool.parallel_for(out.rows(), 64, [&](std::int64_t begin, std::int64_t end) {

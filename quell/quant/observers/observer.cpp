@@ -44,6 +44,7 @@ class OfValues final : public Observer {
   void observe(Range batch) override { over_batches_->observe(batch); }
   void observe(TokenRows rows) override { over_batches_->observe(rule_(rows)); }
   Range range() const override { return over_batches_->range(); }
+  bool searches() const override { return true; }
 
  private:
   std::unique_ptr<Observer> over_batches_;

@@ -18,6 +18,8 @@ class Observer {
   /// Values of one batch, a token each, padding left out.
   virtual void observe(TokenRows rows) { observe(min_max_range(rows)); }
   virtual Range range() const = 0;
+  /// Whether every value is looked at many times, so that of images a part has to do.
+  virtual bool searches() const { return false; }
 };
 
 /// How ranges are found; `quantile` 0 is the default of the observer.

@@ -232,6 +232,10 @@ std::vector<std::int32_t> read_ids(const Json& array, const std::string& where) 
 }
 
 Dataset read_dataset(const fs::path& path, const ColumnChoice& columns, LabelUse labels) {
+  std::error_code ec;
+  require(!fs::is_directory(path, ec), ErrorCode::kIo, path.string(),
+          ": is a folder, and texts are read from a file");
+
   Dataset data;
   data.source = path.string();
   const std::string extension = data_ending(path);

@@ -1,7 +1,8 @@
-#include "quell/engine/fold_batch_norm.h"
+#include "quell/model/fold_batch_norm.h"
 
 #include <algorithm>
 
+#include "quell/base/error.h"
 #include "quell/graph/batch_norm.h"
 #include "quell/graph/image_ops.h"
 
@@ -16,8 +17,7 @@ bool is_seen(const Graph& graph, ValueId v) {
 }
 
 /// Whose rows can do what batch norm `n` does; kNoNode where there is nobody.
-NodeId foldable(const Model& model, NodeId n) {
-  const Graph& graph = model.graph;
+NodeId foldable(const Graph& graph, NodeId n) {
   const ValueId x = graph.node(n).in[0];
   const NodeId source = graph.producer(x);
   if (source == kNoNode || graph.uses(x).size() != 1 || is_seen(graph, x)) return kNoNode;
@@ -29,7 +29,7 @@ NodeId foldable(const Model& model, NodeId n) {
   const bool is_shared = graph.uses(matrix).size() != 1 ||
                          graph.param(conv.param).tied_to != kNoParam ||
                          graph.param(conv.param).packing.parts != 1;
-  return is_shared || model.param(conv.param).quantized ? kNoNode : source;
+  return is_shared ? kNoNode : source;
 }
 
 /// w * scale and b * scale + shift, row by row.
@@ -58,7 +58,31 @@ void redirect(Graph& graph, ValueId from, ValueId to) {
     std::replace(stack.hidden_states.begin(), stack.hidden_states.end(), from, to);
 }
 
+/// Batch norm `n`, which `conv` now does.
+void take_out(Graph& graph, NodeId n, NodeId conv) {
+  redirect(graph, graph.node(n).out, graph.node(conv).out);
+  graph.remove(n);
+}
+
 }  // namespace
+
+void leave_out_batch_norms(Graph& graph, const std::vector<std::string>& modules) {
+  std::vector<ParamId> params;
+  for (const std::string& module : modules) {
+    NodeId found = kNoNode;
+    for (const NodeId n : graph.order())
+      if (graph.node(n).is(op_batch_norm) && graph.param(graph.node(n).param).module == module)
+        found = n;
+    const NodeId conv = found == kNoNode ? kNoNode : foldable(graph, found);
+    require(conv != kNoNode, ErrorCode::kInvalidInput,
+            "section \"quell\": folded_batch_norms names \"", module,
+            "\", which is no batch norm behind a convolution of this model");
+    params.push_back(graph.node(found).param);
+    take_out(graph, found, conv);
+  }
+  std::erase_if(params, [&](ParamId p) { return !graph.users(p).empty(); });
+  graph.drop_params(params);
+}
 
 std::vector<std::string> fold_batch_norms(Model& model) {
   Graph& graph = model.graph;
@@ -66,16 +90,16 @@ std::vector<std::string> fold_batch_norms(Model& model) {
   const std::vector<NodeId> order = graph.order();
   for (const NodeId n : order) {
     if (!graph.node(n).is(op_batch_norm)) continue;
-    const NodeId conv = foldable(model, n);
-    if (conv == kNoNode) continue;
+    const NodeId conv = foldable(graph, n);
+    if (conv == kNoNode || model.param_of(conv).quantized) continue;
 
     const Param& norm = model.param_of(n);
     const BatchNormTensors tensors{norm.weight, norm.bias, norm.vectors[kRunningMean],
                                    norm.vectors[kRunningVariance]};
     const double eps = graph.node(n).attributes.get<double>();
     scale_rows(model.param_of(conv), batch_norm_affine(tensors, eps));
-    redirect(graph, graph.node(n).out, graph.node(conv).out);
-    graph.remove(n);
+    model.folded_batch_norms.push_back(norm.module);
+    take_out(graph, n, conv);
     folded.push_back(graph.node(conv).label);
   }
   return folded;

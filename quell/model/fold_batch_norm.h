@@ -14,4 +14,8 @@ namespace quell {
 /// Returns the labels of these convolutions. Batch norms elsewhere stay.
 std::vector<std::string> fold_batch_norms(Model& model);
 
+/// Takes the batch norms of these modules out of the graph of a model that is about to be read, and
+/// whose convolutions hold them already. Throws Error(kInvalidInput) with a module that is none.
+void leave_out_batch_norms(Graph& graph, const std::vector<std::string>& modules);
+
 }  // namespace quell

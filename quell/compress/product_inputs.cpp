@@ -1,0 +1,227 @@
+#include "quell/compress/product_inputs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quell/base/error.h"
+#include "quell/base/log.h"
+#include "quell/compress/channel_stats.h"
+#include "quell/graph/image_ops.h"
+
+namespace quell {
+namespace {
+
+std::int64_t columns_of(const Site& site, NodeId product) {
+  return site.model->param_of(product).weight.cols();
+}
+
+Tensor transposed(const Tensor& x) {
+  Tensor out = Tensor::uninitialized(DType::kF32, {x.cols(), x.rows()});
+  for (std::int64_t i = 0; i < x.rows(); ++i)
+    for (std::int64_t j = 0; j < x.cols(); ++j) out.row(j)[i] = x.row(i)[j];
+  return out;
+}
+
+/// sum += x^T x.
+void add_gram(const Tensor& x, Tensor& sum, ExecContext& ctx) {
+  const Tensor columns = transposed(x);
+  Tensor part = Tensor::uninitialized(DType::kF32, sum.shape());
+  matmul_nt(columns, columns, TensorView(), part.span(), ctx);
+  for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
+}
+
+/// Of a depthwise convolution: for all channels at once, since each has a few taps only.
+class DepthwiseGrams {
+ public:
+  DepthwiseGrams(const ConvGeometry& geometry, std::int64_t channels)
+      : geometry_(geometry),
+        channels_(static_cast<std::size_t>(channels)),
+        taps_(static_cast<std::size_t>(geometry.taps.kernel_height * geometry.taps.kernel_width)),
+        padding_(geometry.padding) {
+    padding_.resize(channels_);
+    sums_.resize(taps_ * taps_ * channels_);
+  }
+
+  void add(const Tensor& x, ExecContext& ctx) {
+    // One part a thread's chunk of channels, so that sums do not depend on their number.
+    constexpr std::int64_t kChannels = 16;
+    ctx.pool.parallel_for(
+        static_cast<std::int64_t>(channels_), kChannels, [&](std::int64_t begin, std::int64_t end) {
+          add_channels(x, static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
+        });
+  }
+
+  std::vector<Tensor> take() const {
+    std::vector<Tensor> out;
+    const auto k = static_cast<std::int64_t>(taps_);
+    for (std::size_t c = 0; c < channels_; ++c) {
+      Tensor& gram = out.emplace_back(Tensor::f32({k, k}));
+      for (std::size_t a = 0; a < taps_; ++a)
+        for (std::size_t b = 0; b < taps_; ++b) {
+          const std::size_t pair = std::min(a, b) * taps_ + std::max(a, b);
+          gram.f32()[a * taps_ + b] = static_cast<float>(sums_[pair * channels_ + c]);
+        }
+    }
+    return out;
+  }
+
+ private:
+  void add_channels(const Tensor& x, std::size_t begin, std::size_t end) {
+    const TapTable& taps = geometry_.taps;
+    const std::int64_t images = x.rows() / taps.image.pixels();
+    const std::size_t count = end - begin;
+    std::vector<const float*> seen(taps_);
+    std::vector<float> row_sums(taps_ * taps_ * count);  // of one row of pixels: short sums in f32
+
+    for (std::int64_t row = 0; row < images * taps.out.height; ++row) {
+      const std::int64_t image = row / taps.out.height;
+      std::fill(row_sums.begin(), row_sums.end(), 0.0F);
+      for (std::int64_t p = 0; p < taps.out.width; ++p) {
+        for (std::size_t t = 0; t < taps_; ++t) {
+          const auto tap = static_cast<std::int64_t>(t);
+          const std::int64_t pixel = taps.pixel(row % taps.out.height, p, tap / taps.kernel_width,
+                                                tap % taps.kernel_width);
+          seen[t] = pixel < 0 ? padding_.data() : x.row(image * taps.image.pixels() + pixel);
+        }
+        for (std::size_t a = 0; a < taps_; ++a)
+          for (std::size_t b = a; b < taps_; ++b) {
+            float* sum = row_sums.data() + (a * taps_ + b) * count;
+            const float* of_a = seen[a] + begin;
+            const float* of_b = seen[b] + begin;
+            for (std::size_t c = 0; c < count; ++c) sum[c] += of_a[c] * of_b[c];
+          }
+      }
+      for (std::size_t pair = 0; pair < taps_ * taps_; ++pair)
+        for (std::size_t c = 0; c < count; ++c)
+          sums_[pair * channels_ + begin + c] += static_cast<double>(row_sums[pair * count + c]);
+    }
+  }
+
+  const ConvGeometry& geometry_;
+  std::size_t channels_;
+  std::size_t taps_;
+  std::vector<float> padding_;
+  std::vector<double> sums_;  ///< [tap, tap, channel], the first tap not behind the second
+};
+
+std::vector<Tensor> convolution_grams(const ConvGeometry& geometry, std::int64_t columns,
+                                      const SiteActivations& activations, ExecContext& ctx) {
+  const std::int64_t channels = activations.x.front()->cols();
+  if (geometry.groups == channels && channels > 1) {
+    DepthwiseGrams grams(geometry, channels);
+    for (const Tensor* x : activations.x) grams.add(*x, ctx);
+    return grams.take();
+  }
+
+  std::vector<Tensor> grams;
+  for (std::int64_t g = 0; g < geometry.groups; ++g) {
+    Tensor& sum = grams.emplace_back(Tensor::f32({columns, columns}));
+    for (const Tensor* x : activations.x)
+      for_each_patch_block(*x, geometry, g, ctx,
+                           [&](const Tensor& patches) { add_gram(patches, sum, ctx); });
+  }
+  return grams;
+}
+
+/// Rows [begin, end) of codes, with their steps.
+QTensor rows_of(const QTensor& q, std::int64_t begin, std::int64_t end) {
+  const std::int64_t rows = q.codes.rows();
+  const std::int64_t columns = q.codes.cols();
+  const std::int64_t steps = q.qparams.scale.numel();
+  const std::int64_t steps_a_row = steps == 1 ? 0 : steps / rows;
+  const std::int64_t count = steps == 1 ? 1 : (end - begin) * steps_a_row;
+  QTensor out{q.spec,
+              {Tensor::f32({count}), Tensor(DType::kI32, {count})},
+              Tensor(DType::kI16, {end - begin, columns})};
+  std::copy_n(q.codes.as<std::int16_t>().data() + begin * columns, out.codes.numel(),
+              out.codes.as<std::int16_t>().data());
+  std::copy_n(q.qparams.scale.f32().data() + begin * steps_a_row, count,
+              out.qparams.scale.f32().data());
+  std::copy_n(q.qparams.zero_point.as<std::int32_t>().data() + begin * steps_a_row, count,
+              out.qparams.zero_point.as<std::int32_t>().data());
+  return out;
+}
+
+}  // namespace
+
+const std::vector<Tensor>& SiteGrams::of(NodeId product) {
+  const auto geometry = conv_geometry(site_.model->graph, product);
+  const NodeId key = geometry ? product : kNoNode;
+  const auto found = by_product_.find(key);
+  if (found != by_product_.end()) return found->second;
+
+  std::vector<Tensor>& grams = by_product_[key];
+  if (geometry)
+    grams = convolution_grams(*geometry, columns_of(site_, product), activations_, ctx_);
+  else
+    grams.push_back(gram_matrix(activations_, ctx_));
+  return grams;
+}
+
+std::vector<float> mean_squares(const Site& site, NodeId product,
+                                const SiteActivations& activations, ExecContext& ctx) {
+  const auto geometry = conv_geometry(site.model->graph, product);
+  if (!geometry) return mean_squares(activations);
+
+  // Of each channel of each tap; groups of a convolution are averaged.
+  const std::int64_t columns = columns_of(site, product);
+  std::vector<double> sums(static_cast<std::size_t>(columns));
+  double rows = 0;
+  for (std::int64_t g = 0; g < geometry->groups; ++g)
+    for (const Tensor* x : activations.x)
+      for_each_patch_block(*x, *geometry, g, ctx, [&](const Tensor& patches) {
+        rows += static_cast<double>(patches.rows());
+        for (std::int64_t i = 0; i < patches.rows(); ++i)
+          for (std::size_t k = 0; k < sums.size(); ++k) {
+            const auto v = static_cast<double>(patches.row(i)[k]);
+            sums[k] += v * v;
+          }
+      });
+
+  std::vector<float> out;
+  for (const double s : sums) out.push_back(static_cast<float>(s / std::max(rows, 1.0)));
+  return out;
+}
+
+QTensor round_by_group(const Tensor& weight, QTensor nearest, const std::vector<Tensor>& grams,
+                       const RoundRows& round, const std::string& who, ExecContext& ctx) {
+  if (grams.size() == 1) {
+    if (!has_inputs(grams.front(), who)) return nearest;
+    return round(weight, std::move(nearest), grams.front(), ctx);
+  }
+
+  // Small problems, one a group: threads take whole groups.
+  const auto groups = static_cast<std::int64_t>(grams.size());
+  const std::int64_t rows = weight.rows() / groups;
+  const std::int64_t columns = weight.cols();
+  const auto has_any = [](const Tensor& gram) {
+    for (std::int64_t k = 0; k < gram.rows(); ++k)
+      if (gram.row(k)[k] > 0) return true;
+    return false;
+  };
+  for (const Tensor& gram : grams)
+    for (std::int64_t k = 0; k < gram.rows(); ++k)
+      require(std::isfinite(gram.row(k)[k]), ErrorCode::kNumeric, who,
+              ": squares of its inputs are not finite; the model or the calibration data is "
+              "damaged");
+  if (std::none_of(grams.begin(), grams.end(), has_any))
+    log(LogLevel::kWarning, who +
+                                ": all its inputs are 0 on the calibration data, which say "
+                                "nothing about its weights: they are rounded to nearest");
+
+  constexpr std::int64_t kGroups = 4;
+  ctx.pool.parallel_for(groups, kGroups, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t g = begin; g < end; ++g) {
+      const Tensor& gram = grams[static_cast<std::size_t>(g)];
+      if (!has_any(gram)) continue;
+      const std::int64_t first = g * rows;
+      const TensorView w(weight.row(first), DType::kF32, {rows, columns});
+      const QTensor q = round(w, rows_of(nearest, first, first + rows), gram, ctx);
+      std::copy_n(q.codes.as<std::int16_t>().data(), q.codes.numel(),
+                  nearest.codes.as<std::int16_t>().data() + first * columns);
+    }
+  });
+  return nearest;
+}
+
+}  // namespace quell

@@ -1,0 +1,351 @@
+// How the sums of a convolution on codes are shared out and fed: blocks of output pixels, and
+// pointers to what their taps see.
+#include <algorithm>
+#include <cstring>
+
+#include "quell/base/error.h"
+#include "quell/quant/integer_convolution.h"
+
+namespace quell {
+
+using kernels::kPanel;
+using kernels::round_up;
+
+/// One call: what is read, and where it goes.
+struct IntegerConvolution::Job {
+  const QuantizedRows& x;
+  const kernels::Epilogue& epilogue;
+  std::int64_t rows = 0;  ///< of the output
+  ExecContext& ctx;
+};
+
+void IntegerConvolution::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
+  require(x.cols() == channels_ && y.cols() == outputs_ && y.rows() == out_rows(x.rows()),
+          ErrorCode::kInvalidInput, "integer convolution: shapes ", x.shape().to_string(), " -> ",
+          y.shape().to_string(), " do not fit ", channels_, " -> ", outputs_, " channels");
+  LinearOutput output;
+  output.f32 = y.f32().data();
+  forward_rows(quantize_rows(x, input_, false, ctx), output, ctx);
+}
+
+kernels::Epilogue IntegerConvolution::epilogue_of(const LinearOutput& output) const {
+  kernels::Epilogue e;
+  e.scale = scale_.data();
+  e.bias = bias_.data();
+  e.column_offset = offset_.data();
+  e.activation = output.activation;
+  e.residual = output.residual;
+  if (output.codes) {
+    e.codes = output.codes->codes.as<std::uint8_t>().data();
+    e.ld_out = output.codes->stride;
+    e.code_args = output_code_args(output);
+    e.code_scale = output.code_scale;
+    e.code_shift = output.code_shift;
+  } else {
+    e.f32 = output.f32;
+    e.ld_out = outputs_;
+  }
+  return e;
+}
+
+void IntegerConvolution::forward_rows(const QuantizedRows& x, const LinearOutput& output,
+                                      ExecContext& ctx) const {
+  const kernels::Epilogue e = epilogue_of(output);
+  const Job job{x, e, out_rows(x.rows), ctx};
+  if (tiles_) return run_tiles(job);
+  switch (kind_) {
+    case Kind::kPointwise: return run_pointwise(job);
+    case Kind::kBordered: return run_bordered(job);
+    case Kind::kDepthwise: return run_depthwise(job);
+    case Kind::kDense:
+    case Kind::kGrouped: return run_dense(job);
+  }
+}
+
+namespace {
+
+/// Rows and panels of one task: enough tasks for all threads, rows that stay in the cache while the
+/// panels pass by. Depends on the sizes alone.
+struct Blocks {
+  std::int64_t rows = 0;
+  std::int64_t panels = 0;
+  std::int64_t row_blocks = 0;
+  std::int64_t panel_blocks = 0;
+
+  Blocks(std::int64_t all_rows, std::int64_t all_panels, std::int64_t row_bytes,
+         std::int64_t row_unit) {
+    constexpr std::int64_t kTasks = 16;
+    constexpr std::int64_t kCached = std::int64_t{128} << 10;
+    const std::int64_t fitting = std::max(row_unit, kCached / row_bytes / row_unit * row_unit);
+    const std::int64_t shared = round_up((all_rows + kTasks - 1) / kTasks, row_unit);
+    rows = std::min(fitting, std::max(shared, 2 * row_unit));
+    row_blocks = (all_rows + rows - 1) / rows;
+    const std::int64_t wanted = std::min(all_panels, (kTasks + row_blocks - 1) / row_blocks);
+    panels = (all_panels + wanted - 1) / wanted;
+    panel_blocks = (all_panels + panels - 1) / panels;
+  }
+};
+
+template <typename Body>
+void for_each_block(const Blocks& blocks, std::int64_t all_rows, std::int64_t all_panels,
+                    ExecContext& ctx, const Body& body) {
+  const std::int64_t tasks = blocks.row_blocks * blocks.panel_blocks;
+  ctx.pool.parallel_for(tasks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t row = task / blocks.panel_blocks * blocks.rows;
+      const std::int64_t panel = task % blocks.panel_blocks * blocks.panels;
+      body(row, std::min(blocks.rows, all_rows - row), panel,
+           std::min(all_panels, panel + blocks.panels));
+    }
+  });
+}
+
+}  // namespace
+
+void IntegerConvolution::run_pointwise(const Job& job) const {
+  const kernels::PackedConv& w = groups_.front();
+  const Blocks blocks(job.rows, w.panels(), round_up(channels_, 4), kernel_->row_unit);
+  for_each_block(blocks, job.rows, w.panels(), job.ctx,
+                 [&](std::int64_t row, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+                   kernel_->pointwise(job.x.row(row), job.x.stride, rows, w, job.epilogue, row,
+                                      panel, end);
+                 });
+}
+
+void IntegerConvolution::point_at_taps(const QuantizedRows& x, std::int64_t first,
+                                       std::int64_t rows,
+                                       std::vector<const std::uint8_t*>& to) const {
+  const TapTable& table = geometry_->taps;
+  to.resize(static_cast<std::size_t>(table.kernel_height * table.kernel_width * rows));
+  // One run of pixels of an output row after the other.
+  for (std::int64_t i = 0; i < rows;) {
+    const std::int64_t image = (first + i) / table.out.pixels();
+    const std::int64_t at = (first + i) % table.out.pixels();
+    const std::int64_t y = at / table.out.width;
+    const std::int64_t x0 = at % table.out.width;
+    const std::int64_t count = std::min(rows - i, table.out.width - x0);
+    for (std::int64_t a = 0; a < table.kernel_height; ++a) {
+      const std::int64_t image_y =
+          table.rows[static_cast<std::size_t>(y * table.kernel_height + a)];
+      const std::int64_t row = image * table.image.pixels() + image_y * table.image.width;
+      for (std::int64_t b = 0; b < table.kernel_width; ++b) {
+        const std::uint8_t** pointers = to.data() + (a * table.kernel_width + b) * rows + i;
+        const std::int64_t* columns = table.columns.data() + x0 * table.kernel_width + b;
+        for (std::int64_t p = 0; p < count; ++p) {
+          const std::int64_t column = columns[p * table.kernel_width];
+          pointers[p] = image_y < 0 || column < 0 ? padding_.data() : x.row(row + column);
+        }
+      }
+    }
+    i += count;
+  }
+}
+
+Tensor IntegerConvolution::with_border(const Job& job, std::int64_t height,
+                                       std::int64_t width) const {
+  const ImageSize& image = geometry_->taps.image;
+  const Window& window = geometry_->window;
+  const std::int64_t pixel = round_up(channels_, 4);
+  const std::int64_t rows = job.rows / geometry_->taps.out.pixels() * height;
+  Tensor copy = Tensor::uninitialized(DType::kU8, {rows * width * pixel + kernels::kPackedK});
+  std::uint8_t* bordered = copy.as<std::uint8_t>().data();
+  job.ctx.pool.parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int64_t image_y = r % height - window.padding.top;
+      const bool is_inside = image_y >= 0 && image_y < image.height;
+      const std::int64_t row = r / height * image.pixels() + image_y * image.width;
+      std::uint8_t* to = bordered + r * width * pixel;
+      for (std::int64_t c = 0; c < width; ++c) {
+        const std::int64_t image_x = c - window.padding.left;
+        const bool is_pixel = is_inside && image_x >= 0 && image_x < image.width;
+        const std::uint8_t* from = is_pixel ? job.x.row(row + image_x) : padding_.data();
+        std::memcpy(to + c * pixel, from, static_cast<std::size_t>(pixel));
+      }
+    }
+  });
+  return copy;
+}
+
+void IntegerConvolution::run_bordered(const Job& job) const {
+  const TapTable& table = geometry_->taps;
+  const Window& window = geometry_->window;
+  const std::int64_t pixel = round_up(channels_, 4);
+  // What lies right of the last window, or below it, is left out.
+  const std::int64_t height = (table.out.height - 1) * window.stride_height +
+                              (table.kernel_height - 1) * window.dilation_height + 1;
+  const std::int64_t width = (table.out.width - 1) * window.stride_width + table.kernel_width;
+  const Tensor copy = with_border(job, height, width);
+  const std::uint8_t* bordered = copy.as<std::uint8_t>().data();
+
+  const kernels::PackedConv& w = groups_.front();
+  const Blocks blocks(job.rows, w.panels(), w.taps * w.channels, kernel_->row_unit);
+  for_each_block(blocks, job.rows, w.panels(), job.ctx,
+                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+                   thread_local std::vector<const std::uint8_t*> seen;
+                   seen.resize(static_cast<std::size_t>(table.kernel_height * rows));
+                   for (std::int64_t i = 0; i < rows; ++i) {
+                     const std::int64_t image = (first + i) / table.out.pixels();
+                     const std::int64_t at = (first + i) % table.out.pixels();
+                     const std::int64_t y = at / table.out.width * window.stride_height;
+                     const std::int64_t x = at % table.out.width * window.stride_width;
+                     for (std::int64_t a = 0; a < table.kernel_height; ++a) {
+                       const std::int64_t row = image * height + y + a * window.dilation_height;
+                       seen[static_cast<std::size_t>(a * rows + i)] =
+                           bordered + (row * width + x) * pixel;
+                     }
+                   }
+                   kernel_->dense(seen.data(), rows, w, job.epilogue, first, panel, end);
+                 });
+}
+
+void IntegerConvolution::run_dense(const Job& job) const {
+  const TapTable& table = geometry_->taps;
+  const std::int64_t taps = table.kernel_height * table.kernel_width;
+  const std::int64_t group_in = channels_ / geometry_->groups;
+  const std::int64_t group_out = outputs_ / geometry_->groups;
+  const std::int64_t panels = groups_.front().panels();
+  const Blocks blocks(job.rows, panels, taps * round_up(group_in, 4), kernel_->row_unit);
+
+  for_each_block(
+      blocks, job.rows, panels, job.ctx,
+      [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+        thread_local std::vector<const std::uint8_t*> seen;
+        thread_local std::vector<const std::uint8_t*> of_group;
+        point_at_taps(job.x, first, rows, seen);
+        if (geometry_->groups == 1) {
+          kernel_->dense(seen.data(), rows, groups_.front(), job.epilogue, first, panel, end);
+          return;
+        }
+        for (std::int64_t g = 0; g < geometry_->groups; ++g) {
+          of_group.resize(seen.size());
+          for (std::size_t i = 0; i < seen.size(); ++i) of_group[i] = seen[i] + g * group_in;
+          kernels::Epilogue e = job.epilogue;
+          const std::int64_t column = g * panels * kPanel;
+          e.scale += column;
+          e.bias += column;
+          e.column_offset += column;
+          const std::int64_t out = g * group_out;
+          for (const float** by_channel : {&e.code_scale, &e.code_shift, &e.residual.column_scale,
+                                           &e.residual.column_shift, &e.residual.f32})
+            if (*by_channel) *by_channel += out;
+          if (e.residual.codes) e.residual.codes += out;
+          if (e.codes) e.codes += out;
+          if (e.f32) e.f32 += out;
+          kernel_->dense(of_group.data(), rows, groups_[static_cast<std::size_t>(g)], e, first,
+                         panel, end);
+        }
+      });
+}
+
+namespace {
+
+/// The same for rows from `row` on, which are then called 0, 1, ...
+kernels::Epilogue from_row(kernels::Epilogue e, std::int64_t row) {
+  if (e.f32) e.f32 += row * e.ld_out;
+  if (e.codes) e.codes += row * e.ld_out;
+  if (e.residual.f32) e.residual.f32 += row * e.residual.ld;
+  if (e.residual.codes) e.residual.codes += row * e.residual.ld;
+  return e;
+}
+
+}  // namespace
+
+void IntegerConvolution::run_tiles(const Job& job) const {
+  const TapTable& table = geometry_->taps;
+  const std::int64_t depth = tiles_->k;
+  const std::int64_t stride = kernels::code_stride(depth);
+  const std::int64_t panels = tiles_->padded_n() / kPanel;
+  const kernels::GemmS8Kernel& gemm = kernels::choose_gemm_s8(
+      Isa::kAmx, input_.spec.max_code() + code_shift(input_.spec), tiles_->max_abs);
+  const Blocks blocks(job.rows, panels, stride, gemm.row_unit);
+
+  for_each_block(
+      blocks, job.rows, panels, job.ctx,
+      [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+        const kernels::Epilogue e = from_row(job.epilogue, first);
+        if (kind_ == Kind::kPointwise) {
+          // Behind the channels lies the next pixel, whose weights are 0 here.
+          gemm.run(job.x.row(first), job.x.stride, *tiles_, e, 0, rows, panel, end);
+          return;
+        }
+
+        thread_local std::vector<std::uint8_t> gathered;
+        gathered.resize(static_cast<std::size_t>(rows * stride));
+        for (std::int64_t i = 0; i < rows; ++i) {
+          const std::int64_t image_row = (first + i) / table.out.pixels() * table.image.pixels();
+          const std::int64_t at = (first + i) % table.out.pixels();
+          std::uint8_t* to = gathered.data() + i * stride;
+          for (std::int64_t a = 0; a < table.kernel_height; ++a)
+            for (std::int64_t b = 0; b < table.kernel_width; ++b, to += channels_) {
+              const std::int64_t pixel =
+                  table.pixel(at / table.out.width, at % table.out.width, a, b);
+              const std::uint8_t* from = pixel < 0 ? padding_.data() : job.x.row(image_row + pixel);
+              std::memcpy(to, from, static_cast<std::size_t>(channels_));
+            }
+        }
+        gemm.run(gathered.data(), stride, *tiles_, e, 0, rows, panel, end);
+      });
+}
+
+void IntegerConvolution::run_depthwise(const Job& job) const {
+  const TapTable& table = geometry_->taps;
+  const Window& window = geometry_->window;
+  const std::int64_t height = table.kernel_height;
+  const std::int64_t columns = (table.out.width - 1) * window.stride_width +
+                               (table.kernel_width - 1) * window.dilation_width + 1;
+  const std::int64_t pointers = columns * height;  // of one row of outputs
+  const std::int64_t all_rows = job.rows / table.out.width;
+
+  // Tasks are blocks of rows, and of channels where there are many. Rows of a task share its table
+  // of pointers, which stays small.
+  constexpr std::int64_t kTasks = 16;
+  constexpr std::int64_t kPointers = 4096;
+  const std::int64_t units = (channels_ + kernels::kDepthwiseUnit - 1) / kernels::kDepthwiseUnit;
+  const std::int64_t parts = std::min(units, kTasks);
+  const std::int64_t part = (units + parts - 1) / parts * kernels::kDepthwiseUnit;
+  const std::int64_t wanted = (all_rows * parts + kTasks - 1) / kTasks;
+  const std::int64_t rows =
+      std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, kPointers / pointers));
+  const std::int64_t blocks = (all_rows + rows - 1) / rows;
+
+  job.ctx.pool.parallel_for(blocks * parts, 1, [&](std::int64_t begin, std::int64_t end) {
+    thread_local std::vector<const std::uint8_t*> seen;
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t first = task / parts * rows;
+      const std::int64_t count = std::min(rows, all_rows - first);
+      const std::int64_t channel = task % parts * part;
+      if (channel >= channels_) continue;
+
+      seen.resize(static_cast<std::size_t>(count * pointers));
+      for (std::int64_t r = 0; r < count; ++r)
+        point_at_columns(job.x, first + r, columns, seen.data() + r * pointers);
+      const kernels::DepthwiseRows of{.columns = seen.data(),
+                                      .stride = window.stride_width,
+                                      .dilation = window.dilation_width,
+                                      .pixels = table.out.width,
+                                      .rows = count,
+                                      .pointers_a_row = pointers};
+      kernel_->depthwise(of, depthwise_, job.epilogue, first * table.out.width, channel,
+                         std::min(channels_, channel + part));
+    }
+  });
+}
+
+void IntegerConvolution::point_at_columns(const QuantizedRows& x, std::int64_t row,
+                                          std::int64_t columns, const std::uint8_t** to) const {
+  const TapTable& table = geometry_->taps;
+  const std::int64_t height = table.kernel_height;
+  const std::int64_t image = row / table.out.height;
+  const std::int64_t y = row % table.out.height;
+  for (std::int64_t t = 0; t < height; ++t) {
+    const std::int64_t image_y = table.rows[static_cast<std::size_t>(y * height + t)];
+    const std::int64_t first = image * table.image.pixels() + image_y * table.image.width;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const std::int64_t image_x = c - geometry_->window.padding.left;
+      const bool inside = image_y >= 0 && image_x >= 0 && image_x < table.image.width;
+      to[c * height + t] = inside ? x.row(first + image_x) : padding_.data();
+    }
+  }
+}
+
+}  // namespace quell
