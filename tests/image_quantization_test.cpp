@@ -279,7 +279,16 @@ TEST_F(ImageQuantization, RefusesWhatAFileCannotMean) {
   twice.push_back("stem_bn");
   expect(twice, "\"stem_bn\", which is no batch norm");
   expect("stem_bn", "must be a list");
+  expect({1}, "and holds 1");
   expect(Json::array(), "stem_bn.weight");
+
+  const Json own = {{"folded_batch_norms", all}};
+  Json inputs = own;
+  inputs["inputs"] = Json::array();
+  EXPECT_NE(message_with(inputs).find("inputs must be an object"), std::string::npos);
+  inputs["inputs"] = {{"pooled", {{"num_bits", 8}, {"scale", 1e39}}}};
+  EXPECT_NE(message_with(inputs).find("\"scale\": must be positive and fit f32"),
+            std::string::npos);
 }
 
 /// A folder of images of the network's size, with labels.

@@ -200,6 +200,7 @@ class Pipeline {
         const ValueId value = site.values[v].value;
         out.x.push_back(v == 0 ? &executors_[b]->migrated_value(value) : &ahead_[b][v - 1]);
         out.batches.push_back(&executors_[b]->batch_of(value));
+        out.values.push_back(value);
         if (site.kind == SiteKind::kAttention)
           if (const ValueId bias = node(site.attention_node).operand(kBiasOperand);
               bias != kNoValue)
@@ -425,6 +426,8 @@ class Pipeline {
     const ValueId value = base_of(model_.graph, node(n).in[0]);
     const QuantSpec& spec = recipe_.activations;
     if (spec.dynamic || spec.granularity != Granularity::kPerTensor) return;
+    // Where branches beside products read f32, means do too: a file says only whether all do.
+    if (!model_.residual_after_quant) return;
     if (quantize_node(model_.graph, value) == kNoNode) {
       const std::unique_ptr<Observer> observer = make_activation_observer();
       for (const auto& executor : executors_)

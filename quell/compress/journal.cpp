@@ -287,6 +287,11 @@ void Journal::write_note(const std::string& step, std::size_t i,
 
 void Journal::finish() const {
   std::error_code ec;
+  // The key last: what a process that is killed here leaves must still be known as a journal.
+  std::vector<fs::path> steps;
+  for (const auto& entry : fs::directory_iterator(directory_, ec))
+    if (entry.path().filename() != kKeyFile) steps.push_back(entry.path());
+  for (const fs::path& step : steps) fs::remove_all(step, ec);
   fs::remove_all(directory_, ec);
 }
 

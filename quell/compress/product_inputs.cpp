@@ -6,6 +6,7 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/compress/channel_stats.h"
+#include "quell/graph/forms.h"
 #include "quell/graph/image_ops.h"
 
 namespace quell {
@@ -30,25 +31,48 @@ void add_gram(const Tensor& x, Tensor& sum, ExecContext& ctx) {
   for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
 }
 
+/// What the weight of a convolution sees: values of its own images, which differ in size where
+/// several convolutions share it. Those that have other groups than `product` are left out.
+struct SeenImages {
+  const Tensor* x = nullptr;
+  std::shared_ptr<const ConvGeometry> geometry;
+};
+
+std::vector<SeenImages> seen_images(const Site& site, NodeId product,
+                                    const SiteActivations& activations) {
+  const Graph& graph = site.model->graph;
+  const std::int64_t groups = conv_geometry(graph, product)->groups;
+  std::map<ValueId, std::shared_ptr<const ConvGeometry>> geometries;
+  for (const NodeId user : graph.users(graph.node(product).param))
+    geometries.emplace(base_of(graph, graph.node(user).in[0]), conv_geometry(graph, user));
+
+  std::vector<SeenImages> out;
+  for (std::size_t i = 0; i < activations.x.size(); ++i)
+    if (const auto found = geometries.find(activations.values.at(i));
+        found != geometries.end() && found->second->groups == groups)
+      out.push_back({activations.x[i], found->second});
+  return out;
+}
+
 /// Of a depthwise convolution: for all channels at once, since each has a few taps only.
 class DepthwiseGrams {
  public:
   DepthwiseGrams(const ConvGeometry& geometry, std::int64_t channels)
-      : geometry_(geometry),
-        channels_(static_cast<std::size_t>(channels)),
-        taps_(static_cast<std::size_t>(geometry.taps.kernel_height * geometry.taps.kernel_width)),
-        padding_(geometry.padding) {
-    padding_.resize(channels_);
+      : channels_(static_cast<std::size_t>(channels)),
+        taps_(static_cast<std::size_t>(geometry.taps.kernel_height * geometry.taps.kernel_width)) {
     sums_.resize(taps_ * taps_ * channels_);
   }
 
-  void add(const Tensor& x, ExecContext& ctx) {
+  void add(const Tensor& x, const ConvGeometry& geometry, ExecContext& ctx) {
+    padding_ = geometry.padding;
+    padding_.resize(channels_);
     // One part a thread's chunk of channels, so that sums do not depend on their number.
     constexpr std::int64_t kChannels = 16;
-    ctx.pool.parallel_for(
-        static_cast<std::int64_t>(channels_), kChannels, [&](std::int64_t begin, std::int64_t end) {
-          add_channels(x, static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
-        });
+    ctx.pool.parallel_for(static_cast<std::int64_t>(channels_), kChannels,
+                          [&](std::int64_t begin, std::int64_t end) {
+                            add_channels(x, geometry.taps, static_cast<std::size_t>(begin),
+                                         static_cast<std::size_t>(end));
+                          });
   }
 
   std::vector<Tensor> take() const {
@@ -66,8 +90,7 @@ class DepthwiseGrams {
   }
 
  private:
-  void add_channels(const Tensor& x, std::size_t begin, std::size_t end) {
-    const TapTable& taps = geometry_.taps;
+  void add_channels(const Tensor& x, const TapTable& taps, std::size_t begin, std::size_t end) {
     const std::int64_t images = x.rows() / taps.image.pixels();
     const std::size_t count = end - begin;
     std::vector<const float*> seen(taps_);
@@ -97,27 +120,26 @@ class DepthwiseGrams {
     }
   }
 
-  const ConvGeometry& geometry_;
   std::size_t channels_;
   std::size_t taps_;
-  std::vector<float> padding_;
-  std::vector<double> sums_;  ///< [tap, tap, channel], the first tap not behind the second
+  std::vector<float> padding_;  ///< of what is added now
+  std::vector<double> sums_;    ///< [tap, tap, channel], the first tap not behind the second
 };
 
 std::vector<Tensor> convolution_grams(const ConvGeometry& geometry, std::int64_t columns,
-                                      const SiteActivations& activations, ExecContext& ctx) {
-  const std::int64_t channels = activations.x.front()->cols();
+                                      const std::vector<SeenImages>& images, ExecContext& ctx) {
+  const std::int64_t channels = images.front().x->cols();
   if (geometry.groups == channels && channels > 1) {
     DepthwiseGrams grams(geometry, channels);
-    for (const Tensor* x : activations.x) grams.add(*x, ctx);
+    for (const SeenImages& seen : images) grams.add(*seen.x, *seen.geometry, ctx);
     return grams.take();
   }
 
   std::vector<Tensor> grams;
   for (std::int64_t g = 0; g < geometry.groups; ++g) {
     Tensor& sum = grams.emplace_back(Tensor::f32({columns, columns}));
-    for (const Tensor* x : activations.x)
-      for_each_patch_block(*x, geometry, g, ctx,
+    for (const SeenImages& seen : images)
+      for_each_patch_block(*seen.x, *seen.geometry, g, ctx,
                            [&](const Tensor& patches) { add_gram(patches, sum, ctx); });
   }
   return grams;
@@ -152,7 +174,8 @@ const std::vector<Tensor>& SiteGrams::of(NodeId product) {
 
   std::vector<Tensor>& grams = by_product_[key];
   if (geometry)
-    grams = convolution_grams(*geometry, columns_of(site_, product), activations_, ctx_);
+    grams = convolution_grams(*geometry, columns_of(site_, product),
+                              seen_images(site_, product, activations_), ctx_);
   else
     grams.push_back(gram_matrix(activations_, ctx_));
   return grams;
@@ -167,9 +190,10 @@ std::vector<float> mean_squares(const Site& site, NodeId product,
   const std::int64_t columns = columns_of(site, product);
   std::vector<double> sums(static_cast<std::size_t>(columns));
   double rows = 0;
+  const std::vector<SeenImages> images = seen_images(site, product, activations);
   for (std::int64_t g = 0; g < geometry->groups; ++g)
-    for (const Tensor* x : activations.x)
-      for_each_patch_block(*x, *geometry, g, ctx, [&](const Tensor& patches) {
+    for (const SeenImages& seen : images)
+      for_each_patch_block(*seen.x, *seen.geometry, g, ctx, [&](const Tensor& patches) {
         rows += static_cast<double>(patches.rows());
         for (std::int64_t i = 0; i < patches.rows(); ++i)
           for (std::size_t k = 0; k < sums.size(); ++k) {

@@ -253,6 +253,7 @@ void for_each_site_input(const Model& model, const std::vector<Site>& sites,
     for (const auto& executor : executors) {
       inputs.x.push_back(&executor->migrated_value(sites[s].value()));
       inputs.batches.push_back(&executor->batch_of(sites[s].value()));
+      inputs.values.push_back(sites[s].value());
     }
     see(s, inputs);
   }

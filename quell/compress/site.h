@@ -74,7 +74,8 @@ struct SiteActivations {
   std::vector<const TokenBatch*> batches;
   std::vector<const Tensor*> position_bias =
       {};  ///< kAttention of T5: the table that is added to the scores, one for each x
-  SharedHeads shared = {};  ///< of the site
+  SharedHeads shared = {};           ///< of the site
+  std::vector<ValueId> values = {};  ///< one for each x
 };
 
 /// Runs the (migrated) float `model` on `samples` as far as the last of `sites`, which are in

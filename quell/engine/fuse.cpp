@@ -280,7 +280,10 @@ class Fuser {
   void find_max_pool(NodeId n) {
     const bool is_max = node(n).is(op_pool) && !graph_.is_removed(n) &&
                         node(n).attributes.get<PoolAttributes>().kind == PoolKind::kMax;
-    if (!is_max || only_reader(node(n).in[0]) != n) return;
+    // Codes are those of the value itself: what a restore or quantizer in between makes of it is
+    // f32.
+    const ValueId in = node(n).operand(0);
+    if (!is_max || concrete(graph_, in) != in || only_reader(in) != n) return;
     if (migrated(graph_, node(n).out) != node(n).out) return;
     if (const ActivationQuant* output = codes_only(node(n).out)) max_pools_.emplace(n, *output);
   }

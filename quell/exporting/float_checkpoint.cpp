@@ -5,6 +5,7 @@
 #include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/side_files.h"
 #include "quell/graph/forms.h"
+#include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
@@ -28,6 +29,10 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
                                       bool replace) {
   refuse_forms(model, op_restore, "a residual branch that would have to undo the migration");
   refuse_forms(model, op_affine, "a scale and shift that no weight can hold");
+  for (const NodeId n : model.graph.order())
+    require(!model.graph.node(n).is(op_clamp), ErrorCode::kUnsupported, "a plain ",
+            model.spec.model_type, " checkpoint cannot hold a bound for each channel (",
+            model.graph.node(n).label, "); write --format compressed-tensors instead");
   require(!model.bias_corrected, ErrorCode::kUnsupported,
           "a float checkpoint with corrected biases would not compute what the "
           "original does; leave bias_correction out, or write --format compressed-tensors");

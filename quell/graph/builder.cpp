@@ -105,9 +105,14 @@ ParamId GraphBuilder::param(const std::string& label, const std::string& module,
   const std::string key = def.module + "/" + std::to_string(def.packing.part);
   const auto found = params_.find(key);
   if (found != params_.end()) {
-    require(graph_.param(found->second).shape == shape, ErrorCode::kUnsupported, def.module,
-            ": is used with two shapes, ", graph_.param(found->second).shape.to_string(), " and ",
-            shape.to_string());
+    const ParamDef& first = graph_.param(found->second);
+    require(first.shape == shape, ErrorCode::kUnsupported, def.module,
+            ": is used with two shapes, ", first.shape.to_string(), " and ", shape.to_string());
+    const bool same_tensors = first.weight_name == def.weight_name &&
+                              first.has_bias == def.has_bias && first.bias_name == def.bias_name &&
+                              first.vectors == def.vectors;
+    require(same_tensors && first.packing == def.packing, ErrorCode::kUnsupported, def.module,
+            ": is used twice, with other tensors beside its weight or in another order");
     return found->second;
   }
 

@@ -207,6 +207,18 @@ void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBat
   model.values_in_scratch = true;
 }
 
+namespace {
+
+/// Whether the ReLU6 that makes the site's channels would have to change with them.
+bool is_behind_relu6(const Graph& graph, const Site& site) {
+  return std::any_of(site.values.begin(), site.values.end(), [&](const ChangedValue& v) {
+    return v.producer == ProducerKind::kLinearRows && graph.is_from(v.value, op_activation) &&
+           activation_of(graph.producer_of(v.value)) == ActivationKind::kRelu6;
+  });
+}
+
+}  // namespace
+
 void check_quantize_job(const QuantizeJob& job, const Model& model,
                         const std::vector<TokenBatch>& samples) {
   require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage,
@@ -246,6 +258,11 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
       if (pass->stage() != PassStage::kEquivalence || !pass->may_change(site)) continue;
       const bool restored = std::any_of(site.values.begin(), site.values.end(),
                                         [](const ChangedValue& v) { return v.restore; });
+      require(!is_behind_relu6(model.graph, site), ErrorCode::kUnsupported,
+              "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
+              params.pass(), " does to ", site.name,
+              " (a ReLU6 would get a bound for each channel); write --format compressed-tensors "
+              "instead");
       require(!restored && !pass->may_be_explicit(site), ErrorCode::kUnsupported,
               "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
               params.pass(), " does to ", site.name,

@@ -150,6 +150,26 @@ TEST(NetworkDescription, ATensorThatDoesNotFitIsNamed) {
             "net/config.json: node \"a\": tensor \"a_bn.running_var\" has shape [5], and [4] fits");
 }
 
+TEST(NetworkDescription, AWeightThatIsUsedTwiceHasOneBias) {
+  const auto with_second = [](const Json& changes) {
+    Json config = description();
+    Json second = config["graph"][1];
+    second["out"] = "again";
+    for (const auto& [key, value] : changes.items()) second[key] = value;
+    if (second["bias"].is_null()) second.erase("bias");
+    config["graph"].push_back(second);
+    std::map<std::string, Tensor> tensors = described_tensors();
+    tensors["other.bias"] = filled_tensor({4}, 3);
+    return refusal_of(config, std::move(tensors));
+  };
+  EXPECT_EQ(with_second(Json::object()), "");
+  const std::string refusal =
+      "net/config.json: node \"again\": b.kernel: is used twice, with other tensors beside its "
+      "weight or in another order";
+  EXPECT_EQ(with_second({{"bias", "other.bias"}}), refusal);
+  EXPECT_EQ(with_second({{"bias", nullptr}}), refusal);
+}
+
 TEST(NetworkDescription, NeedsACheckpoint) {
   EXPECT_THROW(build_architecture(Settings(description()), find_family("graph")), Error);
 }

@@ -174,6 +174,7 @@ class Loader {
     for (const std::string& name : def.vectors) {
       p.vector_names.push_back(def.module + "." + name);
       p.vectors.push_back(read(p.vector_names.back(), {shape[0]}, true));
+      if (name == "running_var") check_variance(p.vectors.back(), p.vector_names.back());
     }
     read_added_tensors(checkpoint_, shape, p, used_);
     if (model_.scratch) {
@@ -181,6 +182,11 @@ class Loader {
       checkpoint_.drop_pages();
     }
     model_.params.push_back(std::move(p));
+  }
+
+  static void check_variance(const Tensor& variance, const std::string& name) {
+    for (const float v : variance.f32())
+      require(v >= 0.0F, ErrorCode::kInvalidInput, "tensor \"", name, "\": a variance of ", v);
   }
 
   void add_weight(ParamId id, const ParamDef& def, const Shape& shape, Param& p) {

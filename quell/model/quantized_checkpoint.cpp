@@ -136,7 +136,12 @@ std::vector<std::string> folded_batch_norms_of(const Json& config) {
   if (modules.is_null()) return out;
   require(modules.is_array(), ErrorCode::kInvalidInput,
           "section \"quell\": folded_batch_norms must be a list of modules");
-  for (const Json& module : modules) out.push_back(module.get<std::string>());
+  for (const Json& module : modules) {
+    require(module.is_string(), ErrorCode::kInvalidInput,
+            "section \"quell\": folded_batch_norms must be a list of modules, and holds ",
+            module.dump());
+    out.push_back(module.get<std::string>());
+  }
   return out;
 }
 
@@ -324,7 +329,8 @@ ActivationQuant activation_quant_from_json(const Json& json) {
                              ? StepRule::kMaxCode
                              : StepRule::kHalfRange;
   quant.qparams.scale = static_cast<float>(json_number(json, "scale", 1.0));
-  require(quant.qparams.scale > 0, ErrorCode::kInvalidInput, "key \"scale\": must be positive");
+  require(quant.qparams.scale > 0 && std::isfinite(quant.qparams.scale), ErrorCode::kInvalidInput,
+          "key \"scale\": must be positive and fit f32");
   quant.qparams.zero_point = static_cast<std::int32_t>(
       json_int(json, "zero_point", quant.spec.min_code(), quant.spec.max_code(), 0));
   return quant;
@@ -371,6 +377,9 @@ void read_clamps(const Checkpoint& checkpoint, const NodeOf& node_of, Model& mod
                           activation_of(model.graph.node(n)) == ActivationKind::kRelu6;
     require(is_relu6, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"", name,
             "\": \"", label, "\" is no ReLU6");
+    for (const float bound : high.f32())
+      require(bound > 0.0F, ErrorCode::kInvalidInput, checkpoint.source_of(name), ": tensor \"",
+              name, "\": a bound is not positive");
 
     Node by = model.graph.node(n);
     by.op = &op_clamp;
@@ -408,7 +417,9 @@ void read_groups(const Checkpoint& checkpoint, const NodeOf& node_of, Model& mod
 /// Quantizers of values that no product reads: pools of means do.
 void read_inputs(const Json& ours, const NodeOf& node_of, Model& model) {
   const Json& inputs = member(ours, "inputs");
-  if (!inputs.is_object()) return;
+  if (inputs.is_null()) return;
+  require(inputs.is_object(), ErrorCode::kInvalidInput,
+          "section \"quell\": inputs must be an object of values and their quantizers");
   for (const auto& [name, json] : inputs.items()) {
     const ValueId value = model.graph.node(node_of(name)).out;
     set_input_quant(model.graph, value, activation_quant_from_json(json),

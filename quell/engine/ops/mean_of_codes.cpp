@@ -1,4 +1,6 @@
 // The mean of pixels of one quantizer: of windows, or of the whole image.
+#include <limits>
+
 #include "quell/engine/lowered_op.h"
 #include "quell/graph/forms.h"
 #include "quell/quant/pooled_codes.h"
@@ -43,6 +45,12 @@ std::optional<Node> mean_of_codes_node(const Graph& graph, const Node& node) {
 
   MeanOfCodesAttributes attributes{.pool = std::nullopt, .input = input};
   if (node.is(op_pool)) attributes.pool = node.attributes.get<PoolAttributes>();
+  // Sums of so many codes would not fit 32 bits: the mean stays in f32.
+  constexpr std::int64_t kMostPixels = std::numeric_limits<std::int32_t>::max() / 255;
+  const std::int64_t pixels =
+      attributes.pool ? attributes.pool->window.taps()
+                      : image_size(graph.value(node.in[0]).type.rows, node.label).pixels();
+  if (pixels > kMostPixels) return std::nullopt;
   Node by = node;
   by.op = &op_mean_of_codes;
   by.attributes = Attributes::of(std::move(attributes));

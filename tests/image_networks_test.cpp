@@ -1,0 +1,179 @@
+// Quantized networks of convolutions in which a value or a weight has several readers.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "quell/base/error.h"
+#include "quell/base/random.h"
+#include "quell/compress/compress.h"
+#include "quell/compress/product_inputs.h"
+#include "quell/engine/lower.h"
+#include "quell/exporting/compressed_tensors.h"
+#include "quell/exporting/float_checkpoint.h"
+#include "quell/graph/image_ops.h"
+#include "quell/io/json.h"
+#include "quell/io/safetensors.h"
+#include "quell/model/image_input.h"
+#include "quell/ops/convolution.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kChannels = 8;
+
+Json conv(const std::string& in, const std::string& out, const std::string& weight,
+          const std::string& activation = "") {
+  Json node = {{"op", "conv"},     {"inp", {in}},
+               {"out", out},       {"weight", weight + ".weight"},
+               {"stride", {1, 1}}, {"pad", {1, 1, 1, 1}}};
+  if (!activation.empty()) node["act"] = activation;
+  return node;
+}
+
+class ImageNetworks : public ::testing::Test {
+ protected:
+  /// Behind `nodes`, the mean of `last` is the only output.
+  Model load(Json nodes, const std::string& last) {
+    std::map<std::string, Tensor> tensors;
+    Random random(3);
+    for (const Json& node : nodes) {
+      if (!node.contains("weight")) continue;
+      const std::int64_t in = node["inp"][0] == "x" ? 3 : kChannels;
+      Tensor& t = tensors[node["weight"].get<std::string>()];
+      t = Tensor::f32({kChannels, in, 3, 3});
+      for (float& v : t.f32()) v = static_cast<float>(random.uniform() - 0.4);
+      // Channels of different sizes, which the weights behind make up for.
+      constexpr float kSizes[] = {10, 1, 0.1F, 1, 3, 1, 1, 0.3F};
+      for (std::int64_t i = 0; i < t.numel(); ++i) {
+        float& w = t.f32()[static_cast<std::size_t>(i)];
+        w = in == 3 ? w * kSizes[i / 27] : w / kSizes[i / 9 % kChannels];
+      }
+    }
+    nodes.push_back({{"op", "global_avg_pool"}, {"inp", {last}}, {"out", "mean"}});
+    const Json config = {{"input", {3, 12, 12}}, {"graph", nodes}, {"outputs", {{"mean", ""}}}};
+
+    std::map<std::string, TensorView> views;
+    for (const auto& [name, t] : tensors) views[name] = t;
+    fs::create_directories(scratch_ / "net");
+    write_safetensors(scratch_ / "net" / "model.safetensors", views);
+    std::ofstream(scratch_ / "net" / "config.json") << config.dump();
+    return load_model(Checkpoint::open(scratch_ / "net"));
+  }
+  static TokenBatch images(const Model& model, int count) {
+    Random random(5);
+    std::vector<float> pixels;
+    for (int i = 0; i < count * 3 * 12 * 12; ++i)
+      pixels.push_back(static_cast<float>(2 * random.uniform() - 1));
+    return make_image_batch(model, std::move(pixels));
+  }
+  void quantize(Model& model, const std::string& passes) {
+    const std::string recipe =
+        "{scheme: W8A8, weights: {symmetric: true, granularity: channel}, passes: [" + passes +
+        "]}";
+    compress(model, {images(model, 8)}, parse_recipe(recipe, "test"), ctx_);
+  }
+  Tensor mean_of(const ForwardModel& model, const TokenBatch& batch) {
+    ForwardOutputs outputs;
+    model.forward(batch, outputs, ctx_);
+    return std::move(outputs.values.at("mean"));
+  }
+
+  quell::testing::ScratchDir scratch_;
+  ExecContext ctx_{2};
+};
+
+TEST_F(ImageNetworks, AMaxPoolBesideAConvolutionSeesWhatIsRestored) {
+  Model model =
+      load({conv("x", "stem", "stem"),
+            conv("stem", "a", "a"),
+            {{"op", "max_pool"}, {"inp", {"stem"}}, {"out", "pooled"}, {"stride", {1, 1}}},
+            conv("pooled", "b", "b"),
+            {{"op", "add"}, {"inp", {"a", "b"}}, {"out", "sum"}}},
+           "sum");
+  quantize(model, "os_plus, rtn");
+  ASSERT_TRUE(model.graph.has(op_restore));
+  const TokenBatch batch = images(model, 3);
+  const Tensor simulated = mean_of(*make_simulated_model(model, true, ctx_.isa), batch);
+  const Tensor integer = mean_of(*lower(model, ctx_), batch);
+  for (std::size_t i = 0; i < simulated.f32().size(); ++i)
+    EXPECT_EQ(simulated.f32()[i], integer.f32()[i]) << i;
+}
+
+TEST_F(ImageNetworks, MeansAreReadBackAsTheyWere) {
+  Model model =
+      load({conv("x", "stem", "stem"),
+            {{"op", "avg_pool"}, {"inp", {"stem"}}, {"out", "pooled"}, {"stride", {1, 1}}},
+            conv("stem", "a", "a"),
+            {{"op", "add"}, {"inp", {"stem", "a", "pooled"}}, {"out", "sum"}}},
+           "sum");
+  quantize(model, "os_plus, rtn");  // residual branches in f32
+  export_compressed_tensors(model, scratch_ / "out", true);
+  const Model read = load_model(Checkpoint::open(scratch_ / "out"));
+  const TokenBatch batch = images(model, 3);
+  const Tensor before = mean_of(*make_simulated_model(model, true, ctx_.isa), batch);
+  const Tensor after = mean_of(*make_simulated_model(read, true, ctx_.isa), batch);
+  for (std::size_t i = 0; i < before.f32().size(); ++i)
+    EXPECT_EQ(before.f32()[i], after.f32()[i]) << i;
+}
+
+TEST_F(ImageNetworks, AFloatCheckpointHoldsNoBoundsOfChannels) {
+  Model model = load({conv("x", "stem", "stem", "relu6"), conv("stem", "a", "a")}, "a");
+  quantize(model, "cross_layer_equalization, rtn");
+  ASSERT_TRUE(model.graph.has(op_clamp));
+  try {
+    export_float_checkpoint(model, scratch_ / "out", false);
+    FAIL() << "it is written";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("a bound for each channel (stem.act)"), std::string::npos)
+        << e.what();
+  }
+}
+
+TEST_F(ImageNetworks, AWeightThatSeesImagesOfTwoSizesSeesEachAsItIs) {
+  Json nodes = {conv("x", "stem", "stem"),
+                conv("stem", "a", "w"),
+                {{"op", "max_pool"}, {"inp", {"a"}}, {"out", "pooled"}},
+                conv("pooled", "b", "w")};
+  const Model model = load(nodes, "b");
+  const std::vector<Site> sites = derive_sites(model, {});
+  const auto shared = std::find_if(sites.begin(), sites.end(),
+                                   [](const Site& site) { return site.values.size() == 2; });
+  ASSERT_NE(shared, sites.end());
+
+  Random random(7);
+  std::vector<Tensor> x;
+  SiteActivations activations;
+  const TokenBatch batch = images(model, 2);
+  for (const ChangedValue& v : shared->values) {
+    const RowSpace& rows = model.graph.value(v.value).type.rows;
+    Tensor& t = x.emplace_back(Tensor::f32({2 * rows.height * rows.width, kChannels}));
+    for (float& value : t.f32()) value = static_cast<float>(random.uniform());
+  }
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    activations.x.push_back(&x[i]);
+    activations.batches.push_back(&batch);
+    activations.values.push_back(shared->values[i].value);
+  }
+  SiteGrams grams(*shared, activations, ctx_);
+  const Tensor& gram = grams.of(shared->linears.front()).front();
+
+  std::vector<double> squares(static_cast<std::size_t>(gram.rows()));
+  const std::vector<NodeId>& users =
+      model.graph.users(model.graph.node(shared->linears.front()).param);
+  ASSERT_EQ(users.size(), x.size());
+  for (std::size_t i = 0; i < users.size(); ++i)
+    for_each_patch_block(
+        x[i], *conv_geometry(model.graph, users[i]), 0, ctx_, [&](const Tensor& patches) {
+          for (std::int64_t r = 0; r < patches.rows(); ++r)
+            for (std::size_t k = 0; k < squares.size(); ++k)
+              squares[k] +=
+                  static_cast<double>(patches.row(r)[k]) * static_cast<double>(patches.row(r)[k]);
+        });
+  for (std::int64_t k = 0; k < gram.rows(); ++k)
+    EXPECT_NEAR(gram.row(k)[k], squares[static_cast<std::size_t>(k)], 1e-3) << k;
+}
+
+}  // namespace
+}  // namespace quell
