@@ -247,7 +247,8 @@ class Exporter {
 
   /// Codes of convolutions, and of linears beside them, lie one a byte.
   bool is_packed(int num_bits) const {
-    return num_bits <= kMaxPackedBits && !model_.graph.has(op_conv2d);
+    const bool has_kernels = model_.graph.has(op_conv2d) || model_.graph.has(op_conv_transpose2d);
+    return num_bits <= kMaxPackedBits && !has_kernels;
   }
 
   CodeLayout layout_of(const Param& p, int num_bits) const {
