@@ -20,15 +20,6 @@ Tensor filled(std::int64_t n, float value) {
   return t;
 }
 
-/// By element of a product's weight. Splitting gives linears more rows and columns than the graph
-/// knows.
-ColumnChannels channels_of_weight(const Model& model, NodeId product) {
-  const Node& node = model.graph.node(product);
-  const Tensor& weight = model.param_of(product).weight;
-  if (node.is(op_linear)) return {weight.cols(), weight.rows()};
-  return column_channels(model.graph, node);
-}
-
 /// b + W shift.
 void add_shifted_bias(Param& p, const ColumnChannels& channels, std::span<const float> shift) {
   if (!p.bias.defined()) {
@@ -43,12 +34,6 @@ void add_shifted_bias(Param& p, const ColumnChannels& channels, std::span<const 
     float& b = p.bias.f32()[static_cast<std::size_t>(j)];
     b = static_cast<float>(static_cast<double>(b) + sum);
   }
-}
-
-void scale_columns(Param& p, const ColumnChannels& channels, std::span<const float> scale) {
-  for (std::int64_t j = 0; j < p.weight.rows(); ++j)
-    for (std::int64_t k = 0; k < p.weight.cols(); ++k)
-      p.weight.row(j)[k] *= scale[static_cast<std::size_t>(channels.of(j, k))];
 }
 
 /// gamma / s, (beta - shift) / s; parameters that the norm lacks are added.
@@ -137,9 +122,9 @@ void apply_item(const ShiftScale& item, Model& model) {
   }
   for (const int linear : item.linears) {
     Param& p = model.param_of(linear);
-    const ColumnChannels channels = channels_of_weight(model, linear);
+    const ColumnChannels channels = column_channels(model.graph.node(linear), p.weight);
     if (item.shift.defined()) add_shifted_bias(p, channels, item.shift.f32());
-    scale_columns(p, channels, item.scale.f32());
+    scale_columns(channels, item.scale.f32(), p.weight.span());
   }
 }
 

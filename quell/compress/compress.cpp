@@ -50,8 +50,6 @@ class Pipeline {
     check_recipe(model, recipe_);
     compared_ = first_sequences(
         samples.front(), std::max<std::int64_t>(1, kComparedTokens / samples.front().length));
-    before_ = reference_outputs();
-    fold();
     for (auto& pass : make_passes(recipe_)) {
       auto& list = pass->stage() == PassStage::kEquivalence ? equivalence_
                    : pass->stage() == PassStage::kWeights   ? weight_passes_
@@ -61,6 +59,10 @@ class Pipeline {
     }
     if (weight_passes_.empty()) weight_passes_.push_back(make_pass(PassParams("rtn", {}), recipe_));
     if (recipe_.quantize_lm_head) untie_head();
+
+    before_ = reference_outputs();
+    fold();
+    for (const auto& pass : equivalence_) change(pass->plan_equivalences(model));
   }
 
   void run() {

@@ -39,7 +39,7 @@ class ScaleTrials {
     for (const int n : site.linears) {
       const Param& p = site.model->param_of(n);
       Wanted& wanted = wanted_.emplace_back(
-          Wanted{&p, column_channels(graph, graph.node(n)), conv_geometry(graph, n), {}});
+          Wanted{&p, column_channels(graph.node(n), p.weight), conv_geometry(graph, n), {}});
       wanted.output = product(wanted, [&](TensorSpan y) {
         compute_product(x_, p.weight, p.bias, wanted.geometry.get(), y, ctx_);
       });
@@ -56,9 +56,7 @@ class ScaleTrials {
     double loss = 0;
     for (const Wanted& wanted : wanted_) {
       Tensor weight = wanted.param->weight.clone();
-      for (std::int64_t o = 0; o < weight.rows(); ++o)
-        for (std::int64_t k = 0; k < weight.cols(); ++k)
-          weight.row(o)[k] *= scale.f32()[static_cast<std::size_t>(wanted.channels.of(o, k))];
+      scale_columns(wanted.channels, scale.f32(), weight.span());
       const auto quantized =
           make_fake_quantized_product(quantize_weight(weight, weights_), wanted.param->bias, quant,
                                       Rounding::kReciprocal, wanted.geometry);

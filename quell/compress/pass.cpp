@@ -1,7 +1,6 @@
 #include "quell/compress/pass.h"
 
 #include "quell/base/error.h"
-#include "quell/compress/product_inputs.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -39,6 +38,20 @@ QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec
     return quantize_weight(weight, spec, mean_squares(site, product, activations, ctx), ctx);
   return quantize_weight(weight, spec,
                          range == WeightRange::kThreeSigma ? three_sigma_range : minmax_range);
+}
+
+Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range,
+                     const SiteActivations& activations, const RoundRows& round, ExecContext& ctx) {
+  SiteGrams grams(site, activations, ctx);
+  Plan plan;
+  for (const int linear : site.linears) {
+    const Param& p = site.model->param_of(linear);
+    if (is_ignored(recipe, p.module)) continue;
+    QTensor nearest = round_to_nearest(site, linear, recipe.weights, range, activations, ctx);
+    plan.push_back(ReplaceWeight{linear, round_by_group(p.weight, std::move(nearest),
+                                                        grams.of(linear), round, site.name, ctx)});
+  }
+  return plan;
 }
 
 }  // namespace quell

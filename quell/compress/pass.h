@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "quell/compress/journal.h"
+#include "quell/compress/product_inputs.h"
 #include "quell/compress/recipe.h"
 #include "quell/compress/site.h"
 
@@ -42,8 +43,11 @@ class Pass {
   /// float checkpoint should hold it.
   virtual bool changes_float_function() const { return false; }
   virtual PassEffort effort(const Site& /*site*/) const { return {}; }
-  /// Before anything is computed: what holds for the whole model.
+  /// Before anything is computed: settings of the whole model, with which its float outputs are
+  /// those that everything is compared with.
   virtual Plan plan_model(const Model& /*model*/) const { return {}; }
+  /// Equivalences of the whole model, from its weights alone: before anything is quantized.
+  virtual Plan plan_equivalences(const Model& /*model*/) const { return {}; }
   /// Const: searches leave no trace but the plan. An empty plan changes nothing. At least one
   /// linear of the site is quantized. `activations` are the inputs of the site, computed by
   /// predecessors that are already quantized.
@@ -68,6 +72,11 @@ WeightRange weight_range_of(const PassParams& params, const Recipe& recipe);
 /// these inputs best.
 QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec, WeightRange range,
                          const SiteActivations& activations, ExecContext& ctx);
+
+/// Codes of all linears and convolutions of a site that are not ignored: rounded to nearest, then
+/// as `round` chooses by what their rows multiply.
+Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range,
+                     const SiteActivations& activations, const RoundRows& round, ExecContext& ctx);
 
 struct PassFactory {
   std::string_view name;

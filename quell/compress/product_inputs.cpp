@@ -1,34 +1,17 @@
 #include "quell/compress/product_inputs.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "quell/base/error.h"
-#include "quell/base/log.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/graph/forms.h"
 #include "quell/graph/image_ops.h"
+#include "quell/ops/linear.h"
 
 namespace quell {
 namespace {
 
 std::int64_t columns_of(const Site& site, NodeId product) {
   return site.model->param_of(product).weight.cols();
-}
-
-Tensor transposed(const Tensor& x) {
-  Tensor out = Tensor::uninitialized(DType::kF32, {x.cols(), x.rows()});
-  for (std::int64_t i = 0; i < x.rows(); ++i)
-    for (std::int64_t j = 0; j < x.cols(); ++j) out.row(j)[i] = x.row(i)[j];
-  return out;
-}
-
-/// sum += x^T x.
-void add_gram(const Tensor& x, Tensor& sum, ExecContext& ctx) {
-  const Tensor columns = transposed(x);
-  Tensor part = Tensor::uninitialized(DType::kF32, sum.shape());
-  matmul_nt(columns, columns, TensorView(), part.span(), ctx);
-  for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
 }
 
 /// What the weight of a convolution sees: values of its own images, which differ in size where
@@ -140,7 +123,7 @@ std::vector<Tensor> convolution_grams(const ConvGeometry& geometry, std::int64_t
     Tensor& sum = grams.emplace_back(Tensor::f32({columns, columns}));
     for (const SeenImages& seen : images)
       for_each_patch_block(*seen.x, *seen.geometry, g, ctx,
-                           [&](const Tensor& patches) { add_gram(patches, sum, ctx); });
+                           [&](const Tensor& patches) { add_gram(transposed(patches), sum, ctx); });
   }
   return grams;
 }
@@ -209,35 +192,18 @@ std::vector<float> mean_squares(const Site& site, NodeId product,
 
 QTensor round_by_group(const Tensor& weight, QTensor nearest, const std::vector<Tensor>& grams,
                        const RoundRows& round, const std::string& who, ExecContext& ctx) {
-  if (grams.size() == 1) {
-    if (!has_inputs(grams.front(), who)) return nearest;
-    return round(weight, std::move(nearest), grams.front(), ctx);
-  }
+  if (!any_has_inputs(grams, who)) return nearest;
+  if (grams.size() == 1) return round(weight, std::move(nearest), grams.front(), ctx);
 
   // Small problems, one a group: threads take whole groups.
   const auto groups = static_cast<std::int64_t>(grams.size());
   const std::int64_t rows = weight.rows() / groups;
   const std::int64_t columns = weight.cols();
-  const auto has_any = [](const Tensor& gram) {
-    for (std::int64_t k = 0; k < gram.rows(); ++k)
-      if (gram.row(k)[k] > 0) return true;
-    return false;
-  };
-  for (const Tensor& gram : grams)
-    for (std::int64_t k = 0; k < gram.rows(); ++k)
-      require(std::isfinite(gram.row(k)[k]), ErrorCode::kNumeric, who,
-              ": squares of its inputs are not finite; the model or the calibration data is "
-              "damaged");
-  if (std::none_of(grams.begin(), grams.end(), has_any))
-    log(LogLevel::kWarning, who +
-                                ": all its inputs are 0 on the calibration data, which say "
-                                "nothing about its weights: they are rounded to nearest");
-
   constexpr std::int64_t kGroups = 4;
   ctx.pool.parallel_for(groups, kGroups, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = begin; g < end; ++g) {
       const Tensor& gram = grams[static_cast<std::size_t>(g)];
-      if (!has_any(gram)) continue;
+      if (!has_inputs(gram, who)) continue;
       const std::int64_t first = g * rows;
       const TensorView w(weight.row(first), DType::kF32, {rows, columns});
       const QTensor q = round(w, rows_of(nearest, first, first + rows), gram, ctx);

@@ -9,13 +9,6 @@ TensorView rows_at(const TensorView& m, std::int64_t first, std::int64_t count) 
   return {m.row(first), DType::kF32, {count, m.cols()}};
 }
 
-Tensor transposed_rows(const TensorView& m) {
-  Tensor out = Tensor::uninitialized(DType::kF32, {m.cols(), m.rows()});
-  for (std::int64_t i = 0; i < m.rows(); ++i)
-    for (std::int64_t j = 0; j < m.cols(); ++j) out.row(j)[i] = m.row(i)[j];
-  return out;
-}
-
 void softmax_rows(Tensor& scores, ExecContext& ctx) {
   const std::int64_t columns = scores.cols();
   ctx.pool.parallel_for(scores.rows(), 4, [&](std::int64_t begin, std::int64_t end) {

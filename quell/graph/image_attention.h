@@ -8,7 +8,6 @@ namespace quell {
 
 /// Rows [first, first + count) of a matrix, which they borrow.
 TensorView rows_at(const TensorView& m, std::int64_t first, std::int64_t count);
-Tensor transposed_rows(const TensorView& m);
 /// Each row to exp(x) over their sum; the sum in double.
 void softmax_rows(Tensor& scores, ExecContext& ctx);
 

@@ -56,12 +56,17 @@ std::shared_ptr<const ConvGeometry> conv_geometry(const Graph& graph, NodeId n) 
   return std::make_shared<const ConvGeometry>(conv_geometry(node, rows));
 }
 
-ColumnChannels column_channels(const Graph& graph, const Node& product) {
-  const std::int64_t channels = graph.value(product.in[kLinearInput]).type.columns;
-  std::int64_t groups = 1;
-  if (product.is(op_conv2d)) groups = product.attributes.get<ConvAttributes>().groups;
-  const std::int64_t rows = graph.value(product.in[kLinearWeight]).type.rows.rows;
-  return {channels / groups, rows / groups};
+ColumnChannels column_channels(const Node& product, const TensorView& weight) {
+  if (product.is(op_linear)) return {weight.cols(), weight.rows()};
+  const auto& conv = product.attributes.get<ConvAttributes>();
+  return {weight.cols() / conv.window.taps(), weight.rows() / conv.groups};
+}
+
+void scale_columns(const ColumnChannels& channels, std::span<const float> scale,
+                   TensorSpan weight) {
+  for (std::int64_t j = 0; j < weight.rows(); ++j)
+    for (std::int64_t k = 0; k < weight.cols(); ++k)
+      weight.row(j)[k] *= scale[static_cast<std::size_t>(channels.of(j, k))];
 }
 
 Packing conv_packing(const Window& window, bool transposed) {

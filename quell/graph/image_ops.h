@@ -61,7 +61,10 @@ struct ColumnChannels {
     return row / group_out * group_in + column % group_in;
   }
 };
-ColumnChannels column_channels(const Graph& graph, const Node& product);
+/// By the weight as it is: splitting channels gives it more rows and columns than the graph knows.
+ColumnChannels column_channels(const Node& product, const TensorView& weight);
+/// Multiplies what reads channel c by scale[c].
+void scale_columns(const ColumnChannels& channels, std::span<const float> scale, TensorSpan weight);
 
 /// How checkpoints store the weight of a convolution, or of a transposed one.
 Packing conv_packing(const Window& window, bool transposed = false);

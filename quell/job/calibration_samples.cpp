@@ -27,6 +27,19 @@ std::vector<TokenSequence> cut_stream(const std::vector<std::int32_t>& ids, std:
   return out;
 }
 
+/// Which of `size` samples are used, in what order.
+std::vector<std::int64_t> chosen(const CalibrationChoice& choice, std::int64_t size,
+                                 const std::string& source) {
+  require(choice.skip < size, ErrorCode::kUsage, source, ": --calibration-skip ", choice.skip,
+          " leaves nothing of ", size, " samples");
+  std::vector<std::int64_t> out(static_cast<std::size_t>(size - choice.skip));
+  std::iota(out.begin(), out.end(), choice.skip);
+  if (choice.sampling == Sampling::kRandom) Random(choice.seed).shuffle(out);
+  if (static_cast<std::int64_t>(out.size()) > choice.num_samples)
+    out.resize(static_cast<std::size_t>(choice.num_samples));
+  return out;
+}
+
 CalibrationSamples load_sequences(const CalibrationChoice& choice, const Model& model) {
   Dataset data = read_dataset(choice.data.file, choice.data.columns, LabelUse::kIgnore);
   const std::int64_t context = model.spec.max_position_embeddings;
@@ -48,30 +61,15 @@ CalibrationSamples load_sequences(const CalibrationChoice& choice, const Model& 
     if (mode == PairMode::kSeparate) note_default_prompt(model, tokenizer.get(), all);
     out.tokenizer = tokenizer;
   }
-  require(choice.skip < static_cast<std::int64_t>(all.size()), ErrorCode::kUsage, data.source,
-          ": --calibration-skip ", choice.skip, " leaves nothing of ", all.size(), " samples");
-  all.erase(all.begin(), all.begin() + choice.skip);
-  if (choice.sampling == Sampling::kRandom) Random(choice.seed).shuffle(all);
-  if (static_cast<std::int64_t>(all.size()) > choice.num_samples)
-    all.resize(static_cast<std::size_t>(choice.num_samples));
+  std::vector<TokenSequence> used;
+  for (const std::int64_t i : chosen(choice, std::ssize(all), data.source))
+    used.push_back(std::move(all[static_cast<std::size_t>(i)]));
+  all = std::move(used);
   for (const TokenSequence& s : all)
     for (const std::int32_t id : s.ids)
       require(id >= 0 && id < model.spec.vocab_size, ErrorCode::kInvalidInput, data.source,
               ": token id ", id, " is outside the model's vocabulary of ", model.spec.vocab_size);
   check_calibration_data(choice, data, all);
-  return out;
-}
-
-/// Which of `size` samples are used, in what order.
-std::vector<std::int64_t> chosen(const CalibrationChoice& choice, std::int64_t size,
-                                 const std::string& source) {
-  require(choice.skip < size, ErrorCode::kUsage, source, ": --calibration-skip ", choice.skip,
-          " leaves nothing of ", size, " samples");
-  std::vector<std::int64_t> out(static_cast<std::size_t>(size - choice.skip));
-  std::iota(out.begin(), out.end(), choice.skip);
-  if (choice.sampling == Sampling::kRandom) Random(choice.seed).shuffle(out);
-  if (static_cast<std::int64_t>(out.size()) > choice.num_samples)
-    out.resize(static_cast<std::size_t>(choice.num_samples));
   return out;
 }
 

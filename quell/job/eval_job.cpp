@@ -63,34 +63,42 @@ std::vector<MetricResult> evaluate_summaries(const ForwardModel& model, const Ev
 }
 
 /// The float model that others are compared with.
-std::optional<Model> load_reference(const EvalJob& job) {
-  if (job.reference_dir.empty()) return std::nullopt;
-  const std::vector<std::string> accepted = job.model_dir.accepted().keys();
-  return load_model(Checkpoint::open(ModelDirectory(job.reference_dir, accepted)));
+class FloatReference {
+ public:
+  explicit FloatReference(const EvalJob& job) {
+    if (job.reference_dir.empty()) return;
+    const std::vector<std::string> accepted = job.model_dir.accepted().keys();
+    model_.emplace(load_model(Checkpoint::open(ModelDirectory(job.reference_dir, accepted))));
+    engine_ = make_float_model(*model_);
+  }
+  /// Null where there is none.
+  const ForwardModel* engine() const { return engine_.get(); }
+
+ private:
+  std::optional<Model> model_;
+  std::unique_ptr<ForwardModel> engine_;
+};
+
+void require_images(const ForwardModel& model, const EvalJob& job) {
+  require(model.model().reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
+          ": reads text, not images");
 }
 
 std::vector<MetricResult> evaluate_image_folder(const ForwardModel& model, const EvalJob& job,
                                                 ExecContext& ctx) {
-  require(model.model().reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
-          ": reads text, not images");
-  const std::unique_ptr<ImageSource> images =
-      open_images({.images = job.data.file, .labels = job.image_labels});
-  const ImageEvalSet set{.images = *images,
-                         .steps = read_preprocessing(job.model_dir),
-                         .skip = job.options.skip,
-                         .limit = job.options.limit};
+  require_images(model, job);
+  const EvalImages images =
+      open_eval_images(job.data, job.image_labels, job.model_dir, job.options);
   job.model_dir.check_accepted();
 
-  const std::optional<Model> reference = load_reference(job);
-  const auto compared = reference ? make_float_model(*reference) : nullptr;
-  ImageReference beside{.model = compared.get()};
-  return evaluate_images(model, compared ? &beside : nullptr, set, ctx);
+  const FloatReference reference(job);
+  ImageReference beside{.model = reference.engine()};
+  return evaluate_images(model, beside.model ? &beside : nullptr, images.set, ctx);
 }
 
 std::vector<MetricResult> evaluate_frames(const ForwardModel& model, const EvalJob& job,
                                           ExecContext& ctx) {
-  require(model.model().reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
-          ": reads text, not images");
+  require_images(model, job);
   const std::vector<LabelledFrame> frames = read_lane_labels(job.data.file);
   const LaneEvalSet set{.frames = frames,
                         .steps = read_preprocessing(job.model_dir),
@@ -98,12 +106,21 @@ std::vector<MetricResult> evaluate_frames(const ForwardModel& model, const EvalJ
                         .limit = job.options.limit};
   job.model_dir.check_accepted();
 
-  const std::optional<Model> reference = load_reference(job);
-  const auto compared = reference ? make_float_model(*reference) : nullptr;
-  return evaluate_lanes(model, compared.get(), set, ctx);
+  const FloatReference reference(job);
+  return evaluate_lanes(model, reference.engine(), set, ctx);
 }
 
 }  // namespace
+
+EvalImages open_eval_images(const DataChoice& data, const std::filesystem::path& labels,
+                            const ModelDirectory& model_dir, const EvalOptions& options) {
+  auto source = open_images({.images = data.file, .labels = labels});
+  const ImageEvalSet set{.images = *source,
+                         .steps = read_preprocessing(model_dir),
+                         .skip = options.skip,
+                         .limit = options.limit};
+  return {std::move(source), set};
+}
 
 std::vector<std::string> eval_task_names() {
   std::vector<std::string> names = task_names();
@@ -140,11 +157,10 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
   const EvalSet set = load_eval_set(job.options, job.data, model);
   job.model_dir.check_accepted();
   const auto engine = make_engine(engine_name, model, ctx);
-  const std::optional<Model> reference = load_reference(job);
-  const auto reference_engine = reference ? make_float_model(*reference) : nullptr;
-  Reference compared{.model = reference_engine.get()};
+  const FloatReference reference(job);
+  Reference compared{.model = reference.engine()};
   report.add(engine_name, job.options.task,
-             evaluate(*engine, reference_engine ? &compared : nullptr, job.options, set, ctx));
+             evaluate(*engine, compared.model ? &compared : nullptr, job.options, set, ctx));
   if (compared.tokens.count() > 0) report.tokens = std::move(compared.tokens);
   return report;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "quell/eval/image_classification.h"
 #include "quell/io/model_directory.h"
 #include "quell/job/report.h"
 
@@ -30,6 +31,15 @@ inline constexpr const char* kLaneDetection = "lane-detection";
 
 /// Those of eval/ and the ones that this job puts together: summaries and images.
 std::vector<std::string> eval_task_names();
+
+/// Labelled images of a task, prepared as the model's files say.
+struct EvalImages {
+  std::unique_ptr<ImageSource> source;
+  ImageEvalSet set;  ///< of `source`
+};
+/// `labels`: empty where they lie where they belong. Throws as open_images and read_preprocessing.
+EvalImages open_eval_images(const DataChoice& data, const std::filesystem::path& labels,
+                            const ModelDirectory& model_dir, const EvalOptions& options);
 
 Report run_eval_job(const EvalJob& job, ExecContext& ctx);
 

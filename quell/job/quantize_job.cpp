@@ -8,7 +8,6 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/ignored.h"
 #include "quell/engine/lower.h"
-#include "quell/eval/image_classification.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/graph/image_ops.h"
@@ -19,7 +18,6 @@
 #include "quell/job/export_message.h"
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
-#include "quell/vision/preprocessor_config.h"
 
 namespace quell {
 namespace fs = std::filesystem;
@@ -100,21 +98,16 @@ class TextTask final : public Task {
 class ImageTask final : public Task {
  public:
   ImageTask(const QuantizeJob& job, const Model& original)
-      : images_(open_images({.images = job.eval_data.file, .labels = job.eval_labels})),
-        set_{.images = *images_,
-             .steps = read_preprocessing(job.model_dir),
-             .skip = job.eval->skip,
-             .limit = job.eval->limit},
+      : images_(open_eval_images(job.eval_data, job.eval_labels, job.model_dir, *job.eval)),
         reference_(make_float_model(original)),
         compared_{.model = reference_.get()} {}
   std::vector<MetricResult> measure(const std::string& engine, const ForwardModel& forward,
                                     ExecContext& ctx) override {
-    return evaluate_images(forward, engine == "float" ? nullptr : &compared_, set_, ctx);
+    return evaluate_images(forward, engine == "float" ? nullptr : &compared_, images_.set, ctx);
   }
 
  private:
-  std::unique_ptr<ImageSource> images_;
-  ImageEvalSet set_;
+  EvalImages images_;
   std::unique_ptr<ForwardModel> reference_;
   ImageReference compared_;  ///< keeps what it has computed
 };

@@ -6,10 +6,8 @@
 #include <numeric>
 
 #include "quell/base/error.h"
-#include "quell/eval/image_classification.h"
 #include "quell/graph/image_ops.h"
 #include "quell/job/report.h"
-#include "quell/vision/preprocessor_config.h"
 
 namespace quell {
 
@@ -21,15 +19,12 @@ ReportTask::ReportTask(const SiteReportJob& job, const Model& original) : option
     texts_ = load_eval_set(options_, job.eval_data, original);
     return;
   }
-  images_ = open_images({.images = job.eval_data.file, .labels = job.eval_labels});
-  steps_ = read_preprocessing(job.model_dir);
+  images_.emplace(open_eval_images(job.eval_data, job.eval_labels, job.model_dir, options_));
 }
 
 MetricResult ReportTask::measure(const ForwardModel& model, ExecContext& ctx) const {
   if (!images_) return evaluate(model, nullptr, options_, texts_, ctx).front();
-  const ImageEvalSet set{
-      .images = *images_, .steps = steps_, .skip = options_.skip, .limit = options_.limit};
-  return evaluate_images(model, nullptr, set, ctx).front();
+  return evaluate_images(model, nullptr, images_->set, ctx).front();
 }
 
 namespace {

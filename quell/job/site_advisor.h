@@ -1,12 +1,11 @@
 // What the measurements of a report suggest, and its one sentence.
 #pragma once
 
-#include <memory>
+#include <optional>
 
 #include "quell/eval/evaluate.h"
+#include "quell/job/eval_job.h"
 #include "quell/job/site_measurer.h"
-#include "quell/vision/image_source.h"
-#include "quell/vision/preprocessing.h"
 
 namespace quell {
 
@@ -22,8 +21,7 @@ class ReportTask {
  private:
   EvalOptions options_;
   EvalSet texts_;
-  std::unique_ptr<ImageSource> images_;  ///< null: the task is one of texts
-  Preprocessing steps_;
+  std::optional<EvalImages> images_;  ///< none: the task is one of texts
 };
 
 /// Adds advice, the command that carries it out, the metric of the task (null: none) and the

@@ -37,17 +37,6 @@ struct Convolution {
   }
 };
 
-/// Each pixel by itself: x is what a gather would make.
-bool is_pointwise(const Convolution& c) {
-  if (c.groups != 1 || c.num_taps() != 1 || !(c.taps.image == c.taps.out)) return false;
-  const auto is_in_order = [](const std::vector<std::int64_t>& seen) {
-    for (std::size_t i = 0; i < seen.size(); ++i)
-      if (seen[i] != static_cast<std::int64_t>(i)) return false;
-    return true;
-  };
-  return is_in_order(c.taps.rows) && is_in_order(c.taps.columns);
-}
-
 /// Numbers too small for a normal f32 are 0. Weight decay leaves whole channels of them, and
 /// processors take a hundred times as long for each.
 float flushed(float v) { return std::abs(v) < std::numeric_limits<float>::min() ? 0.0F : v; }
@@ -157,7 +146,8 @@ void convolve(const TensorView& x, const ConvGeometry& g, const TensorView& w,
   Tensor weight = Tensor::uninitialized(DType::kF32, w.shape());
   copy_flushed(w.f32().data(), w.numel(), weight.f32().data());
   const Convolution c = make_convolution(x, g, weight, bias, y);
-  if (is_pointwise(c))
+  // Each pixel by itself: x is what a gather would make.
+  if (g.groups == 1 && taps.reads_in_place())
     matmul_nt(x, weight, bias, y, ctx);
   else if (g.groups == x.cols())
     depthwise(c, ctx);

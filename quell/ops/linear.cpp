@@ -31,6 +31,13 @@ void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias,
   });
 }
 
+Tensor transposed(const TensorView& m) {
+  Tensor out = Tensor::uninitialized(DType::kF32, {m.cols(), m.rows()});
+  for (std::int64_t i = 0; i < m.rows(); ++i)
+    for (std::int64_t j = 0; j < m.cols(); ++j) out.row(j)[i] = m.row(i)[j];
+  return out;
+}
+
 void FloatLinear::forward(const TensorView& x, TensorSpan y, ExecContext& ctx) const {
   matmul_nt(x, weight_, bias_, y, ctx);
 }

@@ -53,6 +53,9 @@ class Bf16Linear final : public LinearOp {
 void matmul_nt(const TensorView& x, const TensorView& w, const TensorView& bias, TensorSpan y,
                ExecContext& ctx);
 
+/// The columns of a matrix as rows.
+Tensor transposed(const TensorView& m);
+
 /// bias += w * x, summed in double and rounded once: what a linear's bias becomes when x is taken
 /// out of its input.
 void add_product(const TensorView& w, std::span<const float> x, std::span<float> bias);

@@ -74,6 +74,16 @@ ImageSize image_under(ImageSize windows, const Window& w, ImageSize more) {
               p.left - p.right + more.width};
 }
 
+bool TapTable::reads_in_place() const {
+  if (kernel_height * kernel_width != 1 || !(image == out)) return false;
+  const auto is_in_order = [](const std::vector<std::int64_t>& seen) {
+    for (std::size_t i = 0; i < seen.size(); ++i)
+      if (seen[i] != static_cast<std::int64_t>(i)) return false;
+    return true;
+  };
+  return is_in_order(rows) && is_in_order(columns);
+}
+
 TapTable make_taps(ImageSize image, const Window& w, ImageSize out) {
   return taps_by(seen_by, image, w, out);
 }

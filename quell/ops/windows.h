@@ -47,6 +47,8 @@ struct TapTable {
   std::vector<std::int64_t> rows;     ///< [out.height, kernel_height]
   std::vector<std::int64_t> columns;  ///< [out.width, kernel_width]
 
+  /// Whether there is one tap, which sees the pixel in the place of the output.
+  bool reads_in_place() const;
   /// The pixel, counted within its image; -1: padding.
   std::int64_t pixel(std::int64_t y, std::int64_t x, std::int64_t tap_y, std::int64_t tap_x) const {
     const std::int64_t row = rows[static_cast<std::size_t>(y * kernel_height + tap_y)];

@@ -31,17 +31,6 @@ void check(const QTensor& weight, const ActivationQuant& input, const ConvGeomet
           " products could overflow 32-bit sums");
 }
 
-/// Each output pixel is made of the pixel in its place.
-bool is_in_place(const TapTable& taps) {
-  if (taps.kernel_height * taps.kernel_width != 1 || !(taps.image == taps.out)) return false;
-  const auto counts_up = [](const std::vector<std::int64_t>& seen) {
-    for (std::size_t i = 0; i < seen.size(); ++i)
-      if (seen[i] != static_cast<std::int64_t>(i)) return false;
-    return true;
-  };
-  return counts_up(taps.rows) && counts_up(taps.columns);
-}
-
 /// Codes of what lies outside of the image, with bytes behind it that kernels may read.
 std::vector<std::uint8_t> padding_codes(const ConvGeometry& geometry, std::int64_t channels,
                                         const ActivationQuant& input) {
@@ -75,7 +64,7 @@ IntegerConvolution::IntegerConvolution(const QTensor& weight, const TensorView& 
     kind_ = Kind::kDepthwise;
   else if (geometry_->groups > 1)
     kind_ = Kind::kGrouped;
-  else if (is_in_place(geometry_->taps))
+  else if (geometry_->taps.reads_in_place())
     kind_ = Kind::kPointwise;
   else if (channels_ <= kFewChannels && geometry_->taps.kernel_width > 1 &&
            geometry_->window.dilation_width == 1 && !geometry_->transposed)

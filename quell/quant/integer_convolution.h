@@ -47,7 +47,6 @@ class IntegerConvolution final : public IntegerProduct {
 
   void pack(const std::vector<std::int8_t>& codes, std::int64_t group_in);
   const std::vector<std::int32_t>& row_sums(std::int64_t group) const;
-  kernels::Epilogue epilogue_of(const LinearOutput& output) const;
   void run_pointwise(const Job& job) const;
   void run_bordered(const Job& job) const;
   /// The images of a call with their border, [images * height, width, channels rounded up to four].

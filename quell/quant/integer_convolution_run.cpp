@@ -28,29 +28,13 @@ void IntegerConvolution::forward(const TensorView& x, TensorSpan y, ExecContext&
   forward_rows(quantize_rows(x, input_, false, ctx), output, ctx);
 }
 
-kernels::Epilogue IntegerConvolution::epilogue_of(const LinearOutput& output) const {
+void IntegerConvolution::forward_rows(const QuantizedRows& x, const LinearOutput& output,
+                                      ExecContext& ctx) const {
   kernels::Epilogue e;
   e.scale = scale_.data();
   e.bias = bias_.data();
   e.column_offset = offset_.data();
-  e.activation = output.activation;
-  e.residual = output.residual;
-  if (output.codes) {
-    e.codes = output.codes->codes.as<std::uint8_t>().data();
-    e.ld_out = output.codes->stride;
-    e.code_args = output_code_args(output);
-    e.code_scale = output.code_scale;
-    e.code_shift = output.code_shift;
-  } else {
-    e.f32 = output.f32;
-    e.ld_out = outputs_;
-  }
-  return e;
-}
-
-void IntegerConvolution::forward_rows(const QuantizedRows& x, const LinearOutput& output,
-                                      ExecContext& ctx) const {
-  const kernels::Epilogue e = epilogue_of(output);
+  set_output(output, outputs_, e);
   const Job job{x, e, out_rows(x.rows), ctx};
   if (tiles_) return run_tiles(job);
   switch (kind_) {
@@ -198,6 +182,24 @@ void IntegerConvolution::run_bordered(const Job& job) const {
                  });
 }
 
+namespace {
+
+/// The same for output columns from `column` on, whose parameters lie at `packed`.
+kernels::Epilogue from_column(kernels::Epilogue e, std::int64_t column, std::int64_t packed) {
+  e.scale += packed;
+  e.bias += packed;
+  e.column_offset += packed;
+  for (const float** by_column : {&e.code_scale, &e.code_shift, &e.residual.column_scale,
+                                  &e.residual.column_shift, &e.residual.f32})
+    if (*by_column) *by_column += column;
+  if (e.residual.codes) e.residual.codes += column;
+  if (e.codes) e.codes += column;
+  if (e.f32) e.f32 += column;
+  return e;
+}
+
+}  // namespace
+
 void IntegerConvolution::run_dense(const Job& job) const {
   const TapTable& table = geometry_->taps;
   const std::int64_t taps = table.kernel_height * table.kernel_width;
@@ -206,35 +208,19 @@ void IntegerConvolution::run_dense(const Job& job) const {
   const std::int64_t panels = groups_.front().panels();
   const Blocks blocks(job.rows, panels, taps * round_up(group_in, 4), kernel_->row_unit);
 
-  for_each_block(
-      blocks, job.rows, panels, job.ctx,
-      [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-        thread_local std::vector<const std::uint8_t*> seen;
-        thread_local std::vector<const std::uint8_t*> of_group;
-        point_at_taps(job.x, first, rows, seen);
-        if (geometry_->groups == 1) {
-          kernel_->dense(seen.data(), rows, groups_.front(), job.epilogue, first, panel, end);
-          return;
-        }
-        for (std::int64_t g = 0; g < geometry_->groups; ++g) {
-          of_group.resize(seen.size());
-          for (std::size_t i = 0; i < seen.size(); ++i) of_group[i] = seen[i] + g * group_in;
-          kernels::Epilogue e = job.epilogue;
-          const std::int64_t column = g * panels * kPanel;
-          e.scale += column;
-          e.bias += column;
-          e.column_offset += column;
-          const std::int64_t out = g * group_out;
-          for (const float** by_channel : {&e.code_scale, &e.code_shift, &e.residual.column_scale,
-                                           &e.residual.column_shift, &e.residual.f32})
-            if (*by_channel) *by_channel += out;
-          if (e.residual.codes) e.residual.codes += out;
-          if (e.codes) e.codes += out;
-          if (e.f32) e.f32 += out;
-          kernel_->dense(of_group.data(), rows, groups_[static_cast<std::size_t>(g)], e, first,
-                         panel, end);
-        }
-      });
+  for_each_block(blocks, job.rows, panels, job.ctx,
+                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+                   thread_local std::vector<const std::uint8_t*> seen;
+                   point_at_taps(job.x, first, rows, seen);
+                   for (std::int64_t g = 0; g < geometry_->groups; ++g) {
+                     if (g > 0)
+                       for (const std::uint8_t*& codes : seen) codes += group_in;
+                     const kernels::Epilogue e =
+                         from_column(job.epilogue, g * group_out, g * panels * kPanel);
+                     kernel_->dense(seen.data(), rows, groups_[static_cast<std::size_t>(g)], e,
+                                    first, panel, end);
+                   }
+                 });
 }
 
 namespace {
@@ -251,7 +237,7 @@ kernels::Epilogue from_row(kernels::Epilogue e, std::int64_t row) {
 }  // namespace
 
 void IntegerConvolution::run_tiles(const Job& job) const {
-  const TapTable& table = geometry_->taps;
+  const std::int64_t taps = geometry_->window.taps();
   const std::int64_t depth = tiles_->k;
   const std::int64_t stride = kernels::code_stride(depth);
   const std::int64_t panels = tiles_->padded_n() / kPanel;
@@ -259,32 +245,26 @@ void IntegerConvolution::run_tiles(const Job& job) const {
       Isa::kAmx, input_.spec.max_code() + code_shift(input_.spec), tiles_->max_abs);
   const Blocks blocks(job.rows, panels, stride, gemm.row_unit);
 
-  for_each_block(
-      blocks, job.rows, panels, job.ctx,
-      [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-        const kernels::Epilogue e = from_row(job.epilogue, first);
-        if (kind_ == Kind::kPointwise) {
-          // Behind the channels lies the next pixel, whose weights are 0 here.
-          gemm.run(job.x.row(first), job.x.stride, *tiles_, e, 0, rows, panel, end);
-          return;
-        }
+  for_each_block(blocks, job.rows, panels, job.ctx,
+                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+                   const kernels::Epilogue e = from_row(job.epilogue, first);
+                   if (kind_ == Kind::kPointwise) {
+                     // Behind the channels lies the next pixel, whose weights are 0 here.
+                     gemm.run(job.x.row(first), job.x.stride, *tiles_, e, 0, rows, panel, end);
+                     return;
+                   }
 
-        thread_local std::vector<std::uint8_t> gathered;
-        gathered.resize(static_cast<std::size_t>(rows * stride));
-        for (std::int64_t i = 0; i < rows; ++i) {
-          const std::int64_t image_row = (first + i) / table.out.pixels() * table.image.pixels();
-          const std::int64_t at = (first + i) % table.out.pixels();
-          std::uint8_t* to = gathered.data() + i * stride;
-          for (std::int64_t a = 0; a < table.kernel_height; ++a)
-            for (std::int64_t b = 0; b < table.kernel_width; ++b, to += channels_) {
-              const std::int64_t pixel =
-                  table.pixel(at / table.out.width, at % table.out.width, a, b);
-              const std::uint8_t* from = pixel < 0 ? padding_.data() : job.x.row(image_row + pixel);
-              std::memcpy(to, from, static_cast<std::size_t>(channels_));
-            }
-        }
-        gemm.run(gathered.data(), stride, *tiles_, e, 0, rows, panel, end);
-      });
+                   thread_local std::vector<const std::uint8_t*> seen;
+                   thread_local std::vector<std::uint8_t> gathered;
+                   point_at_taps(job.x, first, rows, seen);
+                   gathered.resize(static_cast<std::size_t>(rows * stride));
+                   for (std::int64_t i = 0; i < rows; ++i)
+                     for (std::int64_t t = 0; t < taps; ++t)
+                       std::memcpy(gathered.data() + i * stride + t * channels_,
+                                   seen[static_cast<std::size_t>(t * rows + i)],
+                                   static_cast<std::size_t>(channels_));
+                   gemm.run(gathered.data(), stride, *tiles_, e, 0, rows, panel, end);
+                 });
 }
 
 void IntegerConvolution::run_depthwise(const Job& job) const {

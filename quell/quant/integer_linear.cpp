@@ -269,27 +269,27 @@ void IntegerLinear::forward_rows(const QuantizedRows& x, const LinearOutput& out
     term = sums_by_group(x, packed_.group_size, packed_.groups(), ctx);
     e.row_group_sum = term.data();
   }
-  e.activation = output.activation;
   e.gated = gated_;
-  e.residual = output.residual;
-  if (output.codes) {
-    e.codes = output.codes->codes.as<std::uint8_t>().data();
-    e.ld_out = output.codes->stride;
-    e.code_args = output_code_args(output);
-    e.code_scale = output.code_scale;
-    e.code_shift = output.code_shift;
-  } else {
-    e.f32 = output.f32;
-    e.ld_out = columns();
-  }
+  set_output(output, columns(), e);
   run_gemm(*kernel_, x, packed_, e, ctx);
 }
 
-kernels::CodeArgs output_code_args(const LinearOutput& output) {
-  kernels::CodeArgs args = code_args(output.codes->quant.spec, output.codes->quant.qparams);
-  args.low = std::max(args.low, output.code_low);
-  args.high = std::min(args.high, output.code_high);
-  return args;
+void set_output(const LinearOutput& output, std::int64_t columns, kernels::Epilogue& e) {
+  e.activation = output.activation;
+  e.residual = output.residual;
+  if (!output.codes) {
+    e.f32 = output.f32;
+    e.ld_out = columns;
+    return;
+  }
+
+  e.codes = output.codes->codes.as<std::uint8_t>().data();
+  e.ld_out = output.codes->stride;
+  e.code_args = code_args(output.codes->quant.spec, output.codes->quant.qparams);
+  e.code_args.low = std::max(e.code_args.low, output.code_low);
+  e.code_args.high = std::min(e.code_args.high, output.code_high);
+  e.code_scale = output.code_scale;
+  e.code_shift = output.code_shift;
 }
 
 std::string IntegerLinear::describe() const {

@@ -36,8 +36,8 @@ struct LinearOutput {
   std::int32_t code_low = 0, code_high = 255;
 };
 
-/// How the codes of an output are written.
-kernels::CodeArgs output_code_args(const LinearOutput& output);
+/// Tells an epilogue of `columns` columns what follows the sums, and where results go.
+void set_output(const LinearOutput& output, std::int64_t columns, kernels::Epilogue& e);
 
 /// A product on codes: what lowering makes of linears and convolutions.
 class IntegerProduct : public LinearOp {

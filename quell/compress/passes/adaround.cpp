@@ -6,7 +6,6 @@
 // read, behind quantized predecessors and after migration. Output: one ReplaceWeight a linear.
 #include "quell/compress/adaround.h"
 #include "quell/compress/pass.h"
-#include "quell/compress/product_inputs.h"
 
 namespace quell {
 namespace {
@@ -27,21 +26,10 @@ class AdaRound final : public Pass {
                 columns / rows + 2 * static_cast<double>(options_.iterations) * columns / kTokens};
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
-    SiteGrams grams(site, activations, ctx);
     const auto round = [&](const TensorView& w, QTensor q, const Tensor& gram, ExecContext& with) {
       return adaround(w, std::move(q), gram, options_, with);
     };
-
-    Plan plan;
-    for (const int linear : site.linears) {
-      const Param& p = site.model->param_of(linear);
-      if (is_ignored(recipe_, p.module)) continue;
-      QTensor nearest = round_to_nearest(site, linear, recipe_.weights, range_, activations, ctx);
-      plan.push_back(ReplaceWeight{
-          linear,
-          round_by_group(p.weight, std::move(nearest), grams.of(linear), round, site.name, ctx)});
-    }
-    return plan;
+    return plan_by_outputs(site, recipe_, range_, activations, round, ctx);
   }
 
  private:

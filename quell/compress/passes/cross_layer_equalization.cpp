@@ -22,7 +22,7 @@ constexpr double kLargestScale = 1e3;
 class Reach {
  public:
   Reach(const Model& model, NodeId product)
-      : channels_(column_channels(model.graph, model.graph.node(product))) {
+      : channels_(column_channels(model.graph.node(product), model.param_of(product).weight)) {
     const Tensor& w = model.param_of(product).weight;
     rows_ = w.rows();
     const std::int64_t group_in = channels_.group_in;
@@ -95,7 +95,7 @@ class CrossLayerEqualization final : public Pass {
   bool takes_convolutions() const override { return true; }
   bool may_change(const Site& site) const override { return site.migratable(); }
 
-  Plan plan_model(const Model& model) const override {
+  Plan plan_equivalences(const Model& model) const override {
     const std::vector<Site> sites = derive_sites(model, scope());
     std::map<NodeId, Reach> reaches;
     std::vector<Pair> pairs;

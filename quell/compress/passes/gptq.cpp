@@ -10,7 +10,6 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/pass.h"
-#include "quell/compress/product_inputs.h"
 
 namespace quell {
 namespace {
@@ -32,7 +31,6 @@ class Gptq final : public Pass {
     return {.float_products = columns / rows + kLoop * columns / kTokens + descent};
   }
   Plan plan(const Site& site, const SiteActivations& activations, ExecContext& ctx) const override {
-    SiteGrams grams(site, activations, ctx);
     // Linears of a site share what they multiply, and so the factor.
     GptqFactor shared;
     const Tensor* factored = nullptr;
@@ -50,16 +48,7 @@ class Gptq final : public Pass {
       return q;
     };
 
-    Plan plan;
-    for (const int linear : site.linears) {
-      const Param& p = site.model->param_of(linear);
-      if (is_ignored(recipe_, p.module)) continue;
-      QTensor nearest = round_to_nearest(site, linear, recipe_.weights, range_, activations, ctx);
-      plan.push_back(ReplaceWeight{
-          linear,
-          round_by_group(p.weight, std::move(nearest), grams.of(linear), round, site.name, ctx)});
-    }
-    return plan;
+    return plan_by_outputs(site, recipe_, range_, activations, round, ctx);
   }
 
  private:

@@ -27,7 +27,7 @@ Tensor reference(OpCall& call) {
   Tensor out = Tensor::uninitialized(DType::kF32, x.shape());
   for (std::int64_t first = 0; first < x.rows(); first += pixels) {
     const TensorView image = rows_at(x, first, pixels);
-    const Tensor by_channel = transposed_rows(image);
+    const Tensor by_channel = transposed(image);
     Tensor map = Tensor::uninitialized(DType::kF32, {channels, channels});
     matmul_nt(by_channel, by_channel, {}, map.span(), call.ctx());
     for (std::int64_t c = 0; c < channels; ++c) {

@@ -24,13 +24,6 @@ Tensor reference(OpCall& call) {
   return out;
 }
 
-Tensor transposed(const TensorView& w) {
-  Tensor out = Tensor::uninitialized(DType::kF32, {w.cols(), w.rows()});
-  for (std::int64_t i = 0; i < w.rows(); ++i)
-    for (std::int64_t j = 0; j < w.cols(); ++j) out.row(j)[i] = w.row(i)[j];
-  return out;
-}
-
 /// Of the operand alone: nobody asks for gradients of weights here.
 void gradient(GradientCall& call) {
   const Tensor& g = call.gradient();

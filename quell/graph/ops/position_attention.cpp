@@ -32,7 +32,7 @@ constexpr std::int64_t kBlock = 256;
 void attend(OpCall& call, std::int64_t first, std::int64_t pixels, Tensor& out) {
   const TensorView x = call.in(kAttendedImage);
   const TensorView key = rows_at(call.in(kPositionKey), first, pixels);
-  const Tensor values = transposed_rows(rows_at(call.in(kPositionValue), first, pixels));
+  const Tensor values = transposed(rows_at(call.in(kPositionValue), first, pixels));
   const float gamma = call.weight().f32()[0];
 
   for (std::int64_t at = first; at < first + pixels; at += kBlock) {
