@@ -239,6 +239,12 @@ std::string missing_ops(const Graph& graph) {
 
 }  // namespace
 
+ValueId attention_output(const Graph& graph, NodeId attention) {
+  for (const NodeId n : readers_of(graph, graph.node(attention).out))
+    if (graph.node(n).is(op_linear)) return graph.node(n).out;
+  return kNoValue;
+}
+
 TorchModel::TorchModel(const Model& model, torch::ScalarType dtype)
     : model_(model), dtype_(dtype), parameters_(model, dtype) {
   require(dtype == torch::kFloat32 || dtype == torch::kFloat64, ErrorCode::kUsage,
@@ -268,7 +274,13 @@ void TorchModel::set_quantizers(FakeQuantizers quantizers) {
   for (const auto& [p, slot] : quantizers.weights)
     require(p >= 0 && p < graph.num_params() && weight_quant_of(graph, p), ErrorCode::kUsage,
             "a quantizer of parameter ", p, ", which no node reads through one");
-  for (const auto& [name, slot] : quantizers.fused) parameters_.at(name);
+  for (const auto& [name, slot] : quantizers.fused) {
+    bool is_read = false;
+    for (ParamId p = 0; p < graph.num_params(); ++p)
+      is_read |= parameters_.stored_weight(p) == name && weight_quant_of(graph, p);
+    require(is_read, ErrorCode::kUsage, "a quantizer of \"", name,
+            "\", which no node reads through one");
+  }
   for (const auto& [point, slot] : quantizers.attention) {
     const bool is_attention = point.node >= 0 && point.node < graph.num_nodes() &&
                               graph.node(point.node).is(op_attention);

@@ -27,6 +27,9 @@ struct TorchOutputs {
   std::map<AttentionPoint, torch::Tensor> attention;  ///< [batch, heads, rows, columns]
 };
 
+/// What the linear behind an attention gives; kNoValue where none reads its context.
+ValueId attention_output(const Graph& graph, NodeId attention);
+
 class TorchModel {
  public:
   /// Copies the parameters; refers to the rest of `model`, whose graph may get or lose quantizers
