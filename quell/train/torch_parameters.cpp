@@ -41,11 +41,19 @@ TorchParameters::TorchParameters(const Model& model, torch::ScalarType dtype) {
   require(!model.scratch, ErrorCode::kUnsupported,
           "training wants all weights in memory, and those of this model lie in scratch");
 
-  for (const Param& p : model.params) {
+  for (std::size_t i = 0; i < model.params.size(); ++i) {
+    const Param& p = model.params[i];
     Entry entry;
     entry.tied_to = p.tied_to;
     if (p.weight.defined()) entry.weight = add(p.weight_name, p.weight, p.packing, dtype);
-    if (p.bias.defined()) entry.bias = add(p.bias_name, p.bias, p.packing, dtype);
+    if (p.bias.defined()) {
+      // A bias that checkpoints may lack is a constant of the reference.
+      const bool is_constant = model.graph.params()[i].zero_bias_if_missing;
+      if (is_constant)
+        entry.constant_bias = to_torch(p.bias, dtype);
+      else
+        entry.bias = add(p.bias_name, p.bias, p.packing, dtype);
+    }
     for (const Tensor& v : p.vectors) entry.vectors.push_back(to_torch(v, dtype));
     entries_.push_back(std::move(entry));
   }
@@ -107,7 +115,8 @@ const TorchParameters::Part& TorchParameters::weight_part(ParamId p) const {
 torch::Tensor TorchParameters::weight(ParamId p) const { return read(weight_part(p)); }
 
 torch::Tensor TorchParameters::bias(ParamId p) const {
-  return read(entries_[static_cast<std::size_t>(p)].bias);
+  const Entry& entry = entries_[static_cast<std::size_t>(p)];
+  return entry.constant_bias.defined() ? entry.constant_bias : read(entry.bias);
 }
 
 const torch::Tensor& TorchParameters::vector(ParamId p, std::size_t i) const {

@@ -21,8 +21,9 @@ struct TorchParameter {
 
 class TorchParameters {
  public:
-  /// Copies those of `model`. They want gradients; statistics of batch norms do not, and are not
-  /// among `trained`. Throws Error(kUnsupported) where matrices lie in scratch.
+  /// Copies those of `model`. They want gradients; statistics of batch norms and biases that the
+  /// reference does not learn (BART's final_logits_bias) do not, and are not among `trained`.
+  /// Throws Error(kUnsupported) where matrices lie in scratch.
   TorchParameters(const Model& model, torch::ScalarType dtype);
 
   const std::vector<TorchParameter>& trained() const { return trained_; }
@@ -55,6 +56,7 @@ class TorchParameters {
   struct Entry {
     Part weight;
     Part bias;
+    torch::Tensor constant_bias;  ///< instead of `bias`
     std::vector<torch::Tensor> vectors;
     ParamId tied_to = kNoParam;
   };

@@ -243,6 +243,43 @@ TEST_F(GoldenQatStudents, TernaryBartOfDqBart) {
   c.student.interpreter().set_quantizers(std::move(quantizers));
   expect_forward(c, "forward.student.f64.",
                  {"logits", "enc_hidden", "dec_hidden", "enc_attn", "dec_attn", "cross_attn"});
+
+  const auto apart = [&](const char* label) {
+    torch::Tensor teacher;
+    {
+      const torch::NoGradGuard guard;
+      teacher = c.teacher.value(label);
+    }
+    return layer_mse(c.student.value(label), teacher);
+  };
+  torch::Tensor teacher_logits;
+  torch::Tensor teacher_memory;
+  {
+    const torch::NoGradGuard guard;
+    teacher_logits = c.teacher.value("logits");
+    teacher_memory = c.teacher.value("enc_hidden")[-1];
+  }
+  const torch::Tensor logits = c.student.value("logits");
+  const torch::Tensor labels =
+      torch::tensor(to_i32(c.inputs.at("batch0.labels"), "labels")).to(torch::kInt64);
+  const std::vector<torch::Tensor> terms = {
+      torch::cross_entropy_loss(logits, labels),
+      (logits - teacher_logits).square().mean(),
+      apart("enc_attn"),
+      apart("dec_attn"),
+      apart("cross_attn"),
+      apart("enc_hidden"),
+      layer_mse(c.student.value("enc_hidden")[-1], teacher_memory),  // of each sentence
+      apart("dec_hidden")};
+  const torch::Tensor total = torch::stack(terms).sum();
+  const torch::Tensor want = recorded(c.expected, "losses.f64.losses").view(-1);
+  for (std::size_t i = 0; i < terms.size(); ++i)
+    EXPECT_NEAR(terms[i].item<double>(), want[static_cast<std::int64_t>(i)].item<double>(), 1e-10)
+        << i;
+  EXPECT_NEAR(total.item<double>(), want[-1].item<double>(), 1e-10);
+
+  total.backward();
+  expect_gradients(c, "losses.f64.grad.", 1e-9);
 }
 
 }  // namespace
