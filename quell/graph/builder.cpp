@@ -180,6 +180,7 @@ ValueId GraphBuilder::embedding(const std::string& label, const std::string& mod
   if (source.input == InputKind::kTokenTypeIds) what.what = "token type id";
   if (graph_.is_from(ids, op_position_ids)) what.what = "position";
   if (source.input == InputKind::kTokenIds) options.role = Role::kTokenTable;
+  what.learns_padding = options.learns_padding;
   return node_with(op_embedding, label, module, {ids}, shape, Attributes::of(what),
                    std::move(options));
 }

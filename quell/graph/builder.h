@@ -29,6 +29,7 @@ struct ParamOptions {
   /// With `tied_to`: only another name, a parameter of its own where its tensor differs.
   bool only_if_different = false;
   std::vector<std::string> stand_ins = {};
+  bool learns_padding = false;  ///< of embeddings: EmbeddingAttributes
 };
 
 /// Operands of an attention beside q, k and v.

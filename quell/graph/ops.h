@@ -47,6 +47,9 @@ extern const OpDef op_select_column;  ///< one column of [T, C] as [T, 1]: its i
 
 struct EmbeddingAttributes {
   std::string_view what;  ///< "token id": for messages
+  /// Training changes the row of the padding token like any other; else look-ups of it have no
+  /// gradient.
+  bool learns_padding = false;
 };
 
 /// How position ids come about: 0, 1, 2, ...; counted over the tokens whose mask is 1; or over
@@ -124,6 +127,8 @@ struct RotaryRecipe {
 };
 /// One a pair of dimensions, in f32 as the reference computes them.
 std::vector<float> rotary_frequencies(const RotaryRecipe& recipe);
+/// The same in double throughout.
+std::vector<double> exact_rotary_frequencies(const RotaryRecipe& recipe);
 
 /// An attention as the family says it; numbers exact or as recipes.
 struct AttentionRecipe {

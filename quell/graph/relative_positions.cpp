@@ -30,10 +30,9 @@ std::vector<float> alibi_slopes(std::int64_t num_heads) {
   return slopes;
 }
 
-namespace {
-
-std::int64_t t5_bucket(const RelativeBiasAttributes& spec, std::int64_t distance) {
-  std::int64_t buckets = spec.buckets, bucket = 0;
+std::int64_t relative_bias_row(const RelativeBiasAttributes& spec, std::int64_t distance) {
+  std::int64_t buckets = spec.buckets;
+  std::int64_t bucket = 0;
   if (spec.bidirectional) {
     buckets /= 2;
     if (distance > 0) bucket = buckets;
@@ -50,8 +49,7 @@ std::int64_t t5_bucket(const RelativeBiasAttributes& spec, std::int64_t distance
   return bucket + std::min(far, buckets - 1);
 }
 
-/// Row of the relative embeddings for query minus key = `distance`.
-std::int64_t deberta_row(const DisentangledSpec& spec, std::int64_t distance) {
+std::int64_t disentangled_row(const DisentangledSpec& spec, std::int64_t distance) {
   std::int64_t bucket = distance;
   const std::int64_t mid = spec.buckets / 2;
   if (spec.buckets > 0 && spec.max_distance > 0 && std::abs(distance) > mid) {
@@ -64,15 +62,13 @@ std::int64_t deberta_row(const DisentangledSpec& spec, std::int64_t distance) {
   return std::clamp<std::int64_t>(bucket + spec.span, 0, 2 * spec.span - 1);
 }
 
-}  // namespace
-
 Tensor relative_bias_table(const RelativeBiasAttributes& spec, const Tensor& table,
                            std::int64_t length) {
   const std::int64_t heads = table.cols();
   Tensor out = Tensor::f32({heads * length, length});
   for (std::int64_t i = 0; i < length; ++i)
     for (std::int64_t j = 0; j < length; ++j) {
-      const float* row = table.row(t5_bucket(spec, j - i));
+      const float* row = table.row(relative_bias_row(spec, j - i));
       for (std::int64_t h = 0; h < heads; ++h) out.row(h * length + i)[j] = row[h];
     }
   return out;
@@ -92,8 +88,8 @@ void add_disentangled(const DisentangledSpec& spec, const AttentionShape& shape,
   const auto add = [&](bool by_query) {
     for (std::int64_t i = 0; i < n; ++i)
       for (std::int64_t j = 0; j < n; ++j)
-        scores[static_cast<std::size_t>(i * n + j)] +=
-            terms[static_cast<std::size_t>((by_query ? i : j) * rows + deberta_row(spec, i - j))];
+        scores[static_cast<std::size_t>(i * n + j)] += terms[static_cast<std::size_t>(
+            (by_query ? i : j) * rows + disentangled_row(spec, i - j))];
   };
   if (spec.content_to_position) {
     project(q, relative_k);

@@ -17,10 +17,14 @@ void add_alibi(float slope, std::span<const std::int32_t> positions, std::int64_
 /// Slopes of `num_heads` heads, as BLOOM takes them.
 std::vector<float> alibi_slopes(std::int64_t num_heads);
 
+/// T5: row of the table for key minus query = `distance`.
+std::int64_t relative_bias_row(const RelativeBiasAttributes& spec, std::int64_t distance);
 /// T5: [num_heads * N, N] from the table [buckets, num_heads].
 Tensor relative_bias_table(const RelativeBiasAttributes& spec, const Tensor& table,
                            std::int64_t length);
 
+/// DeBERTa: row of the relative embeddings for query minus key = `distance`.
+std::int64_t disentangled_row(const DisentangledSpec& spec, std::int64_t distance);
 /// DeBERTa: scores += q . relative_k (content to position) + k . relative_q (position to content),
 /// both at the bucket of i - j and times `shape.scale`. relative_q, relative_k: [2 * span,
 /// num_heads * head_dim]; index = sample * num_heads + head.

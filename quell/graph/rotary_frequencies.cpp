@@ -1,4 +1,5 @@
-// Frequencies of rotary positions in f32, step by step as the reference computes them.
+// Frequencies of rotary positions: in f32 step by step as the reference computes them, and in
+// double.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -9,90 +10,107 @@ namespace quell {
 namespace {
 
 /// theta^(2i / dim).
-std::vector<float> wavelengths(double theta, std::int64_t count, std::int64_t dim) {
-  std::vector<float> out;
+template <typename Real>
+std::vector<Real> wavelengths(double theta, std::int64_t count, std::int64_t dim) {
+  std::vector<Real> out;
   for (std::int64_t i = 0; i < count; ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(dim);
-    out.push_back(std::pow(static_cast<float>(theta), exponent));
+    const Real exponent = static_cast<Real>(2 * i) / static_cast<Real>(dim);
+    out.push_back(std::pow(static_cast<Real>(theta), exponent));
   }
   return out;
 }
 
-std::vector<float> plain(const RotaryRecipe& r) {
-  std::vector<float> out = wavelengths(r.theta, r.dim / 2, r.dim);
-  for (float& f : out) f = 1.0F / f;
+template <typename Real>
+std::vector<Real> plain(const RotaryRecipe& r) {
+  std::vector<Real> out = wavelengths<Real>(r.theta, r.dim / 2, r.dim);
+  for (Real& f : out) f = Real{1} / f;
   return out;
 }
 
-std::vector<float> linear(const RotaryRecipe& r) {
-  std::vector<float> out = plain(r);
-  for (float& f : out) f /= static_cast<float>(r.factor);
+template <typename Real>
+std::vector<Real> linear(const RotaryRecipe& r) {
+  std::vector<Real> out = plain<Real>(r);
+  for (Real& f : out) f /= static_cast<Real>(r.factor);
   return out;
 }
 
 /// Llama 3.1: long wavelengths are divided by `factor`, short ones kept, those between
 /// interpolated.
-std::vector<float> llama3(const RotaryRecipe& r) {
+template <typename Real>
+std::vector<Real> llama3(const RotaryRecipe& r) {
   const double low = r.low_freq_factor;
   const double high = r.high_freq_factor;
   const double context = r.original_positions;
 
-  std::vector<float> out = plain(r);
-  for (float& f : out) {
+  std::vector<Real> out = plain<Real>(r);
+  for (Real& f : out) {
     const auto kept = static_cast<double>(f);
     const double wavelength = 2 * std::numbers::pi / kept;
     if (wavelength < context / high) continue;
     if (wavelength > context / low) {
-      f = static_cast<float>(kept / r.factor);
+      f = static_cast<Real>(kept / r.factor);
       continue;
     }
     const double smooth = (context / wavelength - low) / (high - low);
-    f = static_cast<float>((1 - smooth) * kept / r.factor + smooth * kept);
+    f = static_cast<Real>((1 - smooth) * kept / r.factor + smooth * kept);
   }
   return out;
 }
 
 /// YaRN (Peng et al. 2023): fast dimensions are kept, slow ones divided by `factor`, with a ramp
 /// between.
-std::vector<float> yarn(const RotaryRecipe& r) {
-  std::vector<float> out = wavelengths(r.theta, r.dim / 2, r.dim);
+template <typename Real>
+std::vector<Real> yarn(const RotaryRecipe& r) {
+  std::vector<Real> out = wavelengths<Real>(r.theta, r.dim / 2, r.dim);
   for (std::size_t i = 0; i < out.size(); ++i) {
     const double along = (static_cast<double>(i) - r.low) / (r.high - r.low);
-    const auto ramp = static_cast<float>(std::clamp(along, 0.0, 1.0));
-    const float kept = 1.0F - ramp;
-    out[i] = 1.0F / (static_cast<float>(r.factor) * out[i]) * (1.0F - kept) + 1.0F / out[i] * kept;
+    const auto ramp = static_cast<Real>(std::clamp(along, 0.0, 1.0));
+    const Real kept = Real{1} - ramp;
+    out[i] = Real{1} / (static_cast<Real>(r.factor) * out[i]) * (Real{1} - kept) +
+             Real{1} / out[i] * kept;
   }
   return out;
 }
 
 /// LongRoPE (Ding et al. 2024): a factor for each pair.
-std::vector<float> longrope(const RotaryRecipe& r) {
-  std::vector<float> out = wavelengths(r.theta, r.dim / 2, r.dim);
+template <typename Real>
+std::vector<Real> longrope(const RotaryRecipe& r) {
+  std::vector<Real> out = wavelengths<Real>(r.theta, r.dim / 2, r.dim);
   for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = 1.0F / (static_cast<float>(r.factors[i]) * out[i]);
+    out[i] = Real{1} / (static_cast<Real>(r.factors[i]) * out[i]);
   return out;
 }
 
 /// Whole heads are rotated, the last dimensions of each half not at all.
-std::vector<float> proportional(const RotaryRecipe& r) {
-  std::vector<float> out = wavelengths(r.theta, r.dim / 2, r.head_dim);
-  for (float& f : out) f = 1.0F / f / static_cast<float>(r.factor);
-  out.resize(static_cast<std::size_t>(r.head_dim / 2), 0.0F);
+template <typename Real>
+std::vector<Real> proportional(const RotaryRecipe& r) {
+  std::vector<Real> out = wavelengths<Real>(r.theta, r.dim / 2, r.head_dim);
+  for (Real& f : out) f = Real{1} / f / static_cast<Real>(r.factor);
+  out.resize(static_cast<std::size_t>(r.head_dim / 2), Real{0});
   return out;
+}
+
+template <typename Real>
+std::vector<Real> frequencies(const RotaryRecipe& recipe) {
+  switch (recipe.kind) {
+    case RotaryRecipe::Kind::kPlain: return plain<Real>(recipe);
+    case RotaryRecipe::Kind::kLinear: return linear<Real>(recipe);
+    case RotaryRecipe::Kind::kLlama3: return llama3<Real>(recipe);
+    case RotaryRecipe::Kind::kYarn: return yarn<Real>(recipe);
+    case RotaryRecipe::Kind::kLongRope: return longrope<Real>(recipe);
+    case RotaryRecipe::Kind::kProportional: return proportional<Real>(recipe);
+  }
+  return {};
 }
 
 }  // namespace
 
 std::vector<float> rotary_frequencies(const RotaryRecipe& recipe) {
-  switch (recipe.kind) {
-    case RotaryRecipe::Kind::kPlain: return plain(recipe);
-    case RotaryRecipe::Kind::kLinear: return linear(recipe);
-    case RotaryRecipe::Kind::kLlama3: return llama3(recipe);
-    case RotaryRecipe::Kind::kYarn: return yarn(recipe);
-    case RotaryRecipe::Kind::kLongRope: return longrope(recipe);
-    case RotaryRecipe::Kind::kProportional: return proportional(recipe);
-  }
-  return {};
+  return frequencies<float>(recipe);
+}
+
+std::vector<double> exact_rotary_frequencies(const RotaryRecipe& recipe) {
+  return frequencies<double>(recipe);
 }
 
 }  // namespace quell

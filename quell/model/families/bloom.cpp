@@ -48,7 +48,7 @@ void build(ModelBuilder& g, const Config& config) {
                                  .packing = {.parts = 3, .interleaved_heads = attention.num_heads}};
 
   const ValueId words = g.embedding("word_embeddings", "transformer.word_embeddings", g.token_ids(),
-                                    {s.vocab_size, s.hidden_size});
+                                    {s.vocab_size, s.hidden_size}, {.learns_padding = true});
   ValueId h = g.layer_norm("embedding_norm", "transformer.word_embeddings_layernorm", words, eps);
   g.hidden_state(h);
   const ValueId positions = g.position_ids({PositionRule::kMaskCount});

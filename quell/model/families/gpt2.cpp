@@ -41,7 +41,7 @@ void build(ModelBuilder& g, const Config& config) {
   const ActivationKind act = read_activation(c, "activation_function", "gelu_new");
 
   const ValueId words = g.embedding("word_embeddings", "transformer.wte", g.token_ids(),
-                                    {s.vocab_size, s.hidden_size});
+                                    {s.vocab_size, s.hidden_size}, {.learns_padding = true});
   const ValueId places = g.embedding("position_embeddings", "transformer.wpe",
                                      g.position_ids({PositionRule::kMaskCount}),
                                      {s.max_position_embeddings, s.hidden_size});

@@ -61,7 +61,7 @@ void build(ModelBuilder& g, const Config& config) {
   const std::int64_t window = read_int(c, "window_size", 1, kMaxDim, 256);
 
   const ValueId words = g.embedding("word_embeddings", "transformer.wte", g.token_ids(),
-                                    {s.vocab_size, s.hidden_size});
+                                    {s.vocab_size, s.hidden_size}, {.learns_padding = true});
   const ValueId places = g.embedding("position_embeddings", "transformer.wpe",
                                      g.position_ids({PositionRule::kMaskCount}),
                                      {s.max_position_embeddings, s.hidden_size});

@@ -42,7 +42,7 @@ void build(ModelBuilder& g, const Config& c) {
   const bool parallel = read_bool(c, "use_parallel_residual", true);
 
   ValueId h = g.embedding("word_embeddings", "gpt_neox.embed_in", g.token_ids(),
-                          {s.vocab_size, s.hidden_size});
+                          {s.vocab_size, s.hidden_size}, {.learns_padding = true});
   g.hidden_state(h);
   const ValueId positions = g.position_ids(kMaskPositions);
   const std::int64_t num_layers = read_num_layers(c, kDefaults.num_hidden_layers);

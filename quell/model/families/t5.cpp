@@ -72,7 +72,7 @@ ValueId build_side(ModelBuilder& g, const Config& c, ValueId memory) {
 
   ValueId h =
       g.embedding("word_embeddings", "embed_tokens", g.token_ids(), {s.vocab_size, s.hidden_size},
-                  {.tied_to = kTable, .only_if_different = true});
+                  {.tied_to = kTable, .only_if_different = true, .learns_padding = true});
   const RelativeBiasAttributes buckets{
       read_int(c, "relative_attention_num_buckets", 2, kMaxDim, 32),
       read_int(c, "relative_attention_max_distance", 2, kMaxDim, 128), !decoder};
