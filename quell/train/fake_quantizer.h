@@ -59,6 +59,10 @@ class FakeQuantizer {
   /// Error(kNumeric) when a learned step is no longer positive.
   virtual torch::Tensor quantize(const torch::Tensor& x) = 0;
 
+  /// Whether each row of the result depends on that row of `x` alone, so that a look-up need
+  /// quantize no more than the rows it reads.
+  virtual bool row_by_row() const { return false; }
+
   /// What the optimizer learns; each has requires_grad. Writing into the values changes the
   /// quantizer.
   virtual std::vector<NamedTensor> parameters() const { return {}; }

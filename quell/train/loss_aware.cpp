@@ -1,8 +1,66 @@
 #include "quell/train/loss_aware.h"
 
+#include <ATen/Dispatch.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <type_traits>
+
 #include "quell/train/quantizer_math.h"
 
 namespace quell::train {
+namespace {
+
+/// Rounds half to even what is far smaller than the numbers whose last bit is 1.
+template <typename Real>
+Real rounded(Real x) {
+  constexpr Real kMagic = std::is_same_v<Real, float> ? Real(0x1.8p23) : Real(0x1.8p52);
+  return (x + kMagic) - kMagic;
+}
+
+/// Numerator and denominator of a scale. Several of them, so that additions need not wait for one
+/// another.
+struct Sums {
+  static constexpr std::int64_t kLanes = 4;
+  std::array<double, kLanes> weighted{};
+  std::array<double, kLanes> count{};
+
+  double quotient() const {
+    const double total = std::accumulate(count.begin(), count.end(), 0.0);
+    const double sum = std::accumulate(weighted.begin(), weighted.end(), 0.0);
+    return total > 0 ? sum / total : 0;
+  }
+};
+
+/// The scale after all alternations. Plain loops: composed of tensor operations this takes half as
+/// long as the product that the weight is for.
+template <typename Real>
+Real row_scale(const Real* w, const Real* metric, std::int64_t count, int bits, int alternations) {
+  const auto n = static_cast<Real>(largest_code(bits));
+  const auto sum_up = [&](auto code_of) {
+    Sums sums;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto lane = static_cast<std::size_t>(i % Sums::kLanes);
+      const Real magnitude = std::abs(w[i]);
+      const double counts = code_of(magnitude) * (metric != nullptr ? double{metric[i]} : 1.0);
+      sums.weighted[lane] += counts * magnitude;
+      sums.count[lane] += counts;
+    }
+    return static_cast<Real>(sums.quotient());
+  };
+
+  // The mean magnitude is the formula's scale for codes that are all 1.
+  Real scale = sum_up([](Real) { return Real{1}; });
+  for (int i = 0; i < alternations && scale > 0; ++i) {
+    const Real before = scale;
+    scale = sum_up([&](Real m) { return rounded(std::min(m / before, Real{1}) * n); });
+  }
+  return scale;
+}
+
+}  // namespace
 
 torch::Tensor loss_metric(const TrainingStep& step) {
   if (!step.second_moment.defined()) return {};
@@ -13,22 +71,20 @@ torch::Tensor loss_metric(const TrainingStep& step) {
 ScaledCodes alternate(const torch::Tensor& w, const torch::Tensor& metric, int bits,
                       int alternations) {
   const torch::NoGradGuard guard;
+  const torch::Tensor weights = w.contiguous();
+  const torch::Tensor counts = metric.defined() ? metric.contiguous() : metric;
+  torch::Tensor scale = torch::empty({w.size(0), 1}, w.options());
+  AT_DISPATCH_FLOATING_TYPES(w.scalar_type(), "alternate", [&] {
+    const auto* row = weights.data_ptr<scalar_t>();
+    const auto* d = counts.defined() ? counts.data_ptr<scalar_t>() : nullptr;
+    for (std::int64_t r = 0; r < w.size(0); ++r) {
+      scale.data_ptr<scalar_t>()[r] = row_scale(row, d, w.size(1), bits, alternations);
+      row += w.size(1);
+      if (d != nullptr) d += w.size(1);
+    }
+  });
   const double n = largest_code(bits);
-  const auto project = [&](const torch::Tensor& scale) {
-    return torch::round(divide_or_zero(w, scale).clamp(-1, 1) * n) / n;
-  };
-  const auto weighted = [&](const torch::Tensor& x) { return metric.defined() ? x * metric : x; };
-
-  // The mean magnitude is the formula's scale for codes that are all 1.
-  torch::Tensor scale = w.abs().mean(1, true);
-  if (metric.defined()) scale = divide_or_zero(weighted(w.abs()).sum(1, true), metric.sum(1, true));
-  torch::Tensor codes = project(scale);
-  for (int i = 0; i < alternations; ++i) {
-    const torch::Tensor q = codes.abs();
-    scale = divide_or_zero(weighted((codes * w).abs()).sum(1, true), weighted(q).sum(1, true));
-    codes = project(scale);
-  }
-  return {codes, scale};
+  return {torch::round(divide_or_zero(weights, scale).clamp_(-1, 1).mul_(n)).div_(n), scale};
 }
 
 ScaledCodes best_ternary(const torch::Tensor& w, const torch::Tensor& metric) {

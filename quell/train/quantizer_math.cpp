@@ -42,8 +42,7 @@ torch::Tensor straight_through(const torch::Tensor& x, const torch::Tensor& valu
 }
 
 torch::Tensor divide_or_zero(const torch::Tensor& a, const torch::Tensor& b) {
-  const torch::Tensor nothing = b == 0;
-  return torch::where(nothing, torch::zeros({}, a.options()), a / b.masked_fill(nothing, 1));
+  return a / b.masked_fill(b == 0, HUGE_VAL);
 }
 
 torch::Tensor round_half_away(const torch::Tensor& x) {

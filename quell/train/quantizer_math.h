@@ -17,7 +17,7 @@ namespace quell::train {
 torch::Tensor straight_through(const torch::Tensor& x, const torch::Tensor& value,
                                const torch::Tensor& mask = {});
 
-/// a / b, and 0 where b is 0: rows without anything in them.
+/// a / b, and 0 where b is 0 (rows without anything in them), with gradients 0.
 torch::Tensor divide_or_zero(const torch::Tensor& a, const torch::Tensor& b);
 /// Round half away from zero; torch::round rounds half to even.
 torch::Tensor round_half_away(const torch::Tensor& x);

@@ -22,6 +22,8 @@ class StepGroups {
   torch::Tensor split(const torch::Tensor& x) const;
 
   const std::string& name() const { return name_; }
+  /// Whether no step is shared between rows.
+  bool within_rows() const { return name_ == "row" || name_ == "group"; }
   /// "a step a row" and the like.
   std::string text() const;
   /// Bits, symmetry and granularity of codes of a weight. Of groups, rows and the whole tensor.

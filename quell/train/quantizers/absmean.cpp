@@ -18,6 +18,7 @@ class Absmean : public FakeQuantizer {
     const WeightCodes c = codes(x);
     return straight_through(x, (c.codes * c.steps).reshape_as(x));
   }
+  bool row_by_row() const override { return groups_.within_rows(); }
 
   DeployableForm deployable() const override {
     return {groups_.weight_spec(2, true), "ternary, " + groups_.text() + ": 1.58 bits a weight"};

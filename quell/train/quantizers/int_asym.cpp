@@ -25,6 +25,7 @@ class IntAsym : public FakeQuantizer {
     const torch::Tensor codes = (whole + range.zero).clamp(0, largest());
     return ((codes - range.zero) * range.step).reshape_as(x);
   }
+  bool row_by_row() const override { return groups_.within_rows(); }
 
   DeployableForm deployable() const override {
     return {groups_.weight_spec(bits_, false),

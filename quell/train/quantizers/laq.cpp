@@ -22,6 +22,7 @@ class Laq : public FakeQuantizer {
     const ScaledCodes s = solve(x.detach());
     return straight_through(x, (s.scale * s.codes).reshape_as(x));
   }
+  bool row_by_row() const override { return groups_.within_rows() && !by_loss_; }
 
   DeployableForm deployable() const override {
     const std::string size = bits_ == 2 ? "ternary" : std::to_string(bits_) + " bits";

@@ -11,7 +11,7 @@ class Lat : public FakeQuantizer {
  public:
   explicit Lat(const MethodParams& params) : groups_(params, {"tensor", "row", "group"}) {
     params.check_keys({"granularity", "group_size", "solution", "alternations"});
-    exact_ = params.choice("solution", {"exact", "alternating"}, "exact") == "exact";
+    exact_ = params.choice("solution", {"alternating", "exact"}, "alternating") == "exact";
     alternations_ = static_cast<int>(params.integer("alternations", 0, 1000, 10));
   }
 

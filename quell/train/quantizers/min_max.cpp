@@ -19,6 +19,7 @@ class MinMax : public FakeQuantizer {
     const Codes c = rounded(x.detach());
     return straight_through(x, ((c.codes - c.range.zero) * c.range.step).reshape_as(x));
   }
+  bool row_by_row() const override { return groups_.within_rows(); }
 
   DeployableForm deployable() const override {
     return {groups_.weight_spec(bits_, false),

@@ -1,6 +1,7 @@
 // NF3 with a scale for each sign (BitDistiller, ACL 2024): levels that are quantiles of a normal
 // distribution.
 #include <array>
+#include <vector>
 
 #include "quell/train/quantizer_math.h"
 #include "quell/train/step_groups.h"
@@ -17,12 +18,14 @@ constexpr std::array<double, 8> kLevels = {-1,
                                            0.6229856610298157,
                                            1};
 
-/// Midway between the levels; a value on a threshold takes the upper level.
+/// Thresholds are midway between the levels; a value on a threshold takes the upper level.
 torch::Tensor nearest_level(const torch::Tensor& x) {
-  torch::Tensor level = torch::full_like(x, kLevels[0]);
-  for (std::size_t i = 1; i < kLevels.size(); ++i)
-    level = level.masked_fill(x >= (kLevels[i - 1] + kLevels[i]) / 2, kLevels[i]);
-  return level;
+  const torch::Tensor levels =
+      torch::tensor(std::vector<double>(kLevels.begin(), kLevels.end()), torch::kFloat64);
+  const torch::Tensor thresholds = (levels.slice(0, 0, -1) + levels.slice(0, 1)) / 2;
+  const torch::Tensor index =
+      torch::bucketize(x, thresholds.to(x.dtype()), /*out_int32=*/true, /*right=*/true);
+  return levels.to(x.dtype()).index_select(0, index.flatten()).reshape_as(x);
 }
 
 class Nf3 : public FakeQuantizer {
@@ -41,6 +44,7 @@ class Nf3 : public FakeQuantizer {
     const torch::Tensor level = straight_through(normal, nearest_level(normal.detach()));
     return (level * scale).reshape_as(x);
   }
+  bool row_by_row() const override { return groups_.within_rows(); }
 
   DeployableForm deployable() const override {
     return {std::nullopt, "none: its levels are not evenly spaced"};

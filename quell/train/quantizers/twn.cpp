@@ -17,6 +17,7 @@ class Twn : public FakeQuantizer {
     const Ternary t = ternarize(x.detach());
     return straight_through(x, (t.codes * t.scale).reshape_as(x), inside_clip(x, clip_));
   }
+  bool row_by_row() const override { return groups_.within_rows(); }
 
   DeployableForm deployable() const override {
     return {groups_.weight_spec(2, true), "ternary, " + groups_.text() + ": 1.58 bits a weight"};

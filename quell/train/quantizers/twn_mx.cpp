@@ -19,6 +19,7 @@ class TwnMx : public FakeQuantizer {
   torch::Tensor quantize(const torch::Tensor& x) override {
     return straight_through(x, rounded(x.detach()), inside_clip(x, clip_));
   }
+  bool row_by_row() const override { return groups_.within_rows(); }
 
   DeployableForm deployable() const override {
     const int levels = (1 << bits_) + 1;
