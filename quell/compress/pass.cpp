@@ -8,11 +8,11 @@ namespace quell {
 std::unique_ptr<Pass> make_pass(const PassParams& params, const Recipe& recipe) {
   std::string known;
   for (const PassFactory* factory : all_of(static_cast<const PassFactory*>(nullptr))) {
-    if (factory->name == params.pass()) return factory->make(params, recipe);
+    if (factory->name == params.name()) return factory->make(params, recipe);
     known += (known.empty() ? "" : ", ") + std::string(factory->name);
   }
   throw Error(ErrorCode::kInvalidInput,
-              "pass \"" + params.pass() + "\" is unknown; known are " + known);
+              "pass \"" + params.name() + "\" is unknown; known are " + known);
 }
 
 std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
@@ -24,7 +24,7 @@ std::vector<std::unique_ptr<Pass>> make_passes(const Recipe& recipe) {
 WeightRange weight_range_of(const PassParams& params, const Recipe& recipe) {
   const std::string name = params.choice("range", {"minmax", "mse", "lsq"}, "minmax");
   require(name != "lsq" || recipe.weights.symmetric, ErrorCode::kInvalidInput, "recipe ",
-          recipe.name, ": ", params.pass(),
+          recipe.name, ": ", params.name(),
           ": range: lsq is centred and needs symmetric weights; use minmax or mse");
   return name == "mse"   ? WeightRange::kMse
          : name == "lsq" ? WeightRange::kThreeSigma

@@ -3,8 +3,6 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <regex>
 #include <set>
 
@@ -23,30 +21,6 @@ constexpr Builtin kBuiltins[] = {
 #include "builtin_recipes.inc"
 };
 
-std::string join(const std::vector<std::string>& words) {
-  std::string out;
-  for (const std::string& w : words) out += (out.empty() ? "" : ", ") + w;
-  return out;
-}
-
-double parse_number(const std::string& text, const std::string& what, double low, double high) {
-  double value = 0;
-  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(ec == std::errc() && end == text.data() + text.size() && value >= low && value <= high,
-          ErrorCode::kInvalidInput, what, ": \"", text, "\" is not a number from ", low, " to ",
-          high);
-  return value;
-}
-
-std::int64_t parse_integer(const std::string& text, const std::string& what, std::int64_t low,
-                           std::int64_t high) {
-  const double value =
-      parse_number(text, what, static_cast<double>(low), static_cast<double>(high));
-  require(value == std::floor(value), ErrorCode::kInvalidInput, what, ": \"", text,
-          "\" is not a whole number");
-  return static_cast<std::int64_t>(value);
-}
-
 /// A mapping whose keys must be known and distinct.
 class Section {
  public:
@@ -57,7 +31,7 @@ class Section {
       require(item.first.IsScalar(), ErrorCode::kInvalidInput, where_, ": a key is not plain text");
       const std::string key = item.first.Scalar();
       require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput,
-              where_, ": unknown key \"", key, "\"; known are ", join(known));
+              where_, ": unknown key \"", key, "\"; known are ", comma_list(known));
       require(values_.emplace(key, item.second).second, ErrorCode::kInvalidInput, where_,
               ": duplicate key \"", key, '"');
     }
@@ -77,7 +51,7 @@ class Section {
                      const std::string& fallback) const {
     const std::string value = scalar(key, fallback);
     require(std::find(allowed.begin(), allowed.end(), value) != allowed.end(),
-            ErrorCode::kInvalidInput, where(key), ": \"", value, "\"; use ", join(allowed));
+            ErrorCode::kInvalidInput, where(key), ": \"", value, "\"; use ", comma_list(allowed));
     return value;
   }
   bool flag(const std::string& key, bool fallback) const {
@@ -214,41 +188,6 @@ void refuse_aliases_and_depth(const std::string& yaml, const std::string& source
 
 }  // namespace
 
-std::string PassParams::choice(const std::string& key, const std::vector<std::string>& allowed,
-                               const std::string& fallback) const {
-  const auto it = values_.find(key);
-  if (it == values_.end()) return fallback;
-  require(std::find(allowed.begin(), allowed.end(), it->second) != allowed.end(),
-          ErrorCode::kInvalidInput, "pass ", pass_, ": key \"", key, "\": \"", it->second,
-          "\"; use ", join(allowed));
-  return it->second;
-}
-
-bool PassParams::flag(const std::string& key, bool fallback) const {
-  return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true";
-}
-
-std::int64_t PassParams::integer(const std::string& key, std::int64_t low, std::int64_t high,
-                                 std::int64_t fallback) const {
-  const auto it = values_.find(key);
-  return it == values_.end()
-             ? fallback
-             : parse_integer(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
-}
-
-double PassParams::number(const std::string& key, double low, double high, double fallback) const {
-  const auto it = values_.find(key);
-  return it == values_.end()
-             ? fallback
-             : parse_number(it->second, "pass " + pass_ + ": key \"" + key + "\"", low, high);
-}
-
-void PassParams::check_keys(const std::vector<std::string>& known) const {
-  for (const auto& [key, value] : values_)
-    require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput,
-            "pass ", pass_, ": unknown key \"", key, "\"; known are ", join(known));
-}
-
 void set_scheme(Recipe& recipe, const std::string& scheme) {
   static const std::regex kPattern("[wW]([2-8])[aA]([2-8])");
   std::smatch match;
@@ -330,8 +269,8 @@ std::vector<std::string> builtin_recipe_names() {
 std::string builtin_recipe_text(const std::string& name) {
   for (const Builtin& b : kBuiltins)
     if (name == b.name) return b.text;
-  throw Error(ErrorCode::kUsage,
-              "recipe \"" + name + "\" is unknown; built-in are " + join(builtin_recipe_names()));
+  throw Error(ErrorCode::kUsage, "recipe \"" + name + "\" is unknown; built-in are " +
+                                     comma_list(builtin_recipe_names()));
 }
 
 Recipe load_recipe(const std::string& name_or_file) {
@@ -357,7 +296,7 @@ std::string canonical_text(const Recipe& r) {
   if (r.observer.after_search) text += "; calibrate after_search";
   for (const std::string& i : r.ignore) text += "; ignore " + i;
   for (const PassParams& p : r.passes) {
-    text += "; " + p.pass();
+    text += "; " + p.name();
     for (const auto& [key, value] : p.values()) text += " " + key + "=" + value;
   }
   return text;

@@ -3,37 +3,16 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
 #include <string>
 #include <vector>
 
+#include "quell/io/method_params.h"
 #include "quell/quant/observers/observer.h"
 
 namespace quell {
 
-/// Parameters of one pass, as text; the pass reads and checks them.
-class PassParams {
- public:
-  PassParams(std::string pass, std::map<std::string, std::string> values)
-      : pass_(std::move(pass)), values_(std::move(values)) {}
-  const std::string& pass() const { return pass_; }
-  const std::map<std::string, std::string>& values() const { return values_; }
-  /// One of `allowed`; throws Error(kInvalidInput) naming pass, key and choices.
-  std::string choice(const std::string& key, const std::vector<std::string>& allowed,
-                     const std::string& fallback) const;
-  /// true or false.
-  bool flag(const std::string& key, bool fallback) const;
-  double number(const std::string& key, double low, double high, double fallback) const;
-  /// A whole number.
-  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high,
-                       std::int64_t fallback) const;
-  /// Throws Error(kInvalidInput) on a key that is not in `known`.
-  void check_keys(const std::vector<std::string>& known) const;
-
- private:
-  std::string pass_;
-  std::map<std::string, std::string> values_;
-};
+/// Settings of one pass; the pass reads and checks them.
+using PassParams = MethodParams;
 
 struct Recipe {
   std::string name;

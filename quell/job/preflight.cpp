@@ -251,7 +251,7 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
   for (const PassParams& params : job.recipe.passes) {
     const auto pass = make_pass(params, job.recipe);
     require(!pass->changes_float_function(), ErrorCode::kUnsupported, "--format float: with ",
-            params.pass(),
+            params.name(),
             " a float checkpoint would not compute what the original does; leave it out, or write "
             "--format compressed-tensors");
     for (const Site& site : sites) {
@@ -260,12 +260,12 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
                                         [](const ChangedValue& v) { return v.restore; });
       require(!is_behind_relu6(model.graph, site), ErrorCode::kUnsupported,
               "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
-              params.pass(), " does to ", site.name,
+              params.name(), " does to ", site.name,
               " (a ReLU6 would get a bound for each channel); write --format compressed-tensors "
               "instead");
       require(!restored && !pass->may_be_explicit(site), ErrorCode::kUnsupported,
               "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
-              params.pass(), " does to ", site.name,
+              params.name(), " does to ", site.name,
               restored ? " (a residual branch would have to undo it)"
                        : " (a scale that no weight can hold)",
               "; write --format compressed-tensors instead");

@@ -157,7 +157,7 @@ class Advisor {
   Advice about_equalization(const std::string& found) const {
     const bool equalizes = std::any_of(
         job_.recipe.passes.begin(), job_.recipe.passes.end(),
-        [](const PassParams& pass) { return pass.pass() == "cross_layer_equalization"; });
+        [](const PassParams& pass) { return pass.name() == "cross_layer_equalization"; });
     if (equalizes) return {found + "; the recipe equalizes channels already", ""};
     return {found + "; the pass cross_layer_equalization evens such channels out (not tried here)",
             ""};

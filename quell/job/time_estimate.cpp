@@ -150,7 +150,7 @@ class Trials {
 };
 
 bool is_plain_rounding(const PassParams& pass) {
-  return pass.pass() == "rtn" && pass.values().empty();
+  return pass.name() == "rtn" && pass.values().empty();
 }
 
 }  // namespace

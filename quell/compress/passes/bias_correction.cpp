@@ -97,7 +97,7 @@ const PassFactory k_bias_correction = {
     "bias_correction", [](const PassParams& params, const Recipe& recipe) -> std::unique_ptr<Pass> {
       params.check_keys({});
       for (const PassParams& other : recipe.passes)
-        require(other.pass() != "token_wise_clipping", ErrorCode::kInvalidInput, "recipe ",
+        require(other.name() != "token_wise_clipping", ErrorCode::kInvalidInput, "recipe ",
                 recipe.name,
                 ": bias_correction with token_wise_clipping: the few tokens that clipping leaves "
                 "out would decide the means; keep one of the two");

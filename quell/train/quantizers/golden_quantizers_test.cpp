@@ -1,0 +1,378 @@
+// Every run of golden/qat/quantizers: values and gradients of reference code, in f32 and f64.
+#include <gtest/gtest.h>
+
+#include <charconv>
+#include <functional>
+
+#include "quell/base/error.h"
+#include "quell/io/json.h"
+#include "quell/io/safetensors.h"
+#include "quell/train/clip_search.h"
+#include "quell/train/fake_quantizer.h"
+#include "quell/train/product_quantization.h"
+#include "quell/train/quant_noise.h"
+#include "quell/train/quantizers/fairseq_reference.h"
+#include "quell/train/quantizers/golden_run.h"
+#include "tests/support/support.h"
+
+namespace quell::train {
+namespace {
+
+/// Output, gradient of the input `name`, and gradients of the parameters, which start from the
+/// inputs of their name where the run has them.
+Tensors quantize_once(const Run& run, const std::string& name, FakeQuantizer& quantizer,
+                      const std::map<std::string, std::string>& parameter_names = {}) {
+  const torch::Tensor x = run.input(name).clone().requires_grad_(true);
+  quantizer.initialize(x);
+  Tensors out;
+  for (const auto& [parameter, label] : parameter_names)
+    for (const NamedTensor& p : quantizer.parameters()) {
+      const torch::NoGradGuard guard;
+      if (p.name != parameter) continue;
+      if (run.has_input(label)) p.value.copy_(run.input(label).reshape_as(p.value));
+      out[label] = p.value.detach().clone();
+    }
+
+  const torch::Tensor latent = x.detach().clone();
+  out["out"] = quantizer.quantize(x);
+  out["out"].backward(run.input("g"));
+  out["grad_" + name] = x.grad();
+  EXPECT_TRUE(torch::equal(x.detach(), latent)) << "the forward pass changed the latent weight";
+  for (const auto& [parameter, label] : parameter_names)
+    for (const NamedTensor& p : quantizer.parameters())
+      if (p.name == parameter) out["grad_" + label] = p.value.grad();
+  return out;
+}
+
+Tensors twn(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"clip", "factor"});
+  return quantize_once(run, "W", *make_quantizer("twn", s));
+}
+
+Tensors twn_mx(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"clip", "bits"});
+  return quantize_once(run, "W", *make_quantizer("twn_mx", s));
+}
+
+Tensors laq(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"bits", "alternations"});
+  return quantize_once(run, "W", *make_quantizer("laq", s));
+}
+
+Tensors lsq(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"bits", "symmetric"});
+  EXPECT_EQ(run.flag("init"), !run.has_input("s"));
+  return quantize_once(run, "W", *make_quantizer("lsq", s), {{"step", "s"}});
+}
+
+Tensors pact_weight(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"bits"});
+  return quantize_once(run, "W", *make_quantizer("pact_clip", s), {{"clip", "clip"}});
+}
+
+Tensors dynscale(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"bits", "detach_mean"});
+  return quantize_once(run, "W", *make_quantizer("dynscale", s), {{"gamma", "gamma"}});
+}
+
+Tensors act_quant(Run& run) {
+  Settings s = {{"zero_point", "exact"}};
+  run.granularity_to(s);
+  run.copy_to(s, {"bits", "symmetric", "clip"});
+  return quantize_once(run, "x", *make_quantizer("dynamic", s));
+}
+
+Tensors int_asym(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"bits"});
+  return quantize_once(run, "W", *make_quantizer("int_asym", s));
+}
+
+Tensors int_asym_pseudo(Run& run) {
+  Settings s = {{"rounding", "half_even"}};
+  run.granularity_to(s);
+  run.copy_to(s, {"bits"});
+  return quantize_once(run, "W", *make_quantizer("int_asym", s));
+}
+
+Tensors int_asym_ste(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  run.copy_to(s, {"bits"});
+  return quantize_once(run, "W", *make_quantizer("min_max", s));
+}
+
+Tensors nf3(Run& run) {
+  Settings s;
+  run.granularity_to(s);
+  EXPECT_EQ(run.integer("bits"), 3);
+  return quantize_once(run, "W", *make_quantizer("nf3", s));
+}
+
+Tensors asym_clip_search(Run& run) {
+  ClipSearch settings;
+  settings.group_size = run.integer("group_size");
+  settings.grid = static_cast<int>(run.integer("n_grid"));
+  settings.max_shrink = run.number("max_shrink");
+  settings.sample_tokens = run.integer("n_sample_token");
+  const std::string type = run.text("quant_type");
+  const std::string bits = run.text("bits");
+  if (type != "int" && type != "nf3") throw std::out_of_range("quant_type " + type);
+
+  Settings s = {{"granularity", "row"}};
+  if (type == "int") s.insert({{"bits", bits}, {"rounding", "half_even"}});
+  const auto quantizer = make_quantizer(type == "int" ? "int_asym" : "nf3", s);
+  const Clips clips =
+      search_clips(run.input("W"), run.input("x"), settings,
+                   [&](const torch::Tensor& groups) { return quantizer->quantize(groups); });
+  return {{"best_max", clips.high},
+          {"best_min", clips.low},
+          {"min_err", clips.error},
+          {"runner_up_margin", (clips.runner_up - clips.error) / clips.error},
+          {"clamped_W", clamp_to(run.input("W"), clips)}};
+}
+
+Tensors ipq_kmeans(Run& run) {
+  ProductSettings settings;
+  settings.block_size = run.integer("block_size");
+  settings.centroids = run.integer("n_centroids");
+  settings.iterations = static_cast<int>(run.integer("n_iter"));
+  settings.eps = run.number("eps");
+
+  // What the reference drew.
+  std::vector<std::int64_t> splits;
+  if (run.has("split_clusters"))
+    splits = Json::parse(run.text("split_clusters")).get<std::vector<std::int64_t>>();
+  std::size_t chosen = 0;
+  std::int64_t drawn = 0;
+  ProductChance chance;
+  chance.start = run.input("init");
+  chance.choose = [&](const std::vector<std::int64_t>& /*empty*/) { return splits.at(chosen++); };
+  chance.noise = [&] { return run.input("split_noise")[drawn++]; };
+
+  const torch::Tensor& w = run.input("W");
+  const ProductCode code = fit_product(w, settings, chance);
+  EXPECT_EQ(chosen, splits.size()) << "clusters that were split";
+  const torch::Tensor centroids = code.centroids.clone().requires_grad_(true);
+  const torch::Tensor decoded = decode_product(centroids, code.assignments, w.size(0));
+  decoded.backward(run.input("g"));
+  return {{"centroids", code.centroids},
+          {"assignments", code.assignments},
+          {"objective", torch::tensor(code.objective, torch::kFloat64)},
+          {"decoded", decoded},
+          {"grad_centroids", centroids.grad()}};
+}
+
+/// `value(x)` and the gradient of x = W.
+Tensors value_and_gradient(const Run& run,
+                           const std::function<torch::Tensor(const torch::Tensor&)>& value) {
+  const torch::Tensor w = run.input("W").clone().requires_grad_(true);
+  const torch::Tensor out = value(w);
+  out.backward(run.input("g"));
+  return {{"out", out}, {"grad_W", w.grad()}};
+}
+
+Tensors quant_noise_paper(Run& run) {
+  const std::string phi = run.text("phi");
+  const torch::Tensor& w = run.input("W");
+  if (phi.starts_with("int")) {
+    const IntegerCodes c = integer_codes(w.reshape({1, -1}), std::stoi(phi.substr(3)));
+    Tensors out = value_and_gradient(run, [&](const torch::Tensor& x) {
+      return with_noise(x, c.values().reshape_as(w), run.input("mask"));
+    });
+    out.insert({{"scale", c.step}, {"zero_point", c.zero}});
+    return out;
+  }
+  const torch::Tensor mask = entries_of_blocks(run.input("block_mask"), run.integer("block_size"));
+  const double keep = run.has("rescale") && run.flag("rescale") ? 1 - run.number("p") : 1;
+  torch::Tensor quantized = torch::zeros_like(w);
+  if (phi == "pq")
+    quantized = decode_product(run.input("centroids"), run.input("assignments"), w.size(0));
+  else if (phi != "zero")
+    throw std::out_of_range("phi " + phi);
+  return value_and_gradient(
+      run, [&](const torch::Tensor& x) { return with_noise(x, quantized, mask, keep); });
+}
+
+Tensors quant_noise_int(Run& run) {
+  const int bits = static_cast<int>(run.integer("bits"));
+  const std::string method = run.text("method");
+  const std::string from = run.text("scale_from");
+  const torch::Tensor& w = run.input("W");
+  ScaleAndZero q;
+  if (from == "given") {
+    q = {run.input("scale"), run.input("zero_point")};
+  } else if (method == "tensor") {
+    q = observer_parameters(w.min(), w.max());
+  } else if (method == "histogram") {
+    q = HistogramRange(w.to(torch::kFloat32)).parameters();
+    q = {q.scale.to(run.dtype()), q.zero.to(run.dtype())};
+  } else {
+    throw std::out_of_range("method " + method);
+  }
+  Tensors out = value_and_gradient(run, [&](const torch::Tensor& x) {
+    return int_linear_weight(x, run.input("mask"), q, bits);
+  });
+  out.insert({{"scale", q.scale}, {"zero_point", q.zero}});
+  return out;
+}
+
+Tensors quant_noise_proxy_destructive(Run& run) {
+  const double p = run.number("p");
+  const std::int64_t block = run.integer("block_size");
+  Tensors out;
+  torch::Tensor w = run.input("W").clone();
+  for (std::int64_t k = 0; k < run.input("block_mask").size(0); ++k) {
+    const std::string step = "." + std::to_string(k);
+    const torch::Tensor mask = entries_of_blocks(run.input("block_mask")[k], block);
+    w = w.masked_fill(mask != 0, 0) * (1 / (1 - p));
+    out["weight" + step] = w;
+    out["out" + step] = w;
+    out["grad_W" + step] = run.input("g");
+  }
+  out["out.eval"] = w;
+  return out;
+}
+
+using Op = Tensors (*)(Run&);
+const std::map<std::string, Op>& ops() {
+  static const std::map<std::string, Op> table = {
+      {"act_quant", act_quant},
+      {"asym_clip_search", asym_clip_search},
+      {"dynscale", dynscale},
+      {"int_asym", int_asym},
+      {"int_asym_pseudo", int_asym_pseudo},
+      {"int_asym_ste", int_asym_ste},
+      {"ipq_kmeans", ipq_kmeans},
+      {"laq", laq},
+      {"lsq", lsq},
+      {"nf3", nf3},
+      {"pact_weight", pact_weight},
+      {"quant_noise_int", quant_noise_int},
+      {"quant_noise_paper", quant_noise_paper},
+      {"quant_noise_proxy_destructive", quant_noise_proxy_destructive},
+      {"twn", twn},
+      {"twn_mx", twn_mx},
+  };
+  return table;
+}
+
+/// The first number in what the case says of the dtype: "|a-b| <= 1e-12*max(1,|b|)".
+double tolerance_of(const Json& tolerance, const std::string& dtype) {
+  if (!tolerance.contains(dtype)) return dtype == "float64" ? 1e-12 : 2e-6;
+  const std::string text = tolerance[dtype].get<std::string>();
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    if (!std::isdigit(static_cast<unsigned char>(text[i])) || text[i + 1] != 'e') continue;
+    double value = 0;
+    std::from_chars(text.data() + i, text.data() + text.size(), value);
+    return value;
+  }
+  throw std::out_of_range("no number in the tolerance \"" + text + "\"");
+}
+
+/// Where the reference divided 0 by 0, ours must be finite.
+void expect_close(const torch::Tensor& got, const torch::Tensor& want, double tolerance,
+                  double jitter, bool may_be_nan, const std::string& what) {
+  ASSERT_TRUE(got.defined()) << what << ": no gradient";
+  ASSERT_EQ(got.numel(), want.numel()) << what;
+  const torch::Tensor a = got.detach().to(torch::kFloat64).flatten();
+  const torch::Tensor b = want.to(torch::kFloat64).flatten();
+  EXPECT_TRUE(a.isfinite().all().item<bool>()) << what;
+  const torch::Tensor nan = b.isnan();
+  if (!may_be_nan) {
+    EXPECT_FALSE(nan.any().item<bool>()) << what;
+  }
+
+  const torch::Tensor allowed = (tolerance * b.abs().clamp_min(1)).clamp_min(jitter);
+  const torch::Tensor excess = ((a - b).abs() - allowed).masked_fill(nan, -1);
+  const auto at = excess.argmax().item<std::int64_t>();
+  EXPECT_LE(excess[at].item<double>(), 0) << what << " [" << at << "]: " << a[at].item<double>()
+                                          << ", recorded is " << b[at].item<double>();
+}
+
+/// Clips count where no other candidate is as good; the least error everywhere.
+void expect_same_clips(Tensors& got, const Tensors& want, bool f64) {
+  const torch::Tensor margin = want.at("runner_up_margin");
+  const torch::Tensor clear = margin > (f64 ? 1e-11 : 1e-5);
+  const torch::Tensor nan = torch::full_like(margin, NAN);
+  for (const char* clip : {"best_max", "best_min"}) {
+    const torch::Tensor recorded = want.at(clip).reshape_as(margin);
+    expect_close(got.at(clip), torch::where(clear, recorded, nan), 1e-6, 0, true, clip);
+  }
+  const torch::Tensor of_weights =
+      clear.unsqueeze(2).expand({-1, -1, got.at("clamped_W").size(1) / clear.size(1)});
+  const torch::Tensor clamped = want.at("clamped_W");
+  expect_close(
+      got.at("clamped_W"),
+      torch::where(of_weights.reshape_as(clamped), clamped, torch::full_like(clamped, NAN)), 1e-6,
+      0, true, "clamped_W");
+  expect_close(got.at("min_err"), want.at("min_err"), f64 ? 1e-12 : 2e-6, 0, false, "min_err");
+  expect_close(got.at("runner_up_margin"), margin, f64 ? 1e-11 : 1e-5, 0, false,
+               "runner_up_margin");
+}
+
+void check_run(const Json& json, const SafetensorsFile& inputs, const SafetensorsFile& expected,
+               const Json& tolerance) {
+  const std::string op = json["op"].get<std::string>();
+  const auto found = ops().find(op);
+  ASSERT_NE(found, ops().end()) << "unknown op " << op;
+  Run run(json, inputs);
+  Tensors got = found->second(run);
+  EXPECT_EQ(comma_list(run.unread()), "") << "unknown settings of " << op;
+
+  Tensors want;
+  for (const auto& [label, name] : json["outputs"].items())
+    want[label] = torch_of(expected.at(name.get<std::string>()));
+  ASSERT_FALSE(want.empty());
+  for (const auto& [label, value] : want)
+    ASSERT_TRUE(got.contains(label)) << "unknown output " << label << " of " << op;
+  const std::string dtype = json["dtype"].get<std::string>();
+  if (op == "asym_clip_search") {
+    expect_same_clips(got, want, dtype == "float64");
+    return;
+  }
+  const double jitter = json.value("jitter_max_abs", 0.0);
+  const bool nan = json.value("reference_has_nan", false);
+  for (const auto& [label, value] : want)
+    expect_close(got.at(label), value, tolerance_of(tolerance, dtype), jitter, nan, label);
+}
+
+class GoldenQatQuantizers : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(GoldenQatQuantizers, EveryRunHasTheRecordedValuesAndGradients) {
+  QUELL_NEED_DATA(folder, "golden/qat/quantizers/" + GetParam());
+  const Json description = read_json_file(folder / "case.json");
+  const SafetensorsFile inputs(folder / "inputs.safetensors");
+  const SafetensorsFile expected(folder / "expected.safetensors");
+
+  ASSERT_FALSE(description["runs"].empty());
+  for (const Json& run : description["runs"]) {
+    SCOPED_TRACE(run["id"].get<std::string>());
+    try {
+      check_run(run, inputs, expected, description["tolerance"]);
+    } catch (const std::exception& e) {
+      ADD_FAILURE() << e.what();
+    }
+  }
+  RecordProperty("runs", static_cast<int>(description["runs"].size()));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenQatQuantizers,
+                         ::testing::ValuesIn(quell::testing::case_folders("golden/qat/quantizers")),
+                         [](const auto& info) { return quell::testing::test_name(info.param); });
+
+}  // namespace
+}  // namespace quell::train
