@@ -12,15 +12,33 @@
 #include "quell/train/product_quantization.h"
 #include "quell/train/quant_noise.h"
 #include "quell/train/quantizers/fairseq_reference.h"
-#include "quell/train/quantizers/golden_run.h"
-#include "tests/support/support.h"
+#include "tests/train/golden_run.h"
 
 namespace quell::train {
 namespace {
 
+using Settings = std::map<std::string, std::string>;
+
+/// `rowwise`, `per_tensor`, or `granularity`, and `group_size` (-1: the row).
+void granularity_to(GoldenRun& run, Settings& settings) {
+  if (run.has("rowwise")) settings["granularity"] = run.flag("rowwise") ? "row" : "tensor";
+  if (run.has("per_tensor")) settings["granularity"] = run.flag("per_tensor") ? "tensor" : "row";
+  if (run.has("granularity")) settings["granularity"] = run.text("granularity");
+  if (!run.has("group_size")) return;
+  const std::string size = run.text("group_size");
+  if (size == "none") return;
+  settings["granularity"] = size == "-1" ? "row" : "group";
+  if (size != "-1") settings["group_size"] = size;
+}
+/// Those of the same name on both sides.
+void copy_to(GoldenRun& run, Settings& settings, const std::vector<std::string>& keys) {
+  for (const std::string& key : keys)
+    if (run.has(key)) settings[key] = run.text(key);
+}
+
 /// Output, gradient of the input `name`, and gradients of the parameters, which start from the
 /// inputs of their name where the run has them.
-Tensors quantize_once(const Run& run, const std::string& name, FakeQuantizer& quantizer,
+Tensors quantize_once(const GoldenRun& run, const std::string& name, FakeQuantizer& quantizer,
                       const std::map<std::string, std::string>& parameter_names = {}) {
   const torch::Tensor x = run.input(name).clone().requires_grad_(true);
   quantizer.initialize(x);
@@ -44,85 +62,85 @@ Tensors quantize_once(const Run& run, const std::string& name, FakeQuantizer& qu
   return out;
 }
 
-Tensors twn(Run& run) {
+Tensors twn(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"clip", "factor"});
+  granularity_to(run, s);
+  copy_to(run, s, {"clip", "factor"});
   return quantize_once(run, "W", *make_quantizer("twn", s));
 }
 
-Tensors twn_mx(Run& run) {
+Tensors twn_mx(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"clip", "bits"});
+  granularity_to(run, s);
+  copy_to(run, s, {"clip", "bits"});
   return quantize_once(run, "W", *make_quantizer("twn_mx", s));
 }
 
-Tensors laq(Run& run) {
+Tensors laq(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"bits", "alternations"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits", "alternations"});
   return quantize_once(run, "W", *make_quantizer("laq", s));
 }
 
-Tensors lsq(Run& run) {
+Tensors lsq(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"bits", "symmetric"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits", "symmetric"});
   EXPECT_EQ(run.flag("init"), !run.has_input("s"));
   return quantize_once(run, "W", *make_quantizer("lsq", s), {{"step", "s"}});
 }
 
-Tensors pact_weight(Run& run) {
+Tensors pact_weight(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"bits"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits"});
   return quantize_once(run, "W", *make_quantizer("pact_clip", s), {{"clip", "clip"}});
 }
 
-Tensors dynscale(Run& run) {
+Tensors dynscale(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"bits", "detach_mean"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits", "detach_mean"});
   return quantize_once(run, "W", *make_quantizer("dynscale", s), {{"gamma", "gamma"}});
 }
 
-Tensors act_quant(Run& run) {
+Tensors act_quant(GoldenRun& run) {
   Settings s = {{"zero_point", "exact"}};
-  run.granularity_to(s);
-  run.copy_to(s, {"bits", "symmetric", "clip"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits", "symmetric", "clip"});
   return quantize_once(run, "x", *make_quantizer("dynamic", s));
 }
 
-Tensors int_asym(Run& run) {
+Tensors int_asym(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"bits"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits"});
   return quantize_once(run, "W", *make_quantizer("int_asym", s));
 }
 
-Tensors int_asym_pseudo(Run& run) {
+Tensors int_asym_pseudo(GoldenRun& run) {
   Settings s = {{"rounding", "half_even"}};
-  run.granularity_to(s);
-  run.copy_to(s, {"bits"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits"});
   return quantize_once(run, "W", *make_quantizer("int_asym", s));
 }
 
-Tensors int_asym_ste(Run& run) {
+Tensors int_asym_ste(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
-  run.copy_to(s, {"bits"});
+  granularity_to(run, s);
+  copy_to(run, s, {"bits"});
   return quantize_once(run, "W", *make_quantizer("min_max", s));
 }
 
-Tensors nf3(Run& run) {
+Tensors nf3(GoldenRun& run) {
   Settings s;
-  run.granularity_to(s);
+  granularity_to(run, s);
   EXPECT_EQ(run.integer("bits"), 3);
   return quantize_once(run, "W", *make_quantizer("nf3", s));
 }
 
-Tensors asym_clip_search(Run& run) {
+Tensors asym_clip_search(GoldenRun& run) {
   ClipSearch settings;
   settings.group_size = run.integer("group_size");
   settings.grid = static_cast<int>(run.integer("n_grid"));
@@ -145,7 +163,7 @@ Tensors asym_clip_search(Run& run) {
           {"clamped_W", clamp_to(run.input("W"), clips)}};
 }
 
-Tensors ipq_kmeans(Run& run) {
+Tensors ipq_kmeans(GoldenRun& run) {
   ProductSettings settings;
   settings.block_size = run.integer("block_size");
   settings.centroids = run.integer("n_centroids");
@@ -177,7 +195,7 @@ Tensors ipq_kmeans(Run& run) {
 }
 
 /// `value(x)` and the gradient of x = W.
-Tensors value_and_gradient(const Run& run,
+Tensors value_and_gradient(const GoldenRun& run,
                            const std::function<torch::Tensor(const torch::Tensor&)>& value) {
   const torch::Tensor w = run.input("W").clone().requires_grad_(true);
   const torch::Tensor out = value(w);
@@ -185,7 +203,7 @@ Tensors value_and_gradient(const Run& run,
   return {{"out", out}, {"grad_W", w.grad()}};
 }
 
-Tensors quant_noise_paper(Run& run) {
+Tensors quant_noise_paper(GoldenRun& run) {
   const std::string phi = run.text("phi");
   const torch::Tensor& w = run.input("W");
   if (phi.starts_with("int")) {
@@ -207,7 +225,7 @@ Tensors quant_noise_paper(Run& run) {
       run, [&](const torch::Tensor& x) { return with_noise(x, quantized, mask, keep); });
 }
 
-Tensors quant_noise_int(Run& run) {
+Tensors quant_noise_int(GoldenRun& run) {
   const int bits = static_cast<int>(run.integer("bits"));
   const std::string method = run.text("method");
   const std::string from = run.text("scale_from");
@@ -230,7 +248,7 @@ Tensors quant_noise_int(Run& run) {
   return out;
 }
 
-Tensors quant_noise_proxy_destructive(Run& run) {
+Tensors quant_noise_proxy_destructive(GoldenRun& run) {
   const double p = run.number("p");
   const std::int64_t block = run.integer("block_size");
   Tensors out;
@@ -248,8 +266,8 @@ Tensors quant_noise_proxy_destructive(Run& run) {
 }
 
 using Op = Tensors (*)(Run&);
-const std::map<std::string, Op>& ops() {
-  static const std::map<std::string, Op> table = {
+const std::map<std::string, GoldenOp>& ops() {
+  static const std::map<std::string, GoldenOp> table = {
       {"act_quant", act_quant},
       {"asym_clip_search", asym_clip_search},
       {"dynscale", dynscale},
@@ -268,39 +286,6 @@ const std::map<std::string, Op>& ops() {
       {"twn_mx", twn_mx},
   };
   return table;
-}
-
-/// The first number in what the case says of the dtype: "|a-b| <= 1e-12*max(1,|b|)".
-double tolerance_of(const Json& tolerance, const std::string& dtype) {
-  if (!tolerance.contains(dtype)) return dtype == "float64" ? 1e-12 : 2e-6;
-  const std::string text = tolerance[dtype].get<std::string>();
-  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-    if (!std::isdigit(static_cast<unsigned char>(text[i])) || text[i + 1] != 'e') continue;
-    double value = 0;
-    std::from_chars(text.data() + i, text.data() + text.size(), value);
-    return value;
-  }
-  throw std::out_of_range("no number in the tolerance \"" + text + "\"");
-}
-
-/// Where the reference divided 0 by 0, ours must be finite.
-void expect_close(const torch::Tensor& got, const torch::Tensor& want, double tolerance,
-                  double jitter, bool may_be_nan, const std::string& what) {
-  ASSERT_TRUE(got.defined()) << what << ": no gradient";
-  ASSERT_EQ(got.numel(), want.numel()) << what;
-  const torch::Tensor a = got.detach().to(torch::kFloat64).flatten();
-  const torch::Tensor b = want.to(torch::kFloat64).flatten();
-  EXPECT_TRUE(a.isfinite().all().item<bool>()) << what;
-  const torch::Tensor nan = b.isnan();
-  if (!may_be_nan) {
-    EXPECT_FALSE(nan.any().item<bool>()) << what;
-  }
-
-  const torch::Tensor allowed = (tolerance * b.abs().clamp_min(1)).clamp_min(jitter);
-  const torch::Tensor excess = ((a - b).abs() - allowed).masked_fill(nan, -1);
-  const auto at = excess.argmax().item<std::int64_t>();
-  EXPECT_LE(excess[at].item<double>(), 0) << what << " [" << at << "]: " << a[at].item<double>()
-                                          << ", recorded is " << b[at].item<double>();
 }
 
 /// Clips count where no other candidate is as good; the least error everywhere.
@@ -324,50 +309,11 @@ void expect_same_clips(Tensors& got, const Tensors& want, bool f64) {
                "runner_up_margin");
 }
 
-void check_run(const Json& json, const SafetensorsFile& inputs, const SafetensorsFile& expected,
-               const Json& tolerance) {
-  const std::string op = json["op"].get<std::string>();
-  const auto found = ops().find(op);
-  ASSERT_NE(found, ops().end()) << "unknown op " << op;
-  Run run(json, inputs);
-  Tensors got = found->second(run);
-  EXPECT_EQ(comma_list(run.unread()), "") << "unknown settings of " << op;
-
-  Tensors want;
-  for (const auto& [label, name] : json["outputs"].items())
-    want[label] = torch_of(expected.at(name.get<std::string>()));
-  ASSERT_FALSE(want.empty());
-  for (const auto& [label, value] : want)
-    ASSERT_TRUE(got.contains(label)) << "unknown output " << label << " of " << op;
-  const std::string dtype = json["dtype"].get<std::string>();
-  if (op == "asym_clip_search") {
-    expect_same_clips(got, want, dtype == "float64");
-    return;
-  }
-  const double jitter = json.value("jitter_max_abs", 0.0);
-  const bool nan = json.value("reference_has_nan", false);
-  for (const auto& [label, value] : want)
-    expect_close(got.at(label), value, tolerance_of(tolerance, dtype), jitter, nan, label);
-}
-
 class GoldenQatQuantizers : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenQatQuantizers, EveryRunHasTheRecordedValuesAndGradients) {
   QUELL_NEED_DATA(folder, "golden/qat/quantizers/" + GetParam());
-  const Json description = read_json_file(folder / "case.json");
-  const SafetensorsFile inputs(folder / "inputs.safetensors");
-  const SafetensorsFile expected(folder / "expected.safetensors");
-
-  ASSERT_FALSE(description["runs"].empty());
-  for (const Json& run : description["runs"]) {
-    SCOPED_TRACE(run["id"].get<std::string>());
-    try {
-      check_run(run, inputs, expected, description["tolerance"]);
-    } catch (const std::exception& e) {
-      ADD_FAILURE() << e.what();
-    }
-  }
-  RecordProperty("runs", static_cast<int>(description["runs"].size()));
+  check_golden_case(folder, ops(), {{"asym_clip_search", expect_same_clips}});
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenQatQuantizers,
