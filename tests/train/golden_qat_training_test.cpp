@@ -1,0 +1,440 @@
+// Training runs of the golden data of quantization-aware training, whole: quantizers in the
+// interpreter's places, losses, gradients, clipping, optimizer and schedule, step by step against
+// what the reference code recorded.
+#include <gtest/gtest.h>
+
+#include "quell/graph/forms.h"
+#include "quell/train/clip_search.h"
+#include "quell/train/fake_quantizer.h"
+#include "quell/train/losses/attention_maps.h"
+#include "quell/train/losses/attention_scores.h"
+#include "quell/train/losses/hidden_states.h"
+#include "quell/train/losses/logits.h"
+#include "quell/train/losses/token_scaled.h"
+#include "quell/train/optimizers/optimizer.h"
+#include "quell/train/optimizers/schedule.h"
+#include "tests/train/golden_qat.h"
+
+namespace quell::train::testing {
+namespace {
+namespace fs = std::filesystem;
+
+using Settings = std::map<std::string, std::string>;
+using Terms = std::map<std::string, torch::Tensor>;  ///< of a loss, by the name of their column
+
+/// In layers, and of a pooler.
+bool takes_few_bits(const Graph& graph, const Node& node) {
+  const bool is_pooler = node.param != kNoParam && graph.param(node.param).role == Role::kPooler;
+  return node.is(op_linear) && (node.place.layer >= 0 || is_pooler);
+}
+
+/// One run: a teacher, a student that starts as its copy, and what trains it.
+class TrainingRun {
+ public:
+  TrainingRun(const fs::path& dir, const Json& run)
+      : json_(run),
+        settings_(run.at("settings")),
+        dtype_(run.at("dtype") == "float64" ? torch::kFloat64 : torch::kFloat32),
+        inputs_(dir / "inputs.safetensors"),
+        expected_(dir / "expected.safetensors"),
+        student_model_(load_model(Checkpoint::open(dir / "model"))),
+        teacher_model_(load_model(Checkpoint::open(dir / "model"))),
+        batch_(read_batch(inputs_, "batch0.")),
+        student_(student_model_, batch_, dtype_),
+        teacher_(teacher_model_, batch_, dtype_) {
+    for (const TorchParameter& p : student_.interpreter().parameters().trained())
+      trained_.push_back({p.name, p.tensor});
+  }
+
+  /// Steps from the first to the last, each against what was recorded of it.
+  void check() {
+    prepare();
+    const auto steps = settings_.at("steps").get<std::int64_t>();
+    const torch::Tensor want = expect("losses");
+    const bool is_double = dtype_ == torch::kFloat64;
+    const double drift =
+        is_double ? 0 : json_.at("checks").at("float32_vs_float64").at("total_loss_max_abs");
+
+    for (std::int64_t step = 0; step < steps; ++step) {
+      batch_ = read_batch(inputs_, prefix(step));
+      const Terms terms = losses(step);
+      const std::vector<std::string> columns = settings_.at("loss_columns");
+      for (std::size_t i = 0; i < columns.size(); ++i) {
+        ASSERT_TRUE(terms.contains(columns[i])) << "\"" << columns[i] << "\" is not known";
+        const double recorded = want[step][static_cast<std::int64_t>(i)].item<double>();
+        // In f32 codes flip, for the reference too: the curve stays as close as its own do.
+        const double allowed =
+            is_double ? 1e-10 * (1 + std::fabs(recorded))
+                      : (step == 0 ? 1e-5 : 3 * drift + 1e-4) * (1 + std::fabs(recorded));
+        ASSERT_NEAR(terms.at(columns[i]).item<double>(), recorded, allowed)
+            << columns[i] << ", step " << step;
+      }
+      optimizer_->zero_gradients();
+      terms.at(columns_total(columns)).backward();
+      if (step == 0 && is_double) expect_parameters("grad", 1e-9, true);
+      clip_gradients(optimizer_->parameters(), clip_, 1);
+      optimizer_->step(settings_.at(rate_key_).get<double>() *
+                       schedule_.factor(step, total_steps()));
+      if (is_double) expect_parameters("after" + std::to_string(step + 1), 1e-8, false);
+      if (is_double) expect_sums(std::to_string(step + 1));
+    }
+  }
+
+ private:
+  static std::string prefix(std::int64_t step) { return "batch" + std::to_string(step % 5) + "."; }
+  static std::string columns_total(const std::vector<std::string>& columns) {
+    return columns.front() == "optimised_loss" ? columns.front() : columns.back();
+  }
+  std::int64_t total_steps() const {
+    return settings_.value("t_total", settings_.at("steps").get<std::int64_t>());
+  }
+  torch::Tensor expect(const std::string& label) const {
+    return recorded(expected_, json_.at("outputs").at(label));
+  }
+  bool flag(const std::string& key) const {
+    if (!settings_.contains(key)) return false;
+    const Json& value = settings_.at(key);
+    return value.is_boolean() ? value.get<bool>() : value.get<int>() != 0;
+  }
+
+  // What trains.
+
+  void prepare() {
+    const std::string op = json_.at("op");
+    AdamOptions adam;
+    if (op == "kdqat_train") {
+      two_bits_and_eight();
+      for (TrainedParameter& p : trained_) {
+        const bool decays =
+            !p.name.ends_with("bias") && p.name.find("LayerNorm") == std::string::npos;
+        p.weight_decay = decays ? 0.01 : 0;
+      }
+      rate_key_ = "learning_rate";
+      schedule_ = {Decay::kLinear, settings_.at("warmup").get<double>()};
+      adam.epsilon = 1e-6;
+      clip_ = ClipNorm::kEachTensor;
+      optimizer_ = std::make_unique<BertAdam>(trained_, adam);
+      return;
+    }
+    if (op == "tsld_train") {
+      weights_of_tsld();
+      schedule_ = {Decay::kLinear, 0};
+    } else {
+      ASSERT_EQ(op, "bitdistiller_train") << "an op that this test does not know";
+      groups_of_bitdistiller();
+      schedule_ = {Decay::kConstant, 0};
+    }
+    optimizer_ = std::make_unique<AdamW>(trained_, adam);
+  }
+
+  TensorFunction slot(const std::string& method, const Settings& settings) {
+    quantizers_.push_back(make_quantizer(method, settings));
+    FakeQuantizer* quantizer = quantizers_.back().get();
+    return [quantizer](const torch::Tensor& x) { return quantizer->quantize(x); };
+  }
+
+  /// KD-QAT: ternary weights and table, eight bits for what linears and attentions read.
+  void two_bits_and_eight() {
+    const std::string clip = settings_.at("clip_val").dump();
+    const Settings eight = {
+        {"granularity", "tensor"}, {"bits", settings_.at("input_bits").dump()}, {"clip", clip}};
+    Graph& graph = student_model_.graph;
+    FakeQuantizers slots;
+    const std::vector<NodeId> order = graph.order();
+    for (const NodeId n : order) {
+      const Node node = graph.node(n);
+      if (node.is(op_attention))
+        for (const AttentionStage stage : {AttentionStage::kQuery, AttentionStage::kKey,
+                                           AttentionStage::kValue, AttentionStage::kMap})
+          slots.attention[{n, stage}] = slot("dynamic", eight);
+      const bool is_table =
+          node.is(op_embedding) && graph.value(node.in[0]).input == InputKind::kTokenIds;
+      if (is_table) {
+        set_weight_quant(graph, node.param, {});
+        slots.weights[node.param] = slot("twn", {{"granularity", "row"}, {"clip", clip}});
+      }
+      if (!takes_few_bits(graph, node)) continue;
+      set_weight_quant(graph, node.param, {});
+      slots.weights[node.param] = slot("twn", {{"granularity", "tensor"}, {"clip", clip}});
+      if (!flag("act_quant")) continue;  // which leaves those inside attentions
+      const ValueId x = base_of(graph, node.in[kLinearInput]);
+      set_input_quant(graph, x, {}, false,
+                      [&](const Node& reader) { return takes_few_bits(graph, reader); });
+      slots.values[x] = slot("dynamic", eight);
+    }
+    student_.interpreter().set_quantizers(std::move(slots));
+  }
+
+  /// A function for each stored matrix of the layers.
+  template <typename Make>
+  void quantize_stored_weights(const Make& make) {
+    Graph& graph = student_model_.graph;
+    TorchModel& model = student_.interpreter();
+    FakeQuantizers slots;
+    const std::vector<NodeId> order = graph.order();
+    for (const NodeId n : order) {
+      const Node node = graph.node(n);
+      if (!takes_few_bits(graph, node)) continue;
+      set_weight_quant(graph, node.param, {});
+      const std::string& name = model.parameters().stored_weight(node.param);
+      if (!slots.fused.contains(name)) slots.fused[name] = make(name);
+    }
+    model.set_quantizers(std::move(slots));
+  }
+
+  bool is_transposed(const std::string& weight) const {
+    for (const Param& p : student_model_.params)
+      if (p.weight_name == weight) return p.packing.transposed;
+    return false;
+  }
+
+  void weights_of_tsld() {
+    const bool learned = flag("learned_scale");
+    const std::string granularity = flag("per_tensor") ? "tensor" : "row";
+    const std::string bits = settings_.at("n_bits_w").dump();
+    quantize_stored_weights([&](const std::string& name) -> TensorFunction {
+      Settings settings = {{"granularity", granularity}};
+      if (learned) settings.insert({{"bits", bits}, {"detach_mean", "false"}, {"start", "1"}});
+      const std::string method = learned ? "dynscale" : (bits == "2" ? "twn" : "min_max");
+      if (method == "min_max") settings["bits"] = bits;
+      const TensorFunction function = slot(method, settings);
+      if (learned) {
+        quantizers_.back()->initialize(student_.interpreter().parameters().at(name));
+        const std::string module = name.substr(0, name.rfind('.'));
+        trained_.push_back({module + ".scale", quantizers_.back()->parameters().at(0).value});
+      }
+      // Rows are those of the matrix as it is stored.
+      if (!is_transposed(name)) return function;
+      return [function](const torch::Tensor& w) { return function(w.t()).t(); };
+    });
+  }
+
+  void groups_of_bitdistiller() {
+    const std::string type = settings_.at("quant_type");
+    Settings settings = {{"granularity", "group"},
+                         {"group_size", settings_.at("group_size").dump()}};
+    const bool is_nf3 = type != "int2-asym";
+    if (is_nf3) {
+      ASSERT_EQ(type, "ste-n2f3");
+    }
+    if (!is_nf3) settings["bits"] = "2";
+    if (flag("clip")) clip_weights(is_nf3);
+    quantize_stored_weights(
+        [&](const std::string&) { return slot(is_nf3 ? "nf3" : "int_asym", settings); });
+  }
+
+  /// Clips searched by the outputs of the float model, on all weights but those of queries and
+  /// keys.
+  void clip_weights(bool is_nf3) {
+    const torch::NoGradGuard guard;
+    ClipSearch search;
+    search.group_size = settings_.at("group_size").get<std::int64_t>();
+    const std::unique_ptr<FakeQuantizer> quantizer =
+        is_nf3 ? make_quantizer("nf3", {{"granularity", "row"}})
+               : make_quantizer("int_asym",
+                                {{"granularity", "row"}, {"bits", "2"}, {"rounding", "half_even"}});
+    const TokenBatch calibration = read_batch(inputs_, "calib.");
+    const Graph& graph = teacher_model_.graph;
+    Taps taps;
+    for (const NodeId n : graph.order())
+      if (takes_few_bits(graph, graph.node(n)))
+        taps.values.push_back(base_of(graph, graph.node(n).in[kLinearInput]));
+    const TorchOutputs seen = teacher_.interpreter().forward(calibration, taps);
+
+    for (const NodeId n : graph.order()) {
+      const Node& node = graph.node(n);
+      if (!takes_few_bits(graph, node)) continue;
+      const std::string& name = teacher_.interpreter().parameters().stored_weight(node.param);
+      if (name.find("q_proj") != std::string::npos || name.find("k_proj") != std::string::npos)
+        continue;
+      const torch::Tensor x = seen.taps.at(base_of(graph, node.in[kLinearInput]));
+      const torch::Tensor& weight = student_.interpreter().parameters().at(name);
+      const Clips clips = search_clips(weight, x, search, [&](const torch::Tensor& groups) {
+        return quantizer->quantize(groups);
+      });
+      const_cast<torch::Tensor&>(weight).copy_(clamp_to(weight, clips));
+      const std::string label = "initial." + name;
+      if (!json_.at("outputs").contains(label)) continue;
+      EXPECT_LE((weight - expect(label)).abs().max().item<double>(), 1e-12) << label;
+    }
+  }
+
+  // What it is trained by.
+
+  torch::Tensor of_student(const std::string& label) const { return student_.value(label); }
+  torch::Tensor of_teacher(const std::string& label) const {
+    const torch::NoGradGuard guard;
+    return teacher_.value(label);
+  }
+  using LayerLoss = torch::Tensor (*)(const std::vector<torch::Tensor>&,
+                                      const std::vector<torch::Tensor>&);
+  torch::Tensor apart(const std::string& label, LayerLoss loss = layer_mse) const {
+    return loss(of_student(label).unbind(0), of_teacher(label).unbind(0));
+  }
+
+  Terms losses(std::int64_t step) const {
+    return json_.at("op") == "kdqat_train" ? losses_of_kdqat(step) : losses_of_tokens(step);
+  }
+
+  torch::Tensor labels(std::int64_t step) const {
+    const std::string name = prefix(step) + "labels";
+    const std::vector<std::int32_t> ids =
+        inputs_.has(name) ? to_i32(inputs_.at(name), "labels") : batch_.ids;
+    return torch::tensor(ids).to(torch::kInt64);
+  }
+
+  Terms losses_of_kdqat(std::int64_t step) const {
+    const torch::Tensor lengths =
+        torch::tensor(to_i32(inputs_.at(prefix(step) + "lengths"), "lengths")).to(torch::kInt64);
+    Terms terms;
+    if (flag("gt_loss"))
+      terms["gt"] =
+          torch::cross_entropy_loss(of_student("logits"), labels(step), {}, at::Reduction::Sum);
+    if (flag("attnmap_distill"))
+      terms["map"] =
+          attention_map_kl(of_student("probs").unbind(0), of_teacher("probs").unbind(0), lengths);
+    if (flag("attn_distill")) {
+      // References add the mask to scores.
+      const torch::Tensor mask =
+          torch::tensor(batch_.mask).view({1, batch_.batch, 1, 1, batch_.length});
+      const torch::Tensor added = (1 - mask) * -10000.0;
+      terms["score"] = attention_score_mse((of_student("scores") + added).unbind(0),
+                                           (of_teacher("scores") + added).unbind(0));
+    }
+    if (flag("rep_distill")) terms["rep"] = apart("hidden");
+    if (flag("pred_distill"))
+      terms["pred"] = soft_cross_entropy(of_student("logits"), of_teacher("logits"));
+    if (flag("output_distill")) terms["output"] = apart("attn_output");
+    if (flag("sa_output_distill")) terms["sa_output"] = apart("sa_output");
+    if (flag("context_distill")) terms["context"] = apart("context");
+
+    const std::map<std::string, double> coefficients = {{"map", settings_.at("map_coeff")},
+                                                        {"output", settings_.at("output_coeff")}};
+    torch::Tensor total = torch::zeros({}, dtype_);
+    for (const auto& [name, term] : terms)
+      total = total + term * (coefficients.contains(name) ? coefficients.at(name) : 1.0);
+    terms["total"] = total;
+    return terms;
+  }
+
+  Terms losses_of_tokens(std::int64_t step) const {
+    const auto by_sentence = [&](const torch::Tensor& x) {
+      return x.view({batch_.batch, batch_.length, -1});
+    };
+    const torch::Tensor student = by_sentence(of_student("logits"));
+    const torch::Tensor teacher = by_sentence(of_teacher("logits"));
+    const torch::Tensor ids = labels(step).view({batch_.batch, batch_.length});
+    Terms terms;
+    if (flag("kd_gt")) terms["gt_loss"] = next_token_cross_entropy(student, ids);
+    if (flag("kd_pred")) terms["pred_loss"] = next_token_soft_cross_entropy(student, teacher);
+    if (flag("kd_tsld"))
+      terms["tsld_loss"] = token_scaled_soft_cross_entropy(
+          student, teacher, ids, settings_.at("kd_tsld_temp").get<double>());
+    if (flag("kd_l2l")) {
+      terms["rep_loss"] = apart("hidden");
+      terms["attn_loss"] = apart("probs", causal_map_mse);
+    }
+    if (settings_.contains("loss")) terms["kd"] = loss_of_bitdistiller(student, teacher, ids);
+
+    torch::Tensor total = torch::zeros({}, dtype_);
+    for (const auto& [name, term] : terms) total = total + term;
+    terms["optimised_loss"] = total;
+    return terms;
+  }
+
+  torch::Tensor loss_of_bitdistiller(const torch::Tensor& student, const torch::Tensor& teacher,
+                                     const torch::Tensor& ids) const {
+    const std::string loss = settings_.at("loss");
+    if (loss == "cakld") return confidence_aware_kl(student, teacher, ids, settings_.at("beta"));
+    const bool is_forward = loss == "forward";
+    EXPECT_TRUE(is_forward || loss == "reverse") << loss;
+    return sum_of_answers(
+        is_forward ? forward_kls(student, teacher) : reverse_kls(student, teacher), ids);
+  }
+
+  // What it has become.
+
+  /// The key part of a fused bias has no gradient but rounding, of which Adam makes whole steps.
+  static torch::Tensor without_keys(const std::string& name, torch::Tensor x) {
+    if (!name.ends_with("c_attn.bias")) return x;
+    const std::int64_t third = x.size(0) / 3;
+    x = x.clone();
+    x.narrow(0, third, third).zero_();
+    return x;
+  }
+
+  void expect_parameters(const std::string& kind, double tolerance, bool gradients) const {
+    int compared = 0;
+    for (const TrainedParameter& p : optimizer_->parameters()) {
+      const std::string label = kind + "." + p.name;
+      if (!json_.at("outputs").contains(label)) continue;
+      const torch::Tensor want = expect(label);
+      const bool is_rounded = want.scalar_type() == torch::kFloat32;
+      torch::Tensor got = gradients ? p.value.grad() : p.value.detach();
+      ASSERT_TRUE(got.defined()) << label;
+      if (is_transposed(p.name)) got = got.t();
+      ASSERT_EQ(got.numel(), want.numel()) << label;
+      const torch::Tensor off = without_keys(p.name, got.reshape(want.sizes())) -
+                                without_keys(p.name, want.to(torch::kFloat64));
+      const torch::Tensor relative = off.abs() / (1 + want.abs());
+      EXPECT_LE(relative.max().item<double>(), is_rounded ? 1e-6 : tolerance) << label;
+      ++compared;
+    }
+    if (gradients) {
+      EXPECT_GT(compared, 10);
+    }
+  }
+
+  /// Of runs that keep no parameters.
+  void expect_sums(const std::string& steps) const {
+    if (!json_.contains("param_sum_and_l2norm")) return;
+    const Json& all = json_.at("param_sum_and_l2norm");
+    if (!all.contains(steps)) return;
+    for (const TrainedParameter& p : optimizer_->parameters()) {
+      if (p.name.ends_with("c_attn.bias")) continue;
+      const std::vector<double> want = all.at(steps).at(p.name);
+      const torch::Tensor value = p.value.detach();
+      EXPECT_NEAR(value.sum().item<double>(), want[0], 1e-7 * (1 + std::fabs(want[0]))) << p.name;
+      EXPECT_NEAR(value.norm().item<double>(), want[1], 1e-8 * (1 + want[1])) << p.name;
+    }
+  }
+
+  const Json& json_;
+  const Json& settings_;
+  torch::ScalarType dtype_;
+  SafetensorsFile inputs_;
+  SafetensorsFile expected_;
+  Model student_model_;
+  Model teacher_model_;
+  TokenBatch batch_;  ///< of the step; both models read it
+  Recorded student_;
+  Recorded teacher_;
+  std::vector<TrainedParameter> trained_;
+  std::vector<std::unique_ptr<FakeQuantizer>> quantizers_;
+  std::unique_ptr<Optimizer> optimizer_;
+  Schedule schedule_;
+  ClipNorm clip_ = ClipNorm::kGlobal;
+  std::string rate_key_ = "lr";
+};
+
+class GoldenQatTraining : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(GoldenQatTraining, EveryStepOfEveryRunIsTheReferences) {
+  QUELL_NEED_DATA(dir, "golden/qat/models/" + GetParam());
+  const Json description = read_json_file(dir / "case.json");
+  int runs = 0;
+  for (const Json& run : description.at("runs")) {
+    if (!std::string(run.at("op")).ends_with("_train")) continue;
+    SCOPED_TRACE(std::string(run.at("id")));
+    TrainingRun(dir, run).check();
+    ++runs;
+  }
+  if (runs == 0) GTEST_SKIP() << GetParam() << " has no training runs";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenQatTraining,
+                         ::testing::ValuesIn(quell::testing::case_folders("golden/qat/models")),
+                         [](const auto& info) { return quell::testing::test_name(info.param); });
+
+}  // namespace
+}  // namespace quell::train::testing
