@@ -265,7 +265,6 @@ Tensors quant_noise_proxy_destructive(GoldenRun& run) {
   return out;
 }
 
-using Op = Tensors (*)(Run&);
 const std::map<std::string, GoldenOp>& ops() {
   static const std::map<std::string, GoldenOp> table = {
       {"act_quant", act_quant},
