@@ -24,8 +24,10 @@ struct DropoutRates {
   double head = 0;       ///< of what the last linear of a head reads
 };
 
-/// Where transformers have it: on the embeddings that go into each stack, on each linear whose
-/// result is added to another value, on the attention maps, and on what a classifier reads.
+/// On the embeddings that go into each stack, on each linear whose result is added to another
+/// value, on the attention maps, and on what a classifier reads: where transformers has it in BERT,
+/// GPT-2 and BART. Others have more there (T5 between the linears of its MLP, RoBERTa in front of
+/// its head's first), which callers may add.
 DropoutPoints dropout_points(const Graph& graph, const DropoutRates& rates);
 
 /// What the masks of one forward pass are drawn from.

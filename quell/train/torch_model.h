@@ -15,7 +15,7 @@ namespace quell::train {
 
 /// What a forward pass is to leave behind beside the outputs.
 struct Taps {
-  std::vector<ValueId> values = {};
+  std::vector<ValueId> values = {};  ///< as their readers see them, behind dropout
   /// As AttentionRun::tap shows them: scores in front of soft cap and mask, the map in front of
   /// dropout and quantizer.
   std::vector<AttentionPoint> attention = {};

@@ -75,6 +75,20 @@ INSTANTIATE_TEST_SUITE_P(All, GoldenModelInTorch,
                          ::testing::ValuesIn(quell::testing::case_folders("golden/models")),
                          [](const auto& info) { return quell::testing::test_name(info.param); });
 
+class RealModelInTorch : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(RealModelInTorch, EqualsTheFloatEngine) {
+  QUELL_NEED_DATA(dir, std::string("models/") + GetParam());
+  const Model model = load_model(Checkpoint::open(dir));
+  const SafetensorsFile recorded(dir / "reference.safetensors");
+  expect_like_float_engine(model, read_recorded_inputs(recorded, model.spec), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RealModelInTorch,
+                         ::testing::Values("minilm-l6", "stories260K", "babyllama-tok105",
+                                           "rxnmapper-albert"),
+                         [](const auto& info) { return quell::testing::test_name(info.param); });
+
 class ShippedModelInTorch : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ShippedModelInTorch, EqualsTheFloatEngine) {

@@ -2,6 +2,9 @@
 // them are where the references have theirs, and that gradients are those of the references.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "quell/graph/forms.h"
 #include "tests/train/golden_qat.h"
 
@@ -115,13 +118,8 @@ torch::Tensor map_divergence(const torch::Tensor& student, const torch::Tensor& 
   return sum / static_cast<double>(batch.batch * student.size(2));
 }
 
-class GoldenQatStudents : public ::testing::Test {
+class GoldenQatStudents : public ::testing::TestWithParam<std::string> {
  protected:
-  /// Empty: the data are not there.
-  static fs::path folder(const std::string& name) {
-    return quell::testing::find_data("golden/qat/models/" + name);
-  }
-
   struct Case {
     explicit Case(const fs::path& dir)
         : model(load_model(Checkpoint::open(dir / "model"))),
@@ -140,6 +138,10 @@ class GoldenQatStudents : public ::testing::Test {
     Recorded student;
     Recorded teacher;
   };
+
+  static void check_bert_of_kdqat(Case& c);
+  static void check_gpt2_of_tsld(Case& c);
+  static void check_bart_of_dqbart(Case& c);
 
   static void expect_forward(const Case& c, const std::string& prefix,
                              const std::vector<std::string>& labels) {
@@ -177,9 +179,7 @@ class GoldenQatStudents : public ::testing::Test {
   }
 };
 
-TEST_F(GoldenQatStudents, TernaryBertOfKdQat) {
-  QUELL_NEED_DATA(dir, "golden/qat/models/bert_kdqat");
-  Case c(dir);
+void GoldenQatStudents::check_bert_of_kdqat(Case& c) {
   c.student.interpreter().set_quantizers(two_two_eight(c.model.graph));
   expect_forward(c, "forward.f64.student.",
                  {"logits", "scores", "probs", "hidden", "context", "attn_output", "sa_output"});
@@ -204,9 +204,7 @@ TEST_F(GoldenQatStudents, TernaryBertOfKdQat) {
   expect_gradients(c, "train.map_output.f64.grad.", 1e-9);
 }
 
-TEST_F(GoldenQatStudents, TernaryGpt2OfTsld) {
-  QUELL_NEED_DATA(dir, "golden/qat/models/gpt2_tsld");
-  Case c(dir);
+void GoldenQatStudents::check_gpt2_of_tsld(Case& c) {
   c.student.interpreter().set_quantizers(
       two_bits_by_stored_row(c.model.graph, c.student.interpreter()));
   expect_forward(c, "forward.student.f64.", {"logits", "hidden", "probs"});
@@ -229,9 +227,7 @@ TEST_F(GoldenQatStudents, TernaryGpt2OfTsld) {
   expect_gradients(c, "train.logit.f64.grad.", 1e-6);
 }
 
-TEST_F(GoldenQatStudents, TernaryBartOfDqBart) {
-  QUELL_NEED_DATA(dir, "golden/qat/models/bart_dqbart");
-  Case c(dir);
+void GoldenQatStudents::check_bart_of_dqbart(Case& c) {
   FakeQuantizers quantizers = two_two_eight(c.model.graph);
   for (auto& [point, slot] : quantizers.attention) {
     if (point.stage != AttentionStage::kQuery) continue;
@@ -281,6 +277,27 @@ TEST_F(GoldenQatStudents, TernaryBartOfDqBart) {
   total.backward();
   expect_gradients(c, "losses.f64.grad.", 1e-9);
 }
+
+TEST_P(GoldenQatStudents, FollowTheirReferences) {
+  QUELL_NEED_DATA(dir, "golden/qat/models/" + GetParam());
+  const Json description = read_json_file(dir / "case.json");
+  std::set<std::string> ops;
+  for (const Json& run : description.at("runs")) ops.insert(run.at("op"));
+
+  Case c(dir);
+  if (ops.contains("kdqat_train"))
+    check_bert_of_kdqat(c);
+  else if (ops.contains("dqbart_losses"))
+    check_bart_of_dqbart(c);
+  else if (ops.contains("gpt2_forward") && ops.contains("tsld_train"))
+    check_gpt2_of_tsld(c);
+  else
+    GTEST_SKIP() << "quantizers of " << *ops.begin() << " are not written down here";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenQatStudents,
+                         ::testing::ValuesIn(quell::testing::case_folders("golden/qat/models")),
+                         [](const auto& info) { return quell::testing::test_name(info.param); });
 
 }  // namespace
 }  // namespace quell::train::testing

@@ -1,5 +1,6 @@
 // Scaled dot-product attention with everything that families put around it, stage by stage as
 // graph/attention_run.h has them: [batch, heads, rows, columns].
+#include <algorithm>
 #include <limits>
 
 #include "quell/graph/relative_positions.h"
@@ -131,8 +132,11 @@ class Attending {
   /// Keys that a query may not see get the least number there is: a query that may see none
   /// spreads evenly over all.
   torch::Tensor masked(const torch::Tensor& scores) const {
-    torch::Tensor hidden = to_torch(keys_.mask).eq(0).view({keys_.batch, 1, 1, keys_.length});
     const bool looks_back = recipe_.causal && !recipe_.cross;
+    const bool has_padding = std::count(keys_.mask.begin(), keys_.mask.end(), 0) > 0;
+    if (!looks_back && !has_padding) return scores;
+
+    torch::Tensor hidden = to_torch(keys_.mask).eq(0).view({keys_.batch, 1, 1, keys_.length});
     if (looks_back) {
       const torch::Tensor places = torch::arange(keys_.length);
       const torch::Tensor back = places.unsqueeze(1) - places.unsqueeze(0);
