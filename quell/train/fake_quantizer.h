@@ -4,6 +4,8 @@
 
 #include <torch/torch.h>
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>

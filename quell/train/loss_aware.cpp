@@ -2,65 +2,10 @@
 
 #include <ATen/Dispatch.h>
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <numeric>
-#include <type_traits>
-
+#include "quell/train/alternation.h"
 #include "quell/train/quantizer_math.h"
 
 namespace quell::train {
-namespace {
-
-/// Rounds half to even what is far smaller than the numbers whose last bit is 1.
-template <typename Real>
-Real rounded(Real x) {
-  constexpr Real kMagic = std::is_same_v<Real, float> ? Real(0x1.8p23) : Real(0x1.8p52);
-  return (x + kMagic) - kMagic;
-}
-
-/// Numerator and denominator of a scale. Several of them, so that additions need not wait for one
-/// another.
-struct Sums {
-  static constexpr std::int64_t kLanes = 4;
-  std::array<double, kLanes> weighted{};
-  std::array<double, kLanes> count{};
-
-  double quotient() const {
-    const double total = std::accumulate(count.begin(), count.end(), 0.0);
-    const double sum = std::accumulate(weighted.begin(), weighted.end(), 0.0);
-    return total > 0 ? sum / total : 0;
-  }
-};
-
-/// The scale after all alternations. Plain loops: composed of tensor operations this takes half as
-/// long as the product that the weight is for.
-template <typename Real>
-Real row_scale(const Real* w, const Real* metric, std::int64_t count, int bits, int alternations) {
-  const auto n = static_cast<Real>(largest_code(bits));
-  const auto sum_up = [&](auto code_of) {
-    Sums sums;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto lane = static_cast<std::size_t>(i % Sums::kLanes);
-      const Real magnitude = std::abs(w[i]);
-      const double counts = code_of(magnitude) * (metric != nullptr ? double{metric[i]} : 1.0);
-      sums.weighted[lane] += counts * magnitude;
-      sums.count[lane] += counts;
-    }
-    return static_cast<Real>(sums.quotient());
-  };
-
-  // The mean magnitude is the formula's scale for codes that are all 1.
-  Real scale = sum_up([](Real) { return Real{1}; });
-  for (int i = 0; i < alternations && scale > 0; ++i) {
-    const Real before = scale;
-    scale = sum_up([&](Real m) { return rounded(std::min(m / before, Real{1}) * n); });
-  }
-  return scale;
-}
-
-}  // namespace
 
 torch::Tensor loss_metric(const TrainingStep& step) {
   if (!step.second_moment.defined()) return {};
@@ -78,7 +23,7 @@ ScaledCodes alternate(const torch::Tensor& w, const torch::Tensor& metric, int b
     const auto* row = weights.data_ptr<scalar_t>();
     const auto* d = counts.defined() ? counts.data_ptr<scalar_t>() : nullptr;
     for (std::int64_t r = 0; r < w.size(0); ++r) {
-      scale.data_ptr<scalar_t>()[r] = row_scale(row, d, w.size(1), bits, alternations);
+      scale.data_ptr<scalar_t>()[r] = alternated_scale(row, d, w.size(1), bits, alternations);
       row += w.size(1);
       if (d != nullptr) d += w.size(1);
     }
@@ -95,11 +40,12 @@ ScaledCodes best_ternary(const torch::Tensor& w, const torch::Tensor& metric) {
   // (sum of D).
   const auto [magnitude, order] = w.abs().sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
   const torch::Tensor d = metric.defined() ? metric.gather(1, order) : torch::ones_like(magnitude);
-  const torch::Tensor total = (d * magnitude).cumsum(1);
-  const torch::Tensor weight = d.cumsum(1);
+  const torch::Tensor total = (d * magnitude).cumsum(1, torch::kFloat64);
+  const torch::Tensor weight = d.cumsum(1, torch::kFloat64);
   const torch::Tensor last = divide_or_zero(total.square(), weight).argmax(1, true);
 
-  const torch::Tensor scale = divide_or_zero(total.gather(1, last), weight.gather(1, last));
+  const torch::Tensor scale =
+      divide_or_zero(total.gather(1, last), weight.gather(1, last)).to(w.dtype());
   const torch::Tensor threshold = magnitude.gather(1, last);
   const torch::Tensor selected = (w.abs() >= threshold).to(w.dtype());
   return {w.sign() * selected, scale};

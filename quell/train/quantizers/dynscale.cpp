@@ -9,10 +9,12 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
+/// Of u in [-1, 1].
+torch::Tensor level_of_part(const torch::Tensor& u, double n) { return (u * n).round_().div_(n); }
+
 /// Levels in [-1, 1] of w between -alpha and alpha; 0 in a row of zeros.
 torch::Tensor levels_of(const torch::Tensor& w, const torch::Tensor& alpha, double n) {
-  const torch::Tensor clipped = torch::clamp(w, -alpha, alpha);
-  return torch::round(divide_or_zero(clipped, alpha) * n) / n;
+  return level_of_part(divide_or_zero(torch::clamp(w, -alpha, alpha), alpha), n);
 }
 
 /// w [groups, elements], gamma [groups, 1]. At |w| = alpha a weight counts as inside.
@@ -34,13 +36,15 @@ class DynamicScale : public torch::autograd::Function<DynamicScale> {
     const torch::Tensor& g = gradients[0];
     const torch::Tensor mean = w.abs().mean(1, true);
     const torch::Tensor alpha = gamma * mean;
+    const double n = ctx->saved_data["n"].toDouble();
 
-    // Inside, rounding errors pull at the clip; outside, what is cut off does.
-    const torch::Tensor inside = w.abs() <= alpha;
-    const torch::Tensor rounding =
-        levels_of(w, alpha, ctx->saved_data["n"].toDouble()) - divide_or_zero(w, alpha);
-    const torch::Tensor by_alpha = torch::where(inside, rounding, w.sign());
-    const torch::Tensor to_alpha = (g * by_alpha).sum(1, true);
+    // Inside, rounding errors pull at the clip; outside, what is cut off does: there the level is
+    // the sign.
+    const torch::Tensor clipped = torch::clamp(w, -alpha, alpha);
+    const torch::Tensor inside = clipped == w;
+    torch::Tensor by_alpha = level_of_part(divide_or_zero(clipped, alpha), n);
+    by_alpha.sub_(divide_or_zero(w, alpha).mul_(inside));
+    const torch::Tensor to_alpha = by_alpha.mul_(g).sum(1, true);
 
     torch::Tensor to_w = g * inside;
     if (!ctx->saved_data["detach_mean"].toBool())

@@ -38,15 +38,13 @@ class LearnedStep : public torch::autograd::Function<LearnedStep> {
     const torch::Tensor& g = gradients[0];
     const torch::Tensor v = saved[0] / saved[1];
 
-    // What decides is the quotient before it is rounded.
-    const torch::Tensor below = v < low;
-    const torch::Tensor above = v > high;
-    torch::Tensor by_step = torch::round(v) - v;
-    by_step = by_step.masked_fill(below, low).masked_fill(above, high);
+    // What decides is the quotient before it is rounded. Clipped ones are the outermost codes.
+    torch::Tensor by_step = v.clamp(low, high);
+    const torch::Tensor inside = by_step == v;
+    by_step.round_().sub_(v * inside);
     const double factor = 1 / std::sqrt(static_cast<double>(v.size(1)) * high);
-    const torch::Tensor to_step = factor * (g * by_step).sum(1, true);
-    return {g.masked_fill(torch::logical_or(below, above), 0), to_step, torch::Tensor(),
-            torch::Tensor()};
+    const torch::Tensor to_step = factor * by_step.mul_(g).sum(1, true);
+    return {g * inside, to_step, torch::Tensor(), torch::Tensor()};
   }
 };
 

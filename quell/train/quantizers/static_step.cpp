@@ -33,15 +33,15 @@ class StepAndOffset : public torch::autograd::Function<StepAndOffset> {
     const torch::Tensor& g = gradients[0];
     const torch::Tensor v = saved[0] / step;
 
-    const torch::Tensor below = v + z < low;
-    const torch::Tensor above = v + z > high;
-    const torch::Tensor outside = torch::logical_or(below, above);
-    torch::Tensor by_step = torch::round(v) - v;
-    by_step = torch::where(below, low - z, torch::where(above, high - z, by_step));
+    // What decides is the quotient before it is rounded. Clipped ones are the outermost codes.
+    torch::Tensor by_step = torch::clamp(v, low - z, high - z);
+    const torch::Tensor inside = by_step == v;
+    by_step.round_().sub_(v * inside);
     const double factor = 1 / std::sqrt(static_cast<double>(v.numel()) * high);
-    const torch::Tensor to_zero = -factor * (g * outside).sum() * step;
-    return {g.masked_fill(outside, 0), factor * (g * by_step).sum(), to_zero, torch::Tensor(),
-            torch::Tensor()};
+    const torch::Tensor to_step = factor * by_step.mul_(g).sum();
+    const torch::Tensor to_x = g * inside;
+    const torch::Tensor to_zero = -factor * (g.sum() - to_x.sum()) * step;
+    return {to_x, to_step, to_zero, torch::Tensor(), torch::Tensor()};
   }
 };
 
