@@ -156,21 +156,22 @@ TEST_F(ImageNetworks, AWeightThatSeesImagesOfTwoSizesSeesEachAsItIs) {
     activations.batches.push_back(&batch);
     activations.values.push_back(shared->values[i].value);
   }
-  SiteGrams grams(*shared, activations, ctx_);
-  const Tensor& gram = grams.of(shared->linears.front()).front();
+  SiteMoments moments(*shared, activations, ctx_);
+  const Tensor& gram = moments.of(shared->linears.front(), MeanInputs::kKept).front().gram;
 
   std::vector<double> squares(static_cast<std::size_t>(gram.rows()));
   const std::vector<NodeId>& users =
       model.graph.users(model.graph.node(shared->linears.front()).param);
   ASSERT_EQ(users.size(), x.size());
   for (std::size_t i = 0; i < users.size(); ++i)
-    for_each_patch_block(
-        x[i], *conv_geometry(model.graph, users[i]), 0, ctx_, [&](const Tensor& patches) {
-          for (std::int64_t r = 0; r < patches.rows(); ++r)
-            for (std::size_t k = 0; k < squares.size(); ++k)
-              squares[k] +=
-                  static_cast<double>(patches.row(r)[k]) * static_cast<double>(patches.row(r)[k]);
-        });
+    for_each_patch_block(std::vector{x[i].view()}, *conv_geometry(model.graph, users[i]), 0, ctx_,
+                         [&](std::span<const Tensor> all) {
+                           const Tensor& patches = all.front();
+                           for (std::int64_t r = 0; r < patches.rows(); ++r)
+                             for (std::size_t k = 0; k < squares.size(); ++k)
+                               squares[k] += static_cast<double>(patches.row(r)[k]) *
+                                             static_cast<double>(patches.row(r)[k]);
+                         });
   for (std::int64_t k = 0; k < gram.rows(); ++k)
     EXPECT_NEAR(gram.row(k)[k], squares[static_cast<std::size_t>(k)], 1e-3) << k;
 }

@@ -13,6 +13,7 @@
 #include "quell/compress/channel_split.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/ignored.h"
+#include "quell/compress/output_means.h"
 #include "quell/compress/pass.h"
 #include "quell/engine/lowered_op.h"
 #include "quell/graph/forms.h"
@@ -72,6 +73,7 @@ class Pipeline {
     for (const TokenBatch& batch : samples_)
       executors_.push_back(
           std::make_unique<Executor>(model_, ops_, Rounding::kDivide, batch, ctx_));
+    run_float_beside();
 
     std::map<int, const Site*> starts;  // first linear -> site
     const std::vector<Site> sites = derive_sites(model_, scope_of(recipe_));
@@ -90,13 +92,19 @@ class Pipeline {
       }
       if (recipe_.quantize_attention && node(n).is(op_attention)) calibrate_attention(n);
       if (is_mean_of_pixels(node(n))) calibrate_mean(n);
-      for (const auto& executor : executors_) {
-        executor->run(n);
-        executor->spill();
-      }
+      for (const Executors* side : {&executors_, &float_executors_})
+        for (const auto& executor : *side) {
+          executor->run(n);
+          executor->spill();
+        }
+      if (corrects_means(n))
+        add_to_rows(executors_, node(n).out,
+                    mean_difference(float_executors_, executors_, node(n).out));
       at = model_.graph.position(n);  // what a site has put in stands in front of it
     }
     executors_.clear();
+    float_executors_.clear();
+    float_ops_.clear();
     if (!later_.empty()) later_.calibrate(model_, ops_, samples_, ctx_);
     ops_.clear();
     compare_outputs();
@@ -112,6 +120,24 @@ class Pipeline {
 
  private:
   const Node& node(int n) const { return model_.graph.node(n); }
+
+  /// The float model beside the quantized one, where a pass reads its values.
+  void run_float_beside() {
+    if (!weight_passes_.front()->reads_float_inputs()) return;
+    float_ops_ = make_float_ops(model_);
+    for (const TokenBatch& batch : samples_)
+      float_executors_.push_back(
+          std::make_unique<Executor>(model_, float_ops_, false, batch, ctx_));
+  }
+
+  /// Whether outputs get their float means already here, as the bias that is corrected in the end
+  /// will give them: what comes behind is then calibrated on what it will see.
+  bool corrects_means(NodeId n) const {
+    if (float_executors_.empty() || !takes_bias_correction(model_, n)) return false;
+    if (!model_.param_of(n).quantized) return false;
+    return std::any_of(range_passes_.begin(), range_passes_.end(),
+                       [](const auto& pass) { return pass->corrects_means(); });
+  }
 
   /// Convolutions take over the batch norms behind them.
   void fold() {
@@ -203,6 +229,9 @@ class Pipeline {
         out.x.push_back(v == 0 ? &executors_[b]->migrated_value(value) : &ahead_[b][v - 1]);
         out.batches.push_back(&executors_[b]->batch_of(value));
         out.values.push_back(value);
+        if (!float_executors_.empty())
+          out.float_x.push_back(v == 0 ? &float_executors_[b]->migrated_value(value)
+                                       : &float_ahead_[b][v - 1]);
         if (site.kind == SiteKind::kAttention)
           if (const ValueId bias = node(site.attention_node).operand(kBiasOperand);
               bias != kNoValue)
@@ -217,23 +246,33 @@ class Pipeline {
   /// quantized so far.
   void run_ahead(const Site& site) {
     ahead_.clear();
+    float_ahead_.clear();
     if (site.values.size() == 1) return;
     for (const TokenBatch& batch : samples_) {
-      Executor executor(model_, ops_, Rounding::kDivide, batch, ctx_);
-      std::map<ValueId, Tensor> found;  // as linears read it
-      for (const ChangedValue& v : site.values) found[migrated(model_.graph, v.value)];
-      std::size_t missing = found.size();
-      for (const NodeId n : model_.graph.order()) {
-        executor.run(n);
-        const auto wanted = found.find(node(n).out);
-        if (wanted == found.end()) continue;
-        wanted->second = executor.value(node(n).out).clone();
-        if (--missing == 0) break;
-      }
-      std::vector<Tensor>& tensors = ahead_.emplace_back();
-      for (std::size_t v = 1; v < site.values.size(); ++v)
-        tensors.push_back(std::move(found.at(migrated(model_.graph, site.values[v].value))));
+      ahead_.push_back(values_ahead(site, ops_, Rounding::kDivide, batch));
+      if (!float_executors_.empty())
+        float_ahead_.push_back(values_ahead(site, float_ops_, false, batch));
     }
+  }
+
+  std::vector<Tensor> values_ahead(const Site& site, const OpTable& ops,
+                                   const Quantization& quantization, const TokenBatch& batch) {
+    Executor executor(model_, ops, quantization, batch, ctx_);
+    std::map<ValueId, Tensor> found;  // as linears read it
+    for (const ChangedValue& v : site.values) found[migrated(model_.graph, v.value)];
+    std::size_t missing = found.size();
+    for (const NodeId n : model_.graph.order()) {
+      executor.run(n);
+      const auto wanted = found.find(node(n).out);
+      if (wanted == found.end()) continue;
+      wanted->second = executor.value(node(n).out).clone();
+      if (--missing == 0) break;
+    }
+
+    std::vector<Tensor> out;
+    for (std::size_t v = 1; v < site.values.size(); ++v)
+      out.push_back(std::move(found.at(migrated(model_.graph, site.values[v].value))));
+    return out;
   }
 
   /// The plans of one step: from the journal, or made and then kept there.
@@ -306,6 +345,7 @@ class Pipeline {
       model_.drop_pages(linear);
     }
     ahead_.clear();
+    float_ahead_.clear();
   }
 
   /// Repeats the columns of a value that is there.
@@ -318,6 +358,8 @@ class Pipeline {
     for (const NodeId user : model_.graph.users(node(n).param)) {
       std::unique_ptr<LinearOp>& op = ops_[static_cast<std::size_t>(user)];
       if (op) op = make_transient_op(model_, user, false, ctx_.isa, Rounding::kDivide);
+      if (!float_ops_.empty() && op)
+        float_ops_[static_cast<std::size_t>(user)] = make_float_op(model_, user);
     }
   }
 
@@ -329,9 +371,10 @@ class Pipeline {
     for (const PlanItem& item : plan) {
       if (const auto* split = std::get_if<SplitChannels>(&item)) {
         // A division that the same plan has put in is not computed yet.
-        for (const auto& executor : executors_)
-          for (const ValueId v : std::set{split->value, migrated(model_.graph, split->value)})
-            widen(*executor, v, split->sources);
+        for (const Executors* side : {&executors_, &float_executors_})
+          for (const auto& executor : *side)
+            for (const ValueId v : std::set{split->value, migrated(model_.graph, split->value)})
+              widen(*executor, v, split->sources);
         for (const int producer : split->producers) rebuild_ops(producer);
         for (const int linear : split->linears) rebuild_ops(linear);
         continue;
@@ -343,20 +386,23 @@ class Pipeline {
       const auto carry_over = [&](Tensor& x) {
         inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_);
       };
-      for (const auto& executor : executors_)
-        for (const ChangedValue& v : change->values) {
-          const ValueId m = migrated(model_.graph, v.value);
-          // A division that has just been put in is computed; else the value changes in place.
-          if (m != v.value && executor->value(v.value).numel() > 0) {
-            executor->run(model_.graph.producer(m));
-            continue;
-          }
-          Tensor x = executor->take(m);
-          if (x.defined() && x.numel() > 0) carry_over(x);
-          executor->set(m, std::move(x));
+      const auto carry_over_at = [&](Executor& executor, ValueId value) {
+        const ValueId m = migrated(model_.graph, value);
+        // A division that has just been put in is computed; else the value changes in place.
+        if (m != value && executor.value(value).numel() > 0) {
+          executor.run(model_.graph.producer(m));
+          return;
         }
-      for (std::vector<Tensor>& tensors : ahead_)
-        for (Tensor& x : tensors) carry_over(x);
+        Tensor x = executor.take(m);
+        if (x.defined() && x.numel() > 0) carry_over(x);
+        executor.set(m, std::move(x));
+      };
+      for (const Executors* side : {&executors_, &float_executors_})
+        for (const auto& executor : *side)
+          for (const ChangedValue& v : change->values) carry_over_at(*executor, v.value);
+      for (auto* side : {&ahead_, &float_ahead_})
+        for (std::vector<Tensor>& tensors : *side)
+          for (Tensor& x : tensors) carry_over(x);
       for (const ChangedValue& v : change->values)
         if (v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows)
           rebuild_ops(v.producer_node);
@@ -476,9 +522,11 @@ class Pipeline {
   const Journal* journal_;
   std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_, range_passes_;
   OpTable ops_;
-  std::vector<std::unique_ptr<Executor>> executors_;
-  std::vector<std::vector<Tensor>>
-      ahead_;  ///< by batch: values of the current site beyond its first
+  Executors executors_;
+  OpTable float_ops_;
+  Executors float_executors_;  ///< empty where no pass reads what the float model has
+  /// By batch: values of the current site beyond its first.
+  std::vector<std::vector<Tensor>> ahead_, float_ahead_;
   LaterRanges later_;
 };
 

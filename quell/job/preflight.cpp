@@ -116,6 +116,12 @@ struct Peak {
   std::uint64_t values = 0;  ///< what calibration carries along and compares with, wherever it lies
 };
 
+bool reads_float_inputs(const Recipe& recipe) {
+  const auto passes = make_passes(recipe);
+  return std::any_of(passes.begin(), passes.end(),
+                     [](const auto& pass) { return pass->reads_float_inputs(); });
+}
+
 /// At the peak of the run, without what the file cache holds: the matrices, all or those of the
 /// widest site, with their codes; the search, which holds the site's inputs twice more, its outputs
 /// and two more copies of its weights (three of q, k, v); the values in flight of all batches, a
@@ -123,7 +129,9 @@ struct Peak {
 /// one block, of values in flight those of one batch, and the site's inputs once, as they are read.
 Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
   const Sizes sizes = sizes_of(model, job.recipe);
-  constexpr std::uint64_t kValuesInFlight = 4;
+  // Values of the float model go beside those of the quantized one where a pass reads them.
+  const std::uint64_t sides = reads_float_inputs(job.recipe) ? 2 : 1;
+  const std::uint64_t in_flight = 4 * sides;
   const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
   std::uint64_t tokens = 0, longest = 0, widest = 0, matrices = 0;
   for (const TokenBatch& b : samples) {
@@ -138,17 +146,16 @@ Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<Token
       columns = static_cast<std::uint64_t>(w.cols());
       rows += static_cast<std::uint64_t>(w.rows());
     }
-    const std::uint64_t compared = 2 * columns + rows,
+    const std::uint64_t compared = 2 * sides * columns + rows,
                         copies = site.kind == SiteKind::kAttention ? 3 : 2;
-    peak.values =
-        std::max(peak.values, sizeof(float) * tokens * (compared + kValuesInFlight * hidden));
-    widest = std::max(
-        widest,
-        sizeof(float) *
-            ((model.values_in_scratch
-                  ? tokens * columns + tokens / static_cast<std::uint64_t>(kRaceChunks) * compared
-                  : tokens * compared) +
-             copies * columns * rows));
+    peak.values = std::max(peak.values, sizeof(float) * tokens * (compared + in_flight * hidden));
+    widest =
+        std::max(widest, sizeof(float) *
+                             ((model.values_in_scratch
+                                   ? sides * tokens * columns +
+                                         tokens / static_cast<std::uint64_t>(kRaceChunks) * compared
+                                   : tokens * compared) +
+                              copies * columns * rows));
     matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * columns * rows);
   }
   std::uint64_t outputs = hidden;
@@ -156,7 +163,7 @@ Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<Token
     if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
   const std::uint64_t calibrating =
       widest + matrices +
-      sizeof(float) * kValuesInFlight * hidden * (model.values_in_scratch ? longest : tokens);
+      sizeof(float) * in_flight * hidden * (model.values_in_scratch ? longest : tokens);
   const std::uint64_t comparing =
       sizeof(float) *
       (sizes.largest +
