@@ -140,7 +140,7 @@ class DepthwiseMoments {
   std::vector<InputMoments> take(MeanInputs means) const {
     std::vector<InputMoments> out;
     for (std::size_t c = 0; c < channels_; ++c)
-      out.push_back({matrix(grams_, sums_, c, means),
+      out.push_back({mirrored(matrix(grams_, sums_, c, means)),
                      with_float_ ? matrix(missing_, missing_sums_, c, means) : Tensor()});
     return out;
   }
@@ -159,6 +159,13 @@ class DepthwiseMoments {
         out.f32()[a * taps_ + b] = static_cast<float>(sum);
       }
     return out;
+  }
+
+  /// Gram matrices are summed in their upper half alone.
+  static Tensor mirrored(Tensor upper) {
+    for (std::int64_t a = 0; a < upper.rows(); ++a)
+      for (std::int64_t b = 0; b < a; ++b) upper.row(a)[b] = upper.row(b)[a];
+    return upper;
   }
 
   /// Sums of one row of pixels are short, and stay in f32.
@@ -222,7 +229,7 @@ class DepthwiseMoments {
                  std::size_t count, RowSums& gram, RowSums& missing) const {
     for (std::size_t a = 0; a < taps_; ++a) {
       for (std::size_t c = 0; c < count; ++c) gram.sums[a * count + c] += seen[a][c];
-      for (std::size_t b = 0; b < taps_; ++b)
+      for (std::size_t b = a; b < taps_; ++b)
         add_products(seen[a], seen[b], count, &gram.products[(a * taps_ + b) * count]);
       if (!with_float_) continue;
       const float* of_a = &lacks[a * count];
