@@ -549,6 +549,42 @@ void check_passes(const Recipe& recipe) {
           "as os_plus");
 }
 
+/// What a recipe has to say so that linears of that role are quantized.
+const char* scope_key(Role role) {
+  switch (role) {
+    case Role::kProjection: return "projections";
+    case Role::kPooler:
+    case Role::kClassifier: return "head";
+    case Role::kLmHead: return "lm_head";
+    case Role::kNone:
+    case Role::kTokenTable: break;
+  }
+  return nullptr;
+}
+
+/// Why nothing is left, and which keys of the recipe would add something.
+std::string nothing_to_quantize(const Model& model, const Recipe& recipe) {
+  const std::vector<Site> sites = derive_sites(model, scope_of(recipe));
+  std::set<NodeId> in_scope;
+  for (const Site& site : sites) in_scope.insert(site.linears.begin(), site.linears.end());
+
+  std::map<std::string, std::string> outside;  // key -> modules
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
+    const Node& node = model.graph.node(n);
+    if (!node.op->product || node.param == kNoParam || in_scope.contains(n)) continue;
+    const char* key = scope_key(model.param_of(n).role);
+    if (!key || is_ignored(recipe, model.param_of(n).module)) continue;
+    std::string& modules = outside[key];
+    modules += (modules.empty() ? "" : ", ") + model.param_of(n).module;
+  }
+
+  std::string text = sites.empty() ? "nothing to quantize, the model has no layers of linears"
+                                   : "every linear is ignored, nothing to quantize";
+  for (const auto& [key, modules] : outside)
+    text += "; " + modules + " would be with quantize: {" + key + ": true} in the recipe";
+  return text;
+}
+
 }  // namespace
 
 void check_recipe(const Model& model, const Recipe& recipe) {
@@ -582,8 +618,9 @@ void check_recipe(const Model& model, const Recipe& recipe) {
             "lm_head out");
     check(p);
   }
-  require(any, ErrorCode::kInvalidInput, "recipe ", recipe.name,
-          ": every linear is ignored, nothing to quantize");
+  if (!any)
+    throw Error(ErrorCode::kInvalidInput,
+                str("recipe ", recipe.name, ": ", nothing_to_quantize(model, recipe)));
 }
 
 void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe,
