@@ -186,6 +186,21 @@ TEST_F(ImageNetworks, TransposedConvolutionsOrLinearsAloneAreNetworksToo) {
   }
 }
 
+/// A comparison of infinities or NaN says nothing: it must not pass.
+TEST_F(ImageNetworks, SiteOutputsThatOverflowAreRefused) {
+  Model model = load({conv("x", "stem", "stem", "relu"), conv("stem", "a", "a", "sigmoid")}, "a");
+  for (Param& p : model.params)
+    for (float& w : p.weight.f32()) w = 1e22F;
+  try {
+    quantize(model, "cross_layer_equalization, rtn");
+    FAIL() << "it passes";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(),
+                 "a: its float output holds NaN or infinity; the model or the calibration data is "
+                 "damaged");
+  }
+}
+
 TEST_F(ImageNetworks, AWeightThatSeesImagesOfTwoSizesSeesEachAsItIs) {
   Json nodes = {conv("x", "stem", "stem"),
                 conv("stem", "a", "w"),
