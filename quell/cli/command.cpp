@@ -120,6 +120,8 @@ std::optional<EvalOptions> CompressionOptions::task(DataChoice& data) const {
                            eval.protocol.empty() && eval.probe.empty();
     require(untouched, ErrorCode::kUsage,
             "--limit, --skip, --window, --protocol and --probe go with --eval-task");
+    require(eval_labels.empty() && eval_data.columns.text.empty(), ErrorCode::kUsage,
+            "--eval-labels, --eval-text-column: go with --eval-task");
     return std::nullopt;
   }
   check_perplexity_options(eval);

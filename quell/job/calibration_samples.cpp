@@ -7,6 +7,7 @@
 #include "quell/base/random.h"
 #include "quell/eval/image_classification.h"
 #include "quell/job/calibration_check.h"
+#include "quell/job/model_options.h"
 #include "quell/model/image_input.h"
 #include "quell/model/text_encoder.h"
 #include "quell/vision/preprocessor_config.h"
@@ -75,11 +76,9 @@ CalibrationSamples load_sequences(const CalibrationChoice& choice, const Model& 
 
 CalibrationSamples load_images(const CalibrationChoice& choice, const Model& model,
                                ThreadPool& pool) {
-  require(choice.data.columns.text.empty() && choice.data.columns.label.empty() &&
-              choice.max_seq_length == 0,
-          ErrorCode::kUsage,
-          "--text-column, --label-column and --max-seq-length go with texts, and ",
-          model.spec.model_type, " reads images");
+  refuse_text_options(model, {{!choice.data.columns.text.empty(), "--text-column"},
+                              {!choice.data.columns.label.empty(), "--label-column"},
+                              {choice.max_seq_length > 0, "--max-seq-length"}});
   CalibrationSamples out;
   out.source = open_images({.images = choice.data.file, .use = ImageLabels::kIgnore});
   out.positions = chosen(choice, out.source->size(), choice.data.file.string());

@@ -16,6 +16,7 @@
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/job/export_message.h"
+#include "quell/job/model_options.h"
 #include "quell/job/time_estimate.h"
 #include "quell/model/stored_codes.h"
 
@@ -300,6 +301,7 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   const double read = seconds();
   fit_memory(job, model, samples);
   check_quantize_job(job, model, samples);
+  warn_of_unused(model, job.recipe);
   out.samples = calibration.size();
   for (const TokenBatch& b : samples) out.tokens += b.rows();
 

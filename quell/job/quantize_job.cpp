@@ -16,6 +16,7 @@
 #include "quell/job/calibration_check.h"
 #include "quell/job/divergence.h"
 #include "quell/job/export_message.h"
+#include "quell/job/model_options.h"
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
 
@@ -141,6 +142,7 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   fit_memory(job, model, samples);
   scratch = model.scratch;
   check_quantize_job(job, model, samples);
+  warn_of_unused(model, job.recipe);
   const std::optional<Model> original =
       job.eval ? std::optional(load_model(checkpoint, {.scratch = scratch})) : std::nullopt;
   const auto task = original ? make_task(job, *original, calibration) : nullptr;

@@ -1,0 +1,142 @@
+// What commands refuse on networks of images before any work: options that only mean something for
+// texts, batches that do not fit the memory, formats that cannot hold what a recipe does.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "quell/base/error.h"
+#include "quell/base/random.h"
+#include "quell/io/json.h"
+#include "quell/io/output_file.h"
+#include "quell/io/safetensors.h"
+#include "quell/model/image_input.h"
+#include "quell/vision/encode_png.h"
+#include "tests/support/support.h"
+
+namespace quell {
+namespace {
+namespace fs = std::filesystem;
+using quell::testing::kReviews;
+using quell::testing::run_quell;
+
+constexpr int kImageSide = 16;
+
+/// Two convolutions with a ReLU6 between them, a mean and a classifier.
+class ImageOptions : public ::testing::Test {
+ protected:
+  ImageOptions() {
+    const char* config = R"({"input": [3, 16, 16], "classes": 4,
+      "preprocess": {"channels": "RGB", "scale": "divide by 255"}, "graph": [
+      {"op": "conv", "inp": ["x"], "out": "a", "weight": "a.weight", "bias": "a.bias",
+       "stride": [1, 1], "pad": [1, 1, 1, 1], "act": "relu6"},
+      {"op": "conv", "inp": ["a"], "out": "b", "weight": "b.weight", "stride": [1, 1],
+       "pad": [0, 0, 0, 0]},
+      {"op": "global_avg_pool", "inp": ["b"], "out": "mean"},
+      {"op": "linear", "inp": ["mean"], "out": "logits", "weight": "fc.weight"}]})";
+    const std::map<std::string, Shape> shapes = {{"a.weight", {8, 3, 3, 3}},
+                                                 {"a.bias", {8}},
+                                                 {"b.weight", {6, 8, 1, 1}},
+                                                 {"fc.weight", {4, 6}}};
+    std::map<std::string, Tensor> tensors;
+    std::map<std::string, TensorView> views;
+    Random random(4);
+    for (const auto& [name, shape] : shapes) {
+      Tensor& t = tensors[name] = Tensor::f32(shape);
+      for (float& v : t.f32()) v = static_cast<float>(random.uniform() - 0.3);
+      views[name] = t;
+    }
+    fs::create_directories(dir_ / "net");
+    write_safetensors(dir_ / "net" / "model.safetensors", views);
+    write_text_file(dir_ / "net" / "config.json", config);
+
+    fs::create_directories(dir_ / "images");
+    for (int i = 0; i < 4; ++i) {
+      Image image(kImageSide, kImageSide, 3);
+      for (std::uint8_t& level : image.pixels) level = static_cast<std::uint8_t>(random.below(256));
+      const std::vector<std::byte> bytes = encode_png(image);
+      std::ofstream(dir_ / "images" / str(i, ".png"), std::ios::binary)
+          .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+    }
+  }
+
+  std::string net() const { return " " + (dir_ / "net").string() + " "; }
+  std::string images() const { return " " + (dir_ / "images").string() + " "; }
+  std::string quantize(const std::string& options) const {
+    return "quantize" + net() + (dir_ / "out").string() + " --calibration" + images() + options;
+  }
+  static void expect_refused(const std::string& command, int code, const std::string& words) {
+    quell::testing::expect_one_line_error(run_quell(command), code, words, command);
+  }
+
+  quell::testing::ScratchDir dir_;
+};
+
+const std::string kTextModel = " " + (kReviews / "model").string() + " ";
+
+TEST_F(ImageOptions, OptionsOfTextsAreRefused) {
+  const std::string bench = "bench" + net() + "--shape 1 ";
+  for (const char* option : {"--kv-int8", "--sequences 4", "--quantize-lm-head", "-p 8", "-n 8"})
+    expect_refused(bench + option, 2, "for models that read text");
+  expect_refused(bench + "--kv-int8 -p 3", 2, "-p, --kv-int8: for models that read text");
+  expect_refused(bench + "--quantize-attention", 2, "has no attention");
+
+  for (const char* option : {"--max-seq-length 8", "--text-column 1", "--label-column 1"}) {
+    expect_refused(quantize(option), 2, "for models that read text");
+    expect_refused("inspect" + net() + "--calibration" + images() + option, 2,
+                   "for models that read text");
+    expect_refused(
+        "report" + net() + (dir_ / "page.html").string() + " --calibration" + images() + option, 2,
+        "for models that read text");
+  }
+  for (const char* task : {"classification", "perplexity", "sts", "summarization"})
+    expect_refused(
+        "eval" + net() + "--data " + (kReviews / "eval.tsv").string() + " --task " + task, 2,
+        "reads images, not text; measure image-classification or lane-detection");
+  expect_refused("generate" + net() + "--prompt a", 1, "reads images, not text");
+  EXPECT_FALSE(fs::exists(dir_ / "out"));
+}
+
+TEST_F(ImageOptions, OptionsOfImagesAreRefusedOnTexts) {
+  for (const char* task : {"image-classification", "lane-detection"})
+    expect_refused(
+        "eval" + kTextModel + "--data " + (kReviews / "eval.tsv").string() + " --task " + task, 2,
+        "reads text, not images");
+  expect_refused("bench" + kTextModel + "--shape 8", 2, "8x128");
+  expect_refused("quantize" + kTextModel + (dir_ / "out").string() + " --calibration " +
+                     (kReviews / "eval.tsv").string() +
+                     " --eval-task image-classification --eval-data" + images(),
+                 2, "reads text");
+}
+
+/// Without what they are about they would change nothing, whatever the model reads.
+TEST_F(ImageOptions, OptionsWithoutWhatTheyGoWithAreRefused) {
+  for (const std::string& model : {net(), kTextModel}) {
+    const std::string inspect = "inspect" + model;
+    expect_refused(inspect + "--num-samples 3", 2, "--calibration");
+    expect_refused(inspect + "--max-seq-length 3", 2, "--calibration");
+    expect_refused(inspect + "--text-column 1", 2, "--calibration");
+  }
+  expect_refused(quantize("--eval-text-column 2"), 2, "go with --eval-task");
+  expect_refused(quantize("--eval-labels " + (kReviews / "eval.tsv").string()), 2,
+                 "go with --eval-task");
+  expect_refused("bench" + kTextModel + "--shape 1x8 --kv-int8", 2, "goes with -p or -n");
+  expect_refused("bench" + kTextModel + "--shape 1x8 --sequences 2", 2, "goes with -n");
+  expect_refused("bench" + kTextModel + "--shape 1x8 --quantize-lm-head", 2,
+                 "has no language-model head");
+}
+
+TEST_F(ImageOptions, RecipesSayWhatConvolutionsHaveNoUseFor) {
+  const auto warnings = [&](const std::string& recipe) {
+    return run_quell(quantize("--dry-run --recipe " + recipe)).err;
+  };
+  EXPECT_NE(warnings("smoothquant").find("without effect on convolutions: smoothquant;"),
+            std::string::npos)
+      << warnings("smoothquant");
+  const std::string parts = warnings("outlier_suppression");
+  EXPECT_NE(parts.find("quantize: attention, quantize: embeddings;"), std::string::npos) << parts;
+  for (const char* recipe : {"images", "images_adaround", "os_plus"})
+    EXPECT_EQ(warnings(recipe).find("without effect"), std::string::npos) << warnings(recipe);
+}
+
+}  // namespace
+}  // namespace quell
