@@ -9,6 +9,7 @@
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
+#include "quell/job/memory_estimate.h"
 #include "quell/model/image_input.h"
 #include "quell/vision/encode_png.h"
 #include "tests/support/support.h"
@@ -136,6 +137,23 @@ TEST_F(ImageOptions, RecipesSayWhatConvolutionsHaveNoUseFor) {
   EXPECT_NE(parts.find("quantize: attention, quantize: embeddings;"), std::string::npos) << parts;
   for (const char* recipe : {"images", "images_adaround", "os_plus"})
     EXPECT_EQ(warnings(recipe).find("without effect"), std::string::npos) << warnings(recipe);
+}
+
+TEST_F(ImageOptions, BatchesBeyondTheMemoryAreRefused) {
+  ASSERT_GT(available_memory(), 0U);
+  expect_refused("bench" + net() + "--shape 16000000", 2,
+                 "--shape 16000000: takes about ");  // 190 GiB of pixels and values
+  expect_refused("bench --random bert-base --shape 32768x512", 2, "choose a smaller batch");
+  const quell::testing::CommandResult fits = run_quell("bench" + net() + "--shape 1,2 -r 1");
+  EXPECT_EQ(fits.exit_code, 0) << fits.err;
+}
+
+/// Counted by hand: of the convolution "b" its operand and its result are there together.
+TEST_F(ImageOptions, ValuesAreCountedWhileTheyAreThere) {
+  const Model model = load_model(Checkpoint::open(dir_ / "net"));
+  const std::uint64_t pixels = kImageSide * kImageSide;
+  EXPECT_EQ(most_values(model, {1, 1}), pixels * (8 + 8));  // "a" and what its ReLU6 makes of it
+  EXPECT_EQ(most_values(model, {5, 5}), 5 * most_values(model, {1, 1}));
 }
 
 }  // namespace

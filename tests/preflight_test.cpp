@@ -24,7 +24,7 @@ QuantizeJob make_job(const std::string& recipe, const fs::path& out) {
 
 double seconds(const Preflight& p, const std::string& stage) {
   for (const Preflight::Stage& s : p.stages)
-    if (s.name == stage) return s.seconds;
+    if (s.name == stage) return s.seconds.value();
   ADD_FAILURE() << stage;
   return 0;
 }

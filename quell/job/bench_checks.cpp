@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "quell/base/error.h"
+#include "quell/job/export_message.h"
+#include "quell/job/memory_estimate.h"
 #include "quell/job/model_options.h"
+#include "quell/model/image_input.h"
 
 namespace quell {
 namespace {
@@ -39,6 +42,35 @@ void check_options(const BenchJob& job, const Model& model) {
           " has no language-model head");
 }
 
+BatchSize size_of(const BenchShape& shape, const Model& model) {
+  const std::int64_t length =
+      model.reads_images() ? model.spec.max_position_embeddings : shape.length;
+  return {shape.batch, shape.batch * length};
+}
+
+/// A batch that does not fit would only be found out by the system, which ends the process. All
+/// batches are there from the beginning; values only while one is run.
+void check_memory(const BenchJob& job, const Model& model) {
+  const bool all_in_codes =
+      !job.engines.empty() && std::all_of(job.engines.begin(), job.engines.end(),
+                                          [](const std::string& e) { return e == "integer"; });
+  const std::uint64_t value_bytes = all_in_codes ? 1 : sizeof(float);
+  const std::uint64_t available = available_memory();
+  const std::optional<ImageAttributes> image = image_input_of(model.graph);
+  const std::int64_t image_size = image ? image->channels * image->size.pixels() : 0;
+
+  std::uint64_t batches = 0;
+  for (const BenchShape& shape : job.shapes) {
+    batches += sizeof(float) * static_cast<std::uint64_t>(shape.batch * image_size);
+    const std::uint64_t need = batches + value_bytes * most_values(model, size_of(shape, model));
+    if (available == 0 || need <= available) continue;
+    throw Error(ErrorCode::kUsage,
+                str("--shape ", shape.to_text(), ": takes about ", bytes_text(need),
+                    " of memory, of which ", bytes_text(available),
+                    " are available; choose a smaller batch"));
+  }
+}
+
 }  // namespace
 
 std::string BenchShape::to_text() const {
@@ -48,6 +80,7 @@ std::string BenchShape::to_text() const {
 void check_bench_job(const BenchJob& job, const Model& model) {
   check_shapes(job, model);
   check_options(job, model);
+  check_memory(job, model);
 }
 
 }  // namespace quell

@@ -6,8 +6,8 @@
 
 namespace quell {
 
-/// Throws Error(kUsage) on shapes that the model does not read, and on options that would change
-/// nothing.
+/// Throws Error(kUsage) on shapes that the model does not read, on options that would change
+/// nothing, and on a batch that takes more memory than there is.
 void check_bench_job(const BenchJob& job, const Model& model);
 
 }  // namespace quell

@@ -7,6 +7,8 @@
 #include "quell/base/random.h"
 #include "quell/eval/image_classification.h"
 #include "quell/job/calibration_check.h"
+#include "quell/job/export_message.h"
+#include "quell/job/memory_estimate.h"
 #include "quell/job/model_options.h"
 #include "quell/model/image_input.h"
 #include "quell/model/text_encoder.h"
@@ -74,6 +76,18 @@ CalibrationSamples load_sequences(const CalibrationChoice& choice, const Model& 
   return out;
 }
 
+/// Images are held one by one and in batches, whatever is made of them.
+void check_room_for(std::size_t images, const Model& model) {
+  const ImageAttributes image = image_input_of(model.graph).value();
+  const auto values = static_cast<std::uint64_t>(image.channels * image.size.pixels());
+  const std::uint64_t need = 2 * sizeof(float) * values * images;
+  const std::uint64_t available = available_memory();
+  if (available > 0 && need > available)
+    throw Error(ErrorCode::kUsage,
+                str(images, " images take ", bytes_text(need), " of memory, of which ",
+                    bytes_text(available), " are available; use fewer (--num-samples)"));
+}
+
 CalibrationSamples load_images(const CalibrationChoice& choice, const Model& model,
                                ThreadPool& pool) {
   refuse_text_options(model, {{!choice.data.columns.text.empty(), "--text-column"},
@@ -84,6 +98,7 @@ CalibrationSamples load_images(const CalibrationChoice& choice, const Model& mod
   out.positions = chosen(choice, out.source->size(), choice.data.file.string());
 
   const Preprocessing steps = read_preprocessing(model.dir);
+  check_room_for(out.positions.size(), model);
   for (const std::int64_t position : out.positions)
     out.images.push_back(read_image_batch(model, *out.source, position, 1, steps, pool).pixels);
   return out;
