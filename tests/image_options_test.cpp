@@ -156,5 +156,42 @@ TEST_F(ImageOptions, ValuesAreCountedWhileTheyAreThere) {
   EXPECT_EQ(most_values(model, {5, 5}), 5 * most_values(model, {1, 1}));
 }
 
+TEST_F(ImageOptions, AFloatCheckpointForBoundsIsRefusedBeforeAnyWork) {
+  write_text_file(dir_ / "recipe.yaml", "passes: [cross_layer_equalization, rtn]\n");
+  const std::string options = "--format float --recipe " + (dir_ / "recipe.yaml").string();
+  for (const char* dry : {" --dry-run", ""}) {
+    const quell::testing::CommandResult r = run_quell(quantize(options + dry));
+    quell::testing::expect_one_line_error(r, 1, "(a ReLU6 would get a bound for each channel)",
+                                          options + dry);
+    EXPECT_EQ(r.err.find("quantize: 1 of"), std::string::npos) << r.err;
+  }
+}
+
+/// Where the activation is a ReLU, the float checkpoint holds it, and computes the same.
+TEST_F(ImageOptions, AFloatCheckpointHoldsEqualizedWeights) {
+  Json config = read_json_file(dir_ / "net" / "config.json");
+  config["graph"][0]["act"] = "relu";
+  write_text_file(dir_ / "net" / "config.json", config.dump());
+  write_text_file(dir_ / "recipe.yaml", "passes: [cross_layer_equalization, rtn]\n");
+  const quell::testing::CommandResult r =
+      run_quell(quantize("--format float --recipe " + (dir_ / "recipe.yaml").string()));
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  const Model before = load_model(Checkpoint::open(dir_ / "net"));
+  const Model after = load_model(Checkpoint::open(dir_ / "out"));
+  EXPECT_FALSE(quell::testing::same_bytes(before.params[0].weight, after.params[0].weight));
+
+  ExecContext ctx(1);
+  std::vector<float> pixels(3 * kImageSide * kImageSide, 0.5F);
+  const TokenBatch batch = make_image_batch(before, pixels);
+  ForwardOutputs x;
+  ForwardOutputs y;
+  make_float_model(before)->forward(batch, x, ctx);
+  make_float_model(after)->forward(batch, y, ctx);
+  const Tensor& want = x.values.at("logits");
+  const Tensor& got = y.values.at("logits");
+  for (std::size_t i = 0; i < want.f32().size(); ++i)
+    EXPECT_NEAR(want.f32()[i], got.f32()[i], 1e-4) << i;
+}
+
 }  // namespace
 }  // namespace quell

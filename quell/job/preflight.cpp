@@ -7,6 +7,7 @@
 #include "quell/compress/compress.h"
 #include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
+#include "quell/exporting/float_checkpoint.h"
 #include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
@@ -80,12 +81,45 @@ void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBat
 
 namespace {
 
-/// Whether the ReLU6 that makes the site's channels would have to change with them.
-bool is_behind_relu6(const Graph& graph, const Site& site) {
-  return std::any_of(site.values.begin(), site.values.end(), [&](const ChangedValue& v) {
+/// Whether the ReLU6 that makes the channels would have to change with them.
+bool is_behind_relu6(const Graph& graph, const std::vector<ChangedValue>& values) {
+  return std::any_of(values.begin(), values.end(), [&](const ChangedValue& v) {
     return v.producer == ProducerKind::kLinearRows && graph.is_from(v.value, op_activation) &&
            activation_of(graph.producer_of(v.value)) == ActivationKind::kRelu6;
   });
+}
+
+/// Refuses a change that a plain checkpoint has no place for. `fits_weights`: some weight takes up
+/// the scale.
+void check_float_change(const Model& model, const std::string& pass, const std::string& where,
+                        const std::vector<ChangedValue>& values, bool fits_weights) {
+  const auto refuse_unless = [&](bool fits, const char* why) {
+    require(fits, ErrorCode::kUnsupported, "--format float: ", plain_checkpoint(model),
+            " cannot hold what ", pass, " does to ", where, why,
+            "; write --format compressed-tensors instead");
+  };
+  refuse_unless(!is_behind_relu6(model.graph, values),
+                " (a ReLU6 would get a bound for each channel)");
+  const bool restored =
+      std::any_of(values.begin(), values.end(), [](const ChangedValue& v) { return v.restore; });
+  refuse_unless(!restored, " (a residual branch would have to undo it)");
+  refuse_unless(fits_weights, " (a scale that no weight can hold)");
+}
+
+/// What a pass does to the whole model is known before anything runs; else, what it may do site by
+/// site.
+void check_float_changes(const Model& model, const std::string& name, const Pass& pass,
+                         const std::vector<Site>& sites) {
+  const Plan plan = pass.plan_equivalences(model);
+  for (const PlanItem& item : plan)
+    if (const auto* change = std::get_if<ShiftScale>(&item))
+      check_float_change(model, name, model.graph.producer_of(change->values.front().value).label,
+                         change->values, true);
+  if (!plan.empty()) return;
+
+  for (const Site& site : sites)
+    if (pass.may_change(site))
+      check_float_change(model, name, site.name, site.values, !pass.may_be_explicit(site));
 }
 
 }  // namespace
@@ -115,9 +149,9 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
                     model.reads_images() ? "images (--num-samples)"
                                          : "or shorter samples (--num-samples, --max-seq-length)"));
   if (job.format != "float") return;
-  require(!model.graph.has(op_batch_norm), ErrorCode::kUnsupported, "--format float: a plain ",
-          model.spec.model_type,
-          " checkpoint has batch norms, which are folded into convolutions here; write --format "
+  require(!model.graph.has(op_batch_norm), ErrorCode::kUnsupported,
+          "--format float: ", plain_checkpoint(model),
+          " has batch norms, which are folded into convolutions here; write --format "
           "compressed-tensors instead");
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
   for (const PassParams& params : job.recipe.passes) {
@@ -126,22 +160,8 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
             params.pass(),
             " a float checkpoint would not compute what the original does; leave it out, or write "
             "--format compressed-tensors");
-    for (const Site& site : sites) {
-      if (pass->stage() != PassStage::kEquivalence || !pass->may_change(site)) continue;
-      const bool restored = std::any_of(site.values.begin(), site.values.end(),
-                                        [](const ChangedValue& v) { return v.restore; });
-      require(!is_behind_relu6(model.graph, site), ErrorCode::kUnsupported,
-              "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
-              params.pass(), " does to ", site.name,
-              " (a ReLU6 would get a bound for each channel); write --format compressed-tensors "
-              "instead");
-      require(!restored && !pass->may_be_explicit(site), ErrorCode::kUnsupported,
-              "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
-              params.pass(), " does to ", site.name,
-              restored ? " (a residual branch would have to undo it)"
-                       : " (a scale that no weight can hold)",
-              "; write --format compressed-tensors instead");
-    }
+    if (pass->stage() == PassStage::kEquivalence)
+      check_float_changes(model, params.pass(), *pass, sites);
   }
 }
 
