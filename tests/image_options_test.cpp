@@ -139,6 +139,37 @@ TEST_F(ImageOptions, RecipesSayWhatConvolutionsHaveNoUseFor) {
     EXPECT_EQ(warnings(recipe).find("without effect"), std::string::npos) << warnings(recipe);
 }
 
+/// Nothing about vocabularies, and what was read is not said to be without effect.
+TEST_F(ImageOptions, InspectSpeaksOfImages) {
+  const std::string text = run_quell("inspect" + net()).out;
+  for (const char* line :
+       {"model_type: graph (described op by op in config.json)\n", "\nimage: [3,16,16]\n",
+        "\noutputs: [\"logits\"]\n", "\nlayer  ",
+        "\npreprocessing: RGB, of 16 x 16 pixels (others are refused), times 0.00392157\n",
+        "\n  read: classes, graph, input, preprocess.channels, preprocess.scale\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << line << "in\n" << text;
+  for (const char* word : {"vocab_size", "hidden_size", "norm:", "context:", "without effect"})
+    EXPECT_EQ(text.find(word), std::string::npos) << word << " in\n" << text;
+
+  Json config = read_json_file(dir_ / "net" / "config.json");
+  config["preprocess"]["scale"] = "by hand";
+  write_text_file(dir_ / "net" / "config.json", config.dump());
+  const std::string refused = run_quell("inspect" + net()).out;
+  EXPECT_NE(refused.find("\nrefused, images: "), std::string::npos) << refused;
+}
+
+TEST_F(ImageOptions, WhatItTakesAndWhoReadsItIsSaidOfImages) {
+  const std::string plain = run_quell(quantize("--dry-run")).out;
+  EXPECT_EQ(plain.find("4 images, 3 sites\n"), 0U) << plain;
+  const std::string search = run_quell(quantize("--dry-run --recipe images_adaround")).out;
+  EXPECT_NE(search.find("search                                     not known"), std::string::npos)
+      << search;
+  const std::string written = run_quell(quantize("")).err;
+  EXPECT_NE(written.find("only Quell reads this file: transformers has no such model\n"),
+            std::string::npos)
+      << written;
+}
+
 TEST_F(ImageOptions, BatchesBeyondTheMemoryAreRefused) {
   ASSERT_GT(available_memory(), 0U);
   expect_refused("bench" + net() + "--shape 16000000", 2,

@@ -62,7 +62,7 @@ void add_compression_options(CLI::App& app, CompressionOptions& o, const std::st
         return std::string(scheme.empty() ? "is empty (a variable that is not set?)" : "");
       });
   app.add_option("--ignore", o.ignore,
-                 "Linears left in float: name, glob or re:REGEX; may be repeated");
+                 "Linears and convolutions left in float: name, glob or re:REGEX; may be repeated");
   data_option(app, "--calibration", o.calibration.data.file,
               "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors); of images a "
               "folder, a tar file, an IDX or CIFAR file")
