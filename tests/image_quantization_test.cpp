@@ -26,6 +26,8 @@ namespace quell {
 namespace {
 namespace fs = std::filesystem;
 
+using quell::testing::same_bytes;
+
 /// A stem with a pool, an inverted residual with a depthwise convolution, one in groups, a shortcut
 /// with a convolution of its own, a mean and a linear.
 Json network() {
@@ -129,10 +131,6 @@ double relative_error(const Tensor& want, const Tensor& got) {
     noise += d * d;
   }
   return noise / signal;
-}
-
-bool same_bytes(const Tensor& a, const Tensor& b) {
-  return std::equal(a.f32().begin(), a.f32().end(), b.f32().begin(), b.f32().end());
 }
 
 class ImageQuantization : public ::testing::Test {
@@ -420,7 +418,8 @@ TEST_F(ImageQuantization, TheJobMeasuresAllEnginesOnImages) {
       << refusal(other);
   other.format = job.format;
   other.calibration.max_seq_length = 5;
-  EXPECT_NE(refusal(other).find("go with texts"), std::string::npos) << refusal(other);
+  EXPECT_NE(refusal(other).find("--max-seq-length: for models that read text"), std::string::npos)
+      << refusal(other);
   other.calibration.max_seq_length = 0;
   other.eval->task = "perplexity";
   EXPECT_NE(refusal(other).find("reads images"), std::string::npos) << refusal(other);

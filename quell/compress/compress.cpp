@@ -29,12 +29,18 @@ namespace {
 constexpr double kSiteTolerance = 1e-4;    // relative to the largest output of the linear
 constexpr double kOutputTolerance = 1e-3;  // of the whole model: differences of all sites add up
 
+/// What is compared has to be finite: std::max passes over NaN, and two infinities differ by one.
+bool is_finite(const Tensor& t) {
+  return std::all_of(t.f32().begin(), t.f32().end(), [](float v) { return std::isfinite(v); });
+}
+
 double largest(const Tensor& t) {
   double m = 0;
   for (const float v : t.f32()) m = std::max(m, std::fabs(static_cast<double>(v)));
   return m;
 }
 
+/// Of finite tensors.
 double largest_difference(const Tensor& a, const Tensor& b) {
   double m = 0;
   for (std::size_t i = 0; i < a.f32().size(); ++i)
@@ -193,8 +199,20 @@ class Pipeline {
     return out;
   }
 
+  /// As reference_outputs(): a forward pass refuses what is not finite, but blames the checkpoint.
+  std::vector<Tensor> outputs_after_migration() const {
+    try {
+      return reference_outputs();
+    } catch (const Error& e) {
+      require(e.code() != ErrorCode::kNumeric, ErrorCode::kVerification,
+              "the migrated float model gives NaN or infinity, the original does not; this is a "
+              "defect, please report it with the recipe");
+      throw;
+    }
+  }
+
   void compare_outputs() const {
-    const std::vector<Tensor> after = reference_outputs();
+    const std::vector<Tensor> after = outputs_after_migration();
     for (std::size_t i = 0; i < after.size(); ++i) {
       const double difference = largest_difference(before_[i], after[i]);
       const double size = largest(before_[i]);
@@ -367,6 +385,10 @@ class Pipeline {
   /// still give the same float outputs.
   void apply_equivalence(const Plan& plan, const Site& site) {
     const std::map<int, Tensor> before = float_outputs(site);
+    for (const auto& [linear, y] : before)
+      require(is_finite(y), ErrorCode::kNumeric, model_.node_name(linear),
+              ": its float output holds NaN or infinity; the model or the calibration data is "
+              "damaged");
     change(plan);
     for (const PlanItem& item : plan) {
       if (const auto* split = std::get_if<SplitChannels>(&item)) {
@@ -409,6 +431,9 @@ class Pipeline {
       for (const int linear : change->linears) rebuild_ops(linear);
     }
     for (const auto& [linear, after] : float_outputs(site)) {
+      require(is_finite(after), ErrorCode::kVerification, model_.node_name(linear),
+              ": migration made its float output NaN or infinity; exclude it with --ignore, and "
+              "please report it");
       const double difference = largest_difference(before.at(linear), after),
                    scale = 1 + largest(before.at(linear));
       require(difference <= kSiteTolerance * scale, ErrorCode::kVerification,
@@ -597,6 +622,42 @@ void check_passes(const Recipe& recipe) {
           "as os_plus");
 }
 
+/// What a recipe has to say so that linears of that role are quantized.
+const char* scope_key(Role role) {
+  switch (role) {
+    case Role::kProjection: return "projections";
+    case Role::kPooler:
+    case Role::kClassifier: return "head";
+    case Role::kLmHead: return "lm_head";
+    case Role::kNone:
+    case Role::kTokenTable: break;
+  }
+  return nullptr;
+}
+
+/// Why nothing is left, and which keys of the recipe would add something.
+std::string nothing_to_quantize(const Model& model, const Recipe& recipe) {
+  const std::vector<Site> sites = derive_sites(model, scope_of(recipe));
+  std::set<NodeId> in_scope;
+  for (const Site& site : sites) in_scope.insert(site.linears.begin(), site.linears.end());
+
+  std::map<std::string, std::string> outside;  // key -> modules
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
+    const Node& node = model.graph.node(n);
+    if (!node.op->product || node.param == kNoParam || in_scope.contains(n)) continue;
+    const char* key = scope_key(model.param_of(n).role);
+    if (!key || is_ignored(recipe, model.param_of(n).module)) continue;
+    std::string& modules = outside[key];
+    modules += (modules.empty() ? "" : ", ") + model.param_of(n).module;
+  }
+
+  std::string text = sites.empty() ? "nothing to quantize, the model has no layers of linears"
+                                   : "every linear is ignored, nothing to quantize";
+  for (const auto& [key, modules] : outside)
+    text += "; " + modules + " would be with quantize: {" + key + ": true} in the recipe";
+  return text;
+}
+
 }  // namespace
 
 void check_recipe(const Model& model, const Recipe& recipe) {
@@ -630,8 +691,9 @@ void check_recipe(const Model& model, const Recipe& recipe) {
             "lm_head out");
     check(p);
   }
-  require(any, ErrorCode::kInvalidInput, "recipe ", recipe.name,
-          ": every linear is ignored, nothing to quantize");
+  if (!any)
+    throw Error(ErrorCode::kInvalidInput,
+                str("recipe ", recipe.name, ": ", nothing_to_quantize(model, recipe)));
 }
 
 void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe,
