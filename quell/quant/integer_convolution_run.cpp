@@ -125,26 +125,46 @@ void IntegerConvolution::point_at_taps(const QuantizedRows& x, std::int64_t firs
   }
 }
 
+namespace {
+
+/// `count` times the same pixel.
+void fill_pixels(std::uint8_t* to, std::int64_t count, const std::uint8_t* pixel,
+                 std::int64_t bytes) {
+  for (std::int64_t i = 0; i < count; ++i)
+    std::memcpy(to + i * bytes, pixel, static_cast<std::size_t>(bytes));
+}
+
+}  // namespace
+
 Tensor IntegerConvolution::with_border(const Job& job, std::int64_t height,
                                        std::int64_t width) const {
   const ImageSize& image = geometry_->taps.image;
-  const Window& window = geometry_->window;
+  const ImagePadding& padding = geometry_->window.padding;
   const std::int64_t pixel = round_up(channels_, 4);
   const std::int64_t rows = job.rows / geometry_->taps.out.pixels() * height;
+  const std::int64_t left = std::min(padding.left, width);
+  const std::int64_t inner = std::min(image.width, width - left);
   Tensor copy = Tensor::uninitialized(DType::kU8, {rows * width * pixel + kernels::kPackedK});
   std::uint8_t* bordered = copy.as<std::uint8_t>().data();
+
   job.ctx.pool.parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
-      const std::int64_t image_y = r % height - window.padding.top;
-      const bool is_inside = image_y >= 0 && image_y < image.height;
-      const std::int64_t row = r / height * image.pixels() + image_y * image.width;
+      const std::int64_t image_y = r % height - padding.top;
       std::uint8_t* to = bordered + r * width * pixel;
-      for (std::int64_t c = 0; c < width; ++c) {
-        const std::int64_t image_x = c - window.padding.left;
-        const bool is_pixel = is_inside && image_x >= 0 && image_x < image.width;
-        const std::uint8_t* from = is_pixel ? job.x.row(row + image_x) : padding_.data();
-        std::memcpy(to + c * pixel, from, static_cast<std::size_t>(pixel));
+      if (image_y < 0 || image_y >= image.height) {
+        fill_pixels(to, width, padding_.data(), pixel);
+        continue;
       }
+
+      const std::uint8_t* from = job.x.row(r / height * image.pixels() + image_y * image.width);
+      fill_pixels(to, left, padding_.data(), pixel);
+      to += left * pixel;
+      if (job.x.stride == pixel)
+        std::memcpy(to, from, static_cast<std::size_t>(inner * pixel));
+      else
+        for (std::int64_t c = 0; c < inner; ++c)
+          std::memcpy(to + c * pixel, from + c * job.x.stride, static_cast<std::size_t>(pixel));
+      fill_pixels(to + inner * pixel, width - left - inner, padding_.data(), pixel);
     }
   });
   return copy;
@@ -167,16 +187,22 @@ void IntegerConvolution::run_bordered(const Job& job) const {
                  [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
                    thread_local std::vector<const std::uint8_t*> seen;
                    seen.resize(static_cast<std::size_t>(table.kernel_height * rows));
-                   for (std::int64_t i = 0; i < rows; ++i) {
-                     const std::int64_t image = (first + i) / table.out.pixels();
-                     const std::int64_t at = (first + i) % table.out.pixels();
-                     const std::int64_t y = at / table.out.width * window.stride_height;
-                     const std::int64_t x = at % table.out.width * window.stride_width;
+                   // One run of pixels of an output row after the other.
+                   for (std::int64_t i = 0; i < rows;) {
+                     const std::int64_t row = (first + i) / table.out.width;
+                     const std::int64_t x = (first + i) % table.out.width;
+                     const std::int64_t count = std::min(rows - i, table.out.width - x);
+                     const std::int64_t top = row / table.out.height * height +
+                                              row % table.out.height * window.stride_height;
                      for (std::int64_t a = 0; a < table.kernel_height; ++a) {
-                       const std::int64_t row = image * height + y + a * window.dilation_height;
-                       seen[static_cast<std::size_t>(a * rows + i)] =
-                           bordered + (row * width + x) * pixel;
+                       const std::int64_t line = top + a * window.dilation_height;
+                       const std::uint8_t* from =
+                           bordered + (line * width + x * window.stride_width) * pixel;
+                       const std::uint8_t** to = seen.data() + a * rows + i;
+                       for (std::int64_t p = 0; p < count; ++p)
+                         to[p] = from + p * window.stride_width * pixel;
                      }
+                     i += count;
                    }
                    kernel_->dense(seen.data(), rows, w, job.epilogue, first, panel, end);
                  });
