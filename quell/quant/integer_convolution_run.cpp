@@ -108,18 +108,23 @@ void IntegerConvolution::point_at_taps(const QuantizedRows& x, std::int64_t firs
     const std::int64_t y = at / table.out.width;
     const std::int64_t x0 = at % table.out.width;
     const std::int64_t count = std::min(rows - i, table.out.width - x0);
+    const std::int64_t* columns = table.columns.data() + x0 * table.kernel_width;
     for (std::int64_t a = 0; a < table.kernel_height; ++a) {
       const std::int64_t image_y =
           table.rows[static_cast<std::size_t>(y * table.kernel_height + a)];
-      const std::int64_t row = image * table.image.pixels() + image_y * table.image.width;
-      for (std::int64_t b = 0; b < table.kernel_width; ++b) {
-        const std::uint8_t** pointers = to.data() + (a * table.kernel_width + b) * rows + i;
-        const std::int64_t* columns = table.columns.data() + x0 * table.kernel_width + b;
-        for (std::int64_t p = 0; p < count; ++p) {
-          const std::int64_t column = columns[p * table.kernel_width];
-          pointers[p] = image_y < 0 || column < 0 ? padding_.data() : x.row(row + column);
-        }
+      const std::uint8_t** pointers = to.data() + a * table.kernel_width * rows + i;
+      if (image_y < 0) {
+        for (std::int64_t b = 0; b < table.kernel_width; ++b)
+          std::fill_n(pointers + b * rows, count, padding_.data());
+        continue;
       }
+
+      const std::uint8_t* line = x.row(image * table.image.pixels() + image_y * table.image.width);
+      for (std::int64_t b = 0; b < table.kernel_width; ++b)
+        for (std::int64_t p = 0; p < count; ++p) {
+          const std::int64_t column = columns[p * table.kernel_width + b];
+          pointers[b * rows + p] = column < 0 ? padding_.data() : line + column * x.stride;
+        }
     }
     i += count;
   }
@@ -302,14 +307,15 @@ void IntegerConvolution::run_depthwise(const Job& job) const {
   const std::int64_t pointers = columns * height;  // of one row of outputs
   const std::int64_t all_rows = job.rows / table.out.width;
 
-  // Tasks are blocks of rows, and of channels where there are many. Rows of a task share its table
-  // of pointers, which stays small.
+  // Tasks are blocks of rows, and of channels where there are few rows. Rows of a task share its
+  // table of pointers, which leaves most of the nearest cache to the codes.
   constexpr std::int64_t kTasks = 16;
-  constexpr std::int64_t kPointers = 4096;
+  constexpr std::int64_t kPointers = 2048;
   const std::int64_t units = (channels_ + kernels::kDepthwiseUnit - 1) / kernels::kDepthwiseUnit;
-  const std::int64_t parts = std::min(units, kTasks);
+  const std::int64_t parts = all_rows < kTasks ? std::min(units, kTasks) : 1;
   const std::int64_t part = (units + parts - 1) / parts * kernels::kDepthwiseUnit;
-  const std::int64_t wanted = (all_rows * parts + kTasks - 1) / kTasks;
+  const std::int64_t least_blocks = (kTasks + parts - 1) / parts;
+  const std::int64_t wanted = (all_rows + least_blocks - 1) / least_blocks;
   const std::int64_t rows =
       std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, kPointers / pointers));
   const std::int64_t blocks = (all_rows + rows - 1) / rows;
@@ -343,14 +349,19 @@ void IntegerConvolution::point_at_columns(const QuantizedRows& x, std::int64_t r
   const std::int64_t height = table.kernel_height;
   const std::int64_t image = row / table.out.height;
   const std::int64_t y = row % table.out.height;
+  const std::int64_t left = std::min(geometry_->window.padding.left, columns);
+  const std::int64_t end = std::min(columns, left + table.image.width);
+  const std::uint8_t* codes = x.row(image * table.image.pixels());
+  const std::int64_t line = table.image.width * x.stride;
+
   for (std::int64_t t = 0; t < height; ++t) {
     const std::int64_t image_y = table.rows[static_cast<std::size_t>(y * height + t)];
-    const std::int64_t first = image * table.image.pixels() + image_y * table.image.width;
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const std::int64_t image_x = c - geometry_->window.padding.left;
-      const bool inside = image_y >= 0 && image_x >= 0 && image_x < table.image.width;
-      to[c * height + t] = inside ? x.row(first + image_x) : padding_.data();
-    }
+    const std::uint8_t* pixel = image_y < 0 ? padding_.data() : codes + image_y * line;
+    const std::int64_t step = image_y < 0 ? 0 : x.stride;
+    const std::uint8_t** at = to + t;
+    for (std::int64_t c = 0; c < left; ++c) at[c * height] = padding_.data();
+    for (std::int64_t c = left; c < end; ++c, pixel += step) at[c * height] = pixel;
+    for (std::int64_t c = end; c < columns; ++c) at[c * height] = padding_.data();
   }
 }
 
