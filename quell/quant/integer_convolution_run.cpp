@@ -2,6 +2,7 @@
 // pointers to what their taps see.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "quell/base/error.h"
 #include "quell/quant/integer_convolution.h"
@@ -48,52 +49,90 @@ void IntegerConvolution::forward_rows(const QuantizedRows& x, const LinearOutput
 
 namespace {
 
+/// What is multiplied: rows of outputs by panels of weights.
+struct Product {
+  std::int64_t rows = 0;
+  std::int64_t panels = 0;
+  std::int64_t row_bytes = 0;    ///< of the image, for a row of outputs
+  std::int64_t panel_bytes = 0;  ///< of the weights
+  std::int64_t row_unit = 1;     ///< rows that a kernel takes together
+  std::int64_t panel_unit = 1;
+  std::int64_t most_rows = std::numeric_limits<std::int64_t>::max();  ///< of a task
+};
+
 /// Rows and panels of one task: enough tasks for all threads, rows that stay in the cache while the
-/// panels pass by. Depends on the sizes alone.
+/// panels pass by.
 struct Blocks {
+  Product of;
   std::int64_t rows = 0;
   std::int64_t panels = 0;
   std::int64_t row_blocks = 0;
   std::int64_t panel_blocks = 0;
 
-  Blocks(std::int64_t all_rows, std::int64_t all_panels, std::int64_t row_bytes,
-         std::int64_t row_unit) {
+  Blocks(const Product& product, int threads) : of(product) {
     constexpr std::int64_t kTasks = 16;
     constexpr std::int64_t kCached = std::int64_t{128} << 10;
-    const std::int64_t fitting = std::max(row_unit, kCached / row_bytes / row_unit * row_unit);
-    const std::int64_t shared = round_up((all_rows + kTasks - 1) / kTasks, row_unit);
-    rows = std::min(fitting, std::max(shared, 2 * row_unit));
-    row_blocks = (all_rows + rows - 1) / rows;
-    const std::int64_t wanted = std::min(all_panels, (kTasks + row_blocks - 1) / row_blocks);
-    panels = (all_panels + wanted - 1) / wanted;
-    panel_blocks = (all_panels + panels - 1) / panels;
+    std::int64_t strips = (of.panels + of.panel_unit - 1) / of.panel_unit;
+    const std::int64_t row_parts = (kTasks + strips - 1) / strips;
+    const std::int64_t shared = round_up((of.rows + row_parts - 1) / row_parts, of.row_unit);
+    const std::int64_t most = std::min(kCached / of.row_bytes, of.most_rows);
+    rows = std::min(shared, std::max(of.row_unit, most / of.row_unit * of.row_unit));
+
+    // Few rows behind the last block are part of it: weights would pass by for nothing.
+    const std::int64_t left = of.rows % rows;
+    row_blocks = std::max<std::int64_t>(1, of.rows / rows + (left > of.row_unit / 2 ? 1 : 0));
+    if (row_blocks * strips < threads) {
+      of.panel_unit = 1;
+      strips = of.panels;
+    }
+    const std::int64_t wanted = std::min(strips, (kTasks + row_blocks - 1) / row_blocks);
+    panels = (strips + wanted - 1) / wanted * of.panel_unit;
+    panel_blocks = (of.panels + panels - 1) / panels;
+  }
+
+  /// Calls body(first row, rows, first panel, end) for each. A thread that has neighbouring tasks
+  /// reads the larger operand in part and the smaller as a whole.
+  template <typename Body>
+  void for_each(ExecContext& ctx, const Body& body) const {
+    const bool by_panels = of.panels * of.panel_bytes > of.rows * of.row_bytes;
+    const auto run = [&](std::int64_t row_block, std::int64_t panel_block) {
+      const std::int64_t row = row_block * rows;
+      const std::int64_t count = row_block + 1 < row_blocks ? rows : of.rows - row;
+      const std::int64_t panel = panel_block * panels;
+      body(row, count, panel, std::min(of.panels, panel + panels));
+    };
+    ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t task = begin; task < end; ++task)
+        by_panels ? run(task % row_blocks, task / row_blocks)
+                  : run(task / panel_blocks, task % panel_blocks);
+    });
   }
 };
 
-template <typename Body>
-void for_each_block(const Blocks& blocks, std::int64_t all_rows, std::int64_t all_panels,
-                    ExecContext& ctx, const Body& body) {
-  const std::int64_t tasks = blocks.row_blocks * blocks.panel_blocks;
-  ctx.pool.parallel_for(tasks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t task = begin; task < end; ++task) {
-      const std::int64_t row = task / blocks.panel_blocks * blocks.rows;
-      const std::int64_t panel = task % blocks.panel_blocks * blocks.panels;
-      body(row, std::min(blocks.rows, all_rows - row), panel,
-           std::min(all_panels, panel + blocks.panels));
-    }
-  });
+/// Panels that a kernel takes together, where it has as many.
+std::int64_t panel_unit(const kernels::ConvS8Kernel& kernel) {
+  constexpr std::int64_t kWideVector = 64;  // four of them are two panels
+  return kernel.vector_bytes >= kWideVector ? 2 : 1;
 }
+
+/// Of pointers to what taps see, so that they leave most of the nearest cache to the codes.
+constexpr std::int64_t kPointers = 2048;
 
 }  // namespace
 
 void IntegerConvolution::run_pointwise(const Job& job) const {
   const kernels::PackedConv& w = groups_.front();
-  const Blocks blocks(job.rows, w.panels(), round_up(channels_, 4), kernel_->row_unit);
-  for_each_block(blocks, job.rows, w.panels(), job.ctx,
-                 [&](std::int64_t row, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   kernel_->pointwise(job.x.row(row), job.x.stride, rows, w, job.epilogue, row,
-                                      panel, end);
-                 });
+  const Blocks blocks({.rows = job.rows,
+                       .panels = w.panels(),
+                       .row_bytes = job.x.stride,
+                       .panel_bytes = w.panel_bytes(),
+                       .row_unit = kernel_->row_unit,
+                       .panel_unit = panel_unit(*kernel_)},
+                      job.ctx.pool.num_threads());
+  blocks.for_each(
+      job.ctx, [&](std::int64_t row, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+        kernel_->pointwise(job.x.row(row), job.x.stride, rows, w, job.epilogue, row, panel, end);
+      });
 }
 
 void IntegerConvolution::point_at_taps(const QuantizedRows& x, std::int64_t first,
@@ -187,30 +226,35 @@ void IntegerConvolution::run_bordered(const Job& job) const {
   const std::uint8_t* bordered = copy.as<std::uint8_t>().data();
 
   const kernels::PackedConv& w = groups_.front();
-  const Blocks blocks(job.rows, w.panels(), w.taps * w.channels, kernel_->row_unit);
-  for_each_block(blocks, job.rows, w.panels(), job.ctx,
-                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   thread_local std::vector<const std::uint8_t*> seen;
-                   seen.resize(static_cast<std::size_t>(table.kernel_height * rows));
-                   // One run of pixels of an output row after the other.
-                   for (std::int64_t i = 0; i < rows;) {
-                     const std::int64_t row = (first + i) / table.out.width;
-                     const std::int64_t x = (first + i) % table.out.width;
-                     const std::int64_t count = std::min(rows - i, table.out.width - x);
-                     const std::int64_t top = row / table.out.height * height +
-                                              row % table.out.height * window.stride_height;
-                     for (std::int64_t a = 0; a < table.kernel_height; ++a) {
-                       const std::int64_t line = top + a * window.dilation_height;
-                       const std::uint8_t* from =
-                           bordered + (line * width + x * window.stride_width) * pixel;
-                       const std::uint8_t** to = seen.data() + a * rows + i;
-                       for (std::int64_t p = 0; p < count; ++p)
-                         to[p] = from + p * window.stride_width * pixel;
-                     }
-                     i += count;
-                   }
-                   kernel_->dense(seen.data(), rows, w, job.epilogue, first, panel, end);
-                 });
+  const Blocks blocks({.rows = job.rows,
+                       .panels = w.panels(),
+                       .row_bytes = pixel * window.stride_height * window.stride_width,
+                       .panel_bytes = w.panel_bytes(),
+                       .row_unit = kernel_->row_unit,
+                       .panel_unit = panel_unit(*kernel_),
+                       .most_rows = kPointers / table.kernel_height},
+                      job.ctx.pool.num_threads());
+  blocks.for_each(
+      job.ctx, [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+        thread_local std::vector<const std::uint8_t*> seen;
+        seen.resize(static_cast<std::size_t>(table.kernel_height * rows));
+        // One run of pixels of an output row after the other.
+        for (std::int64_t i = 0; i < rows;) {
+          const std::int64_t row = (first + i) / table.out.width;
+          const std::int64_t x = (first + i) % table.out.width;
+          const std::int64_t count = std::min(rows - i, table.out.width - x);
+          const std::int64_t top =
+              row / table.out.height * height + row % table.out.height * window.stride_height;
+          for (std::int64_t a = 0; a < table.kernel_height; ++a) {
+            const std::int64_t line = top + a * window.dilation_height;
+            const std::uint8_t* from = bordered + (line * width + x * window.stride_width) * pixel;
+            const std::uint8_t** to = seen.data() + a * rows + i;
+            for (std::int64_t p = 0; p < count; ++p) to[p] = from + p * window.stride_width * pixel;
+          }
+          i += count;
+        }
+        kernel_->dense(seen.data(), rows, w, job.epilogue, first, panel, end);
+      });
 }
 
 namespace {
@@ -231,27 +275,35 @@ kernels::Epilogue from_column(kernels::Epilogue e, std::int64_t column, std::int
 
 }  // namespace
 
+std::int64_t IntegerConvolution::image_bytes(const Job& job) const {
+  return std::max<std::int64_t>(1, job.x.rows * job.x.stride / job.rows);
+}
+
 void IntegerConvolution::run_dense(const Job& job) const {
   const TapTable& table = geometry_->taps;
   const std::int64_t taps = table.kernel_height * table.kernel_width;
   const std::int64_t group_in = channels_ / geometry_->groups;
   const std::int64_t group_out = outputs_ / geometry_->groups;
   const std::int64_t panels = groups_.front().panels();
-  const Blocks blocks(job.rows, panels, taps * round_up(group_in, 4), kernel_->row_unit);
-
-  for_each_block(blocks, job.rows, panels, job.ctx,
-                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   thread_local std::vector<const std::uint8_t*> seen;
-                   point_at_taps(job.x, first, rows, seen);
-                   for (std::int64_t g = 0; g < geometry_->groups; ++g) {
-                     if (g > 0)
-                       for (const std::uint8_t*& codes : seen) codes += group_in;
-                     const kernels::Epilogue e =
-                         from_column(job.epilogue, g * group_out, g * panels * kPanel);
-                     kernel_->dense(seen.data(), rows, groups_[static_cast<std::size_t>(g)], e,
-                                    first, panel, end);
-                   }
-                 });
+  const Blocks blocks({.rows = job.rows,
+                       .panels = panels,
+                       .row_bytes = image_bytes(job),
+                       .panel_bytes = groups_.front().panel_bytes(),
+                       .row_unit = kernel_->row_unit,
+                       .panel_unit = panel_unit(*kernel_),
+                       .most_rows = kPointers / taps},
+                      job.ctx.pool.num_threads());
+  blocks.for_each(job.ctx, [&](std::int64_t first, std::int64_t rows, std::int64_t panel,
+                               std::int64_t end) {
+    thread_local std::vector<const std::uint8_t*> seen;
+    point_at_taps(job.x, first, rows, seen);
+    for (std::int64_t g = 0; g < geometry_->groups; ++g) {
+      if (g > 0)
+        for (const std::uint8_t*& codes : seen) codes += group_in;
+      const kernels::Epilogue e = from_column(job.epilogue, g * group_out, g * panels * kPanel);
+      kernel_->dense(seen.data(), rows, groups_[static_cast<std::size_t>(g)], e, first, panel, end);
+    }
+  });
 }
 
 namespace {
@@ -274,28 +326,32 @@ void IntegerConvolution::run_tiles(const Job& job) const {
   const std::int64_t panels = tiles_->padded_n() / kPanel;
   const kernels::GemmS8Kernel& gemm = kernels::choose_gemm_s8(
       Isa::kAmx, input_.spec.max_code() + code_shift(input_.spec), tiles_->max_abs);
-  const Blocks blocks(job.rows, panels, stride, gemm.row_unit);
+  const Blocks blocks({.rows = job.rows,
+                       .panels = panels,
+                       .row_bytes = stride,
+                       .panel_bytes = tiles_->panel_bytes(),
+                       .row_unit = gemm.row_unit},
+                      job.ctx.pool.num_threads());
+  blocks.for_each(job.ctx,
+                  [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+                    const kernels::Epilogue e = from_row(job.epilogue, first);
+                    if (kind_ == Kind::kPointwise) {
+                      // Behind the channels lies the next pixel, whose weights are 0 here.
+                      gemm.run(job.x.row(first), job.x.stride, *tiles_, e, 0, rows, panel, end);
+                      return;
+                    }
 
-  for_each_block(blocks, job.rows, panels, job.ctx,
-                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   const kernels::Epilogue e = from_row(job.epilogue, first);
-                   if (kind_ == Kind::kPointwise) {
-                     // Behind the channels lies the next pixel, whose weights are 0 here.
-                     gemm.run(job.x.row(first), job.x.stride, *tiles_, e, 0, rows, panel, end);
-                     return;
-                   }
-
-                   thread_local std::vector<const std::uint8_t*> seen;
-                   thread_local std::vector<std::uint8_t> gathered;
-                   point_at_taps(job.x, first, rows, seen);
-                   gathered.resize(static_cast<std::size_t>(rows * stride));
-                   for (std::int64_t i = 0; i < rows; ++i)
-                     for (std::int64_t t = 0; t < taps; ++t)
-                       std::memcpy(gathered.data() + i * stride + t * channels_,
-                                   seen[static_cast<std::size_t>(t * rows + i)],
-                                   static_cast<std::size_t>(channels_));
-                   gemm.run(gathered.data(), stride, *tiles_, e, 0, rows, panel, end);
-                 });
+                    thread_local std::vector<const std::uint8_t*> seen;
+                    thread_local std::vector<std::uint8_t> gathered;
+                    point_at_taps(job.x, first, rows, seen);
+                    gathered.resize(static_cast<std::size_t>(rows * stride));
+                    for (std::int64_t i = 0; i < rows; ++i)
+                      for (std::int64_t t = 0; t < taps; ++t)
+                        std::memcpy(gathered.data() + i * stride + t * channels_,
+                                    seen[static_cast<std::size_t>(t * rows + i)],
+                                    static_cast<std::size_t>(channels_));
+                    gemm.run(gathered.data(), stride, *tiles_, e, 0, rows, panel, end);
+                  });
 }
 
 void IntegerConvolution::run_depthwise(const Job& job) const {
@@ -310,7 +366,6 @@ void IntegerConvolution::run_depthwise(const Job& job) const {
   // Tasks are blocks of rows, and of channels where there are few rows. Rows of a task share its
   // table of pointers, which leaves most of the nearest cache to the codes.
   constexpr std::int64_t kTasks = 16;
-  constexpr std::int64_t kPointers = 2048;
   const std::int64_t units = (channels_ + kernels::kDepthwiseUnit - 1) / kernels::kDepthwiseUnit;
   const std::int64_t parts = all_rows < kTasks ? std::min(units, kTasks) : 1;
   const std::int64_t part = (units + parts - 1) / parts * kernels::kDepthwiseUnit;
