@@ -2,9 +2,9 @@
 // pointers to what their taps see.
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "quell/base/error.h"
+#include "quell/quant/convolution_blocks.h"
 #include "quell/quant/integer_convolution.h"
 
 namespace quell {
@@ -49,66 +49,6 @@ void IntegerConvolution::forward_rows(const QuantizedRows& x, const LinearOutput
 
 namespace {
 
-/// What is multiplied: rows of outputs by panels of weights.
-struct Product {
-  std::int64_t rows = 0;
-  std::int64_t panels = 0;
-  std::int64_t row_bytes = 0;    ///< of the image, for a row of outputs
-  std::int64_t panel_bytes = 0;  ///< of the weights
-  std::int64_t row_unit = 1;     ///< rows that a kernel takes together
-  std::int64_t panel_unit = 1;
-  std::int64_t most_rows = std::numeric_limits<std::int64_t>::max();  ///< of a task
-};
-
-/// Rows and panels of one task: enough tasks for all threads, rows that stay in the cache while the
-/// panels pass by.
-struct Blocks {
-  Product of;
-  std::int64_t rows = 0;
-  std::int64_t panels = 0;
-  std::int64_t row_blocks = 0;
-  std::int64_t panel_blocks = 0;
-
-  Blocks(const Product& product, int threads) : of(product) {
-    constexpr std::int64_t kTasks = 16;
-    constexpr std::int64_t kCached = std::int64_t{128} << 10;
-    std::int64_t strips = (of.panels + of.panel_unit - 1) / of.panel_unit;
-    const std::int64_t row_parts = (kTasks + strips - 1) / strips;
-    const std::int64_t shared = round_up((of.rows + row_parts - 1) / row_parts, of.row_unit);
-    const std::int64_t most = std::min(kCached / of.row_bytes, of.most_rows);
-    rows = std::min(shared, std::max(of.row_unit, most / of.row_unit * of.row_unit));
-
-    // Few rows behind the last block are part of it: weights would pass by for nothing.
-    const std::int64_t left = of.rows % rows;
-    row_blocks = std::max<std::int64_t>(1, of.rows / rows + (left > of.row_unit / 2 ? 1 : 0));
-    if (row_blocks * strips < threads) {
-      of.panel_unit = 1;
-      strips = of.panels;
-    }
-    const std::int64_t wanted = std::min(strips, (kTasks + row_blocks - 1) / row_blocks);
-    panels = (strips + wanted - 1) / wanted * of.panel_unit;
-    panel_blocks = (of.panels + panels - 1) / panels;
-  }
-
-  /// Calls body(first row, rows, first panel, end) for each. A thread that has neighbouring tasks
-  /// reads the larger operand in part and the smaller as a whole.
-  template <typename Body>
-  void for_each(ExecContext& ctx, const Body& body) const {
-    const bool by_panels = of.panels * of.panel_bytes > of.rows * of.row_bytes;
-    const auto run = [&](std::int64_t row_block, std::int64_t panel_block) {
-      const std::int64_t row = row_block * rows;
-      const std::int64_t count = row_block + 1 < row_blocks ? rows : of.rows - row;
-      const std::int64_t panel = panel_block * panels;
-      body(row, count, panel, std::min(of.panels, panel + panels));
-    };
-    ctx.pool.parallel_for(row_blocks * panel_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t task = begin; task < end; ++task)
-        by_panels ? run(task % row_blocks, task / row_blocks)
-                  : run(task / panel_blocks, task % panel_blocks);
-    });
-  }
-};
-
 /// Panels that a kernel takes together, where it has as many.
 std::int64_t panel_unit(const kernels::ConvS8Kernel& kernel) {
   constexpr std::int64_t kWideVector = 64;  // four of them are two panels
@@ -122,13 +62,13 @@ constexpr std::int64_t kPointers = 2048;
 
 void IntegerConvolution::run_pointwise(const Job& job) const {
   const kernels::PackedConv& w = groups_.front();
-  const Blocks blocks({.rows = job.rows,
-                       .panels = w.panels(),
-                       .row_bytes = job.x.stride,
-                       .panel_bytes = w.panel_bytes(),
-                       .row_unit = kernel_->row_unit,
-                       .panel_unit = panel_unit(*kernel_)},
-                      job.ctx.pool.num_threads());
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = w.panels(),
+                                  .row_bytes = job.x.stride,
+                                  .panel_bytes = w.panel_bytes(),
+                                  .row_unit = kernel_->row_unit,
+                                  .panel_unit = panel_unit(*kernel_)},
+                                 job.ctx.pool.num_threads());
   blocks.for_each(
       job.ctx, [&](std::int64_t row, std::int64_t rows, std::int64_t panel, std::int64_t end) {
         kernel_->pointwise(job.x.row(row), job.x.stride, rows, w, job.epilogue, row, panel, end);
@@ -226,14 +166,14 @@ void IntegerConvolution::run_bordered(const Job& job) const {
   const std::uint8_t* bordered = copy.as<std::uint8_t>().data();
 
   const kernels::PackedConv& w = groups_.front();
-  const Blocks blocks({.rows = job.rows,
-                       .panels = w.panels(),
-                       .row_bytes = pixel * window.stride_height * window.stride_width,
-                       .panel_bytes = w.panel_bytes(),
-                       .row_unit = kernel_->row_unit,
-                       .panel_unit = panel_unit(*kernel_),
-                       .most_rows = kPointers / table.kernel_height},
-                      job.ctx.pool.num_threads());
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = w.panels(),
+                                  .row_bytes = pixel * window.stride_height * window.stride_width,
+                                  .panel_bytes = w.panel_bytes(),
+                                  .row_unit = kernel_->row_unit,
+                                  .panel_unit = panel_unit(*kernel_),
+                                  .most_rows = kPointers / table.kernel_height},
+                                 job.ctx.pool.num_threads());
   blocks.for_each(
       job.ctx, [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
         thread_local std::vector<const std::uint8_t*> seen;
@@ -285,14 +225,14 @@ void IntegerConvolution::run_dense(const Job& job) const {
   const std::int64_t group_in = channels_ / geometry_->groups;
   const std::int64_t group_out = outputs_ / geometry_->groups;
   const std::int64_t panels = groups_.front().panels();
-  const Blocks blocks({.rows = job.rows,
-                       .panels = panels,
-                       .row_bytes = image_bytes(job),
-                       .panel_bytes = groups_.front().panel_bytes(),
-                       .row_unit = kernel_->row_unit,
-                       .panel_unit = panel_unit(*kernel_),
-                       .most_rows = kPointers / taps},
-                      job.ctx.pool.num_threads());
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = panels,
+                                  .row_bytes = image_bytes(job),
+                                  .panel_bytes = groups_.front().panel_bytes(),
+                                  .row_unit = kernel_->row_unit,
+                                  .panel_unit = panel_unit(*kernel_),
+                                  .most_rows = kPointers / taps},
+                                 job.ctx.pool.num_threads());
   blocks.for_each(job.ctx, [&](std::int64_t first, std::int64_t rows, std::int64_t panel,
                                std::int64_t end) {
     thread_local std::vector<const std::uint8_t*> seen;
@@ -326,12 +266,12 @@ void IntegerConvolution::run_tiles(const Job& job) const {
   const std::int64_t panels = tiles_->padded_n() / kPanel;
   const kernels::GemmS8Kernel& gemm = kernels::choose_gemm_s8(
       Isa::kAmx, input_.spec.max_code() + code_shift(input_.spec), tiles_->max_abs);
-  const Blocks blocks({.rows = job.rows,
-                       .panels = panels,
-                       .row_bytes = stride,
-                       .panel_bytes = tiles_->panel_bytes(),
-                       .row_unit = gemm.row_unit},
-                      job.ctx.pool.num_threads());
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = panels,
+                                  .row_bytes = stride,
+                                  .panel_bytes = tiles_->panel_bytes(),
+                                  .row_unit = gemm.row_unit},
+                                 job.ctx.pool.num_threads());
   blocks.for_each(job.ctx,
                   [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
                     const kernels::Epilogue e = from_row(job.epilogue, first);
