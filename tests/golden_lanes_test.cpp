@@ -289,7 +289,7 @@ TEST_F(LaneDetection, NeedsAModelOfImages) {
   std::ofstream(dir_ / "labels.jsonl") << kRow << '\n';
   const std::string command = "eval " + (quell::testing::kReviews / "model").string() +
                               " --task lane-detection --data " + (dir_ / "labels.jsonl").string();
-  quell::testing::expect_one_line_error(quell::testing::run_quell(command), 1,
+  quell::testing::expect_one_line_error(quell::testing::run_quell(command), 2,
                                         "reads text, not images", command);
 }
 

@@ -13,6 +13,7 @@
 #include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/io/safetensors.h"
+#include "quell/job/quantize_job.h"
 #include "quell/model/image_input.h"
 #include "quell/ops/convolution.h"
 #include "tests/support/support.h"
@@ -59,6 +60,22 @@ class ImageNetworks : public ::testing::Test {
     fs::create_directories(scratch_ / "net");
     write_safetensors(scratch_ / "net" / "model.safetensors", views);
     std::ofstream(scratch_ / "net" / "config.json") << config.dump();
+    return load_model(Checkpoint::open(scratch_ / "net"));
+  }
+  /// A network of these nodes, with random weights of these shapes.
+  Model load_with(const Json& nodes, const std::map<std::string, Shape>& shapes) {
+    std::map<std::string, Tensor> tensors;
+    std::map<std::string, TensorView> views;
+    Random random(3);
+    for (const auto& [name, shape] : shapes) {
+      Tensor& t = tensors[name] = Tensor::f32(shape);
+      for (float& v : t.f32()) v = static_cast<float>(random.uniform() - 0.4);
+      views[name] = t;
+    }
+    fs::create_directories(scratch_ / "net");
+    write_safetensors(scratch_ / "net" / "model.safetensors", views);
+    std::ofstream(scratch_ / "net" / "config.json")
+        << Json{{"input", {3, 12, 12}}, {"graph", nodes}}.dump();
     return load_model(Checkpoint::open(scratch_ / "net"));
   }
   static TokenBatch images(const Model& model, int count) {
@@ -131,6 +148,59 @@ TEST_F(ImageNetworks, AFloatCheckpointHoldsNoBoundsOfChannels) {
   }
 }
 
+/// What no convolution is part of is a network of images all the same: the recipe `images` is the
+/// default, heads have codes, and what is written is read back.
+TEST_F(ImageNetworks, TransposedConvolutionsOrLinearsAloneAreNetworksToo) {
+  struct Case {
+    const char* nodes;
+    std::map<std::string, Shape> shapes;
+  };
+  const Case cases[] = {
+      {R"([{"op": "conv_transpose", "inp": ["x"], "out": "up", "weight": "up.weight",
+            "stride": [2, 2], "pad": [0, 0, 0, 0], "act": "relu"},
+           {"op": "conv_transpose", "inp": ["up"], "out": "wide", "weight": "wide.weight",
+            "stride": [1, 1], "pad": [0, 0, 0, 0]},
+           {"op": "global_avg_pool", "inp": ["wide"], "out": "mean"}])",
+       {{"up.weight", {3, 8, 2, 2}}, {"wide.weight", {8, 6, 2, 2}}}},
+      {R"([{"op": "global_avg_pool", "inp": ["x"], "out": "pool"},
+           {"op": "linear", "inp": ["pool"], "out": "mean", "weight": "fc.weight"}])",
+       {{"fc.weight", {5, 3}}}},
+      {R"([{"op": "linear", "inp": ["x"], "out": "pixels", "weight": "a.weight", "act": "relu"},
+           {"op": "global_avg_pool", "inp": ["pixels"], "out": "pool"},
+           {"op": "linear", "inp": ["pool"], "out": "mean", "weight": "fc.weight"}])",
+       {{"a.weight", {8, 3}}, {"fc.weight", {5, 8}}}}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.nodes);
+    Model model = load_with(parse_json(c.nodes, "test"), c.shapes);
+    const std::string recipe = default_recipe(ModelDirectory(scratch_ / "net"));
+    EXPECT_EQ(recipe, "images");
+    compress(model, {images(model, 8)}, load_recipe(recipe), ctx_);
+    for (const Param& p : model.params) EXPECT_TRUE(p.quantized.has_value()) << p.module;
+
+    const TokenBatch batch = images(model, 3);
+    const Tensor simulated = mean_of(*make_simulated_model(model, true, ctx_.isa), batch);
+    EXPECT_TRUE(quell::testing::same_bytes(simulated, mean_of(*lower(model, ctx_), batch)));
+    const ExportSummary summary = export_compressed_tensors(model, scratch_ / "out", true);
+    const Model read = load_model(Checkpoint::open(scratch_ / "out"));
+    EXPECT_TRUE(quell::testing::same_bytes(simulated, mean_of(*lower(read, ctx_), batch)));
+  }
+}
+
+/// A comparison of infinities or NaN says nothing: it must not pass.
+TEST_F(ImageNetworks, SiteOutputsThatOverflowAreRefused) {
+  Model model = load({conv("x", "stem", "stem", "relu"), conv("stem", "a", "a", "sigmoid")}, "a");
+  for (Param& p : model.params)
+    for (float& w : p.weight.f32()) w = 1e22F;
+  try {
+    quantize(model, "cross_layer_equalization, rtn");
+    FAIL() << "it passes";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(),
+                 "a: its float output holds NaN or infinity; the model or the calibration data is "
+                 "damaged");
+  }
+}
+
 TEST_F(ImageNetworks, AWeightThatSeesImagesOfTwoSizesSeesEachAsItIs) {
   Json nodes = {conv("x", "stem", "stem"),
                 conv("stem", "a", "w"),
@@ -156,21 +226,22 @@ TEST_F(ImageNetworks, AWeightThatSeesImagesOfTwoSizesSeesEachAsItIs) {
     activations.batches.push_back(&batch);
     activations.values.push_back(shared->values[i].value);
   }
-  SiteGrams grams(*shared, activations, ctx_);
-  const Tensor& gram = grams.of(shared->linears.front()).front();
+  SiteMoments moments(*shared, activations, ctx_);
+  const Tensor& gram = moments.of(shared->linears.front(), MeanInputs::kKept).front().gram;
 
   std::vector<double> squares(static_cast<std::size_t>(gram.rows()));
   const std::vector<NodeId>& users =
       model.graph.users(model.graph.node(shared->linears.front()).param);
   ASSERT_EQ(users.size(), x.size());
   for (std::size_t i = 0; i < users.size(); ++i)
-    for_each_patch_block(
-        x[i], *conv_geometry(model.graph, users[i]), 0, ctx_, [&](const Tensor& patches) {
-          for (std::int64_t r = 0; r < patches.rows(); ++r)
-            for (std::size_t k = 0; k < squares.size(); ++k)
-              squares[k] +=
-                  static_cast<double>(patches.row(r)[k]) * static_cast<double>(patches.row(r)[k]);
-        });
+    for_each_patch_block(std::vector{x[i].view()}, *conv_geometry(model.graph, users[i]), 0, ctx_,
+                         [&](std::span<const Tensor> all) {
+                           const Tensor& patches = all.front();
+                           for (std::int64_t r = 0; r < patches.rows(); ++r)
+                             for (std::size_t k = 0; k < squares.size(); ++k)
+                               squares[k] += static_cast<double>(patches.row(r)[k]) *
+                                             static_cast<double>(patches.row(r)[k]);
+                         });
   for (std::int64_t k = 0; k < gram.rows(); ++k)
     EXPECT_NEAR(gram.row(k)[k], squares[static_cast<std::size_t>(k)], 1e-3) << k;
 }

@@ -9,19 +9,24 @@
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
+#include "quell/compress/product_inputs.h"
 #include "quell/engine/lower.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/job/quantize_job.h"
+#include "quell/model/fold_batch_norm.h"
 #include "quell/model/image_input.h"
+#include "quell/ops/convolution.h"
 #include "quell/vision/encode_png.h"
 #include "tests/support/support.h"
 
 namespace quell {
 namespace {
 namespace fs = std::filesystem;
+
+using quell::testing::same_bytes;
 
 /// A stem with a pool, an inverted residual with a depthwise convolution, one in groups, a shortcut
 /// with a convolution of its own, a mean and a linear.
@@ -128,10 +133,6 @@ double relative_error(const Tensor& want, const Tensor& got) {
   return noise / signal;
 }
 
-bool same_bytes(const Tensor& a, const Tensor& b) {
-  return std::equal(a.f32().begin(), a.f32().end(), b.f32().begin(), b.f32().end());
-}
-
 class ImageQuantization : public ::testing::Test {
  protected:
   ImageQuantization() { write_network(scratch_ / "net"); }
@@ -148,6 +149,51 @@ class ImageQuantization : public ::testing::Test {
     const Model model = quantized(recipe);
     return relative_error(logits_of(*make_float_model(float_model), held[0], ctx_),
                           logits_of(*make_simulated_model(model, false, ctx_.isa), held[0], ctx_));
+  }
+
+  /// Against sums in f64 over what the taps of each group see.
+  void expect_moments(const Model& model, NodeId product, const Tensor& x, const Tensor& float_x,
+                      MeanInputs means, const std::vector<InputMoments>& got) {
+    const auto geometry = conv_geometry(model.graph, product);
+    const auto groups = static_cast<std::int64_t>(got.size());
+    ASSERT_EQ(groups, geometry ? geometry->groups : 1);
+    for (std::int64_t g = 0; g < groups; ++g) {
+      std::vector<std::vector<float>> seen, wanted;
+      const auto keep = [&](std::span<const Tensor> rows) {
+        for (std::int64_t r = 0; r < rows[0].rows(); ++r) {
+          seen.emplace_back(rows[0].row(r), rows[0].row(r) + rows[0].cols());
+          wanted.emplace_back(rows[1].row(r), rows[1].row(r) + rows[1].cols());
+        }
+      };
+      const std::vector<TensorView> inputs{x.view(), float_x.view()};
+      if (geometry)
+        for_each_patch_block(inputs, *geometry, g, ctx_, keep);
+      else
+        keep(std::vector<Tensor>{x.clone(), float_x.clone()});
+
+      const std::size_t columns = seen.front().size();
+      std::vector<double> mean(columns), mean_lack(columns);
+      const auto tokens = static_cast<double>(seen.size());
+      for (std::size_t t = 0; t < seen.size() && means == MeanInputs::kTaken; ++t)
+        for (std::size_t k = 0; k < columns; ++k) {
+          mean[k] += static_cast<double>(seen[t][k]) / tokens;
+          mean_lack[k] += static_cast<double>(wanted[t][k] - seen[t][k]) / tokens;
+        }
+      const InputMoments& moments = got[static_cast<std::size_t>(g)];
+      for (std::size_t a = 0; a < columns; ++a)
+        for (std::size_t b = 0; b < columns; ++b) {
+          double gram = 0, missing = 0;
+          for (std::size_t t = 0; t < seen.size(); ++t) {
+            const double of_b = static_cast<double>(seen[t][b]) - mean[b];
+            gram += (static_cast<double>(seen[t][a]) - mean[a]) * of_b;
+            missing += (static_cast<double>(wanted[t][a] - seen[t][a]) - mean_lack[a]) * of_b;
+          }
+          const auto row = static_cast<std::int64_t>(a);
+          EXPECT_NEAR(moments.gram.row(row)[b], gram, 1e-5 * tokens) << model.node_name(product);
+          EXPECT_NEAR(moments.missing.row(row)[b], missing, 1e-5 * tokens)
+              << model.node_name(product);
+        }
+    }
   }
 
   quell::testing::ScratchDir scratch_;
@@ -240,6 +286,41 @@ TEST_F(ImageQuantization, RoundingByOutputsBeatsRoundingToNearest) {
   EXPECT_LT(error_of(recipe_with("W3A8", "adaround")), 0.7 * nearest);
   EXPECT_LT(error_of(recipe_with("W3A8", "{gptq: {sweeps: 10}}")), 0.7 * nearest);
   EXPECT_LT(error_of(recipe_with("W3A8", "rtn, bias_correction")), nearest);
+}
+
+TEST_F(ImageQuantization, FloatTargetsMakeUpForEarlierLayers) {
+  const double own = error_of(recipe_with("W4A8", "{adaround: {range: mse}}, bias_correction"));
+  const double to_float =
+      error_of(recipe_with("W4A8", "{adaround: {range: mse, target: float}}, bias_correction"));
+  EXPECT_LT(to_float, 0.8 * own);
+}
+
+/// Against sums over what each tap sees, value by value.
+TEST_F(ImageQuantization, MomentsAreThoseOfWhatTapsSee) {
+  Model model = original();
+  fold_batch_norms(model);
+  Random random(3);
+  for (const Site& site : derive_sites(model, {})) {
+    const RowSpace& space = model.graph.value(site.value()).type.rows;
+    const std::int64_t pixels = std::max<std::int64_t>(1, space.height * space.width);
+    const std::int64_t channels = model.graph.value(site.value()).type.columns;
+    const TokenBatch batch = images(model, 1, 2)[0];
+    Tensor x = Tensor::f32({batch.batch * pixels, channels});
+    Tensor float_x = Tensor::f32(x.shape());
+    for (std::size_t i = 0; i < x.f32().size(); ++i) {
+      x.f32()[i] = static_cast<float>(random.uniform());
+      float_x.f32()[i] = x.f32()[i] + 0.1F * static_cast<float>(random.uniform());
+    }
+    SiteActivations activations;
+    activations.x = {&x};
+    activations.float_x = {&float_x};
+    activations.batches = {&batch};
+    activations.values = {site.value()};
+    SiteMoments moments(site, activations, ctx_);
+    for (const NodeId product : site.linears)
+      for (const MeanInputs means : {MeanInputs::kKept, MeanInputs::kTaken})
+        expect_moments(model, product, x, float_x, means, moments.of(product, means));
+  }
 }
 
 TEST_F(ImageQuantization, EqualizationHelpsWhereThereIsOneStepForATensor) {
@@ -337,7 +418,8 @@ TEST_F(ImageQuantization, TheJobMeasuresAllEnginesOnImages) {
       << refusal(other);
   other.format = job.format;
   other.calibration.max_seq_length = 5;
-  EXPECT_NE(refusal(other).find("go with texts"), std::string::npos) << refusal(other);
+  EXPECT_NE(refusal(other).find("--max-seq-length: for models that read text"), std::string::npos)
+      << refusal(other);
   other.calibration.max_seq_length = 0;
   other.eval->task = "perplexity";
   EXPECT_NE(refusal(other).find("reads images"), std::string::npos) << refusal(other);

@@ -24,7 +24,7 @@ QuantizeJob make_job(const std::string& recipe, const fs::path& out) {
 
 double seconds(const Preflight& p, const std::string& stage) {
   for (const Preflight::Stage& s : p.stages)
-    if (s.name == stage) return s.seconds;
+    if (s.name == stage) return s.seconds.value();
   ADD_FAILURE() << stage;
   return 0;
 }
@@ -106,6 +106,12 @@ TEST(Preflight, RefusesWhatCannotEndWell) {
   job = make_job("minmax", dir / "out");
   job.recipe.ignore = {"re:.*"};
   EXPECT_NE(message(job).find("nothing to quantize"), std::string::npos);
+  job.recipe.ignore = {"re:.*layer"};
+  EXPECT_NE(message(job).find("every linear is ignored, nothing to quantize; "), std::string::npos)
+      << message(job);
+  EXPECT_NE(message(job).find("classifier would be with quantize: {head: true} in the recipe"),
+            std::string::npos)
+      << message(job);
   job = make_job("minmax", dir / "out");
   job.model_dir = dir / "nowhere";
   EXPECT_NE(message(job).find("nowhere"), std::string::npos);

@@ -1,5 +1,7 @@
-// Pieces of a loop are taken one by one by whoever is there. Nobody waits for a worker that has not
-// come: it finds the gate closed and never sees that loop. Waited for is only who holds a piece.
+// Each thread has a share of a loop's pieces, neighbours, and takes them one by one; whoever is
+// through with its own takes from the others'. Loops that follow each other so find in a thread's
+// cache what the thread itself wrote there. Nobody waits for a worker that has not come: it finds
+// the gate closed and never sees that loop. Waited for is only who holds a piece.
 #include "quell/base/thread_pool.h"
 
 #include <pthread.h>
@@ -10,6 +12,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -99,6 +102,12 @@ thread_local CallerTime caller_time;
 /// loop.
 constexpr std::uint64_t kInside = 0xffff, kOpen = 0x10000, kLoop = 0x20000;
 
+/// Indices of a loop that belong to one thread, from `next` on.
+struct alignas(64) Share {
+  std::atomic<std::int64_t> next{0};
+  std::int64_t end = 0;
+};
+
 struct Worker {
   int index = 0;
   std::thread thread;
@@ -126,33 +135,50 @@ struct ThreadPool::State {
   const Body* body = nullptr;
   std::int64_t count = 0, chunk = 1;
   std::exception_ptr error;
-  std::int64_t error_begin = 0;
-  // Apart from the rest, as all threads write here.
-  alignas(64) std::atomic<std::int64_t> next{0};
+  std::unique_ptr<Share[]> shares;  ///< one a thread, the caller's first
+  int share_count = 1;              ///< of this loop
+  // Apart from the rest, as threads write here.
+  alignas(64) std::atomic<std::int64_t> error_begin{kNoError};
   alignas(64) std::atomic<std::uint64_t> gate{0};
 
-  /// The error of the first piece that has one. Pieces before this one have been taken, those
-  /// behind it are not needed.
-  void keep_error(std::int64_t begin) {
-    const std::lock_guard lock(mutex);
-    if (!error || begin < error_begin) {
-      error = std::current_exception();
-      error_begin = begin;
+  static constexpr std::int64_t kNoError = std::numeric_limits<std::int64_t>::max();
+
+  void share_out() {
+    const std::int64_t pieces = (count + chunk - 1) / chunk;
+    share_count = crew.size() + 1;
+    for (int s = 0; s < share_count; ++s) {
+      Share& share = shares[static_cast<std::size_t>(s)];
+      share.next = pieces * s / share_count * chunk;
+      share.end = std::min(count, pieces * (s + 1) / share_count * chunk);
     }
-    next = count;
   }
 
-  void run_pieces() {
-    inside_loop = true;
-    for (;;) {
-      const std::int64_t begin = next.fetch_add(chunk);
-      if (begin >= count) break;
+  /// The error of the first piece that has one. Pieces behind it are not needed, those before it
+  /// are still run.
+  void keep_error(std::int64_t begin) {
+    const std::lock_guard lock(mutex);
+    if (begin > error_begin) return;
+    error = std::current_exception();
+    error_begin = begin;
+  }
+
+  void run_share(Share& share) {
+    while (share.next.load() < share.end) {
+      const std::int64_t begin = share.next.fetch_add(chunk);
+      if (begin >= share.end || begin > error_begin) break;
       try {
-        (*body)(begin, std::min(begin + chunk, count));
+        (*body)(begin, std::min(begin + chunk, share.end));
       } catch (...) {
         keep_error(begin);
       }
     }
+  }
+
+  /// `own`: the number of the thread's share.
+  void run_pieces(int own) {
+    inside_loop = true;
+    for (int i = 0; i < share_count; ++i)
+      run_share(shares[static_cast<std::size_t>((own + i) % share_count)]);
     inside_loop = false;
   }
 
@@ -191,7 +217,7 @@ struct ThreadPool::State {
       }
       if (stop) return;
       if (!enter(w)) continue;
-      run_pieces();
+      run_pieces(w.index + 1);
       leave(w);
     }
   }
@@ -228,13 +254,14 @@ struct ThreadPool::State {
   void run_together() {
     const auto start = Clock::now();
     caller_time.start_loop(start);
-    next = 0;
+    share_out();
     error = nullptr;
+    error_begin = kNoError;
     gate = (gate / kLoop + 1) * kLoop + kOpen;
     for (int i = 0; i < crew.size(); ++i)
       if (Worker& w = *workers[static_cast<std::size_t>(i)]; w.asleep) wake(w);
 
-    run_pieces();
+    run_pieces(0);
     gate.fetch_and(~kOpen);
     const Wait wait = wait_for_workers();
 
@@ -265,6 +292,7 @@ ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
   State& s = *state_;
   const int usable = cpu_budget().threads(), total = num_threads > 0 ? num_threads : usable;
   s.spin = total <= usable;
+  s.shares = std::make_unique<Share[]>(static_cast<std::size_t>(std::max(total, 1)));
   for (int i = 0; i + 1 < total; ++i) {
     s.workers.push_back(std::make_unique<Worker>());
     Worker& w = *s.workers.back();

@@ -181,6 +181,23 @@ TEST(ThreadPool, WorkersHelpWhereThereAreProcessorsForThem) {
   EXPECT_GT(by_worker, 0);
 }
 
+TEST(ThreadPool, EachThreadBeginsWithItsOwnShare) {
+  ThreadPool pool(2);
+  const auto caller = std::this_thread::get_id();
+  int loops_with_worker = 0;
+  for (int loop = 0; loop < 500 && loops_with_worker < 20; ++loop) {
+    std::int64_t first_of_worker = -1;
+    pool.parallel_for(24, 3, [&](std::int64_t begin, std::int64_t) {
+      if (std::this_thread::get_id() != caller && first_of_worker < 0) first_of_worker = begin;
+      std::this_thread::sleep_for(microseconds(100));
+    });
+    if (first_of_worker < 0) continue;
+    EXPECT_GE(first_of_worker, 12) << "the caller's come when none of the own is left";
+    ++loops_with_worker;
+  }
+  EXPECT_GT(loops_with_worker, 0);
+}
+
 TEST(ThreadPool, FirstErrorOfTheLoopForAnyNumberOfThreads) {
   for (const int threads : {1, 2, 6}) {
     ThreadPool pool(threads);

@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "quell/base/error.h"
 #include "quell/cli/command.h"
 #include "quell/job/inspect_job.h"
 
@@ -14,16 +15,21 @@ Command add_inspect(CLI::App& app) {
   sub->add_flag("--kernels", job->kernels,
                 "Also list norms and attention that read or write codes; of networks of "
                 "convolutions the memory traffic of every operator");
-  data_option(*sub, "--calibration", calibration->data.file,
-              "Data to measure activation ranges on");
+  CLI::Option* data = data_option(*sub, "--calibration", calibration->data.file,
+                                  "Data to measure activation ranges on");
   sub->add_option("--num-samples", calibration->num_samples, "Samples at most")
+      ->needs(data)
       ->transform(whole_number(1, kMostSamples))
       ->capture_default_str();
   sub->add_option("--max-seq-length", calibration->max_seq_length, "Tokens a sample at most")
+      ->needs(data)
       ->transform(whole_number(1, kMostTokens));
   add_column_options(*sub, calibration->data.columns);
   return {sub, [job, calibration](const GlobalOptions& globals, ExecContext& ctx) {
+            const ColumnChoice& columns = calibration->data.columns;
             if (!calibration->data.file.empty()) job->calibration = *calibration;
+            require(job->calibration || (columns.text.empty() && columns.label.empty()),
+                    ErrorCode::kUsage, "--text-column, --label-column: go with --calibration");
             job->threads_asked = globals.threads > 0;
             Results results(globals);
             const Json report = run_inspect_job(*job, ctx);

@@ -62,7 +62,7 @@ void add_compression_options(CLI::App& app, CompressionOptions& o, const std::st
         return std::string(scheme.empty() ? "is empty (a variable that is not set?)" : "");
       });
   app.add_option("--ignore", o.ignore,
-                 "Linears left in float: name, glob or re:REGEX; may be repeated");
+                 "Linears and convolutions left in float: name, glob or re:REGEX; may be repeated");
   data_option(app, "--calibration", o.calibration.data.file,
               "Calibration data (.txt, .jsonl, tab-separated, .u16, .safetensors); of images a "
               "folder, a tar file, an IDX or CIFAR file")
@@ -120,6 +120,8 @@ std::optional<EvalOptions> CompressionOptions::task(DataChoice& data) const {
                            eval.protocol.empty() && eval.probe.empty();
     require(untouched, ErrorCode::kUsage,
             "--limit, --skip, --window, --protocol and --probe go with --eval-task");
+    require(eval_labels.empty() && eval_data.columns.text.empty(), ErrorCode::kUsage,
+            "--eval-labels, --eval-text-column: go with --eval-task");
     return std::nullopt;
   }
   check_perplexity_options(eval);

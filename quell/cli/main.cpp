@@ -52,8 +52,8 @@ void keep_standard_descriptors() {
 int run(int argc, char** argv) {
   using namespace quell::cli;
   CLI::App app{
-      "Quell: outlier suppression, quantization and integer inference for transformer language "
-      "models",
+      "Quell: outlier suppression, quantization and integer inference for transformer models and "
+      "networks of convolutions",
       "quell"};
   app.set_version_flag("--version", "quell " QUELL_VERSION);
   app.require_subcommand(1);

@@ -55,10 +55,10 @@ class Rows {
         error.row(r)[k] = (below_.row(r)[k] + free_.row(r)[k] * up(r, k)) * step_.row(r)[k];
     });
   }
-  /// One step. `product`: error * gram [rows, C]; `diagonal`: of gram; `sharpness`: exponent of the
-  /// term that asks for 0 or 1, which is left out at 0. The error counts in what one weight's step
-  /// adds to it, on average.
-  void learn(const Tensor& product, std::span<const double> diagonal, double sharpness,
+  /// One step. `slope`: error * gram - pull [rows, C]; `diagonal`: of gram; `sharpness`: exponent
+  /// of the term that asks for 0 or 1, which is left out at 0. The error counts in what one
+  /// weight's step adds to it, on average.
+  void learn(const Tensor& slope, std::span<const double> diagonal, double sharpness,
              ExecContext& ctx) {
     for_rows(ctx, [&](std::int64_t r) {
       std::vector<double> gradient(static_cast<std::size_t>(columns_));
@@ -69,7 +69,7 @@ class Rows {
       for (std::int64_t k = 0; k < columns_; ++k) {
         const float s = sigmoid(value_.row(r)[k]), h = s * (kHigh - kLow) + kLow;
         if (h <= 0 || h >= 1 || free_.row(r)[k] == 0) continue;
-        float of_up = static_cast<float>(2 * static_cast<double>(product.row(r)[k]) *
+        float of_up = static_cast<float>(2 * static_cast<double>(slope.row(r)[k]) *
                                          static_cast<double>(step_.row(r)[k]) / unit);
         if (sharpness > 0) {
           const float centred = 2 * h - 1, power = static_cast<float>(sharpness);
@@ -119,17 +119,20 @@ class Rows {
   std::vector<Adam> adam_;
 };
 
-/// e gram e^T of a row, given e and e gram.
-double loss_of(const Tensor& error, const Tensor& product, std::int64_t row) {
+/// e gram e^T - 2 e pull^T of a row, given e, e gram - pull and pull.
+double loss_of(const float* error, const float* slope, const float* pull, std::int64_t columns) {
   double sum = 0;
-  for (std::int64_t k = 0; k < error.cols(); ++k)
-    sum += static_cast<double>(error.row(row)[k]) * static_cast<double>(product.row(row)[k]);
+  for (std::int64_t k = 0; k < columns; ++k) {
+    const double of_slope = static_cast<double>(slope[k]);
+    sum +=
+        static_cast<double>(error[k]) * (pull ? of_slope - static_cast<double>(pull[k]) : of_slope);
+  }
   return sum;
 }
 
 }  // namespace
 
-QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram,
+QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram, const TensorView& pull,
                  const AdaRoundOptions& options, ExecContext& ctx) {
   constexpr std::int64_t kRows = 512;  // at once, which bounds the memory
   constexpr double kWarmUp = 0.2, kSharpest = 20, kFlattest = 2;
@@ -146,32 +149,41 @@ QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram,
   for (std::int64_t begin = 0; begin < w.rows(); begin += kRows) {
     const std::int64_t end = std::min(w.rows(), begin + kRows);
     Rows rows(w, nearest, begin, end, options);
-    Tensor product = Tensor::f32({end - begin, columns});
-    const auto multiply = [&](const Tensor& error) {
-      matmul_nt(error, gram, TensorView(), product.span(), ctx);
+    const bool pulled = pull.numel() > 0;
+    const auto pull_of = [&](std::int64_t r) { return pulled ? pull.row(r) : nullptr; };
+    Tensor slope = Tensor::f32({end - begin, columns});  // half of it
+    const auto evaluate_slope = [&](const Tensor& error) {
+      matmul_nt(error, gram, TensorView(), slope.span(), ctx);
+      if (!pulled) return;
+      for (std::int64_t r = begin; r < end; ++r)
+        for (std::int64_t k = 0; k < columns; ++k) slope.row(r - begin)[k] -= pull.row(r)[k];
     };
+    const auto loss = [&](const Tensor& error, std::int64_t r) {
+      return loss_of(error.row(r - begin), slope.row(r - begin), pull_of(r), columns);
+    };
+
     for (std::int64_t i = 0; i < options.iterations; ++i) {
       rows.evaluate(ctx);
-      multiply(rows.error);
+      evaluate_slope(rows.error);
       const double done = static_cast<double>(i) / static_cast<double>(options.iterations),
                    annealed = (done - kWarmUp) / (1 - kWarmUp);
       const double sharpness =
           kFlattest + (kSharpest - kFlattest) * (1 + std::cos(std::numbers::pi * annealed)) / 2;
-      rows.learn(product, diagonal, annealed < 0 ? 0 : sharpness, ctx);
+      rows.learn(slope, diagonal, annealed < 0 ? 0 : sharpness, ctx);
     }
     rows.decide();
     rows.evaluate(ctx);
-    multiply(rows.error);
+    evaluate_slope(rows.error);
     std::vector<double> learned;
-    for (std::int64_t r = begin; r < end; ++r)
-      learned.push_back(loss_of(rows.error, product, r - begin));
+    for (std::int64_t r = begin; r < end; ++r) learned.push_back(loss(rows.error, r));
+
     Tensor error = Tensor::f32({end - begin, columns});
     for (std::int64_t r = begin; r < end; ++r)
       for (std::int64_t k = 0; k < columns; ++k)
         error.row(r - begin)[k] = before.row(r)[k] - w.row(r)[k];
-    multiply(error);
+    evaluate_slope(error);
     for (std::int64_t r = begin; r < end; ++r)
-      if (learned[static_cast<std::size_t>(r - begin)] < loss_of(error, product, r - begin))
+      if (learned[static_cast<std::size_t>(r - begin)] < loss(error, r))
         rows.write_codes(r - begin, {nearest.codes.as<std::int16_t>().data() + r * columns,
                                      static_cast<std::size_t>(columns)});
   }

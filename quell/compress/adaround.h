@@ -16,9 +16,10 @@ struct AdaRoundOptions {
 };
 
 /// Codes of w [N, C] with the steps of `nearest`, which holds the codes of rounding to nearest.
-/// `gram`: X^T X, f32 [C, C]. A row keeps its nearest codes where no better ones are found, so no
-/// row's error (w^q - w) gram (w^q - w)^T grows.
-QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram,
+/// With e = w^q - w, a row's error is e gram e^T - 2 e pull^T. `gram`: X^T X, f32 [C, C]; `pull`
+/// [N, C]: what else the outputs should move by, W (X_wanted - X)^T X, or undefined: nothing. A row
+/// keeps its nearest codes where no better ones are found, so no row's error grows.
+QTensor adaround(const TensorView& w, QTensor nearest, const Tensor& gram, const TensorView& pull,
                  const AdaRoundOptions& options, ExecContext& ctx);
 
 }  // namespace quell

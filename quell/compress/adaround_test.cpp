@@ -19,14 +19,19 @@ struct Problem {
     Random random(5);
     const auto draw = [&] { return static_cast<float>(random.uniform() * 2 - 1); };
     for (float& v : w.f32()) v = draw();
-    std::vector<float> x(static_cast<std::size_t>(columns));
+    std::vector<float> x(static_cast<std::size_t>(columns)), lost(x.size());
     for (int t = 0; t < 300; ++t) {
       const float common = draw() * 3;  // columns depend on each other, as activations do
       for (std::size_t j = 0; j < x.size(); ++j)
         x[j] = draw() + common * static_cast<float>(j % 7) / 7.0F;
+      for (std::size_t j = 0; j < x.size(); ++j)
+        lost[j] = 0.1F * common + 0.05F * x[(j + 1) % x.size()];
       for (std::size_t i = 0; i < x.size(); ++i)
         for (std::size_t j = 0; j < x.size(); ++j)
           gram.row(static_cast<std::int64_t>(i))[j] += x[i] * x[j];
+      seen.push_back(x);
+      for (std::size_t j = 0; j < x.size(); ++j) x[j] += lost[j];
+      wanted.push_back(x);
     }
   }
   double row_error(const Tensor& got, std::int64_t r) const {
@@ -45,7 +50,38 @@ struct Problem {
     return sum;
   }
 
+  /// |wanted w^T - seen got^T|^2 over all rows and tokens.
+  double error_of_outputs(const QTensor& q) const {
+    const Tensor got = dequantize(q);
+    double sum = 0;
+    for (std::size_t t = 0; t < seen.size(); ++t)
+      for (std::int64_t r = 0; r < w.rows(); ++r) {
+        double lacks = 0;
+        for (std::size_t k = 0; k < seen[t].size(); ++k)
+          lacks += static_cast<double>(w.row(r)[k]) * static_cast<double>(wanted[t][k]) -
+                   static_cast<double>(got.row(r)[k]) * static_cast<double>(seen[t][k]);
+        sum += lacks * lacks;
+      }
+    return sum;
+  }
+  /// W (wanted - seen)^T seen.
+  Tensor pull() const {
+    Tensor out = Tensor::f32(w.shape());
+    for (std::size_t t = 0; t < seen.size(); ++t)
+      for (std::int64_t r = 0; r < w.rows(); ++r) {
+        double lacks = 0;
+        for (std::size_t k = 0; k < seen[t].size(); ++k)
+          lacks +=
+              static_cast<double>(w.row(r)[k]) * static_cast<double>(wanted[t][k] - seen[t][k]);
+        for (std::size_t k = 0; k < seen[t].size(); ++k)
+          out.row(r)[k] += static_cast<float>(lacks) * seen[t][k];
+      }
+    return out;
+  }
+
   Tensor w, gram;
+  std::vector<std::vector<float>> seen,
+      wanted;  ///< what the rows multiply, and what was lost of it
   ExecContext ctx{2};
 };
 
@@ -56,7 +92,7 @@ TEST(AdaRound, OutputsAreCloserThanRoundToNearestInEveryRow) {
     for (const bool symmetric : {true, false}) {
       const QuantSpec spec{4, symmetric, g, g == Granularity::kPerGroup ? 50 : 0};
       const QTensor nearest = quantize_weight(p.w, spec),
-                    q = adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, p.ctx);
+                    q = adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, {}, p.ctx);
       for (std::size_t i = 0; i < q.codes.as<std::int16_t>().size(); ++i) {
         EXPECT_GE(q.codes.as<std::int16_t>()[i], spec.min_code());
         EXPECT_LE(q.codes.as<std::int16_t>()[i], spec.max_code());
@@ -75,7 +111,8 @@ TEST(AdaRound, ComesCloseToTheBestChoice) {
   Problem p(24, kColumns);
   const QuantSpec spec{4, true, Granularity::kPerChannel};
   const QTensor nearest = quantize_weight(p.w, spec);
-  const Tensor learned = dequantize(adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, p.ctx)),
+  const Tensor learned =
+                   dequantize(adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, {}, p.ctx)),
                before = dequantize(nearest);
   double found = 0, best = 0, start = 0;
   for (std::int64_t r = 0; r < p.w.rows(); ++r) {
@@ -97,13 +134,25 @@ TEST(AdaRound, ComesCloseToTheBestChoice) {
   EXPECT_LT(found - best, 0.1 * (start - best)) << "best " << best << ", nearest " << start;
 }
 
+TEST(AdaRound, MakesUpForWhatInputsHaveLost) {
+  Problem p(37, 60);
+  const QuantSpec spec{4, true, Granularity::kPerChannel};
+  const auto round = [&](const TensorView& pull) {
+    return adaround(p.w, quantize_weight(p.w, spec), p.gram, pull, {}, p.ctx);
+  };
+  const Tensor pull = p.pull();
+  const double own = p.error_of_outputs(round({}));
+  EXPECT_LT(p.error_of_outputs(round(pull)), 0.7 * own);
+  EXPECT_LT(own, p.error_of_outputs(quantize_weight(p.w, spec)));
+}
+
 TEST(AdaRound, SameCodesForAnyNumberOfThreads) {
   Problem p(37, 150);
   ExecContext one(1), three(3);
   const QuantSpec spec{4, true, Granularity::kPerChannel};
   const AdaRoundOptions options{.iterations = 50};
-  const QTensor a = adaround(p.w, quantize_weight(p.w, spec), p.gram, options, one),
-                b = adaround(p.w, quantize_weight(p.w, spec), p.gram, options, three);
+  const QTensor a = adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, options, one),
+                b = adaround(p.w, quantize_weight(p.w, spec), p.gram, {}, options, three);
   EXPECT_TRUE(std::equal(a.codes.as<std::int16_t>().begin(), a.codes.as<std::int16_t>().end(),
                          b.codes.as<std::int16_t>().begin()));
 }
@@ -111,7 +160,8 @@ TEST(AdaRound, SameCodesForAnyNumberOfThreads) {
 TEST(AdaRound, DeadInputsAreAnError) {
   Problem p(3, 4);
   const QuantSpec spec{4, true, Granularity::kPerChannel};
-  EXPECT_THROW(adaround(p.w, quantize_weight(p.w, spec), Tensor::f32({4, 4}), {}, p.ctx), Error);
+  EXPECT_THROW(adaround(p.w, quantize_weight(p.w, spec), Tensor::f32({4, 4}), {}, {}, p.ctx),
+               Error);
 }
 
 }  // namespace

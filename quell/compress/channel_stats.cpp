@@ -4,8 +4,6 @@
 #include <cmath>
 
 #include "quell/base/error.h"
-#include "quell/base/log.h"
-#include "quell/ops/linear.h"
 
 namespace quell {
 
@@ -64,50 +62,6 @@ std::vector<float> mean_squares(const SiteActivations& activations) {
   std::vector<float> out;
   for (const double s : sums) out.push_back(static_cast<float>(s / std::max(rows, 1.0)));
   return out;
-}
-
-void add_gram(const Tensor& columns, Tensor& sum, ExecContext& ctx) {
-  Tensor part = Tensor::uninitialized(DType::kF32, sum.shape());
-  matmul_nt(columns, columns, TensorView(), part.span(), ctx);
-  for (std::size_t i = 0; i < sum.f32().size(); ++i) sum.f32()[i] += part.f32()[i];
-}
-
-Tensor gram_matrix(const SiteActivations& activations, ExecContext& ctx) {
-  const std::int64_t c = activations.x.front()->cols();
-  Tensor sum = Tensor::f32({c, c});
-  for (std::size_t b = 0; b < activations.x.size(); ++b) {
-    const Tensor& x = *activations.x[b];
-    std::vector<std::int64_t> rows;
-    for (std::int64_t i = 0; i < x.rows(); ++i)
-      if (row_counts(x, *activations.batches[b], i)) rows.push_back(i);
-    if (rows.empty()) continue;
-    Tensor columns = Tensor::f32({c, static_cast<std::int64_t>(rows.size())});
-    for (std::size_t t = 0; t < rows.size(); ++t)
-      for (std::int64_t j = 0; j < c; ++j) columns.row(j)[t] = x.row(rows[t])[j];
-    add_gram(columns, sum, ctx);
-  }
-  return sum;
-}
-
-bool has_inputs(const Tensor& gram, const std::string& site) {
-  double sum = 0;
-  for (std::int64_t k = 0; k < gram.rows(); ++k) sum += static_cast<double>(gram.row(k)[k]);
-  require(std::isfinite(sum), ErrorCode::kNumeric, site,
-          ": squares of its inputs are not finite; the model or the calibration data is "
-          "damaged");
-  return sum > 0;
-}
-
-bool any_has_inputs(std::span<const Tensor> grams, const std::string& site) {
-  bool any = false;
-  for (const Tensor& gram : grams) any |= has_inputs(gram, site);
-  if (any) return true;
-
-  log(LogLevel::kWarning, site +
-                              ": all its inputs are 0 on the calibration data, which say nothing "
-                              "about its weights: they are "
-                              "rounded to nearest");
-  return false;
 }
 
 }  // namespace quell

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "quell/compress/site.h"
@@ -22,16 +23,6 @@ ChannelStats channel_stats(const SiteActivations& activations, bool include_padd
 
 /// Mean square per channel [C] over tokens whose mask is 1.
 std::vector<float> mean_squares(const SiteActivations& activations);
-
-/// sum += columns columns^T, for columns [C, rows] of some inputs.
-void add_gram(const Tensor& columns, Tensor& sum, ExecContext& ctx);
-/// X^T X [C, C] over tokens whose mask is 1.
-Tensor gram_matrix(const SiteActivations& activations, ExecContext& ctx);
-/// Whether such a matrix says anything: its diagonal is not 0. Throws Error(kNumeric) naming `site`
-/// where it is not finite.
-bool has_inputs(const Tensor& gram, const std::string& site);
-/// Whether any of them does: where all inputs are 0, a warning names the site.
-bool any_has_inputs(std::span<const Tensor> grams, const std::string& site);
 
 /// Whether row `i` of `x` counts: rows are tokens of the batch, or one a sequence (pooled values).
 bool row_counts(const TensorView& x, const TokenBatch& batch, std::int64_t i);

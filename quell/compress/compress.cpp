@@ -13,6 +13,7 @@
 #include "quell/compress/channel_split.h"
 #include "quell/compress/channel_stats.h"
 #include "quell/compress/ignored.h"
+#include "quell/compress/output_means.h"
 #include "quell/compress/pass.h"
 #include "quell/engine/lowered_op.h"
 #include "quell/graph/forms.h"
@@ -28,12 +29,18 @@ namespace {
 constexpr double kSiteTolerance = 1e-4;    // relative to the largest output of the linear
 constexpr double kOutputTolerance = 1e-3;  // of the whole model: differences of all sites add up
 
+/// What is compared has to be finite: std::max passes over NaN, and two infinities differ by one.
+bool is_finite(const Tensor& t) {
+  return std::all_of(t.f32().begin(), t.f32().end(), [](float v) { return std::isfinite(v); });
+}
+
 double largest(const Tensor& t) {
   double m = 0;
   for (const float v : t.f32()) m = std::max(m, std::fabs(static_cast<double>(v)));
   return m;
 }
 
+/// Of finite tensors.
 double largest_difference(const Tensor& a, const Tensor& b) {
   double m = 0;
   for (std::size_t i = 0; i < a.f32().size(); ++i)
@@ -72,6 +79,7 @@ class Pipeline {
     for (const TokenBatch& batch : samples_)
       executors_.push_back(
           std::make_unique<Executor>(model_, ops_, Rounding::kDivide, batch, ctx_));
+    run_float_beside();
 
     std::map<int, const Site*> starts;  // first linear -> site
     const std::vector<Site> sites = derive_sites(model_, scope_of(recipe_));
@@ -90,13 +98,19 @@ class Pipeline {
       }
       if (recipe_.quantize_attention && node(n).is(op_attention)) calibrate_attention(n);
       if (is_mean_of_pixels(node(n))) calibrate_mean(n);
-      for (const auto& executor : executors_) {
-        executor->run(n);
-        executor->spill();
-      }
+      for (const Executors* side : {&executors_, &float_executors_})
+        for (const auto& executor : *side) {
+          executor->run(n);
+          executor->spill();
+        }
+      if (corrects_means(n))
+        add_to_rows(executors_, node(n).out,
+                    mean_difference(float_executors_, executors_, node(n).out));
       at = model_.graph.position(n);  // what a site has put in stands in front of it
     }
     executors_.clear();
+    float_executors_.clear();
+    float_ops_.clear();
     if (!later_.empty()) later_.calibrate(model_, ops_, samples_, ctx_);
     ops_.clear();
     compare_outputs();
@@ -112,6 +126,24 @@ class Pipeline {
 
  private:
   const Node& node(int n) const { return model_.graph.node(n); }
+
+  /// The float model beside the quantized one, where a pass reads its values.
+  void run_float_beside() {
+    if (!weight_passes_.front()->reads_float_inputs()) return;
+    float_ops_ = make_float_ops(model_);
+    for (const TokenBatch& batch : samples_)
+      float_executors_.push_back(
+          std::make_unique<Executor>(model_, float_ops_, false, batch, ctx_));
+  }
+
+  /// Whether outputs get their float means already here, as the bias that is corrected in the end
+  /// will give them: what comes behind is then calibrated on what it will see.
+  bool corrects_means(NodeId n) const {
+    if (float_executors_.empty() || !takes_bias_correction(model_, n)) return false;
+    if (!model_.param_of(n).quantized) return false;
+    return std::any_of(range_passes_.begin(), range_passes_.end(),
+                       [](const auto& pass) { return pass->corrects_means(); });
+  }
 
   /// Convolutions take over the batch norms behind them.
   void fold() {
@@ -167,8 +199,20 @@ class Pipeline {
     return out;
   }
 
+  /// As reference_outputs(): a forward pass refuses what is not finite, but blames the checkpoint.
+  std::vector<Tensor> outputs_after_migration() const {
+    try {
+      return reference_outputs();
+    } catch (const Error& e) {
+      require(e.code() != ErrorCode::kNumeric, ErrorCode::kVerification,
+              "the migrated float model gives NaN or infinity, the original does not; this is a "
+              "defect, please report it with the recipe");
+      throw;
+    }
+  }
+
   void compare_outputs() const {
-    const std::vector<Tensor> after = reference_outputs();
+    const std::vector<Tensor> after = outputs_after_migration();
     for (std::size_t i = 0; i < after.size(); ++i) {
       const double difference = largest_difference(before_[i], after[i]);
       const double size = largest(before_[i]);
@@ -203,6 +247,9 @@ class Pipeline {
         out.x.push_back(v == 0 ? &executors_[b]->migrated_value(value) : &ahead_[b][v - 1]);
         out.batches.push_back(&executors_[b]->batch_of(value));
         out.values.push_back(value);
+        if (!float_executors_.empty())
+          out.float_x.push_back(v == 0 ? &float_executors_[b]->migrated_value(value)
+                                       : &float_ahead_[b][v - 1]);
         if (site.kind == SiteKind::kAttention)
           if (const ValueId bias = node(site.attention_node).operand(kBiasOperand);
               bias != kNoValue)
@@ -217,23 +264,33 @@ class Pipeline {
   /// quantized so far.
   void run_ahead(const Site& site) {
     ahead_.clear();
+    float_ahead_.clear();
     if (site.values.size() == 1) return;
     for (const TokenBatch& batch : samples_) {
-      Executor executor(model_, ops_, Rounding::kDivide, batch, ctx_);
-      std::map<ValueId, Tensor> found;  // as linears read it
-      for (const ChangedValue& v : site.values) found[migrated(model_.graph, v.value)];
-      std::size_t missing = found.size();
-      for (const NodeId n : model_.graph.order()) {
-        executor.run(n);
-        const auto wanted = found.find(node(n).out);
-        if (wanted == found.end()) continue;
-        wanted->second = executor.value(node(n).out).clone();
-        if (--missing == 0) break;
-      }
-      std::vector<Tensor>& tensors = ahead_.emplace_back();
-      for (std::size_t v = 1; v < site.values.size(); ++v)
-        tensors.push_back(std::move(found.at(migrated(model_.graph, site.values[v].value))));
+      ahead_.push_back(values_ahead(site, ops_, Rounding::kDivide, batch));
+      if (!float_executors_.empty())
+        float_ahead_.push_back(values_ahead(site, float_ops_, false, batch));
     }
+  }
+
+  std::vector<Tensor> values_ahead(const Site& site, const OpTable& ops,
+                                   const Quantization& quantization, const TokenBatch& batch) {
+    Executor executor(model_, ops, quantization, batch, ctx_);
+    std::map<ValueId, Tensor> found;  // as linears read it
+    for (const ChangedValue& v : site.values) found[migrated(model_.graph, v.value)];
+    std::size_t missing = found.size();
+    for (const NodeId n : model_.graph.order()) {
+      executor.run(n);
+      const auto wanted = found.find(node(n).out);
+      if (wanted == found.end()) continue;
+      wanted->second = executor.value(node(n).out).clone();
+      if (--missing == 0) break;
+    }
+
+    std::vector<Tensor> out;
+    for (std::size_t v = 1; v < site.values.size(); ++v)
+      out.push_back(std::move(found.at(migrated(model_.graph, site.values[v].value))));
+    return out;
   }
 
   /// The plans of one step: from the journal, or made and then kept there.
@@ -306,6 +363,7 @@ class Pipeline {
       model_.drop_pages(linear);
     }
     ahead_.clear();
+    float_ahead_.clear();
   }
 
   /// Repeats the columns of a value that is there.
@@ -318,6 +376,8 @@ class Pipeline {
     for (const NodeId user : model_.graph.users(node(n).param)) {
       std::unique_ptr<LinearOp>& op = ops_[static_cast<std::size_t>(user)];
       if (op) op = make_transient_op(model_, user, false, ctx_.isa, Rounding::kDivide);
+      if (!float_ops_.empty() && op)
+        float_ops_[static_cast<std::size_t>(user)] = make_float_op(model_, user);
     }
   }
 
@@ -325,13 +385,18 @@ class Pipeline {
   /// still give the same float outputs.
   void apply_equivalence(const Plan& plan, const Site& site) {
     const std::map<int, Tensor> before = float_outputs(site);
+    for (const auto& [linear, y] : before)
+      require(is_finite(y), ErrorCode::kNumeric, model_.node_name(linear),
+              ": its float output holds NaN or infinity; the model or the calibration data is "
+              "damaged");
     change(plan);
     for (const PlanItem& item : plan) {
       if (const auto* split = std::get_if<SplitChannels>(&item)) {
         // A division that the same plan has put in is not computed yet.
-        for (const auto& executor : executors_)
-          for (const ValueId v : std::set{split->value, migrated(model_.graph, split->value)})
-            widen(*executor, v, split->sources);
+        for (const Executors* side : {&executors_, &float_executors_})
+          for (const auto& executor : *side)
+            for (const ValueId v : std::set{split->value, migrated(model_.graph, split->value)})
+              widen(*executor, v, split->sources);
         for (const int producer : split->producers) rebuild_ops(producer);
         for (const int linear : split->linears) rebuild_ops(linear);
         continue;
@@ -343,26 +408,32 @@ class Pipeline {
       const auto carry_over = [&](Tensor& x) {
         inverse_affine_columns(x, change->scale, change->shift, x.span(), ctx_);
       };
-      for (const auto& executor : executors_)
-        for (const ChangedValue& v : change->values) {
-          const ValueId m = migrated(model_.graph, v.value);
-          // A division that has just been put in is computed; else the value changes in place.
-          if (m != v.value && executor->value(v.value).numel() > 0) {
-            executor->run(model_.graph.producer(m));
-            continue;
-          }
-          Tensor x = executor->take(m);
-          if (x.defined() && x.numel() > 0) carry_over(x);
-          executor->set(m, std::move(x));
+      const auto carry_over_at = [&](Executor& executor, ValueId value) {
+        const ValueId m = migrated(model_.graph, value);
+        // A division that has just been put in is computed; else the value changes in place.
+        if (m != value && executor.value(value).numel() > 0) {
+          executor.run(model_.graph.producer(m));
+          return;
         }
-      for (std::vector<Tensor>& tensors : ahead_)
-        for (Tensor& x : tensors) carry_over(x);
+        Tensor x = executor.take(m);
+        if (x.defined() && x.numel() > 0) carry_over(x);
+        executor.set(m, std::move(x));
+      };
+      for (const Executors* side : {&executors_, &float_executors_})
+        for (const auto& executor : *side)
+          for (const ChangedValue& v : change->values) carry_over_at(*executor, v.value);
+      for (auto* side : {&ahead_, &float_ahead_})
+        for (std::vector<Tensor>& tensors : *side)
+          for (Tensor& x : tensors) carry_over(x);
       for (const ChangedValue& v : change->values)
         if (v.producer == ProducerKind::kLinear || v.producer == ProducerKind::kLinearRows)
           rebuild_ops(v.producer_node);
       for (const int linear : change->linears) rebuild_ops(linear);
     }
     for (const auto& [linear, after] : float_outputs(site)) {
+      require(is_finite(after), ErrorCode::kVerification, model_.node_name(linear),
+              ": migration made its float output NaN or infinity; exclude it with --ignore, and "
+              "please report it");
       const double difference = largest_difference(before.at(linear), after),
                    scale = 1 + largest(before.at(linear));
       require(difference <= kSiteTolerance * scale, ErrorCode::kVerification,
@@ -476,9 +547,11 @@ class Pipeline {
   const Journal* journal_;
   std::vector<std::unique_ptr<Pass>> equivalence_, weight_passes_, range_passes_;
   OpTable ops_;
-  std::vector<std::unique_ptr<Executor>> executors_;
-  std::vector<std::vector<Tensor>>
-      ahead_;  ///< by batch: values of the current site beyond its first
+  Executors executors_;
+  OpTable float_ops_;
+  Executors float_executors_;  ///< empty where no pass reads what the float model has
+  /// By batch: values of the current site beyond its first.
+  std::vector<std::vector<Tensor>> ahead_, float_ahead_;
   LaterRanges later_;
 };
 
@@ -549,6 +622,42 @@ void check_passes(const Recipe& recipe) {
           "as os_plus");
 }
 
+/// What a recipe has to say so that linears of that role are quantized.
+const char* scope_key(Role role) {
+  switch (role) {
+    case Role::kProjection: return "projections";
+    case Role::kPooler:
+    case Role::kClassifier: return "head";
+    case Role::kLmHead: return "lm_head";
+    case Role::kNone:
+    case Role::kTokenTable: break;
+  }
+  return nullptr;
+}
+
+/// Why nothing is left, and which keys of the recipe would add something.
+std::string nothing_to_quantize(const Model& model, const Recipe& recipe) {
+  const std::vector<Site> sites = derive_sites(model, scope_of(recipe));
+  std::set<NodeId> in_scope;
+  for (const Site& site : sites) in_scope.insert(site.linears.begin(), site.linears.end());
+
+  std::map<std::string, std::string> outside;  // key -> modules
+  for (NodeId n = 0; n < model.graph.num_nodes(); ++n) {
+    const Node& node = model.graph.node(n);
+    if (!node.op->product || node.param == kNoParam || in_scope.contains(n)) continue;
+    const char* key = scope_key(model.param_of(n).role);
+    if (!key || is_ignored(recipe, model.param_of(n).module)) continue;
+    std::string& modules = outside[key];
+    modules += (modules.empty() ? "" : ", ") + model.param_of(n).module;
+  }
+
+  std::string text = sites.empty() ? "nothing to quantize, the model has no layers of linears"
+                                   : "every linear is ignored, nothing to quantize";
+  for (const auto& [key, modules] : outside)
+    text += "; " + modules + " would be with quantize: {" + key + ": true} in the recipe";
+  return text;
+}
+
 }  // namespace
 
 void check_recipe(const Model& model, const Recipe& recipe) {
@@ -582,8 +691,9 @@ void check_recipe(const Model& model, const Recipe& recipe) {
             "lm_head out");
     check(p);
   }
-  require(any, ErrorCode::kInvalidInput, "recipe ", recipe.name,
-          ": every linear is ignored, nothing to quantize");
+  if (!any)
+    throw Error(ErrorCode::kInvalidInput,
+                str("recipe ", recipe.name, ": ", nothing_to_quantize(model, recipe)));
 }
 
 void compress(Model& model, const std::vector<TokenBatch>& samples, const Recipe& recipe,

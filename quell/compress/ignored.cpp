@@ -113,8 +113,8 @@ void resolve_ignored(const Model& model, Recipe& recipe) {
       modules.insert(linear.module);
     }
     require(any, ErrorCode::kUsage, "--ignore \"", pattern,
-            "\": no linear of the model is called so; near are ", near_names(pattern, linears),
-            " (quell inspect lists them)");
+            "\": no linear or convolution of the model is called so; near are ",
+            near_names(pattern, linears), " (quell inspect lists them)");
   }
   recipe.ignore.assign(modules.begin(), modules.end());
 }

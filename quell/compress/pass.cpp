@@ -1,6 +1,7 @@
 #include "quell/compress/pass.h"
 
 #include "quell/base/error.h"
+#include "quell/compress/output_means.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -40,16 +41,19 @@ QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec
                          range == WeightRange::kThreeSigma ? three_sigma_range : minmax_range);
 }
 
-Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range,
+Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range, MeanInputs means,
                      const SiteActivations& activations, const RoundRows& round, ExecContext& ctx) {
-  SiteGrams grams(site, activations, ctx);
+  SiteMoments moments(site, activations, ctx);
   Plan plan;
   for (const int linear : site.linears) {
     const Param& p = site.model->param_of(linear);
     if (is_ignored(recipe, p.module)) continue;
     QTensor nearest = round_to_nearest(site, linear, recipe.weights, range, activations, ctx);
-    plan.push_back(ReplaceWeight{linear, round_by_group(p.weight, std::move(nearest),
-                                                        grams.of(linear), round, site.name, ctx)});
+    const bool bias_takes_means = takes_bias_correction(*site.model, linear);
+    const std::vector<InputMoments>& inputs =
+        moments.of(linear, bias_takes_means ? means : MeanInputs::kKept);
+    plan.push_back(ReplaceWeight{
+        linear, round_by_group(p.weight, std::move(nearest), inputs, round, site.name, ctx)});
   }
   return plan;
 }

@@ -30,6 +30,8 @@ class Pass {
   virtual ~Pass() = default;
   virtual PassStage stage() const = 0;
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
+  /// Whether it also reads what the float model has at a site (SiteActivations::float_x).
+  virtual bool reads_float_inputs() const { return false; }
   /// Whether it may change what goes into the site.
   virtual bool may_change(const Site& /*site*/) const { return false; }
   /// Whether it does so at sites of convolutions too; others are asked about linears alone.
@@ -42,6 +44,8 @@ class Pass {
   /// Whether the float model computes something else afterwards (corrected biases), so that no
   /// float checkpoint should hold it.
   virtual bool changes_float_function() const { return false; }
+  /// Whether it gives the outputs of products their float means back (has_bias_to_correct).
+  virtual bool corrects_means() const { return false; }
   virtual PassEffort effort(const Site& /*site*/) const { return {}; }
   /// Before anything is computed: settings of the whole model, with which its float outputs are
   /// those that everything is compared with.
@@ -74,8 +78,9 @@ QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec
                          const SiteActivations& activations, ExecContext& ctx);
 
 /// Codes of all linears and convolutions of a site that are not ignored: rounded to nearest, then
-/// as `round` chooses by what their rows multiply.
-Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range,
+/// as `round` chooses by what their rows multiply. `means`: of products whose biases will be
+/// corrected; those of others are kept.
+Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range, MeanInputs means,
                      const SiteActivations& activations, const RoundRows& round, ExecContext& ctx);
 
 struct PassFactory {

@@ -4,26 +4,39 @@
 
 #include <functional>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "quell/compress/site.h"
 
 namespace quell {
 
-/// X^T X by product, made when first asked for. Refers to what it is made of.
-class SiteGrams {
+/// Second moments of the inputs X [tokens, K] of some rows of a weight, over tokens whose mask
+/// is 1.
+struct InputMoments {
+  Tensor gram;     ///< X^T X [K, K]
+  Tensor missing;  ///< (X_float - X)^T X [K, K], X_float what the float model has there; undefined
+                   ///< where that is not known
+};
+
+/// Whether moments keep the means of the inputs, or are those of X less its means: where a bias
+/// takes over whatever the means of the outputs lack, only the rest is left to the weights.
+enum class MeanInputs { kKept, kTaken };
+
+/// Moments by product, made when first asked for. Refers to what it is made of.
+class SiteMoments {
  public:
-  SiteGrams(const Site& site, const SiteActivations& activations, ExecContext& ctx)
+  SiteMoments(const Site& site, const SiteActivations& activations, ExecContext& ctx)
       : site_(site), activations_(activations), ctx_(ctx) {}
-  /// One matrix [K, K] for each group of rows that see the same channels; linears have one, and
-  /// share it. Over tokens whose mask is 1. Throws Error(kNumeric) where one is not finite.
-  const std::vector<Tensor>& of(NodeId product);
+  /// One for each group of rows that see the same channels; linears have one, and share it.
+  const std::vector<InputMoments>& of(NodeId product, MeanInputs means);
 
  private:
   const Site& site_;
   const SiteActivations& activations_;
   ExecContext& ctx_;
-  std::map<NodeId, std::vector<Tensor>> by_product_;  ///< of linears: by kNoNode
+  /// Of linears: by kNoNode.
+  std::map<std::pair<NodeId, MeanInputs>, std::vector<InputMoments>> by_product_;
 };
 
 /// Mean square of what each column [K] of the product's weight multiplies; of convolutions in
@@ -31,14 +44,16 @@ class SiteGrams {
 std::vector<float> mean_squares(const Site& site, NodeId product,
                                 const SiteActivations& activations, ExecContext& ctx);
 
-/// Chooses codes of some rows of a weight: from those of rounding to nearest, and X^T X of what the
-/// rows multiply.
-using RoundRows = std::function<QTensor(const TensorView& rows, QTensor nearest, const Tensor& gram,
-                                        ExecContext& ctx)>;
+/// Chooses codes of some rows of a weight: from those of rounding to nearest, and the moments of
+/// what the rows multiply.
+using RoundRows = std::function<QTensor(const TensorView& rows, QTensor nearest,
+                                        const InputMoments& inputs, ExecContext& ctx)>;
 
 /// Codes of a whole weight [N, K], rows of one group after the other. Groups whose inputs are all 0
-/// keep their nearest codes, and a warning names `who`.
-QTensor round_by_group(const Tensor& weight, QTensor nearest, const std::vector<Tensor>& grams,
-                       const RoundRows& round, const std::string& who, ExecContext& ctx);
+/// keep their nearest codes, and a warning names `who`. Throws Error(kNumeric) naming it where
+/// moments are not finite.
+QTensor round_by_group(const Tensor& weight, QTensor nearest,
+                       const std::vector<InputMoments>& inputs, const RoundRows& round,
+                       const std::string& who, ExecContext& ctx);
 
 }  // namespace quell

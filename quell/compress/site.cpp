@@ -10,7 +10,7 @@
 namespace quell {
 namespace {
 
-constexpr const char* kNoProducer = "no norm or linear in front can absorb a change";
+constexpr const char* kNoProducer = "no norm, linear or convolution in front can absorb a change";
 
 class Derivation {
  public:

@@ -72,6 +72,8 @@ std::vector<Site> derive_sites(const Model& model, const SiteScope& scope);
 struct SiteActivations {
   std::vector<const Tensor*> x;
   std::vector<const TokenBatch*> batches;
+  std::vector<const Tensor*> float_x = {};  ///< what the float model has there: as many as x, or
+                                            ///< none where no pass reads them
   std::vector<const Tensor*> position_bias =
       {};  ///< kAttention of T5: the table that is added to the scores, one for each x
   SharedHeads shared = {};           ///< of the site

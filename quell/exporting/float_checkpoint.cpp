@@ -2,6 +2,7 @@
 
 #include "quell/base/error.h"
 #include "quell/exporting/module_names.h"
+#include "quell/exporting/own_features.h"
 #include "quell/exporting/sentence_modules.h"
 #include "quell/exporting/side_files.h"
 #include "quell/graph/forms.h"
@@ -17,22 +18,26 @@ namespace {
 void refuse_forms(const Model& model, const OpDef& op, const char* what) {
   const std::vector<ValueId> values = bases_with(model.graph, op);
   if (values.empty()) return;
-  throw Error(ErrorCode::kUnsupported,
-              str("a plain ", model.spec.model_type, " checkpoint cannot hold ", what, " (",
-                  model.graph.producer_of(values.front()).label,
-                  "); write --format compressed-tensors instead"));
+  throw Error(ErrorCode::kUnsupported, str(plain_checkpoint(model), " cannot hold ", what, " (",
+                                           model.graph.producer_of(values.front()).label,
+                                           "); write --format compressed-tensors instead"));
 }
 
 }  // namespace
+
+std::string plain_checkpoint(const Model& model) {
+  return is_known_to_others(model) ? str("a plain ", model.spec.model_type, " checkpoint")
+                                   : std::string("a plain checkpoint of this network");
+}
 
 ExportSummary export_float_checkpoint(const Model& model, const std::filesystem::path& out,
                                       bool replace) {
   refuse_forms(model, op_restore, "a residual branch that would have to undo the migration");
   refuse_forms(model, op_affine, "a scale and shift that no weight can hold");
   for (const NodeId n : model.graph.order())
-    require(!model.graph.node(n).is(op_clamp), ErrorCode::kUnsupported, "a plain ",
-            model.spec.model_type, " checkpoint cannot hold a bound for each channel (",
-            model.graph.node(n).label, "); write --format compressed-tensors instead");
+    require(!model.graph.node(n).is(op_clamp), ErrorCode::kUnsupported, plain_checkpoint(model),
+            " cannot hold a bound for each channel (", model.graph.node(n).label,
+            "); write --format compressed-tensors instead");
   require(!model.bias_corrected, ErrorCode::kUnsupported,
           "a float checkpoint with corrected biases would not compute what the "
           "original does; leave bias_correction out, or write --format compressed-tensors");
@@ -40,12 +45,12 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
   const Checkpoint source = original_of(model);
   TensorSet tensors;
   for (const Param& p : model.params) {
-    require(p.added_rows + p.added_columns == 0, ErrorCode::kUnsupported, "a plain ",
-            model.spec.model_type, " checkpoint cannot hold the channels that were added to ",
-            p.module, "; use split: 0, or write --format compressed-tensors");
-    require(!p.added_bias && !p.added_weight, ErrorCode::kUnsupported, "a plain ",
-            model.spec.model_type, " checkpoint has no place for the bias that the shift added to ",
-            p.module, "; use shift: never, or write --format compressed-tensors");
+    require(p.added_rows + p.added_columns == 0, ErrorCode::kUnsupported, plain_checkpoint(model),
+            " cannot hold the channels that were added to ", p.module,
+            "; use split: 0, or write --format compressed-tensors");
+    require(!p.added_bias && !p.added_weight, ErrorCode::kUnsupported, plain_checkpoint(model),
+            " has no place for the bias that the shift added to ", p.module,
+            "; use shift: never, or write --format compressed-tensors");
     if (p.packing.part > 0) continue;
     const Parts parts = parts_of(model, p);
     if (p.tied_to < 0 && p.weight.defined())

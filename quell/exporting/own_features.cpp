@@ -75,12 +75,17 @@ bool reads_float_constants(const Model& model) {
 
 }  // namespace
 
+bool is_known_to_others(const Model& model) {
+  return model.spec.model_type != "graph" && model.spec.model_type != "lstr";
+}
+
 std::string recipes_for_others(const Model& model) {
   const bool transposed = any(model.params, [](const Param& p) {
     return p.packing.transposed && p.weight.shape().rank() == 2;
   });
   const bool has_kernels = model.graph.has(op_conv2d) || model.graph.has(op_conv_transpose2d);
-  if (transposed || has_kernels || model.graph.has(op_table)) return "";
+  const bool unknown = !is_known_to_others(model);
+  if (transposed || has_kernels || unknown || model.graph.has(op_table)) return "";
   if (flattens_tokens(model)) return "minmax";
   if (needs_plain_codes(model)) return "minmax or minmax_dynamic with more than 4 bits";
   // A head that is tied to the embeddings of two stacks cannot be quantized apart.

@@ -25,7 +25,8 @@ ValueType with_image(const Graph& graph, const Node& node, ImageSize size) {
 }
 
 bool is_convolutional(const Graph& graph) {
-  return graph.has(op_conv2d) && !graph.has(op_attention);
+  // Not by its convolutions: some networks have none but transposed ones, or linears alone.
+  return graph.has(op_image) && !graph.has(op_attention);
 }
 
 std::int64_t num_images(OpCall& call, std::size_t operand) {

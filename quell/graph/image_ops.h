@@ -121,7 +121,8 @@ ImageSize image_size(const RowSpace& rows, std::string_view who);
 /// The type of the first operand, with pixels of images of that size as rows. Throws
 /// Error(kUnsupported) where there are none.
 ValueType with_image(const Graph& graph, const Node& node, ImageSize size);
-/// Whether the graph is a network of convolutions alone, without attention.
+/// Whether the graph is a network of images without attention of tokens: convolutions, transposed
+/// ones, linears.
 bool is_convolutional(const Graph& graph);
 /// Images in the batch, of an operand whose rows are pixels.
 std::int64_t num_images(OpCall& call, std::size_t operand);

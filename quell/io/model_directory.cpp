@@ -119,6 +119,21 @@ void ModelDirectory::finish(const Settings& settings, std::span<const KeyRule> r
   state_->reports[report.file] = std::move(report);
 }
 
+void ModelDirectory::read_too(const Settings& settings) const {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->reports.find(settings.file());
+  if (found == state_->reports.end()) return;
+
+  FileReport& report = found->second;
+  for (const std::string& key : settings.read_keys()) {
+    std::erase_if(report.left, [&](const FileReport::Left& left) {
+      return key == left.key || key.starts_with(left.key + ".");
+    });
+    const auto place = std::lower_bound(report.read.begin(), report.read.end(), key);
+    if (place == report.read.end() || *place != key) report.read.insert(place, key);
+  }
+}
+
 std::vector<FileReport> ModelDirectory::reports() const {
   const std::lock_guard lock(state_->mutex);
   std::vector<FileReport> all;

@@ -51,6 +51,9 @@ class ModelDirectory {
   /// To be called by whoever reads a file as a whole, when everything has been read: judges what is
   /// left over (judge_leftovers) and keeps the report.
   void finish(const Settings& settings, std::span<const KeyRule> rules) const;
+  /// To be called by whoever reads more of a file that another has finished: what was left over
+  /// there is not, if it has been read now.
+  void read_too(const Settings& settings) const;
   /// One for each finished file, the newest where a file was read again; by name.
   std::vector<FileReport> reports() const;
 

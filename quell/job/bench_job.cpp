@@ -10,7 +10,9 @@
 #include "quell/compress/compress.h"
 #include "quell/engine/generate.h"
 #include "quell/io/json.h"
+#include "quell/job/bench_checks.h"
 #include "quell/job/engine.h"
+#include "quell/job/model_options.h"
 #include "quell/job/random_model.h"
 #include "quell/job/report.h"
 #include "quell/model/image_input.h"
@@ -77,7 +79,7 @@ class Bench {
     ExecContext ctx;
     model_ = job.random.empty() ? load_model(Checkpoint::open(job.model_dir))
                                 : make_random_model(job.random);
-    check_shapes();
+    check_bench_job(job, model_);
     job.model_dir.check_accepted();
     const bool quantize = !job.scheme.empty() || !job.recipe.empty() || job.quantize_attention ||
                           job.quantize_lm_head;
@@ -90,6 +92,7 @@ class Bench {
       recipe.quantize_attention |= job.quantize_attention;
       recipe.quantize_lm_head |= job.quantize_lm_head;
       if (job.quantize_attention) recipe.residual_after_quant = true;
+      warn_of_unused(model_, recipe);
       std::vector<TokenBatch> samples;
       const std::int64_t length = std::min<std::int64_t>(32, model_.spec.max_position_embeddings);
       samples.push_back(batch_of({4, length}, 99));
@@ -116,6 +119,7 @@ class Bench {
   }
 
   Json run() {
+    for (const BenchShape& shape : job_.shapes) batches_.push_back(batch_of(shape, 5));
     for (std::size_t e = 0; e < engines_.size(); ++e)
       for (const auto& ctx : contexts_) add_cases(*models_[e], engines_[e], *ctx);
     require(!cases_.empty(), ErrorCode::kUsage,
@@ -147,18 +151,6 @@ class Bench {
   }
 
  private:
-  void check_shapes() const {
-    const bool images = model_.reads_images();
-    for (const BenchShape& s : job_.shapes) {
-      require(!images || s.length == 0, ErrorCode::kUsage, "--shape ", s.batch, "x", s.length, ": ",
-              job_.model_dir.string(), " reads images of one size; write --shape ", s.batch);
-      require(images || s.length > 0, ErrorCode::kUsage, "--shape ", s.batch,
-              ": write BATCHxLENGTH, such as 8x128");
-    }
-    require(!images || (job_.prompt == 0 && job_.generate == 0 && job_.text.empty()),
-            ErrorCode::kUsage, "-p, -n, --text: ", job_.model_dir.string(), " reads images");
-  }
-
   TokenBatch batch_of(const BenchShape& shape, std::uint64_t seed) const {
     if (!model_.reads_images()) return random_batch(model_.spec, shape.batch, shape.length, seed);
 
@@ -176,15 +168,16 @@ class Bench {
       cases_.push_back({name, test, unit, ctx.pool.num_threads(), units, std::move(body), {}});
       case_contexts_.push_back(&ctx);
     };
-    for (const BenchShape& s : job_.shapes) {
-      const auto batch = std::make_shared<TokenBatch>(batch_of(s, 5));
+    for (std::size_t i = 0; i < job_.shapes.size(); ++i) {
+      const BenchShape& s = job_.shapes[i];
+      const TokenBatch& batch = batches_[i];
       const bool images = model_.reads_images();
       const std::int64_t units = images ? s.batch : s.batch * s.length;
-      add(images ? str(s.batch) : str(s.batch, "x", s.length), images ? "images" : "tokens",
-          static_cast<double>(units), [&engine, &ctx, batch] {
+      add(s.to_text(), images ? "images" : "tokens", static_cast<double>(units),
+          [&engine, &ctx, &batch] {
             const auto start = Clock::now();
             ForwardOutputs outputs;
-            engine.forward(*batch, outputs, ctx);
+            engine.forward(batch, outputs, ctx);
             return seconds_since(start);
           });
     }
@@ -285,6 +278,7 @@ class Bench {
   std::vector<std::string> engines_;
   std::vector<std::unique_ptr<ExecContext>> contexts_;
   std::vector<std::unique_ptr<ForwardModel>> models_;
+  std::vector<TokenBatch> batches_;  ///< by shape
   std::vector<std::string> lines_;
   std::optional<Tokenizer> tokenizer_;
   std::vector<Case> cases_;

@@ -12,6 +12,8 @@ namespace quell {
 
 struct BenchShape {
   std::int64_t batch = 1, length = 128;  ///< length 0: of images, which have a size of their own
+  /// As it is written: "8x128", "8".
+  std::string to_text() const;
 };
 
 struct BenchJob {

@@ -7,6 +7,9 @@
 #include "quell/base/random.h"
 #include "quell/eval/image_classification.h"
 #include "quell/job/calibration_check.h"
+#include "quell/job/export_message.h"
+#include "quell/job/memory_estimate.h"
+#include "quell/job/model_options.h"
 #include "quell/model/image_input.h"
 #include "quell/model/text_encoder.h"
 #include "quell/vision/preprocessor_config.h"
@@ -73,18 +76,29 @@ CalibrationSamples load_sequences(const CalibrationChoice& choice, const Model& 
   return out;
 }
 
+/// Images are held one by one and in batches, whatever is made of them.
+void check_room_for(std::size_t images, const Model& model) {
+  const ImageAttributes image = image_input_of(model.graph).value();
+  const auto values = static_cast<std::uint64_t>(image.channels * image.size.pixels());
+  const std::uint64_t need = 2 * sizeof(float) * values * images;
+  const std::uint64_t available = available_memory();
+  if (available > 0 && need > available)
+    throw Error(ErrorCode::kUsage,
+                str(images, " images take ", bytes_text(need), " of memory, of which ",
+                    bytes_text(available), " are available; use fewer (--num-samples)"));
+}
+
 CalibrationSamples load_images(const CalibrationChoice& choice, const Model& model,
                                ThreadPool& pool) {
-  require(choice.data.columns.text.empty() && choice.data.columns.label.empty() &&
-              choice.max_seq_length == 0,
-          ErrorCode::kUsage,
-          "--text-column, --label-column and --max-seq-length go with texts, and ",
-          model.spec.model_type, " reads images");
+  refuse_text_options(model, {{!choice.data.columns.text.empty(), "--text-column"},
+                              {!choice.data.columns.label.empty(), "--label-column"},
+                              {choice.max_seq_length > 0, "--max-seq-length"}});
   CalibrationSamples out;
   out.source = open_images({.images = choice.data.file, .use = ImageLabels::kIgnore});
   out.positions = chosen(choice, out.source->size(), choice.data.file.string());
 
   const Preprocessing steps = read_preprocessing(model.dir);
+  check_room_for(out.positions.size(), model);
   for (const std::int64_t position : out.positions)
     out.images.push_back(read_image_batch(model, *out.source, position, 1, steps, pool).pixels);
   return out;

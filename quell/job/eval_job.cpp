@@ -79,14 +79,23 @@ class FloatReference {
   std::unique_ptr<ForwardModel> engine_;
 };
 
-void require_images(const ForwardModel& model, const EvalJob& job) {
-  require(model.model().reads_images(), ErrorCode::kUnsupported, job.model_dir.string(),
-          ": reads text, not images");
+bool is_image_task(const std::string& task) {
+  return task == kImageClassification || task == kLaneDetection;
+}
+
+/// Before files are looked for that only the other kind of model has.
+void check_task_of(const Model& model, const EvalJob& job) {
+  const bool of_images = is_image_task(job.options.task);
+  if (model.reads_images() == of_images) return;
+  throw Error(ErrorCode::kUsage,
+              str("--task ", job.options.task, ": ", job.model_dir.string(),
+                  of_images ? str(" reads text, not images")
+                            : str(" reads images, not text; measure ", kImageClassification, " or ",
+                                  kLaneDetection)));
 }
 
 std::vector<MetricResult> evaluate_image_folder(const ForwardModel& model, const EvalJob& job,
                                                 ExecContext& ctx) {
-  require_images(model, job);
   const EvalImages images =
       open_eval_images(job.data, job.image_labels, job.model_dir, job.options);
   job.model_dir.check_accepted();
@@ -98,7 +107,6 @@ std::vector<MetricResult> evaluate_image_folder(const ForwardModel& model, const
 
 std::vector<MetricResult> evaluate_frames(const ForwardModel& model, const EvalJob& job,
                                           ExecContext& ctx) {
-  require_images(model, job);
   const std::vector<LabelledFrame> frames = read_lane_labels(job.data.file);
   const LaneEvalSet set{.frames = frames,
                         .steps = read_preprocessing(job.model_dir),
@@ -134,6 +142,7 @@ Report run_eval_job(const EvalJob& job, ExecContext& ctx) {
   require(job.data.columns.text.empty() || data_ending(job.data.file) != ".txt", ErrorCode::kUsage,
           "--text-column: a .txt file holds lines of text, which have no columns");
   const Model model = load_model(Checkpoint::open(job.model_dir));
+  check_task_of(model, job);
   const std::string engine_name = !job.engine.empty()    ? job.engine
                                   : model.is_quantized() ? "integer"
                                                          : "float";

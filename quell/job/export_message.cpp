@@ -37,6 +37,8 @@ std::string size_message(std::uint64_t bytes_before, const ExportSummary& summar
 }
 
 std::string reader_message(const Model& model, const ExportSummary& summary) {
+  if (!is_known_to_others(model))
+    return "only Quell reads this file: transformers has no such model";
   if (summary.own_features.empty()) return "";
   std::string reasons;
   for (const std::string& feature : summary.own_features)

@@ -6,6 +6,7 @@
 #include "quell/base/log.h"
 #include "quell/io/json.h"
 #include "quell/job/engine.h"
+#include "quell/job/text_job.h"
 #include "quell/job/tokenize_job.h"
 #include "quell/text/data/text_file.h"
 #include "quell/text/tokenizer/tokenizer.h"
@@ -51,6 +52,7 @@ std::int64_t length_limit(const GenerationSettings& settings, const Model& model
 void run_generate_job(const GenerateJob& job, std::istream& in, std::ostream& out,
                       ExecContext& ctx) {
   const Model model = load_model(Checkpoint::open(job.model_dir));
+  require_text_model(model);
   const Tokenizer tokenizer = Tokenizer::open(job.model_dir);
   const GenerationSettings settings = read_generation_settings(job.model_dir);
   job.model_dir.check_accepted();

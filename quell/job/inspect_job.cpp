@@ -13,7 +13,10 @@
 #include "quell/job/memory_traffic.h"
 #include "quell/model/family.h"
 #include "quell/model/generation_settings.h"
+#include "quell/model/image_input.h"
 #include "quell/text/tokenizer/tokenizer.h"
+#include "quell/vision/preprocessing_words.h"
+#include "quell/vision/preprocessor_config.h"
 
 namespace quell {
 namespace {
@@ -111,23 +114,29 @@ Json describe_model(const Model& model, const Checkpoint& checkpoint) {
   const Graph& graph = model.graph;
   const NodeId head = graph.head_begin == kNoNode ? graph.num_nodes() : graph.head_begin;
   const bool unlimited = model.spec.max_position_embeddings >= kUnlimitedPositions;
-  return {{"model_type", model.spec.model_type},
-          {"architecture", architecture_of(Settings(*model.config))},
-          {"head", head_name(model.spec.head)},
-          {"parameters", parameters},
-          {"bytes_per_dtype", bytes},
-          {"layers", model.graph.blocks.size()},
-          {"hidden_size", model.spec.hidden_size},
-          {"intermediate_size", model.spec.intermediate_size},
-          {"vocab_size", model.spec.vocab_size},
-          {"norm", first_norm(graph).kind == NormKind::kRmsNorm ? "RMSNorm" : "LayerNorm"},
-          {"context", unlimited ? Json("no limit") : Json(model.spec.max_position_embeddings)},
-          {"quantized", model.is_quantized()},
-          {"tied", tied},
-          {"stacks", describe_stacks(graph)},
-          {"head_steps", describe_nodes(graph, {head, graph.num_nodes()})},
-          {"missing_tensors", model.missing_tensors},
-          {"unused_tensors", model.unused_tensors}};
+  Json report = {
+      {"model_type", model.spec.model_type},
+      {"architecture", architecture_of(Settings(*model.config))},
+      {"head", head_name(model.spec.head)},
+      {"parameters", parameters},
+      {"bytes_per_dtype", bytes},
+      {"layers", model.graph.blocks.size()},
+      {"hidden_size", model.spec.hidden_size},
+      {"intermediate_size", model.spec.intermediate_size},
+      {"vocab_size", model.spec.vocab_size},
+      {"norm", first_norm(graph).kind == NormKind::kRmsNorm ? "RMSNorm" : "LayerNorm"},
+      {"context", unlimited ? Json("no limit") : Json(model.spec.max_position_embeddings)},
+      {"quantized", model.is_quantized()},
+      {"tied", tied},
+      {"stacks", describe_stacks(graph)},
+      {"head_steps", describe_nodes(graph, {head, graph.num_nodes()})},
+      {"missing_tensors", model.missing_tensors},
+      {"unused_tensors", model.unused_tensors}};
+  if (const std::optional<ImageAttributes> image = image_input_of(graph)) {
+    report["image"] = {image->channels, image->size.height, image->size.width};
+    for (const auto& [name, value] : graph.outputs) report["outputs"].push_back(name);
+  }
+  return report;
 }
 
 /// Channels whose largest magnitude lies more than six standard deviations above the mean of all
@@ -207,13 +216,16 @@ bool has_tokenizer(const ModelDirectory& directory) {
 }
 
 /// Opens what other commands open beside the model, so that the report says what they would read.
-Json open_other_files(const Model& model, const ModelDirectory& directory) {
-  Json refused = Json::object();
+void open_other_files(const Model& model, const ModelDirectory& directory, Json& report) {
+  Json& refused = report["refused"] = Json::object();
   const bool generates = model.spec.head == Head::kCausalLm || model.spec.head == Head::kSeq2SeqLm;
   if (generates) try_to_read("generation", refused, [&] { read_generation_settings(directory); });
+  if (model.reads_images())
+    try_to_read("images", refused, [&] {
+      report["preprocessing"] = describe_preprocessing(read_preprocessing(directory));
+    });
   if (has_tokenizer(directory))
     try_to_read("tokenizer", refused, [&] { Tokenizer::open(directory); });
-  return refused;
 }
 
 }  // namespace
@@ -244,25 +256,49 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
           model.missing_tensors.empty() ? "" : model.missing_tensors.front(),
           "\" is missing, so there are no ranges to measure");
   if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
-  report["refused"] = open_other_files(model, job.model_dir);
+  open_other_files(model, job.model_dir, report);
   report["files"] = describe_files(job.model_dir);
   job.model_dir.check_accepted();
   return report;
 }
 
+namespace {
+
+constexpr const char* kOrder[] = {"model_type",  "architecture",      "head",
+                                  "image",       "preprocessing",     "outputs",
+                                  "parameters",  "bytes_per_dtype",   "layers",
+                                  "hidden_size", "intermediate_size", "vocab_size",
+                                  "norm",        "context",           "quantized",
+                                  "tied",        "missing_tensors",   "unused_tensors",
+                                  "isa",         "threads",           "threads_because"};
+
+/// Whether a line would say something of the model: networks of images have no vocabulary, and
+/// those without blocks no layers, no hidden size and no norm between them.
+bool says_something(const Json& report, const std::string& key) {
+  const bool of_images = report.contains("image");
+  const bool has_blocks = report.at("layers") > 0;
+  if (of_images && (key == "vocab_size" || key == "context")) return false;
+  for (const char* of_blocks : {"layers", "hidden_size", "intermediate_size", "norm"})
+    if (of_images && !has_blocks && key == of_blocks) return false;
+  return report.contains(key) && !report.at(key).empty() && report.at(key) != "";
+}
+
+/// A column as wide as the longest name in it.
+std::size_t name_width(const Json& rows, const char* key, std::size_t least) {
+  for (const Json& row : rows) least = std::max(least, row[key].get<std::string>().size());
+  return least;
+}
+
+}  // namespace
+
 std::string inspect_text(const Json& report) {
   std::string out;
-  static const char* const kOrder[] = {"model_type",  "architecture",      "head",
-                                       "parameters",  "bytes_per_dtype",   "layers",
-                                       "hidden_size", "intermediate_size", "vocab_size",
-                                       "norm",        "context",           "quantized",
-                                       "tied",        "missing_tensors",   "unused_tensors",
-                                       "isa",         "threads",           "threads_because"};
   for (const char* key : kOrder) {
+    if (!says_something(report, key)) continue;
     const Json& value = report.at(key);
-    if (value.empty() || value == "") continue;
-    out += std::string(key) + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) +
-           "\n";
+    out += std::string(key) + ": " + (value.is_string() ? value.get<std::string>() : value.dump());
+    if (value == "graph") out += " (described op by op in config.json)";
+    out += "\n";
   }
   for (const auto& [what, line] : report.at("refused").items())
     out += "refused, " + what + ": " + line.get<std::string>() + "\n";
@@ -292,10 +328,12 @@ std::string inspect_text(const Json& report) {
   }
   print_steps("head", report["head_steps"]);
   if (report.contains("linears")) {
-    out += "\nlinear                         rows  columns  kernel\n";
+    const auto width = static_cast<int>(name_width(report["linears"], "name", 26));
+    out += format_text("\n%-*s %8s %8s  kernel\n", width,
+                       report.contains("image") ? "layer" : "linear", "rows", "columns");
     for (const Json& l : report["linears"]) {
       const std::string fused = l["fused"].get<std::string>();
-      out += format_text("%-26s %8lld %8lld  %s%s%s\n", l["name"].get<std::string>().c_str(),
+      out += format_text("%-*s %8lld %8lld  %s%s%s\n", width, l["name"].get<std::string>().c_str(),
                          static_cast<long long>(l["rows"].get<std::int64_t>()),
                          static_cast<long long>(l["columns"].get<std::int64_t>()),
                          l["kernel"].get<std::string>().c_str(), fused.empty() ? "" : "; ",

@@ -1,35 +1,26 @@
 #include "quell/job/preflight.h"
-#include "quell/graph/image_ops.h"
-#include "quell/job/calibration_samples.h"
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <fstream>
 
 #include "quell/base/error.h"
 #include "quell/compress/compress.h"
 #include "quell/compress/ignored.h"
 #include "quell/compress/pass.h"
-#include "quell/compress/site_objective.h"
-#include "quell/exporting/stored_tensors.h"
+#include "quell/exporting/float_checkpoint.h"
+#include "quell/graph/image_ops.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
+#include "quell/job/calibration_samples.h"
 #include "quell/job/export_message.h"
+#include "quell/job/memory_estimate.h"
+#include "quell/job/model_options.h"
+#include "quell/job/quantize_sizes.h"
 #include "quell/job/time_estimate.h"
-#include "quell/model/stored_codes.h"
 
 namespace quell {
 namespace {
 namespace fs = std::filesystem;
-
-std::uint64_t available_memory() {
-  std::ifstream in("/proc/meminfo");
-  std::uint64_t kilobytes = 0;
-  for (std::string line; std::getline(in, line);)
-    if (std::sscanf(line.c_str(), "MemAvailable: %lu kB", &kilobytes) == 1) return kilobytes << 10;
-  return 0;
-}
 
 /// The directory that `path` will be created in, or the nearest one above it that exists.
 fs::path directory_above(fs::path path) {
@@ -53,133 +44,14 @@ std::uint64_t float_bytes(const Checkpoint& checkpoint) {
   return bytes;
 }
 
-struct Sizes {
-  std::uint64_t floats = 0;     ///< weights and biases
-  std::uint64_t quantized = 0;  ///< weights that get codes
-  std::uint64_t largest = 0;    ///< elements of a matrix
-  std::uint64_t output = 0, journal = 0;
-  std::uint64_t matrices() const {
-    return sizeof(float) * floats + sizeof(std::int16_t) * quantized;
-  }
-};
-
-/// Bytes of the codes and steps of a matrix of `rows` rows.
-std::uint64_t coded_bytes(const QuantSpec& spec, std::uint64_t elements, std::uint64_t rows) {
-  std::uint64_t steps = 1;
-  if (spec.granularity == Granularity::kPerChannel) steps = rows;
-  if (spec.granularity == Granularity::kPerGroup)
-    steps = elements / static_cast<std::uint64_t>(spec.group_size);
-  const std::uint64_t codes = spec.num_bits <= kMaxPackedBits
-                                  ? elements * static_cast<std::uint64_t>(spec.num_bits) / 8
-                                  : elements;
-  return codes + steps * (sizeof(float) + (spec.symmetric ? 0 : 1));
-}
-
-Sizes sizes_of(const Model& model, const Recipe& recipe) {
-  Sizes s;
-  std::vector<const Param*> seen;
-  for (const Site& site : derive_sites(model, scope_of(recipe)))
-    for (const int n : site.linears)
-      if (const Param& p = model.param_of(n); !is_ignored(recipe, p.module)) seen.push_back(&p);
-  std::sort(seen.begin(), seen.end());
-  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-  const std::uint64_t float_size = dtype_size(float_type_of(Checkpoint::open(model.dir)));
-  QuantSpec table_spec = recipe.weights;
-  table_spec.granularity = Granularity::kPerChannel;
-  for (const Param& p : model.params) {
-    const bool codes = std::binary_search(seen.begin(), seen.end(), &p);
-    const Tensor& matrix = model.weight_of(p);
-    // A tied head that gets codes gets a matrix of its own.
-    const bool counts = matrix.defined() && (p.tied_to < 0 || codes);
-    const auto weight = static_cast<std::uint64_t>(counts ? matrix.numel() : 0);
-    const auto rows = static_cast<std::uint64_t>(counts ? matrix.rows() : 0);
-    const auto bias = static_cast<std::uint64_t>(p.bias.defined() ? p.bias.numel() : 0);
-    const bool table = recipe.quantize_embeddings && kind_of(model, p) == StoredKind::kEmbeddings;
-    s.floats += (p.tied_to < 0 ? weight : 0) + bias;
-    s.largest = std::max(s.largest, weight);
-    s.output += sizeof(float) * bias;
-    if (codes) {
-      s.quantized += weight;
-      s.journal += sizeof(std::int16_t) * weight;
-      s.output += coded_bytes(recipe.weights, weight, rows);
-    } else if (table) {
-      s.output += coded_bytes(table_spec, weight, rows);
-    } else {
-      s.output += float_size * weight;
-    }
-  }
-  return s;
-}
-
-struct Peak {
-  std::uint64_t memory = 0;  ///< bytes
-  std::uint64_t values = 0;  ///< what calibration carries along and compares with, wherever it lies
-};
-
-/// At the peak of the run, without what the file cache holds: the matrices, all or those of the
-/// widest site, with their codes; the search, which holds the site's inputs twice more, its outputs
-/// and two more copies of its weights (three of q, k, v); the values in flight of all batches, a
-/// few times the hidden size; outputs of the first tokens. With values in scratch: of the search
-/// one block, of values in flight those of one batch, and the site's inputs once, as they are read.
-Peak peak_of(const QuantizeJob& job, const Model& model, const std::vector<TokenBatch>& samples) {
-  const Sizes sizes = sizes_of(model, job.recipe);
-  constexpr std::uint64_t kValuesInFlight = 4;
-  const auto hidden = static_cast<std::uint64_t>(model.spec.hidden_size);
-  std::uint64_t tokens = 0, longest = 0, widest = 0, matrices = 0;
-  for (const TokenBatch& b : samples) {
-    tokens += static_cast<std::uint64_t>(b.rows());
-    longest = std::max(longest, static_cast<std::uint64_t>(b.rows()));
-  }
-  Peak peak;
-  for (const Site& site : derive_sites(model, scope_of(job.recipe))) {
-    std::uint64_t columns = 0, rows = 0;
-    for (const int n : site.linears) {
-      const Tensor& w = model.weight_of(model.param_of(n));
-      columns = static_cast<std::uint64_t>(w.cols());
-      rows += static_cast<std::uint64_t>(w.rows());
-    }
-    const std::uint64_t compared = 2 * columns + rows,
-                        copies = site.kind == SiteKind::kAttention ? 3 : 2;
-    peak.values =
-        std::max(peak.values, sizeof(float) * tokens * (compared + kValuesInFlight * hidden));
-    widest = std::max(
-        widest,
-        sizeof(float) *
-            ((model.values_in_scratch
-                  ? tokens * columns + tokens / static_cast<std::uint64_t>(kRaceChunks) * compared
-                  : tokens * compared) +
-             copies * columns * rows));
-    matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * columns * rows);
-  }
-  std::uint64_t outputs = hidden;
-  for (const auto& [name, value] : model.graph.outputs)
-    if (name == "logits") outputs = static_cast<std::uint64_t>(model.spec.vocab_size);
-  const std::uint64_t calibrating =
-      widest + matrices +
-      sizeof(float) * kValuesInFlight * hidden * (model.values_in_scratch ? longest : tokens);
-  const std::uint64_t comparing =
-      sizeof(float) *
-      (sizes.largest +
-       2 * outputs * std::min(longest, static_cast<std::uint64_t>(kComparedTokens)));
-  peak.memory = std::max(calibrating, comparing);
-  if (!model.scratch)
-    peak.memory = sizes.matrices() + (job.eval ? sizeof(float) * sizes.floats : 0) +
-                  std::max(calibrating - matrices, comparing);
-  return peak;
-}
-
-}  // namespace
-
-namespace {
-
 constexpr std::uint64_t kProgram =
     std::uint64_t{16} << 20;  ///< bytes of the program itself, its libraries and threads
 
 /// While the checkpoint is read, its file lies in memory beside the matrices; while the written one
 /// is read again, its file lies beside the matrices made of it and the codes. With matrices on the
 /// disk neither does.
-std::uint64_t holding_files(const Checkpoint& checkpoint, const Model& model, const Sizes& sizes,
-                            std::uint64_t output_bytes) {
+std::uint64_t holding_files(const Checkpoint& checkpoint, const Model& model,
+                            const QuantizeSizes& sizes, std::uint64_t output_bytes) {
   if (model.scratch) return 0;
   return std::max(checkpoint.num_bytes() + sizeof(float) * sizes.floats,
                   output_bytes + sizes.matrices());
@@ -209,12 +81,45 @@ void fit_memory(const QuantizeJob& job, Model& model, const std::vector<TokenBat
 
 namespace {
 
-/// Whether the ReLU6 that makes the site's channels would have to change with them.
-bool is_behind_relu6(const Graph& graph, const Site& site) {
-  return std::any_of(site.values.begin(), site.values.end(), [&](const ChangedValue& v) {
+/// Whether the ReLU6 that makes the channels would have to change with them.
+bool is_behind_relu6(const Graph& graph, const std::vector<ChangedValue>& values) {
+  return std::any_of(values.begin(), values.end(), [&](const ChangedValue& v) {
     return v.producer == ProducerKind::kLinearRows && graph.is_from(v.value, op_activation) &&
            activation_of(graph.producer_of(v.value)) == ActivationKind::kRelu6;
   });
+}
+
+/// Refuses a change that a plain checkpoint has no place for. `fits_weights`: some weight takes up
+/// the scale.
+void check_float_change(const Model& model, const std::string& pass, const std::string& where,
+                        const std::vector<ChangedValue>& values, bool fits_weights) {
+  const auto refuse_unless = [&](bool fits, const char* why) {
+    require(fits, ErrorCode::kUnsupported, "--format float: ", plain_checkpoint(model),
+            " cannot hold what ", pass, " does to ", where, why,
+            "; write --format compressed-tensors instead");
+  };
+  refuse_unless(!is_behind_relu6(model.graph, values),
+                " (a ReLU6 would get a bound for each channel)");
+  const bool restored =
+      std::any_of(values.begin(), values.end(), [](const ChangedValue& v) { return v.restore; });
+  refuse_unless(!restored, " (a residual branch would have to undo it)");
+  refuse_unless(fits_weights, " (a scale that no weight can hold)");
+}
+
+/// What a pass does to the whole model is known before anything runs; else, what it may do site by
+/// site.
+void check_float_changes(const Model& model, const std::string& name, const Pass& pass,
+                         const std::vector<Site>& sites) {
+  const Plan plan = pass.plan_equivalences(model);
+  for (const PlanItem& item : plan)
+    if (const auto* change = std::get_if<ShiftScale>(&item))
+      check_float_change(model, name, model.graph.producer_of(change->values.front().value).label,
+                         change->values, true);
+  if (!plan.empty()) return;
+
+  for (const Site& site : sites)
+    if (pass.may_change(site))
+      check_float_change(model, name, site.name, site.values, !pass.may_be_explicit(site));
 }
 
 }  // namespace
@@ -224,11 +129,11 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
   require(job.format == "compressed-tensors" || job.format == "float", ErrorCode::kUsage,
           "--format ", job.format, " is unknown; use compressed-tensors or float");
   check_recipe(model, job.recipe);
-  const Sizes sizes = sizes_of(model, job.recipe);
+  const QuantizeSizes sizes = sizes_of(model, job.recipe);
   const std::uint64_t need = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output,
                       room = free_disk(job.output);
   // The matrices lie in scratch already, their codes do not.
-  const Peak peak = peak_of(job, model, samples);
+  const QuantizePeak peak = peak_of(job, model, samples);
   const std::uint64_t passing = sizes.journal +
                                 (model.scratch ? sizeof(std::int16_t) * sizes.quantized : 0) +
                                 (model.values_in_scratch ? peak.values : 0);
@@ -237,15 +142,16 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
           " with the journal of the run, the disk has ", bytes_text(room),
           "; free some, or write elsewhere");
   if (job.max_memory > 0 && peak.memory > job.max_memory)
-    throw Error(
-        ErrorCode::kUsage,
-        str("--max-memory ", bytes_text(job.max_memory), " is too little: about ",
-            bytes_text(peak.memory), " are needed, with matrices and values on the disk",
-            "; allow more, or use fewer or shorter samples (--num-samples, --max-seq-length)"));
+    throw Error(ErrorCode::kUsage,
+                str("--max-memory ", bytes_text(job.max_memory), " is too little: about ",
+                    bytes_text(peak.memory), " are needed, with matrices and values on the disk",
+                    "; allow more, or use fewer ",
+                    model.reads_images() ? "images (--num-samples)"
+                                         : "or shorter samples (--num-samples, --max-seq-length)"));
   if (job.format != "float") return;
-  require(!model.graph.has(op_batch_norm), ErrorCode::kUnsupported, "--format float: a plain ",
-          model.spec.model_type,
-          " checkpoint has batch norms, which are folded into convolutions here; write --format "
+  require(!model.graph.has(op_batch_norm), ErrorCode::kUnsupported,
+          "--format float: ", plain_checkpoint(model),
+          " has batch norms, which are folded into convolutions here; write --format "
           "compressed-tensors instead");
   const std::vector<Site> sites = derive_sites(model, scope_of(job.recipe));
   for (const PassParams& params : job.recipe.passes) {
@@ -254,22 +160,8 @@ void check_quantize_job(const QuantizeJob& job, const Model& model,
             params.name(),
             " a float checkpoint would not compute what the original does; leave it out, or write "
             "--format compressed-tensors");
-    for (const Site& site : sites) {
-      if (pass->stage() != PassStage::kEquivalence || !pass->may_change(site)) continue;
-      const bool restored = std::any_of(site.values.begin(), site.values.end(),
-                                        [](const ChangedValue& v) { return v.restore; });
-      require(!is_behind_relu6(model.graph, site), ErrorCode::kUnsupported,
-              "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
-              params.name(), " does to ", site.name,
-              " (a ReLU6 would get a bound for each channel); write --format compressed-tensors "
-              "instead");
-      require(!restored && !pass->may_be_explicit(site), ErrorCode::kUnsupported,
-              "--format float: a plain ", model.spec.model_type, " checkpoint cannot hold what ",
-              params.name(), " does to ", site.name,
-              restored ? " (a residual branch would have to undo it)"
-                       : " (a scale that no weight can hold)",
-              "; write --format compressed-tensors instead");
-    }
+    if (pass->stage() == PassStage::kEquivalence)
+      check_float_changes(model, params.name(), *pass, sites);
   }
 }
 
@@ -300,12 +192,14 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
   const double read = seconds();
   fit_memory(job, model, samples);
   check_quantize_job(job, model, samples);
+  warn_of_unused(model, job.recipe);
   out.samples = calibration.size();
+  out.of_images = model.reads_images();
   for (const TokenBatch& b : samples) out.tokens += b.rows();
 
-  const Sizes sizes = sizes_of(model, job.recipe);
+  const QuantizeSizes sizes = sizes_of(model, job.recipe);
   out.sites = static_cast<std::int64_t>(derive_sites(model, scope_of(job.recipe)).size());
-  const Peak peak = peak_of(job, model, samples);
+  const QuantizePeak peak = peak_of(job, model, samples);
   out.output_bytes = job.format == "float" ? sizeof(float) * sizes.floats : sizes.output;
   out.peak_memory =
       std::max(peak.memory, holding_files(checkpoint, model, sizes, out.output_bytes)) + kProgram;
@@ -328,7 +222,8 @@ Preflight run_preflight(const QuantizeJob& asked, ExecContext& ctx) {
 
 Json Preflight::to_json() const {
   Json rows = Json::array();
-  for (const Stage& s : stages) rows.push_back({{"stage", s.name}, {"seconds", s.seconds}});
+  for (const Stage& s : stages)
+    rows.push_back({{"stage", s.name}, {"seconds", s.seconds ? Json(*s.seconds) : Json()}});
   return {{"samples", samples},
           {"tokens", tokens},
           {"sites", sites},
@@ -342,16 +237,23 @@ Json Preflight::to_json() const {
 }
 
 std::string Preflight::to_text() const {
-  std::string out = str(samples, " samples, ", tokens, " tokens with padding, ", sites, " sites\n");
+  const std::string what = of_images ? str(samples, " images")
+                                     : str(samples, " samples, ", tokens, " tokens with padding");
+  std::string out = str(what, ", ", sites, " sites\n");
   double total = 0;
+  bool all_known = true;
   const auto line = [](const char* name, double seconds) {
     return format_text("  %-42s about %8.1f s\n", name, seconds);
   };
   for (const Stage& s : stages) {
-    total += s.seconds;
-    out += line(s.name.c_str(), s.seconds);
+    total += s.seconds.value_or(0);
+    all_known &= s.seconds.has_value();
+    out += s.seconds ? line(s.name.c_str(), *s.seconds)
+                     : format_text("  %-42s not known before it is done\n", s.name.c_str());
   }
-  out += line("together, evaluation left out", total);
+  out +=
+      line(all_known ? "together, evaluation left out" : "together, that and evaluation left out",
+           total);
   out +=
       "memory at its peak: about " + bytes_text(peak_memory) + " of " +
       bytes_text(available_memory) + " available" +

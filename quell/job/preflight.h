@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,10 +13,11 @@ namespace quell {
 struct Preflight {
   struct Stage {
     std::string name;
-    double seconds = 0;
+    std::optional<double> seconds = 0;  ///< nothing: not known
   };
   std::vector<Stage> stages;  ///< evaluation left out
   std::int64_t samples = 0, tokens = 0, sites = 0;
+  bool of_images = false;                               ///< which samples are
   std::uint64_t peak_memory = 0, available_memory = 0;  ///< bytes
   /// Journal and scratch (matrices that nobody reads) go away with the last step.
   std::uint64_t output_bytes = 0, journal_bytes = 0, scratch_bytes = 0, free_disk = 0;

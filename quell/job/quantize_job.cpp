@@ -16,8 +16,11 @@
 #include "quell/job/calibration_check.h"
 #include "quell/job/divergence.h"
 #include "quell/job/export_message.h"
+#include "quell/job/memory_estimate.h"
+#include "quell/job/model_options.h"
 #include "quell/job/outputs.h"
 #include "quell/job/preflight.h"
+#include "quell/job/quantize_sizes.h"
 
 namespace quell {
 namespace fs = std::filesystem;
@@ -121,6 +124,21 @@ std::unique_ptr<Task> make_task(const QuantizeJob& job, const Model& original,
   return std::make_unique<TextTask>(job, original, calibration);
 }
 
+/// Values of many images take more memory than any model, and what does not fit would only be found
+/// out by the system, which ends the process.
+void check_room(const QuantizeJob& job, const Model& model,
+                const std::vector<TokenBatch>& samples) {
+  if (!model.reads_images() || job.max_memory > 0) return;
+  const std::uint64_t need = peak_of(job, model, samples).memory;
+  const std::uint64_t available = available_memory();
+  if (available > 0 && need > available)
+    throw Error(ErrorCode::kUsage,
+                str("calibration takes about ", bytes_text(need), " of memory, of which ",
+                    bytes_text(available),
+                    " are available; use fewer images (--num-samples), or leave values on the "
+                    "disk (--max-memory)"));
+}
+
 }  // namespace
 
 Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
@@ -141,6 +159,8 @@ Report run_quantize_job(const QuantizeJob& asked, ExecContext& ctx) {
   fit_memory(job, model, samples);
   scratch = model.scratch;
   check_quantize_job(job, model, samples);
+  check_room(job, model, samples);
+  warn_of_unused(model, job.recipe);
   const std::optional<Model> original =
       job.eval ? std::optional(load_model(checkpoint, {.scratch = scratch})) : std::nullopt;
   const auto task = original ? make_task(job, *original, calibration) : nullptr;

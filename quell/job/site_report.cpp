@@ -7,7 +7,7 @@
 #include "quell/compress/compress.h"
 #include "quell/io/json.h"
 #include "quell/io/output_file.h"
-#include "quell/job/calibration_samples.h"
+#include "quell/job/model_options.h"
 #include "quell/job/outputs.h"
 #include "quell/job/site_advisor.h"
 #include "quell/job/site_measurer.h"
@@ -51,6 +51,7 @@ SiteReport run_site_report_job(const SiteReportJob& job, ExecContext& ctx) {
       all.batches(original, used, all.size(), job.recipe.batch_size);
   const auto task = job.eval ? std::make_unique<ReportTask>(job, original) : nullptr;
   Model model = load_model(Checkpoint::open(job.model_dir));
+  warn_of_unused(model, job.recipe);
   compress(model, calibration, job.recipe, ctx);
   // So that the values of both are the same ones.
   if (!model.folded_batch_norms.empty()) fold_batch_norms(original);

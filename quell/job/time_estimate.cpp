@@ -176,14 +176,19 @@ TimeEstimate estimate_time(Model& model, const Recipe& recipe,
   TimeEstimate out;
   const std::int64_t tokens = tokens_of(samples);
   Trials trials(model, samples, layers, ctx);
+  // The function is compared before and after, and so are the written model and the float one.
+  const auto compared = static_cast<double>(std::min(samples.front().rows(), kComparedTokens));
+  const double around = trials.forward() * compared * (3 + kSimulated);
+  const bool searches =
+      !std::all_of(by_site.passes.begin(), by_site.passes.end(), is_plain_rounding);
   if (!layers.modules.empty()) {
-    // The function is compared before and after, and so are the written model and the float one.
-    const auto compared = static_cast<double>(std::min(samples.front().rows(), kComparedTokens));
     const double rounded = trials.measure(rounding).at(tokens);
-    out.calibrate = rounded + trials.forward() * compared * (3 + kSimulated);
-    const bool searches =
-        !std::all_of(by_site.passes.begin(), by_site.passes.end(), is_plain_rounding);
+    out.calibrate = rounded + around;
     if (searches) out.search = std::max(0.0, trials.measure(by_site).at(tokens) - rounded);
+  } else {
+    // Rounding takes little beside the one pass over all samples.
+    out.calibrate = trials.forward() * static_cast<double>(tokens) + around;
+    if (searches) out.search = std::nullopt;
   }
   out.ranges = passes_over_all * kSimulated * trials.forward() * static_cast<double>(tokens);
   ctx.on_progress = progress;

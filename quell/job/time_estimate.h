@@ -1,6 +1,7 @@
 // How long a quantization will take, from trying it on a part: a layer or two, and few tokens.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "quell/compress/recipe.h"
@@ -11,8 +12,10 @@ namespace quell {
 /// Seconds.
 struct TimeEstimate {
   double calibrate = 0;  ///< forward passes, ranges of inputs, codes rounded to nearest
-  double search = 0;     ///< what other passes take beyond that, site by site
-  double ranges = 0;     ///< passes over the whole quantized model
+  /// What other passes take beyond that, site by site; nothing: not known, as networks without
+  /// layers are not tried on a part.
+  std::optional<double> search = 0;
+  double ranges = 0;  ///< passes over the whole quantized model
 };
 
 /// Quantizes layers of `model`, which is of no use afterwards, with a part of `samples`, and takes

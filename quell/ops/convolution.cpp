@@ -155,15 +155,22 @@ void convolve(const TensorView& x, const ConvGeometry& g, const TensorView& w,
     by_matrices(c, ctx);
 }
 
-void for_each_patch_block(const TensorView& x, const ConvGeometry& g, std::int64_t group,
-                          ExecContext& ctx, const std::function<void(const Tensor& patches)>& see) {
-  const Convolution c = make_convolution(x, g, {}, {}, TensorSpan(nullptr, DType::kF32, {0, 0}));
-  const std::int64_t columns = c.num_taps() * c.group_in();
+void for_each_patch_block(std::span<const TensorView> inputs, const ConvGeometry& g,
+                          std::int64_t group, ExecContext& ctx,
+                          const std::function<void(std::span<const Tensor> patches)>& see) {
+  std::vector<Convolution> all;
+  for (const TensorView& x : inputs)
+    all.push_back(make_convolution(x, g, {}, {}, TensorSpan(nullptr, DType::kF32, {0, 0})));
+  const std::int64_t columns = all.front().num_taps() * all.front().group_in();
   const std::int64_t block = std::clamp<std::int64_t>(kGathered / columns, 64, 8192);
-  const std::int64_t all = g.out_rows(x.rows());
-  for (std::int64_t first = 0; first < all; first += block) {
-    Tensor seen = Tensor::uninitialized(DType::kF32, {std::min(block, all - first), columns});
-    gather(c, first, group, seen.span(), ctx);
+  const std::int64_t rows = g.out_rows(inputs.front().rows());
+
+  for (std::int64_t first = 0; first < rows; first += block) {
+    std::vector<Tensor> seen;
+    for (const Convolution& c : all) {
+      seen.push_back(Tensor::uninitialized(DType::kF32, {std::min(block, rows - first), columns}));
+      gather(c, first, group, seen.back().span(), ctx);
+    }
     see(seen);
   }
 }

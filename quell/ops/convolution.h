@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "quell/base/exec_context.h"
 #include "quell/ops/linear.h"
@@ -18,10 +19,11 @@ namespace quell {
 void convolve(const TensorView& x, const ConvGeometry& geometry, const TensorView& w,
               const TensorView& bias, TensorSpan y, ExecContext& ctx);
 
-/// What the taps of one group see, block by block: `see` gets f32 [rows, taps * I / groups], valid
-/// until it returns. The rows of all blocks are those of the output, in order.
-void for_each_patch_block(const TensorView& x, const ConvGeometry& geometry, std::int64_t group,
-                          ExecContext& ctx, const std::function<void(const Tensor& patches)>& see);
+/// What the taps of one group see, block by block: `see` gets f32 [rows, taps * I / groups] of each
+/// input, valid until it returns. The rows of all blocks are those of the output, in order.
+void for_each_patch_block(std::span<const TensorView> inputs, const ConvGeometry& geometry,
+                          std::int64_t group, ExecContext& ctx,
+                          const std::function<void(std::span<const Tensor> patches)>& see);
 
 /// x w^T + bias, or the convolution where there is a geometry.
 void compute_product(const TensorView& x, const TensorView& w, const TensorView& bias,

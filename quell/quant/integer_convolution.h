@@ -52,6 +52,8 @@ class IntegerConvolution final : public IntegerProduct {
   /// The images of a call with their border, [images * height, width, channels rounded up to four].
   Tensor with_border(const Job& job, std::int64_t height, std::int64_t width) const;
   void run_dense(const Job& job) const;
+  /// Of the images, for each row of outputs.
+  std::int64_t image_bytes(const Job& job) const;
   /// What each tap of output rows [first, first + rows) sees, tap by tap.
   void point_at_taps(const QuantizedRows& x, std::int64_t first, std::int64_t rows,
                      std::vector<const std::uint8_t*>& to) const;

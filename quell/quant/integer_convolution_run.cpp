@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "quell/base/error.h"
+#include "quell/quant/convolution_blocks.h"
 #include "quell/quant/integer_convolution.h"
 
 namespace quell {
@@ -48,52 +49,30 @@ void IntegerConvolution::forward_rows(const QuantizedRows& x, const LinearOutput
 
 namespace {
 
-/// Rows and panels of one task: enough tasks for all threads, rows that stay in the cache while the
-/// panels pass by. Depends on the sizes alone.
-struct Blocks {
-  std::int64_t rows = 0;
-  std::int64_t panels = 0;
-  std::int64_t row_blocks = 0;
-  std::int64_t panel_blocks = 0;
-
-  Blocks(std::int64_t all_rows, std::int64_t all_panels, std::int64_t row_bytes,
-         std::int64_t row_unit) {
-    constexpr std::int64_t kTasks = 16;
-    constexpr std::int64_t kCached = std::int64_t{128} << 10;
-    const std::int64_t fitting = std::max(row_unit, kCached / row_bytes / row_unit * row_unit);
-    const std::int64_t shared = round_up((all_rows + kTasks - 1) / kTasks, row_unit);
-    rows = std::min(fitting, std::max(shared, 2 * row_unit));
-    row_blocks = (all_rows + rows - 1) / rows;
-    const std::int64_t wanted = std::min(all_panels, (kTasks + row_blocks - 1) / row_blocks);
-    panels = (all_panels + wanted - 1) / wanted;
-    panel_blocks = (all_panels + panels - 1) / panels;
-  }
-};
-
-template <typename Body>
-void for_each_block(const Blocks& blocks, std::int64_t all_rows, std::int64_t all_panels,
-                    ExecContext& ctx, const Body& body) {
-  const std::int64_t tasks = blocks.row_blocks * blocks.panel_blocks;
-  ctx.pool.parallel_for(tasks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t task = begin; task < end; ++task) {
-      const std::int64_t row = task / blocks.panel_blocks * blocks.rows;
-      const std::int64_t panel = task % blocks.panel_blocks * blocks.panels;
-      body(row, std::min(blocks.rows, all_rows - row), panel,
-           std::min(all_panels, panel + blocks.panels));
-    }
-  });
+/// Panels that a kernel takes together, where it has as many.
+std::int64_t panel_unit(const kernels::ConvS8Kernel& kernel) {
+  constexpr std::int64_t kWideVector = 64;  // four of them are two panels
+  return kernel.vector_bytes >= kWideVector ? 2 : 1;
 }
+
+/// Of pointers to what taps see, so that they leave most of the nearest cache to the codes.
+constexpr std::int64_t kPointers = 2048;
 
 }  // namespace
 
 void IntegerConvolution::run_pointwise(const Job& job) const {
   const kernels::PackedConv& w = groups_.front();
-  const Blocks blocks(job.rows, w.panels(), round_up(channels_, 4), kernel_->row_unit);
-  for_each_block(blocks, job.rows, w.panels(), job.ctx,
-                 [&](std::int64_t row, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   kernel_->pointwise(job.x.row(row), job.x.stride, rows, w, job.epilogue, row,
-                                      panel, end);
-                 });
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = w.panels(),
+                                  .row_bytes = job.x.stride,
+                                  .panel_bytes = w.panel_bytes(),
+                                  .row_unit = kernel_->row_unit,
+                                  .panel_unit = panel_unit(*kernel_)},
+                                 job.ctx.pool.num_threads());
+  blocks.for_each(
+      job.ctx, [&](std::int64_t row, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+        kernel_->pointwise(job.x.row(row), job.x.stride, rows, w, job.epilogue, row, panel, end);
+      });
 }
 
 void IntegerConvolution::point_at_taps(const QuantizedRows& x, std::int64_t first,
@@ -108,43 +87,68 @@ void IntegerConvolution::point_at_taps(const QuantizedRows& x, std::int64_t firs
     const std::int64_t y = at / table.out.width;
     const std::int64_t x0 = at % table.out.width;
     const std::int64_t count = std::min(rows - i, table.out.width - x0);
+    const std::int64_t* columns = table.columns.data() + x0 * table.kernel_width;
     for (std::int64_t a = 0; a < table.kernel_height; ++a) {
       const std::int64_t image_y =
           table.rows[static_cast<std::size_t>(y * table.kernel_height + a)];
-      const std::int64_t row = image * table.image.pixels() + image_y * table.image.width;
-      for (std::int64_t b = 0; b < table.kernel_width; ++b) {
-        const std::uint8_t** pointers = to.data() + (a * table.kernel_width + b) * rows + i;
-        const std::int64_t* columns = table.columns.data() + x0 * table.kernel_width + b;
-        for (std::int64_t p = 0; p < count; ++p) {
-          const std::int64_t column = columns[p * table.kernel_width];
-          pointers[p] = image_y < 0 || column < 0 ? padding_.data() : x.row(row + column);
-        }
+      const std::uint8_t** pointers = to.data() + a * table.kernel_width * rows + i;
+      if (image_y < 0) {
+        for (std::int64_t b = 0; b < table.kernel_width; ++b)
+          std::fill_n(pointers + b * rows, count, padding_.data());
+        continue;
       }
+
+      const std::uint8_t* line = x.row(image * table.image.pixels() + image_y * table.image.width);
+      for (std::int64_t b = 0; b < table.kernel_width; ++b)
+        for (std::int64_t p = 0; p < count; ++p) {
+          const std::int64_t column = columns[p * table.kernel_width + b];
+          pointers[b * rows + p] = column < 0 ? padding_.data() : line + column * x.stride;
+        }
     }
     i += count;
   }
 }
 
+namespace {
+
+/// `count` times the same pixel.
+void fill_pixels(std::uint8_t* to, std::int64_t count, const std::uint8_t* pixel,
+                 std::int64_t bytes) {
+  for (std::int64_t i = 0; i < count; ++i)
+    std::memcpy(to + i * bytes, pixel, static_cast<std::size_t>(bytes));
+}
+
+}  // namespace
+
 Tensor IntegerConvolution::with_border(const Job& job, std::int64_t height,
                                        std::int64_t width) const {
   const ImageSize& image = geometry_->taps.image;
-  const Window& window = geometry_->window;
+  const ImagePadding& padding = geometry_->window.padding;
   const std::int64_t pixel = round_up(channels_, 4);
   const std::int64_t rows = job.rows / geometry_->taps.out.pixels() * height;
+  const std::int64_t left = std::min(padding.left, width);
+  const std::int64_t inner = std::min(image.width, width - left);
   Tensor copy = Tensor::uninitialized(DType::kU8, {rows * width * pixel + kernels::kPackedK});
   std::uint8_t* bordered = copy.as<std::uint8_t>().data();
+
   job.ctx.pool.parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
-      const std::int64_t image_y = r % height - window.padding.top;
-      const bool is_inside = image_y >= 0 && image_y < image.height;
-      const std::int64_t row = r / height * image.pixels() + image_y * image.width;
+      const std::int64_t image_y = r % height - padding.top;
       std::uint8_t* to = bordered + r * width * pixel;
-      for (std::int64_t c = 0; c < width; ++c) {
-        const std::int64_t image_x = c - window.padding.left;
-        const bool is_pixel = is_inside && image_x >= 0 && image_x < image.width;
-        const std::uint8_t* from = is_pixel ? job.x.row(row + image_x) : padding_.data();
-        std::memcpy(to + c * pixel, from, static_cast<std::size_t>(pixel));
+      if (image_y < 0 || image_y >= image.height) {
+        fill_pixels(to, width, padding_.data(), pixel);
+        continue;
       }
+
+      const std::uint8_t* from = job.x.row(r / height * image.pixels() + image_y * image.width);
+      fill_pixels(to, left, padding_.data(), pixel);
+      to += left * pixel;
+      if (job.x.stride == pixel)
+        std::memcpy(to, from, static_cast<std::size_t>(inner * pixel));
+      else
+        for (std::int64_t c = 0; c < inner; ++c)
+          std::memcpy(to + c * pixel, from + c * job.x.stride, static_cast<std::size_t>(pixel));
+      fill_pixels(to + inner * pixel, width - left - inner, padding_.data(), pixel);
     }
   });
   return copy;
@@ -162,24 +166,35 @@ void IntegerConvolution::run_bordered(const Job& job) const {
   const std::uint8_t* bordered = copy.as<std::uint8_t>().data();
 
   const kernels::PackedConv& w = groups_.front();
-  const Blocks blocks(job.rows, w.panels(), w.taps * w.channels, kernel_->row_unit);
-  for_each_block(blocks, job.rows, w.panels(), job.ctx,
-                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   thread_local std::vector<const std::uint8_t*> seen;
-                   seen.resize(static_cast<std::size_t>(table.kernel_height * rows));
-                   for (std::int64_t i = 0; i < rows; ++i) {
-                     const std::int64_t image = (first + i) / table.out.pixels();
-                     const std::int64_t at = (first + i) % table.out.pixels();
-                     const std::int64_t y = at / table.out.width * window.stride_height;
-                     const std::int64_t x = at % table.out.width * window.stride_width;
-                     for (std::int64_t a = 0; a < table.kernel_height; ++a) {
-                       const std::int64_t row = image * height + y + a * window.dilation_height;
-                       seen[static_cast<std::size_t>(a * rows + i)] =
-                           bordered + (row * width + x) * pixel;
-                     }
-                   }
-                   kernel_->dense(seen.data(), rows, w, job.epilogue, first, panel, end);
-                 });
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = w.panels(),
+                                  .row_bytes = pixel * window.stride_height * window.stride_width,
+                                  .panel_bytes = w.panel_bytes(),
+                                  .row_unit = kernel_->row_unit,
+                                  .panel_unit = panel_unit(*kernel_),
+                                  .most_rows = kPointers / table.kernel_height},
+                                 job.ctx.pool.num_threads());
+  blocks.for_each(
+      job.ctx, [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+        thread_local std::vector<const std::uint8_t*> seen;
+        seen.resize(static_cast<std::size_t>(table.kernel_height * rows));
+        // One run of pixels of an output row after the other.
+        for (std::int64_t i = 0; i < rows;) {
+          const std::int64_t row = (first + i) / table.out.width;
+          const std::int64_t x = (first + i) % table.out.width;
+          const std::int64_t count = std::min(rows - i, table.out.width - x);
+          const std::int64_t top =
+              row / table.out.height * height + row % table.out.height * window.stride_height;
+          for (std::int64_t a = 0; a < table.kernel_height; ++a) {
+            const std::int64_t line = top + a * window.dilation_height;
+            const std::uint8_t* from = bordered + (line * width + x * window.stride_width) * pixel;
+            const std::uint8_t** to = seen.data() + a * rows + i;
+            for (std::int64_t p = 0; p < count; ++p) to[p] = from + p * window.stride_width * pixel;
+          }
+          i += count;
+        }
+        kernel_->dense(seen.data(), rows, w, job.epilogue, first, panel, end);
+      });
 }
 
 namespace {
@@ -200,27 +215,35 @@ kernels::Epilogue from_column(kernels::Epilogue e, std::int64_t column, std::int
 
 }  // namespace
 
+std::int64_t IntegerConvolution::image_bytes(const Job& job) const {
+  return std::max<std::int64_t>(1, job.x.rows * job.x.stride / job.rows);
+}
+
 void IntegerConvolution::run_dense(const Job& job) const {
   const TapTable& table = geometry_->taps;
   const std::int64_t taps = table.kernel_height * table.kernel_width;
   const std::int64_t group_in = channels_ / geometry_->groups;
   const std::int64_t group_out = outputs_ / geometry_->groups;
   const std::int64_t panels = groups_.front().panels();
-  const Blocks blocks(job.rows, panels, taps * round_up(group_in, 4), kernel_->row_unit);
-
-  for_each_block(blocks, job.rows, panels, job.ctx,
-                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   thread_local std::vector<const std::uint8_t*> seen;
-                   point_at_taps(job.x, first, rows, seen);
-                   for (std::int64_t g = 0; g < geometry_->groups; ++g) {
-                     if (g > 0)
-                       for (const std::uint8_t*& codes : seen) codes += group_in;
-                     const kernels::Epilogue e =
-                         from_column(job.epilogue, g * group_out, g * panels * kPanel);
-                     kernel_->dense(seen.data(), rows, groups_[static_cast<std::size_t>(g)], e,
-                                    first, panel, end);
-                   }
-                 });
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = panels,
+                                  .row_bytes = image_bytes(job),
+                                  .panel_bytes = groups_.front().panel_bytes(),
+                                  .row_unit = kernel_->row_unit,
+                                  .panel_unit = panel_unit(*kernel_),
+                                  .most_rows = kPointers / taps},
+                                 job.ctx.pool.num_threads());
+  blocks.for_each(job.ctx, [&](std::int64_t first, std::int64_t rows, std::int64_t panel,
+                               std::int64_t end) {
+    thread_local std::vector<const std::uint8_t*> seen;
+    point_at_taps(job.x, first, rows, seen);
+    for (std::int64_t g = 0; g < geometry_->groups; ++g) {
+      if (g > 0)
+        for (const std::uint8_t*& codes : seen) codes += group_in;
+      const kernels::Epilogue e = from_column(job.epilogue, g * group_out, g * panels * kPanel);
+      kernel_->dense(seen.data(), rows, groups_[static_cast<std::size_t>(g)], e, first, panel, end);
+    }
+  });
 }
 
 namespace {
@@ -243,28 +266,32 @@ void IntegerConvolution::run_tiles(const Job& job) const {
   const std::int64_t panels = tiles_->padded_n() / kPanel;
   const kernels::GemmS8Kernel& gemm = kernels::choose_gemm_s8(
       Isa::kAmx, input_.spec.max_code() + code_shift(input_.spec), tiles_->max_abs);
-  const Blocks blocks(job.rows, panels, stride, gemm.row_unit);
+  const ConvolutionBlocks blocks({.rows = job.rows,
+                                  .panels = panels,
+                                  .row_bytes = stride,
+                                  .panel_bytes = tiles_->panel_bytes(),
+                                  .row_unit = gemm.row_unit},
+                                 job.ctx.pool.num_threads());
+  blocks.for_each(job.ctx,
+                  [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
+                    const kernels::Epilogue e = from_row(job.epilogue, first);
+                    if (kind_ == Kind::kPointwise) {
+                      // Behind the channels lies the next pixel, whose weights are 0 here.
+                      gemm.run(job.x.row(first), job.x.stride, *tiles_, e, 0, rows, panel, end);
+                      return;
+                    }
 
-  for_each_block(blocks, job.rows, panels, job.ctx,
-                 [&](std::int64_t first, std::int64_t rows, std::int64_t panel, std::int64_t end) {
-                   const kernels::Epilogue e = from_row(job.epilogue, first);
-                   if (kind_ == Kind::kPointwise) {
-                     // Behind the channels lies the next pixel, whose weights are 0 here.
-                     gemm.run(job.x.row(first), job.x.stride, *tiles_, e, 0, rows, panel, end);
-                     return;
-                   }
-
-                   thread_local std::vector<const std::uint8_t*> seen;
-                   thread_local std::vector<std::uint8_t> gathered;
-                   point_at_taps(job.x, first, rows, seen);
-                   gathered.resize(static_cast<std::size_t>(rows * stride));
-                   for (std::int64_t i = 0; i < rows; ++i)
-                     for (std::int64_t t = 0; t < taps; ++t)
-                       std::memcpy(gathered.data() + i * stride + t * channels_,
-                                   seen[static_cast<std::size_t>(t * rows + i)],
-                                   static_cast<std::size_t>(channels_));
-                   gemm.run(gathered.data(), stride, *tiles_, e, 0, rows, panel, end);
-                 });
+                    thread_local std::vector<const std::uint8_t*> seen;
+                    thread_local std::vector<std::uint8_t> gathered;
+                    point_at_taps(job.x, first, rows, seen);
+                    gathered.resize(static_cast<std::size_t>(rows * stride));
+                    for (std::int64_t i = 0; i < rows; ++i)
+                      for (std::int64_t t = 0; t < taps; ++t)
+                        std::memcpy(gathered.data() + i * stride + t * channels_,
+                                    seen[static_cast<std::size_t>(t * rows + i)],
+                                    static_cast<std::size_t>(channels_));
+                    gemm.run(gathered.data(), stride, *tiles_, e, 0, rows, panel, end);
+                  });
 }
 
 void IntegerConvolution::run_depthwise(const Job& job) const {
@@ -276,14 +303,14 @@ void IntegerConvolution::run_depthwise(const Job& job) const {
   const std::int64_t pointers = columns * height;  // of one row of outputs
   const std::int64_t all_rows = job.rows / table.out.width;
 
-  // Tasks are blocks of rows, and of channels where there are many. Rows of a task share its table
-  // of pointers, which stays small.
+  // Tasks are blocks of rows, and of channels where there are few rows. Rows of a task share its
+  // table of pointers, which leaves most of the nearest cache to the codes.
   constexpr std::int64_t kTasks = 16;
-  constexpr std::int64_t kPointers = 4096;
   const std::int64_t units = (channels_ + kernels::kDepthwiseUnit - 1) / kernels::kDepthwiseUnit;
-  const std::int64_t parts = std::min(units, kTasks);
+  const std::int64_t parts = all_rows < kTasks ? std::min(units, kTasks) : 1;
   const std::int64_t part = (units + parts - 1) / parts * kernels::kDepthwiseUnit;
-  const std::int64_t wanted = (all_rows * parts + kTasks - 1) / kTasks;
+  const std::int64_t least_blocks = (kTasks + parts - 1) / parts;
+  const std::int64_t wanted = (all_rows + least_blocks - 1) / least_blocks;
   const std::int64_t rows =
       std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, kPointers / pointers));
   const std::int64_t blocks = (all_rows + rows - 1) / rows;
@@ -317,14 +344,19 @@ void IntegerConvolution::point_at_columns(const QuantizedRows& x, std::int64_t r
   const std::int64_t height = table.kernel_height;
   const std::int64_t image = row / table.out.height;
   const std::int64_t y = row % table.out.height;
+  const std::int64_t left = std::min(geometry_->window.padding.left, columns);
+  const std::int64_t end = std::min(columns, left + table.image.width);
+  const std::uint8_t* codes = x.row(image * table.image.pixels());
+  const std::int64_t line = table.image.width * x.stride;
+
   for (std::int64_t t = 0; t < height; ++t) {
     const std::int64_t image_y = table.rows[static_cast<std::size_t>(y * height + t)];
-    const std::int64_t first = image * table.image.pixels() + image_y * table.image.width;
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const std::int64_t image_x = c - geometry_->window.padding.left;
-      const bool inside = image_y >= 0 && image_x >= 0 && image_x < table.image.width;
-      to[c * height + t] = inside ? x.row(first + image_x) : padding_.data();
-    }
+    const std::uint8_t* pixel = image_y < 0 ? padding_.data() : codes + image_y * line;
+    const std::int64_t step = image_y < 0 ? 0 : x.stride;
+    const std::uint8_t** at = to + t;
+    for (std::int64_t c = 0; c < left; ++c) at[c * height] = padding_.data();
+    for (std::int64_t c = left; c < end; ++c, pixel += step) at[c * height] = pixel;
+    for (std::int64_t c = end; c < columns; ++c) at[c * height] = padding_.data();
   }
 }
 

@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "quell/base/error.h"
 #include "quell/base/random.h"
+#include "quell/quant/convolution_blocks.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -109,6 +112,26 @@ std::vector<Case> cases() {
       {.window = square(1), .channels = 3, .outputs = 5},
       {.window = square(1, 2), .channels = 6, .outputs = 40},
       {.window = square(3, 1, 1), .channels = 3, .outputs = 33},
+      {.image = {8, 11}, .window = square(7, 2, 3), .channels = 3, .outputs = 20},
+      {.image = {3, 2}, .window = square(5, 1, 3), .channels = 4, .outputs = 8},
+      {.image = {9, 8},
+       .window = {.kernel_height = 3,
+                  .kernel_width = 2,
+                  .stride_height = 2,
+                  .stride_width = 3,
+                  .dilation_height = 2,
+                  .padding = {2, 0, 1, 0}},
+       .channels = 2,
+       .outputs = 6,
+       .has_padding_value = true},
+      {.image = {14, 14}, .window = square(3, 1, 1), .channels = 24, .outputs = 150},
+      {.image = {14, 15},
+       .window = square(3, 1, 1),
+       .channels = 100,
+       .outputs = 100,
+       .groups = 100},
+      {.image = {29, 28}, .window = square(1), .channels = 20, .outputs = 70},
+      {.image = {5, 5}, .window = square(1), .channels = 40, .outputs = 330},
       {.window = square(3, 2, 1), .channels = 16, .outputs = 24, .symmetric_input = true},
       {.window = square(3, 1, 2, 2), .has_padding_value = true},
       {.window = square(5, 2, 2), .channels = 7, .outputs = 7, .groups = 7},
@@ -161,6 +184,33 @@ TEST(IntegerConvolution, GivesTheSameBytesOnAllKernels) {
         ASSERT_TRUE(std::equal(codes.row(r), codes.row(r) + codes.columns, same.row(r))) << r;
     }
   }
+}
+
+TEST(IntegerConvolution, BlocksCoverEachRowAndPanelOnce) {
+  ExecContext ctx(2);
+  for (const std::int64_t rows : {1, 23, 49, 60, 196, 3136})
+    for (const std::int64_t panels : {1, 2, 5, 40})
+      for (const std::int64_t panel_bytes : {64, 100000})
+        for (const int threads : {1, 2, 64}) {
+          const ConvolutionBlocks blocks({.rows = rows,
+                                          .panels = panels,
+                                          .row_bytes = 512,
+                                          .panel_bytes = panel_bytes,
+                                          .row_unit = 24,
+                                          .panel_unit = 2,
+                                          .most_rows = 250},
+                                         threads);
+          std::vector<int> seen(static_cast<std::size_t>(rows * panels));
+          blocks.for_each(
+              ctx, [&](std::int64_t row, std::int64_t count, std::int64_t panel, std::int64_t end) {
+                EXPECT_GT(count, 0);
+                EXPECT_LE(count, 250 + 12) << "a rest of half a unit may be part of a block";
+                for (std::int64_t r = row; r < row + count; ++r)
+                  for (std::int64_t p = panel; p < end; ++p)
+                    ++seen[static_cast<std::size_t>(r * panels + p)];
+              });
+          EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
+        }
 }
 
 TEST(IntegerConvolution, SaysWhatItCannotHold) {

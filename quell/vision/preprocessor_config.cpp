@@ -276,11 +276,16 @@ Preprocessing read_preprocessing(const ModelDirectory& directory, ResizeLibrary 
   // LSTR's authors have a file of their own; Quell writes what it holds to config.json.
   const char* file = directory.has("config.json") ? "config.json" : "LSTR.json";
   const Settings config = directory.read_if_there(file);
-  if (config.contains("system") && config.contains("db")) return read_lstr_settings(config);
+  const auto with_report = [&](Preprocessing out) {
+    directory.read_too(config);
+    return out;
+  };
+  if (config.contains("system") && config.contains("db"))
+    return with_report(read_lstr_settings(config));
   require(config.has("preprocess"), ErrorCode::kInvalidInput, directory.string(),
           ": nothing says how images are prepared, neither preprocessor_config.json nor the key "
           "\"preprocess\" of config.json");
-  return read_preprocess_key(config);
+  return with_report(read_preprocess_key(config));
 }
 
 }  // namespace quell

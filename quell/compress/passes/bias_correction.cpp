@@ -5,10 +5,8 @@
 //   that are already corrected
 // Inputs: the quantized model and the calibration batches. Output: one AddToBias a linear that has
 // a bias.
-#include <algorithm>
-
 #include "quell/base/error.h"
-#include "quell/compress/channel_stats.h"
+#include "quell/compress/output_means.h"
 #include "quell/compress/pass.h"
 
 namespace quell {
@@ -17,6 +15,7 @@ namespace {
 class BiasCorrection final : public Pass {
  public:
   bool changes_float_function() const override { return true; }
+  bool corrects_means() const override { return true; }
   PassEffort effort(const Site&) const override { return {.forwards = 2}; }
   PassStage stage() const override { return PassStage::kRanges; }
 
@@ -28,7 +27,7 @@ class BiasCorrection final : public Pass {
     for (int n = 0; n < count; ++n)
       if (corrected(model, n))
         quantized[static_cast<std::size_t>(n)] = make_simulated_op(model, n, false, ctx.isa);
-    std::vector<std::unique_ptr<Executor>> wanted, got;
+    Executors wanted, got;
     for (const TokenBatch& batch : samples) {
       wanted.push_back(std::make_unique<Executor>(model, exact, false, batch, ctx));
       got.push_back(std::make_unique<Executor>(model, quantized, true, batch, ctx));
@@ -46,13 +45,7 @@ class BiasCorrection final : public Pass {
       if (!corrected(model, n)) continue;
       const ValueId out = model.graph.node(n).out;
       Tensor delta = mean_difference(wanted, got, out);
-      for (const auto& executor : got) {
-        Tensor y = executor->take(out);
-        for (std::int64_t i = 0; i < y.rows(); ++i)
-          for (std::int64_t j = 0; j < y.cols(); ++j)
-            y.row(i)[j] += delta.f32()[static_cast<std::size_t>(j)];
-        executor->set(out, std::move(y));
-      }
+      add_to_rows(got, out, delta);
       plan.push_back(AddToBias{n, std::move(delta)});
       ctx.progress("correct biases", done, count);
     }
@@ -61,32 +54,8 @@ class BiasCorrection final : public Pass {
   }
 
  private:
-  /// Weights that several layers share have no one mean; a bias that is not there would cost at run
-  /// time.
-  static bool corrected(const Model& model, int n) {
-    if (!model.graph.node(n).op->product) return false;
-    const int param = model.graph.node(n).param;
-    return model.param_of(n).quantized && model.param_of(n).bias.defined() &&
-           model.graph.users(param).size() == 1;
-  }
-
-  static Tensor mean_difference(const std::vector<std::unique_ptr<Executor>>& wanted,
-                                const std::vector<std::unique_ptr<Executor>>& got, ValueId value) {
-    std::vector<double> sums(static_cast<std::size_t>(wanted.front()->value(value).cols()));
-    double rows = 0;
-    for (std::size_t b = 0; b < wanted.size(); ++b) {
-      const Tensor &y = wanted[b]->value(value), &q = got[b]->value(value);
-      for (std::int64_t i = 0; i < y.rows(); ++i) {
-        if (!row_counts(y, wanted[b]->batch_of(value), i)) continue;
-        ++rows;
-        for (std::size_t j = 0; j < sums.size(); ++j)
-          sums[j] += static_cast<double>(y.row(i)[j]) - static_cast<double>(q.row(i)[j]);
-      }
-    }
-    Tensor mean = Tensor::f32({static_cast<std::int64_t>(sums.size())});
-    for (std::size_t j = 0; j < sums.size() && rows > 0; ++j)
-      mean.f32()[j] = static_cast<float>(sums[j] / rows);
-    return mean;
+  static bool corrected(const Model& model, NodeId n) {
+    return takes_bias_correction(model, n) && model.param_of(n).quantized;
   }
 };
 

@@ -34,7 +34,9 @@ class Gptq final : public Pass {
     // Linears of a site share what they multiply, and so the factor.
     GptqFactor shared;
     const Tensor* factored = nullptr;
-    const auto round = [&](const TensorView& w, QTensor q, const Tensor& gram, ExecContext& with) {
+    const auto round = [&](const TensorView& w, QTensor q, const InputMoments& inputs,
+                           ExecContext& with) {
+      const Tensor& gram = inputs.gram;
       GptqFactor own;
       const bool is_shared = !site.has_convolution;
       if (is_shared && factored != &gram) {
@@ -48,7 +50,7 @@ class Gptq final : public Pass {
       return q;
     };
 
-    return plan_by_outputs(site, recipe_, range_, activations, round, ctx);
+    return plan_by_outputs(site, recipe_, range_, MeanInputs::kKept, activations, round, ctx);
   }
 
  private:

@@ -25,21 +25,28 @@ struct ConvInput {
 template <typename V, int kVectors>
 struct Strip {
   static constexpr int kRowsInRegister = kVectors >= 3 ? 1 : 4 / kVectors;
+  static constexpr int kPanels = (kVectors * V::kWidth + kPanel - 1) / kPanel;
 
   std::int64_t column, taps, quads, panel_bytes;
   const std::int8_t* weights;
+  /// Weights of the next strip come closer meanwhile: from `ahead` on, some with every pixel.
+  const std::int8_t* ahead;
+  std::int64_t ahead_a_pixel;
   typename V::I32 offset[kVectors];
   typename V::F32 scale[kVectors], bias[kVectors];
   typename V::Lanes lanes[kVectors];  ///< which columns of each vector exist
   typename V::Bytes bytes;            ///< and of a row of codes
 
-  /// Columns [first, end).
-  Strip(const PackedConv& w, const Epilogue& e, std::int64_t first, std::int64_t end)
+  /// Columns [first, end), that many pixels.
+  Strip(const PackedConv& w, const Epilogue& e, std::int64_t first, std::int64_t end,
+        std::int64_t pixels)
       : column(first),
         taps(w.taps),
         quads(w.quads()),
         panel_bytes(w.panel_bytes()),
         weights(w.panel(first / kPanel) + first % kPanel * 4),
+        ahead(w.panel(first / kPanel + kPanels < w.panels() ? first / kPanel + kPanels : 0)),
+        ahead_a_pixel(kPanels * w.panel_bytes() / pixels),
         bytes(V::template some_bytes<kRowsInRegister>(end - first)) {
     for (int v = 0; v < kVectors; ++v) {
       const std::int64_t c = first + v * V::kWidth;
@@ -60,11 +67,15 @@ QUELL_SIMD void accumulate(const ConvInput& in, std::int64_t pixel, int valid,
                            typename V::I32 (&sum)[kRows][kVectors]) {
   constexpr int kPanelVectors = kPanel / V::kWidth;
   const std::int8_t* weights = strip.weights;
+  const std::int8_t* ahead = strip.ahead + pixel * strip.ahead_a_pixel;
+  const std::int64_t ahead_a_quad = strip.ahead_a_pixel * kRows / (strip.taps * strip.quads) + 1;
   for (std::int64_t tap = 0; tap < strip.taps; ++tap) {
     const std::uint8_t* x[kRows];
     unrolled<kRows>(QUELL_UNROLLED(r) { x[r] = in.row(tap, pixel + (r < valid ? r : valid - 1)); });
 
     for (std::int64_t q = 0; q < strip.quads; ++q, weights += kPanel * 4) {
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += ahead_a_quad;
       typename V::Weights quad_weights[kVectors];
       unrolled<kVectors>(QUELL_UNROLLED(v) {
         const std::int8_t* panel = weights + v / kPanelVectors * strip.panel_bytes;
@@ -130,7 +141,7 @@ void strip_to_codes(ConvInput in, const PackedConv& w, const Epilogue& e, std::i
                     std::int64_t column, std::int64_t end) {
   constexpr int kRows = V::rows(kVectors), kFewRows = kVectors >= 3 ? 2 : 4;
   const CodeWriter<V> writer(e);
-  const Strip<V, kVectors> strip(w, e, column, end);
+  const Strip<V, kVectors> strip(w, e, column, end, in.pixels);
 
   std::int64_t pixel = 0;
   for (; pixel + kRows <= in.pixels; pixel += kRows)
@@ -179,7 +190,7 @@ void tiles(const ConvInput& in, const PackedConv& w, const Epilogue& e, std::int
       const std::int64_t left = in.pixels - pixel;
       const int valid = left < kRows ? static_cast<int>(left) : kRows;
       for (std::int64_t c = 0; c < kPanel; c += kVectors * V::kWidth) {
-        const Strip<V, kVectors> strip(w, e, panel * kPanel + c, w.n);
+        const Strip<V, kVectors> strip(w, e, panel * kPanel + c, w.n, in.pixels);
         typename V::I32 sum[kRows][kVectors] = {};
         accumulate<V, kRows, kVectors>(in, pixel, valid, strip, sum);
         for (int r = 0; r < kRows; ++r)

@@ -174,6 +174,40 @@ inline std::int32_t quantize_row(const float* x, std::int64_t n, const CodeArgs&
   return sum_lanes(total);
 }
 
+template <int kPlanes>
+QUELL_SIMD void quantize_planes(const float* const* planes, std::int64_t n, const CodeArgs& args,
+                                std::uint8_t* codes) {
+  const F32 inv_scale = splat(args.inv_scale);
+  const I32 zero = splat(args.zero), low = splat(args.low), high = splat(args.high);
+  const auto pixels = [&](auto get) {
+    I32 pixel = quantize(get(planes[0]), inv_scale, zero, low, high);
+    for (int c = 1; c < kPlanes; ++c)
+      pixel = pixel | quantize(get(planes[c]), inv_scale, zero, low, high) << (8 * c);
+    return pixel;
+  };
+  by_lanes(
+      0, n,
+      [&](std::int64_t i) {
+        const I32 pixel = pixels([i](const float* plane) { return load(plane + i); });
+        std::memcpy(codes + 4 * i, &pixel, sizeof(pixel));
+      },
+      [&](std::int64_t i, std::int64_t count) {
+        const I32 pixel =
+            pixels([i, count](const float* plane) { return load_some(plane + i, count); });
+        std::memcpy(codes + 4 * i, &pixel, static_cast<std::size_t>(4 * count));
+      });
+}
+
+inline void quantize_pixels(const float* const* planes, std::int64_t count, std::int64_t n,
+                            const CodeArgs& args, std::uint8_t* codes) {
+  switch (count) {
+    case 1: return quantize_planes<1>(planes, n, args, codes);
+    case 2: return quantize_planes<2>(planes, n, args, codes);
+    case 3: return quantize_planes<3>(planes, n, args, codes);
+    default: return quantize_planes<4>(planes, n, args, codes);
+  }
+}
+
 /// Range of value(i, count), a group of up to sixteen.
 template <typename Value>
 QUELL_SIMD RowRange range_by_lanes(std::int64_t n, Value value) {
@@ -251,9 +285,9 @@ inline double squared_difference_row(const float* a, const float* b, std::int64_
       n, [](const auto& x, const auto& y) { return (x - y) * (x - y); }, a, b);
 }
 
-inline constexpr RowKernels kRows = {
-    normalize_row, softmax_row,      activate_row,        quantize_row,
-    range_row,     scaled_range_row, quantize_scaled_row, squared_difference_row};
+inline constexpr RowKernels kRows = {normalize_row,    softmax_row,         activate_row,
+                                     quantize_row,     quantize_pixels,     range_row,
+                                     scaled_range_row, quantize_scaled_row, squared_difference_row};
 
 }  // namespace
 }  // namespace quell::kernels

@@ -40,6 +40,9 @@ struct RowKernels {
   /// Returns the sum of the codes.
   std::int32_t (*quantize)(const float* x, std::int64_t n, const CodeArgs& args,
                            std::uint8_t* codes);
+  /// Pixels of up to four planes, side by side: [n][4], 0 behind the last plane.
+  void (*quantize_pixels)(const float* const* planes, std::int64_t count, std::int64_t n,
+                          const CodeArgs& args, std::uint8_t* codes);
   /// Smallest and largest element of n > 0.
   RowRange (*range)(const float* x, std::int64_t n);
   // Candidates of searches: x * factor or x / factor by column, in f32 as written.

@@ -143,6 +143,27 @@ TEST_P(Rows, QuantizeRoundsHalfToEvenAndClamps) {
   EXPECT_EQ(sum, expected);
 }
 
+TEST_P(Rows, PixelsAreTheCodesOfTheirPlanes) {
+  for (const std::size_t planes : {1U, 2U, 3U, 4U})
+    for (const std::size_t n : {1U, 15U, 16U, 100U}) {
+      const auto count = static_cast<std::int64_t>(n);
+      std::vector<std::vector<float>> x;
+      std::vector<const float*> pointers;
+      for (std::size_t c = 0; c < planes; ++c) x.push_back(values(n, 9, n + c));
+      for (const std::vector<float>& plane : x) pointers.push_back(plane.data());
+
+      std::vector<std::uint8_t> want(4 * n + 1, 0), pixels(4 * n + 1, 77), codes(n);
+      want.back() = 77;  // not written
+      for (std::size_t c = 0; c < planes; ++c) {
+        k().quantize(x[c].data(), count, kArgs, codes.data());
+        for (std::size_t i = 0; i < n; ++i) want[4 * i + c] = codes[i];
+      }
+      k().quantize_pixels(pointers.data(), static_cast<std::int64_t>(planes), count, kArgs,
+                          pixels.data());
+      EXPECT_EQ(pixels, want);
+    }
+}
+
 TEST_P(Rows, Range) {
   for (const std::size_t n : {1U, 15U, 16U, 100U}) {
     const std::vector<float> x = values(n, 3, n + 7);
