@@ -141,9 +141,9 @@ TEST(AdaRound, MakesUpForWhatInputsHaveLost) {
     return adaround(p.w, quantize_weight(p.w, spec), p.gram, pull, {}, p.ctx);
   };
   const Tensor pull = p.pull();
-  const double own = p.error_of_outputs(round({}));
-  EXPECT_LT(p.error_of_outputs(round(pull)), 0.7 * own);
-  EXPECT_LT(own, p.error_of_outputs(quantize_weight(p.w, spec)));
+  const double to_float = p.error_of_outputs(round(pull));
+  EXPECT_LT(to_float, 0.7 * p.error_of_outputs(round({})));
+  EXPECT_LT(to_float, 0.7 * p.error_of_outputs(quantize_weight(p.w, spec)));
 }
 
 TEST(AdaRound, SameCodesForAnyNumberOfThreads) {
