@@ -159,17 +159,19 @@ class ImageQuantization : public ::testing::Test {
     ASSERT_EQ(groups, geometry ? geometry->groups : 1);
     for (std::int64_t g = 0; g < groups; ++g) {
       std::vector<std::vector<float>> seen, wanted;
-      const auto keep = [&](std::span<const Tensor> rows) {
-        for (std::int64_t r = 0; r < rows[0].rows(); ++r) {
-          seen.emplace_back(rows[0].row(r), rows[0].row(r) + rows[0].cols());
-          wanted.emplace_back(rows[1].row(r), rows[1].row(r) + rows[1].cols());
+      const auto add_rows = [&](const Tensor& of_seen, const Tensor& of_wanted) {
+        for (std::int64_t r = 0; r < of_seen.rows(); ++r) {
+          seen.emplace_back(of_seen.row(r), of_seen.row(r) + of_seen.cols());
+          wanted.emplace_back(of_wanted.row(r), of_wanted.row(r) + of_wanted.cols());
         }
       };
       const std::vector<TensorView> inputs{x.view(), float_x.view()};
       if (geometry)
-        for_each_patch_block(inputs, *geometry, g, ctx_, keep);
+        for_each_patch_block(inputs, *geometry, g, ctx_, [&](std::span<const Tensor> patches) {
+          add_rows(patches[0], patches[1]);
+        });
       else
-        keep(std::vector<Tensor>{x.clone(), float_x.clone()});
+        add_rows(x, float_x);
 
       const std::size_t columns = seen.front().size();
       std::vector<double> mean(columns), mean_lack(columns);

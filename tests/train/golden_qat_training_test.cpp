@@ -53,7 +53,9 @@ class TrainingRun {
     const torch::Tensor want = expect("losses");
     const bool is_double = dtype_ == torch::kFloat64;
     const double drift =
-        is_double ? 0 : json_.at("checks").at("float32_vs_float64").at("total_loss_max_abs");
+        is_double
+            ? 0.0
+            : json_.at("checks").at("float32_vs_float64").at("total_loss_max_abs").get<double>();
 
     for (std::int64_t step = 0; step < steps; ++step) {
       batch_ = read_batch(inputs_, prefix(step));
@@ -268,7 +270,7 @@ class TrainingRun {
   }
   using LayerLoss = torch::Tensor (*)(const std::vector<torch::Tensor>&,
                                       const std::vector<torch::Tensor>&);
-  torch::Tensor apart(const std::string& label, LayerLoss loss = layer_mse) const {
+  torch::Tensor apart(const std::string& label, LayerLoss loss = train::layer_mse) const {
     return loss(of_student(label).unbind(0), of_teacher(label).unbind(0));
   }
 
@@ -303,7 +305,7 @@ class TrainingRun {
     }
     if (flag("rep_distill")) terms["rep"] = apart("hidden");
     if (flag("pred_distill"))
-      terms["pred"] = soft_cross_entropy(of_student("logits"), of_teacher("logits"));
+      terms["pred"] = train::soft_cross_entropy(of_student("logits"), of_teacher("logits"));
     if (flag("output_distill")) terms["output"] = apart("attn_output");
     if (flag("sa_output_distill")) terms["sa_output"] = apart("sa_output");
     if (flag("context_distill")) terms["context"] = apart("context");
