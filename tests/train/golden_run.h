@@ -24,8 +24,10 @@ using Tensors = std::map<std::string, torch::Tensor>;
 inline torch::Tensor torch_of(const TensorView& view) {
   std::vector<std::int64_t> shape;
   for (int i = 0; i < static_cast<int>(view.shape().rank()); ++i) shape.push_back(view.shape()[i]);
-  const std::map<DType, torch::Dtype> types = {
-      {DType::kF32, torch::kFloat32}, {DType::kF64, torch::kFloat64}, {DType::kI64, torch::kInt64}};
+  const std::map<DType, torch::Dtype> types = {{DType::kF32, torch::kFloat32},
+                                               {DType::kF64, torch::kFloat64},
+                                               {DType::kI64, torch::kInt64},
+                                               {DType::kI32, torch::kInt32}};
   // The mapping's bytes are not aligned to elements.
   torch::Tensor t = torch::empty(shape, types.at(view.dtype()));
   std::memcpy(t.data_ptr(), view.raw(), view.num_bytes());

@@ -30,19 +30,16 @@ SampleContrastive sample_contrastive(const torch::Tensor& student, const torch::
   const torch::Tensor is_self = diagonal_mask(batch);
 
   SampleContrastive out;
-  out.weights = torch::ones({batch, batch}, s.options()).masked_fill(is_self, 0);
+  out.weights = torch::ones({batch, batch}, s.options());
   if (options.reweighting_temperature && batch > 1) {
     const torch::Tensor likeness = t.matmul(t.transpose(0, 1)).detach();
-    out.weights =
-        torch::softmax(
-            (likeness / *options.reweighting_temperature).masked_fill(is_self, -INFINITY), -1) *
-        (batch - 1);
+    const torch::Tensor of_others =
+        (likeness / *options.reweighting_temperature).masked_fill(is_self, -INFINITY);
+    out.weights = (torch::softmax(of_others, -1) * (batch - 1)).masked_fill(is_self, 1);
   }
 
   const torch::Tensor similarity = s.matmul(t.transpose(0, 1)) / options.temperature;
-  // The positive weighs 1: log w is 0 there, -infinity where a weight is 0.
-  const torch::Tensor log_weights = out.weights.masked_fill(is_self, 1).log();
-  out.by_sample = (similarity + log_weights).logsumexp(-1) - similarity.diagonal();
+  out.by_sample = (similarity + out.weights.log()).logsumexp(-1) - similarity.diagonal();
   out.loss = out.by_sample.mean();
   return out;
 }

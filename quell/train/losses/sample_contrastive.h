@@ -22,7 +22,7 @@ struct SampleContrastiveOptions {
 struct SampleContrastive {
   torch::Tensor loss;       ///< mean over the batch
   torch::Tensor by_sample;  ///< [B]
-  torch::Tensor weights;    ///< [B, B], diagonal 0
+  torch::Tensor weights;    ///< [B, B], 1 for the positive
 };
 
 /// Features: [B, width of either side], pooled hidden states; maps: [p, width]. A batch of one
