@@ -1,46 +1,39 @@
-// Quantized students of the golden data, with quantizers written down here: that the places for
-// them are where the references have theirs, and that gradients are those of the references.
+// Quantized students of the golden data: that the places for quantizers are where the references
+// have theirs, and that values and gradients are those of the references.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <set>
 
 #include "quell/graph/forms.h"
+#include "quell/train/fake_quantizer.h"
+#include "quell/train/losses/attention_maps.h"
+#include "quell/train/losses/hidden_states.h"
+#include "quell/train/losses/logits.h"
 #include "tests/train/golden_qat.h"
 
 namespace quell::train::testing {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr double kClip = 2.5;
-
-/// `rounded` on the way there, x where `passes` on the way back.
-torch::Tensor straight_through(const torch::Tensor& x, const torch::Tensor& rounded,
-                               const torch::Tensor& passes) {
-  return rounded.detach() + (x - x.detach()) * passes;
+TensorFunction function_of(const std::string& method,
+                           const std::map<std::string, std::string>& settings) {
+  const std::shared_ptr<FakeQuantizer> quantizer = make_quantizer(method, settings);
+  return [quantizer](const torch::Tensor& x) { return quantizer->quantize(x); };
 }
 
-/// Ternary weights (TWN), with one step for what is summed over `dims`.
-torch::Tensor ternary(const torch::Tensor& w, std::vector<std::int64_t> dims, double clip) {
-  const torch::Tensor clipped = w.detach().clamp(-clip, clip);
-  const torch::Tensor size = clipped.abs();
-  const torch::Tensor large = size.gt(0.7 * size.mean(dims, true)).to(w.scalar_type());
-  const torch::Tensor step = (size * large).sum(dims, true) / large.sum(dims, true).clamp_min(1.0);
-  const torch::Tensor passes = w.detach().abs().lt(clip).to(w.scalar_type());
-  return straight_through(w, step * torch::sign(clipped) * large, passes);
+/// Ternary weights, with one step for the matrix or each of its rows.
+TensorFunction ternary(const std::string& granularity, const std::string& clip) {
+  return function_of("twn", {{"granularity", granularity}, {"clip", clip}});
 }
 
-torch::Tensor by_tensor(const torch::Tensor& w) { return ternary(w, {0, 1}, kClip); }
-torch::Tensor by_row(const torch::Tensor& w) { return ternary(w, {1}, kClip); }
 /// Of a matrix that the checkpoint holds transposed, rows there.
-torch::Tensor by_column(const torch::Tensor& w) { return ternary(w, {0}, 1e30); }
+TensorFunction ternary_by_column() {
+  return [by_row = ternary("row", "none")](const torch::Tensor& w) { return by_row(w.t()).t(); };
+}
 
 /// Symmetric codes of eight bits, one step for the whole tensor.
-torch::Tensor eight_bits(const torch::Tensor& x) {
-  const torch::Tensor clipped = x.detach().clamp(-kClip, kClip);
-  const torch::Tensor codes_of_one = 127 / clipped.abs().max();
-  const torch::Tensor passes = x.detach().abs().lt(kClip).to(x.scalar_type());
-  return straight_through(x, torch::round(clipped * codes_of_one) / codes_of_one, passes);
+TensorFunction eight_bits() {
+  return function_of("dynamic", {{"granularity", "tensor"}, {"bits", "8"}, {"clip", "2.5"}});
 }
 
 /// Quantizers of linears in layers, and of a pooler.
@@ -58,21 +51,21 @@ FakeQuantizers two_two_eight(Graph& graph) {
     if (node.is(op_attention))
       for (const AttentionStage stage : {AttentionStage::kQuery, AttentionStage::kKey,
                                          AttentionStage::kValue, AttentionStage::kMap})
-        out.attention[{n, stage}] = eight_bits;
+        out.attention[{n, stage}] = eight_bits();
     const bool is_table =
         node.is(op_embedding) && graph.value(node.in[0]).input == InputKind::kTokenIds;
     if (is_table) {
       set_weight_quant(graph, node.param, {});
-      out.weights[node.param] = by_row;
+      out.weights[node.param] = ternary("row", "2.5");
     }
     if (!is_quantized(graph, node)) continue;
 
     const ValueId x = base_of(graph, node.in[kLinearInput]);
     set_input_quant(graph, x, {}, false,
                     [&](const Node& reader) { return is_quantized(graph, reader); });
-    out.values[x] = eight_bits;
+    out.values[x] = eight_bits();
     set_weight_quant(graph, node.param, {});
-    out.weights[node.param] = by_tensor;
+    out.weights[node.param] = ternary("tensor", "2.5");
   }
   return out;
 }
@@ -85,37 +78,18 @@ FakeQuantizers two_bits_by_stored_row(Graph& graph, const TorchModel& model) {
     const Node node = graph.node(n);
     if (!is_quantized(graph, node)) continue;
     set_weight_quant(graph, node.param, {});
-    out.fused[model.parameters().stored_weight(node.param)] = by_column;
+    out.fused[model.parameters().stored_weight(node.param)] = ternary_by_column();
   }
   return out;
 }
 
-torch::Tensor soft_cross_entropy(const torch::Tensor& student, const torch::Tensor& teacher) {
-  return -(torch::softmax(teacher, -1) * torch::log_softmax(student, -1)).sum(-1).mean();
+/// Values of all layers, one behind the other.
+torch::Tensor layers_apart(const torch::Tensor& student, const torch::Tensor& teacher) {
+  return layer_mse(student.unbind(0), teacher.unbind(0));
 }
 
-torch::Tensor layer_mse(const torch::Tensor& student, const torch::Tensor& teacher) {
-  torch::Tensor sum = torch::zeros({}, student.scalar_type());
-  for (std::int64_t l = 0; l < student.size(0); ++l)
-    sum = sum + (student[l] - teacher[l]).square().mean();
-  return sum;
-}
-
-/// Of attention maps, over the tokens of each sentence.
-torch::Tensor map_divergence(const torch::Tensor& student, const torch::Tensor& teacher,
-                             const TokenBatch& batch) {
-  torch::Tensor sum = torch::zeros({}, student.scalar_type());
-  for (std::int64_t b = 0; b < batch.batch; ++b) {
-    const auto begin = batch.mask.begin() + b * batch.length;
-    const std::int64_t length = std::count(begin, begin + batch.length, 1);
-    const auto valid = [&](const torch::Tensor& maps) {
-      return maps.select(1, b).narrow(-2, 0, length).narrow(-1, 0, length).clamp_min(1e-8);
-    };
-    const torch::Tensor p = valid(teacher);
-    const torch::Tensor terms = p * (torch::log(p) - torch::log(valid(student)));
-    sum = sum + terms.sum() / static_cast<double>(length);
-  }
-  return sum / static_cast<double>(batch.batch * student.size(2));
+torch::Tensor lengths_of(const TokenBatch& batch) {
+  return torch::tensor(batch.mask).view({batch.batch, batch.length}).sum(1);
 }
 
 class GoldenQatStudents : public ::testing::TestWithParam<std::string> {
@@ -190,11 +164,13 @@ void GoldenQatStudents::check_bert_of_kdqat(Case& c) {
     const torch::AutoGradMode differentiable(true);
     return loss(c.student.value(label), teacher);
   };
-  const torch::Tensor predicted = compare("logits", soft_cross_entropy);
-  const torch::Tensor hidden = compare("hidden", layer_mse);
-  const torch::Tensor output = compare("attn_output", layer_mse);
+  const torch::Tensor predicted = compare("logits", [](const auto& student, const auto& teacher) {
+    return soft_cross_entropy(student, teacher);
+  });
+  const torch::Tensor hidden = compare("hidden", layers_apart);
+  const torch::Tensor output = compare("attn_output", layers_apart);
   const torch::Tensor maps = compare("probs", [&](const auto& student, const auto& teacher) {
-    return map_divergence(student, teacher, c.batch);
+    return attention_map_kl(student.unbind(0), teacher.unbind(0), lengths_of(c.batch));
   });
   const torch::Tensor total = predicted + hidden + maps + 0.5 * output;
   const torch::Tensor want = recorded(c.expected, "train.map_output.f64.losses")[0];
@@ -234,7 +210,9 @@ void GoldenQatStudents::check_bart_of_dqbart(Case& c) {
     // The reference multiplies by the scale first, and so clips elsewhere.
     const auto& attention = c.model.graph.node(point.node).attributes.get<AttentionAttributes>();
     const double scale = attention.recipe.scale.f64();
-    slot = [scale](const torch::Tensor& q) { return eight_bits(q * scale) / scale; };
+    slot = [scale, quantize = eight_bits()](const torch::Tensor& q) {
+      return quantize(q * scale) / scale;
+    };
   }
   c.student.interpreter().set_quantizers(std::move(quantizers));
   expect_forward(c, "forward.student.f64.",
@@ -246,7 +224,7 @@ void GoldenQatStudents::check_bart_of_dqbart(Case& c) {
       const torch::NoGradGuard guard;
       teacher = c.teacher.value(label);
     }
-    return layer_mse(c.student.value(label), teacher);
+    return layers_apart(c.student.value(label), teacher);
   };
   torch::Tensor teacher_logits;
   torch::Tensor teacher_memory;
@@ -265,7 +243,7 @@ void GoldenQatStudents::check_bart_of_dqbart(Case& c) {
       apart("dec_attn"),
       apart("cross_attn"),
       apart("enc_hidden"),
-      layer_mse(c.student.value("enc_hidden")[-1], teacher_memory),  // of each sentence
+      layers_apart(c.student.value("enc_hidden")[-1], teacher_memory),  // of each sentence
       apart("dec_hidden")};
   const torch::Tensor total = torch::stack(terms).sum();
   const torch::Tensor want = recorded(c.expected, "losses.f64.losses").view(-1);
