@@ -336,6 +336,35 @@ TEST_F(ImageQuantization, MomentsAreThoseOfWhatTapsSee) {
   }
 }
 
+/// Images that are all alike leave nothing but means, which biases take: no noise is rounded by.
+TEST_F(ImageQuantization, ConstantInputsSayNothing) {
+  Model model = original();
+  fold_batch_norms(model);
+  Random random(3);
+  int checked = 0;
+  for (const Site& site : derive_sites(model, {})) {
+    const RowSpace& space = model.graph.value(site.value()).type.rows;
+    if (space.kind != RowSpace::Kind::kSequences) continue;  // a tap at a border sees padding too
+    const std::int64_t channels = model.graph.value(site.value()).type.columns;
+    const TokenBatch batch = images(model, 7, 2)[0];
+    Tensor x = Tensor::f32({batch.batch, channels});
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const auto value = static_cast<float>(random.uniform());
+      for (std::int64_t i = 0; i < x.rows(); ++i) x.row(i)[c] = value;
+    }
+    SiteActivations activations;
+    activations.x = {&x};
+    activations.float_x = {&x};
+    activations.batches = {&batch};
+    activations.values = {site.value()};
+    SiteMoments moments(site, activations, ctx_);
+    const Tensor& gram = moments.of(site.linears.front(), MeanInputs::kTaken).front().gram;
+    for (const float v : gram.f32()) EXPECT_EQ(v, 0.0F);
+    ++checked;
+  }
+  EXPECT_GT(checked, 0);
+}
+
 TEST_F(ImageQuantization, EqualizationHelpsWhereThereIsOneStepForATensor) {
   const std::string plain = recipe_with("W4A8", "rtn", "tensor");
   const std::string equalized = recipe_with("W4A8", "cross_layer_equalization, rtn", "tensor");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "quell/base/error.h"
 #include "quell/base/log.h"
@@ -61,6 +62,22 @@ void add_columns(const Tensor& x, std::vector<double>& sums) {
     for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += static_cast<double>(x.row(i)[k]);
 }
 
+/// Of moments without means, given the sums of squares with them: a column that hardly changes
+/// beside its size has nothing left but the rounding of those sums, and counts as constant.
+void clear_constant_columns(std::span<const double> squares, InputMoments& moments) {
+  constexpr double kRounding = 1e-6;
+  Tensor& gram = moments.gram;
+  for (std::int64_t k = 0; k < gram.rows(); ++k) {
+    const auto variance = static_cast<double>(gram.row(k)[k]);
+    if (!(variance <= kRounding * squares[static_cast<std::size_t>(k)])) continue;
+    for (Tensor* matrix : {&gram, &moments.missing}) {
+      if (!matrix->defined()) continue;
+      for (std::int64_t i = 0; i < gram.rows(); ++i) matrix->row(i)[k] = 0;
+    }
+    std::fill_n(gram.row(k), gram.cols(), 0.0F);
+  }
+}
+
 /// Sums over the rows of what one group of a product multiplies, [rows, K] at a time.
 class MomentSums {
  public:
@@ -88,11 +105,16 @@ class MomentSums {
   }
 
   InputMoments take() {
-    if (means_ == MeanInputs::kTaken && rows_ > 0) {
-      take_means(gram_, sums_);
-      if (missing_.defined()) take_means(missing_, missing_sums_);
-    }
-    return {std::move(gram_), std::move(missing_)};
+    if (means_ == MeanInputs::kKept || rows_ == 0) return {std::move(gram_), std::move(missing_)};
+
+    std::vector<double> squares;
+    for (std::int64_t k = 0; k < gram_.rows(); ++k)
+      squares.push_back(static_cast<double>(gram_.row(k)[k]));
+    take_means(gram_, sums_);
+    if (missing_.defined()) take_means(missing_, missing_sums_);
+    InputMoments out{std::move(gram_), std::move(missing_)};
+    clear_constant_columns(squares, out);
+    return out;
   }
 
  private:
@@ -139,9 +161,14 @@ class DepthwiseMoments {
 
   std::vector<InputMoments> take(MeanInputs means) const {
     std::vector<InputMoments> out;
-    for (std::size_t c = 0; c < channels_; ++c)
+    std::vector<double> squares(taps_);
+    for (std::size_t c = 0; c < channels_; ++c) {
       out.push_back({mirrored(matrix(grams_, sums_, c, means)),
                      with_float_ ? matrix(missing_, missing_sums_, c, means) : Tensor()});
+      if (means == MeanInputs::kKept) continue;
+      for (std::size_t t = 0; t < taps_; ++t) squares[t] = grams_[(t * taps_ + t) * channels_ + c];
+      clear_constant_columns(squares, out.back());
+    }
     return out;
   }
 
@@ -385,8 +412,9 @@ QTensor round_by_group(const Tensor& weight, QTensor nearest,
                                [&](const InputMoments& group) { return has_inputs(group, who); });
   if (!any) {
     log(LogLevel::kWarning, who +
-                                ": all its inputs are 0 on the calibration data, which say nothing "
-                                "about its weights: they are rounded to nearest");
+                                ": all its inputs are 0 on the calibration data, or never change "
+                                "there, which says nothing about its weights: they are rounded to "
+                                "nearest");
     return nearest;
   }
   if (inputs.size() == 1) return round(weight, std::move(nearest), inputs.front(), ctx);

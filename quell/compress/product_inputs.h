@@ -20,7 +20,8 @@ struct InputMoments {
 };
 
 /// Whether moments keep the means of the inputs, or are those of X less its means: where a bias
-/// takes over whatever the means of the outputs lack, only the rest is left to the weights.
+/// takes over whatever the means of the outputs lack, only the rest is left to the weights. Columns
+/// that are constant then are 0.
 enum class MeanInputs { kKept, kTaken };
 
 /// Moments by product, made when first asked for. Refers to what it is made of.
@@ -49,7 +50,7 @@ std::vector<float> mean_squares(const Site& site, NodeId product,
 using RoundRows = std::function<QTensor(const TensorView& rows, QTensor nearest,
                                         const InputMoments& inputs, ExecContext& ctx)>;
 
-/// Codes of a whole weight [N, K], rows of one group after the other. Groups whose inputs are all 0
+/// Codes of a whole weight [N, K], rows of one group after the other. Groups whose moments are 0
 /// keep their nearest codes, and a warning names `who`. Throws Error(kNumeric) naming it where
 /// moments are not finite.
 QTensor round_by_group(const Tensor& weight, QTensor nearest,
