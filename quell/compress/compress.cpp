@@ -137,11 +137,15 @@ class Pipeline {
   }
 
   /// Whether outputs get their float means already here, as the bias that is corrected in the end
-  /// will give them: what comes behind is then calibrated on what it will see.
+  /// will give them: what comes behind is then calibrated on what it will see. Not so where ranges
+  /// are calibrated after the search, nor what is run ahead for weights that layers share.
   bool corrects_means(NodeId n) const {
-    if (float_executors_.empty() || !takes_bias_correction(model_, n)) return false;
-    if (!model_.param_of(n).quantized) return false;
-    return std::any_of(range_passes_.begin(), range_passes_.end(),
+    return corrects_means() && takes_bias_correction(model_, n) &&
+           model_.param_of(n).quantized.has_value();
+  }
+  bool corrects_means() const {
+    return !float_executors_.empty() &&
+           std::any_of(range_passes_.begin(), range_passes_.end(),
                        [](const auto& pass) { return pass->corrects_means(); });
   }
 
@@ -241,6 +245,7 @@ class Pipeline {
   SiteActivations activations(const Site& site, SampleChoice choice) const {
     SiteActivations out;
     out.shared = site.shared();
+    out.means_corrected = corrects_means();
     for (std::size_t b = 0; b < executors_.size(); ++b) {
       for (std::size_t v = 0; v < site.values.size(); ++v) {
         const ValueId value = site.values[v].value;

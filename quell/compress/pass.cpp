@@ -41,7 +41,7 @@ QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec
                          range == WeightRange::kThreeSigma ? three_sigma_range : minmax_range);
 }
 
-Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range, MeanInputs means,
+Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range,
                      const SiteActivations& activations, const RoundRows& round, ExecContext& ctx) {
   SiteMoments moments(site, activations, ctx);
   Plan plan;
@@ -49,9 +49,10 @@ Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range, 
     const Param& p = site.model->param_of(linear);
     if (is_ignored(recipe, p.module)) continue;
     QTensor nearest = round_to_nearest(site, linear, recipe.weights, range, activations, ctx);
-    const bool bias_takes_means = takes_bias_correction(*site.model, linear);
+    const bool bias_takes_means =
+        activations.means_corrected && takes_bias_correction(*site.model, linear);
     const std::vector<InputMoments>& inputs =
-        moments.of(linear, bias_takes_means ? means : MeanInputs::kKept);
+        moments.of(linear, bias_takes_means ? MeanInputs::kTaken : MeanInputs::kKept);
     plan.push_back(ReplaceWeight{
         linear, round_by_group(p.weight, std::move(nearest), inputs, round, site.name, ctx)});
   }

@@ -30,7 +30,8 @@ class Pass {
   virtual ~Pass() = default;
   virtual PassStage stage() const = 0;
   virtual SampleChoice samples() const { return SampleChoice::kAll; }
-  /// Whether it also reads what the float model has at a site (SiteActivations::float_x).
+  /// Whether it also reads what the float model has at a site (SiteActivations::float_x), and
+  /// leaves means to biases that will be corrected.
   virtual bool reads_float_inputs() const { return false; }
   /// Whether it may change what goes into the site.
   virtual bool may_change(const Site& /*site*/) const { return false; }
@@ -78,9 +79,8 @@ QTensor round_to_nearest(const Site& site, NodeId product, const QuantSpec& spec
                          const SiteActivations& activations, ExecContext& ctx);
 
 /// Codes of all linears and convolutions of a site that are not ignored: rounded to nearest, then
-/// as `round` chooses by what their rows multiply. `means`: of products whose biases will be
-/// corrected; those of others are kept.
-Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range, MeanInputs means,
+/// as `round` chooses by what their rows multiply: without its means where biases take them.
+Plan plan_by_outputs(const Site& site, const Recipe& recipe, WeightRange range,
                      const SiteActivations& activations, const RoundRows& round, ExecContext& ctx);
 
 struct PassFactory {

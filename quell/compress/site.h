@@ -74,6 +74,7 @@ struct SiteActivations {
   std::vector<const TokenBatch*> batches;
   std::vector<const Tensor*> float_x = {};  ///< what the float model has there: as many as x, or
                                             ///< none where no pass reads them
+  bool means_corrected = false;  ///< biases that can will give outputs their float means back
   std::vector<const Tensor*> position_bias =
       {};  ///< kAttention of T5: the table that is added to the scores, one for each x
   SharedHeads shared = {};           ///< of the site

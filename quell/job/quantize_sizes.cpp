@@ -157,12 +157,11 @@ QuantizePeak peak_of(const QuantizeJob& job, const Model& model,
     const bool searched = !site.has_convolution || searches_convolutions(job.recipe, site);
     const SiteSizes s = site_sizes(model, site, all, searched);
     const std::uint64_t copies = site.kind == SiteKind::kAttention ? 3 : 2;
-    const std::uint64_t compared = s.compared + (sides - 1) * s.inputs;
-    peak.values = std::max(peak.values, sizeof(float) * (compared + in_flight));
+    peak.values = std::max(peak.values, sizeof(float) * (s.compared + in_flight));
     const std::uint64_t values =
         model.values_in_scratch
-            ? sides * s.inputs + compared / static_cast<std::uint64_t>(kRaceChunks)
-            : compared;
+            ? sides * s.inputs + s.compared / static_cast<std::uint64_t>(kRaceChunks)
+            : s.compared;
     widest = std::max(widest, sizeof(float) * (values + copies * s.weights));
     matrices = std::max(matrices, (sizeof(float) + sizeof(std::int16_t)) * s.weights);
   }

@@ -195,7 +195,7 @@ torch::Tensor Pass::once(const TensorFunction& slot, const torch::Tensor& whole)
 }
 
 torch::Tensor Pass::quantized_weight(const Node& quantizer, const torch::Tensor& matrix) {
-  const FakeQuantizers& slots = model_.quantizers();
+  const QuantizerSlots& slots = model_.quantizers();
   const TorchParameters& parameters = model_.parameters();
   const ParamId readers = weight_quantizer_of(quantizer).readers;
 
@@ -265,7 +265,7 @@ std::vector<torch::Tensor> TorchModel::trained_tensors() const {
   return out;
 }
 
-void TorchModel::set_quantizers(FakeQuantizers quantizers) {
+void TorchModel::set_quantizers(QuantizerSlots quantizers) {
   const Graph& graph = model_.graph;
   for (const auto& [v, slot] : quantizers.values)
     require(v >= 0 && v < graph.num_values() && base_of(graph, v) == v &&

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "quell/train/dropout.h"
-#include "quell/train/fake_quantizers.h"
+#include "quell/train/quantizer_slots.h"
 #include "quell/train/torch_parameters.h"
 
 namespace quell::train {
@@ -43,7 +43,7 @@ class TorchModel {
                        const std::optional<DropoutDraw>& draw = std::nullopt) const;
 
   /// Throws Error(kUsage) naming a place that no node reads through.
-  void set_quantizers(FakeQuantizers quantizers);
+  void set_quantizers(QuantizerSlots quantizers);
   void set_dropout(DropoutPoints points) { dropout_ = std::move(points); }
 
   const Model& model() const { return model_; }
@@ -52,14 +52,14 @@ class TorchModel {
   const TorchParameters& parameters() const { return parameters_; }
   /// The tensors alone, for an optimizer.
   std::vector<torch::Tensor> trained_tensors() const;
-  const FakeQuantizers& quantizers() const { return quantizers_; }
+  const QuantizerSlots& quantizers() const { return quantizers_; }
   const DropoutPoints& dropout() const { return dropout_; }
 
  private:
   const Model& model_;
   torch::ScalarType dtype_;
   TorchParameters parameters_;
-  FakeQuantizers quantizers_;
+  QuantizerSlots quantizers_;
   DropoutPoints dropout_;
 };
 

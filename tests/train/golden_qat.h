@@ -2,22 +2,15 @@
 // are in a graph.
 #pragma once
 
-#include "quell/base/error.h"
 #include "quell/io/json.h"
 #include "quell/io/safetensors.h"
 #include "quell/train/torch_model.h"
-#include "tests/support/support.h"
+#include "tests/train/golden_run.h"
 
 namespace quell::train::testing {
 
 inline torch::Tensor recorded(const SafetensorsFile& file, const std::string& name) {
-  const TensorView& view = file.at(name);
-  const bool is_double = view.dtype() == DType::kF64;
-  require(is_double || view.dtype() == DType::kF32, ErrorCode::kInvalidInput, name,
-          ": neither F64 nor F32");
-  return torch::from_blob(const_cast<void*>(view.raw()), torch::IntArrayRef(view.shape().dims()),
-                          is_double ? torch::kFloat64 : torch::kFloat32)
-      .clone();
+  return torch_of(file.at(name));
 }
 
 /// "<prefix>.input_ids" and what stands beside it.

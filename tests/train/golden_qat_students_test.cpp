@@ -10,77 +10,22 @@
 #include "quell/train/losses/hidden_states.h"
 #include "quell/train/losses/logits.h"
 #include "tests/train/golden_qat.h"
+#include "tests/train/golden_slots.h"
 
 namespace quell::train::testing {
 namespace {
 namespace fs = std::filesystem;
 
-TensorFunction function_of(const std::string& method,
-                           const std::map<std::string, std::string>& settings) {
+TensorFunction function_of(const std::string& method, const Settings& settings) {
   const std::shared_ptr<FakeQuantizer> quantizer = make_quantizer(method, settings);
   return [quantizer](const torch::Tensor& x) { return quantizer->quantize(x); };
 }
 
-/// Ternary weights, with one step for the matrix or each of its rows.
-TensorFunction ternary(const std::string& granularity, const std::string& clip) {
-  return function_of("twn", {{"granularity", granularity}, {"clip", clip}});
-}
-
-/// Of a matrix that the checkpoint holds transposed, rows there.
-TensorFunction ternary_by_column() {
-  return [by_row = ternary("row", "none")](const torch::Tensor& w) { return by_row(w.t()).t(); };
-}
-
-/// Symmetric codes of eight bits, one step for the whole tensor.
-TensorFunction eight_bits() {
-  return function_of("dynamic", {{"granularity", "tensor"}, {"bits", "8"}, {"clip", "2.5"}});
-}
-
-/// Quantizers of linears in layers, and of a pooler.
-bool is_quantized(const Graph& graph, const Node& node) {
-  const bool is_pooler = node.param != kNoParam && graph.param(node.param).role == Role::kPooler;
-  return node.is(op_linear) && (node.place.layer >= 0 || is_pooler);
-}
-
-/// Ternary weights and table, eight bits for what linears and attentions read.
-FakeQuantizers two_two_eight(Graph& graph) {
-  FakeQuantizers out;
-  const std::vector<NodeId> order = graph.order();
-  for (const NodeId n : order) {
-    const Node node = graph.node(n);
-    if (node.is(op_attention))
-      for (const AttentionStage stage : {AttentionStage::kQuery, AttentionStage::kKey,
-                                         AttentionStage::kValue, AttentionStage::kMap})
-        out.attention[{n, stage}] = eight_bits();
-    const bool is_table =
-        node.is(op_embedding) && graph.value(node.in[0]).input == InputKind::kTokenIds;
-    if (is_table) {
-      set_weight_quant(graph, node.param, {});
-      out.weights[node.param] = ternary("row", "2.5");
-    }
-    if (!is_quantized(graph, node)) continue;
-
-    const ValueId x = base_of(graph, node.in[kLinearInput]);
-    set_input_quant(graph, x, {}, false,
-                    [&](const Node& reader) { return is_quantized(graph, reader); });
-    out.values[x] = eight_bits();
-    set_weight_quant(graph, node.param, {});
-    out.weights[node.param] = ternary("tensor", "2.5");
-  }
-  return out;
-}
-
 /// Ternary weights, with a step for each row of the stored matrix.
-FakeQuantizers two_bits_by_stored_row(Graph& graph, const TorchModel& model) {
-  FakeQuantizers out;
-  const std::vector<NodeId> order = graph.order();
-  for (const NodeId n : order) {
-    const Node node = graph.node(n);
-    if (!is_quantized(graph, node)) continue;
-    set_weight_quant(graph, node.param, {});
-    out.fused[model.parameters().stored_weight(node.param)] = ternary_by_column();
-  }
-  return out;
+QuantizerSlots two_bits_by_stored_row(Graph& graph, const TorchModel& model) {
+  return slots_of_stored_weights(graph, model, [](const std::string&) {
+    return as_stored(function_of("twn", {{"granularity", "row"}, {"clip", "none"}}));
+  });
 }
 
 /// Values of all layers, one behind the other.
@@ -145,16 +90,10 @@ class GoldenQatStudents : public ::testing::TestWithParam<std::string> {
     }
     EXPECT_GT(compared, 10);
   }
-
-  static bool is_transposed(const Model& model, const std::string& weight) {
-    for (const Param& p : model.params)
-      if (p.weight_name == weight) return p.packing.transposed;
-    return false;
-  }
 };
 
 void GoldenQatStudents::check_bert_of_kdqat(Case& c) {
-  c.student.interpreter().set_quantizers(two_two_eight(c.model.graph));
+  c.student.interpreter().set_quantizers(two_two_eight(c.model.graph, function_of));
   expect_forward(c, "forward.f64.student.",
                  {"logits", "scores", "probs", "hidden", "context", "attn_output", "sa_output"});
 
@@ -204,15 +143,13 @@ void GoldenQatStudents::check_gpt2_of_tsld(Case& c) {
 }
 
 void GoldenQatStudents::check_bart_of_dqbart(Case& c) {
-  FakeQuantizers quantizers = two_two_eight(c.model.graph);
+  QuantizerSlots quantizers = two_two_eight(c.model.graph, function_of);
   for (auto& [point, slot] : quantizers.attention) {
     if (point.stage != AttentionStage::kQuery) continue;
     // The reference multiplies by the scale first, and so clips elsewhere.
     const auto& attention = c.model.graph.node(point.node).attributes.get<AttentionAttributes>();
     const double scale = attention.recipe.scale.f64();
-    slot = [scale, quantize = eight_bits()](const torch::Tensor& q) {
-      return quantize(q * scale) / scale;
-    };
+    slot = [scale, quantize = slot](const torch::Tensor& q) { return quantize(q * scale) / scale; };
   }
   c.student.interpreter().set_quantizers(std::move(quantizers));
   expect_forward(c, "forward.student.f64.",

@@ -14,19 +14,13 @@
 #include "quell/train/optimizers/optimizer.h"
 #include "quell/train/optimizers/schedule.h"
 #include "tests/train/golden_qat.h"
+#include "tests/train/golden_slots.h"
 
 namespace quell::train::testing {
 namespace {
 namespace fs = std::filesystem;
 
-using Settings = std::map<std::string, std::string>;
 using Terms = std::map<std::string, torch::Tensor>;  ///< of a loss, by the name of their column
-
-/// In layers, and of a pooler.
-bool takes_few_bits(const Graph& graph, const Node& node) {
-  const bool is_pooler = node.param != kNoParam && graph.param(node.param).role == Role::kPooler;
-  return node.is(op_linear) && (node.place.layer >= 0 || is_pooler);
-}
 
 /// The references' positions count on over padding, of which some losses take account.
 Model load_as_reference(const fs::path& dir) {
@@ -165,59 +159,19 @@ class TrainingRun {
     parted_ |= nearest < 1e-10;
   }
 
-  /// KD-QAT: ternary weights and table, eight bits for what linears and attentions read.
   void two_bits_and_eight() {
-    const std::string clip = settings_.at("clip_val").dump();
-    const Settings eight = {
-        {"granularity", "tensor"}, {"bits", settings_.at("input_bits").dump()}, {"clip", clip}};
-    Graph& graph = student_model_.graph;
-    FakeQuantizers slots;
-    const std::vector<NodeId> order = graph.order();
-    for (const NodeId n : order) {
-      const Node node = graph.node(n);
-      if (node.is(op_attention))
-        for (const AttentionStage stage : {AttentionStage::kQuery, AttentionStage::kKey,
-                                           AttentionStage::kValue, AttentionStage::kMap})
-          slots.attention[{n, stage}] = slot("dynamic", eight);
-      const bool is_table =
-          node.is(op_embedding) && graph.value(node.in[0]).input == InputKind::kTokenIds;
-      if (is_table) {
-        set_weight_quant(graph, node.param, {});
-        slots.weights[node.param] = slot("twn", {{"granularity", "row"}, {"clip", clip}});
-      }
-      if (!takes_few_bits(graph, node)) continue;
-      set_weight_quant(graph, node.param, {});
-      slots.weights[node.param] = slot("twn", {{"granularity", "tensor"}, {"clip", clip}});
-      if (!flag("act_quant")) continue;  // which leaves those inside attentions
-      const ValueId x = base_of(graph, node.in[kLinearInput]);
-      set_input_quant(graph, x, {}, false,
-                      [&](const Node& reader) { return takes_few_bits(graph, reader); });
-      slots.values[x] = slot("dynamic", eight);
-    }
-    student_.interpreter().set_quantizers(std::move(slots));
+    const TwoTwoEight options{.clip = settings_.at("clip_val").dump(),
+                              .bits = settings_.at("input_bits").dump(),
+                              .linear_inputs = flag("act_quant")};
+    const auto make = [this](const std::string& method, const Settings& settings) {
+      return slot(method, settings);
+    };
+    student_.interpreter().set_quantizers(two_two_eight(student_model_.graph, make, options));
   }
 
-  /// A function for each stored matrix of the layers.
-  template <typename Make>
-  void quantize_stored_weights(const Make& make) {
-    Graph& graph = student_model_.graph;
+  void quantize_stored_weights(const std::function<TensorFunction(const std::string&)>& make) {
     TorchModel& model = student_.interpreter();
-    FakeQuantizers slots;
-    const std::vector<NodeId> order = graph.order();
-    for (const NodeId n : order) {
-      const Node node = graph.node(n);
-      if (!takes_few_bits(graph, node)) continue;
-      set_weight_quant(graph, node.param, {});
-      const std::string& name = model.parameters().stored_weight(node.param);
-      if (!slots.fused.contains(name)) slots.fused[name] = make(name);
-    }
-    model.set_quantizers(std::move(slots));
-  }
-
-  bool is_transposed(const std::string& weight) const {
-    for (const Param& p : student_model_.params)
-      if (p.weight_name == weight) return p.packing.transposed;
-    return false;
+    model.set_quantizers(slots_of_stored_weights(student_model_.graph, model, make));
   }
 
   void weights_of_tsld() {
@@ -227,7 +181,8 @@ class TrainingRun {
     quantize_stored_weights([&](const std::string& name) -> TensorFunction {
       Settings settings = {{"granularity", granularity}};
       if (learned) settings.insert({{"bits", bits}, {"detach_mean", "false"}, {"start", "1"}});
-      const std::string method = learned ? "dynscale" : (bits == "2" ? "twn" : "min_max");
+      std::string method = bits == "2" ? "twn" : "min_max";
+      if (learned) method = "dynscale";
       if (method == "min_max") settings["bits"] = bits;
       const TensorFunction function = slot(method, settings);
       if (learned) {
@@ -236,8 +191,7 @@ class TrainingRun {
         trained_.push_back({module + ".scale", quantizers_.back()->parameters().at(0).value});
       }
       // Rows are those of the matrix as it is stored.
-      if (!is_transposed(name)) return function;
-      return [function](const torch::Tensor& w) { return function(w.t()).t(); };
+      return is_transposed(student_model_, name) ? as_stored(function) : function;
     });
   }
 
@@ -404,7 +358,7 @@ class TrainingRun {
       const bool is_rounded = want.scalar_type() == torch::kFloat32;
       torch::Tensor got = gradients ? p.value.grad() : p.value.detach();
       ASSERT_TRUE(got.defined()) << label;
-      if (is_transposed(p.name)) got = got.t();
+      if (is_transposed(student_model_, p.name)) got = got.t();
       ASSERT_EQ(got.numel(), want.numel()) << label;
       const torch::Tensor off = without_keys(p.name, got.reshape(want.sizes())) -
                                 without_keys(p.name, want.to(torch::kFloat64));

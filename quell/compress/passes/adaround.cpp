@@ -8,9 +8,6 @@
 // Inputs: what the site's products read, behind quantized predecessors and after migration.
 // Output: one ReplaceWeight a product.
 #include "quell/compress/adaround.h"
-
-#include <algorithm>
-
 #include "quell/compress/pass.h"
 #include "quell/ops/linear.h"
 
@@ -20,12 +17,7 @@ namespace {
 class AdaRound final : public Pass {
  public:
   AdaRound(const AdaRoundOptions& options, WeightRange range, bool to_float, const Recipe& recipe)
-      : options_(options), range_(range), to_float_(to_float), recipe_(recipe) {
-    const auto& passes = recipe.passes;
-    corrected_ = std::any_of(passes.begin(), passes.end(), [](const PassParams& other) {
-      return other.name() == "bias_correction";
-    });
-  }
+      : options_(options), range_(range), to_float_(to_float), recipe_(recipe) {}
   PassStage stage() const override { return PassStage::kWeights; }
   bool reads_float_inputs() const override { return to_float_; }
 
@@ -49,15 +41,13 @@ class AdaRound final : public Pass {
       }
       return adaround(w, std::move(q), inputs.gram, pull, options_, with);
     };
-    const MeanInputs means = to_float_ && corrected_ ? MeanInputs::kTaken : MeanInputs::kKept;
-    return plan_by_outputs(site, recipe_, range_, means, activations, round, ctx);
+    return plan_by_outputs(site, recipe_, range_, activations, round, ctx);
   }
 
  private:
   AdaRoundOptions options_;
   WeightRange range_;
   bool to_float_;
-  bool corrected_;  ///< biases are, behind this pass
   Recipe recipe_;
 };
 

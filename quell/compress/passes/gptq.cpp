@@ -50,7 +50,7 @@ class Gptq final : public Pass {
       return q;
     };
 
-    return plan_by_outputs(site, recipe_, range_, MeanInputs::kKept, activations, round, ctx);
+    return plan_by_outputs(site, recipe_, range_, activations, round, ctx);
   }
 
  private:

@@ -35,10 +35,11 @@ class Optimizer {
   void restore(const std::map<std::string, torch::Tensor>& state);
 
  protected:
-  /// Gradient of one parameter; `state(NAME)` is what is kept for it, zeros of its shape at first.
+  /// One parameter's step.
   virtual void update(TrainedParameter& p, const torch::Tensor& gradient, double learning_rate) = 0;
+  /// A moment of a parameter, zeros of its shape at first.
   torch::Tensor& kept(const TrainedParameter& p, const std::string& name);
-  /// Of a parameter, this one included: f64, its own, since some may go without a gradient.
+  /// Steps of a parameter, this one included: its own, since some may go without a gradient.
   double count_step(const TrainedParameter& p);
 
  private:

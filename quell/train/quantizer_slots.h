@@ -24,7 +24,7 @@ using TensorFunction = std::function<torch::Tensor(const torch::Tensor&)>;
 
 /// Functions by place, each of which gives a tensor of the shape it is given. Places without one
 /// are read as they are.
-struct FakeQuantizers {
+struct QuantizerSlots {
   /// Of `quantize` nodes, by the value they quantize (base_of): [rows, columns].
   std::map<ValueId, TensorFunction> values = {};
   /// Of query, key and value as they go into the products, and of the map (behind its dropout):
