@@ -15,6 +15,9 @@ Command add_inspect(CLI::App& app) {
   sub->add_flag("--kernels", job->kernels,
                 "Also list norms and attention that read or write codes; of networks of "
                 "convolutions the memory traffic of every operator");
+  sub->add_option("--scheme", job->scheme,
+                  "Also show what the model takes by such a scheme, counted as in the papers: "
+                  "W2A8, W1.58A8, \"W2A8 E8\" (bits of embeddings); config.json alone is enough");
   CLI::Option* data = data_option(*sub, "--calibration", calibration->data.file,
                                   "Data to measure activation ranges on");
   sub->add_option("--num-samples", calibration->num_samples, "Samples at most")

@@ -11,6 +11,7 @@
 #include "quell/engine/lower.h"
 #include "quell/io/json.h"
 #include "quell/job/memory_traffic.h"
+#include "quell/job/scheme_sizes.h"
 #include "quell/model/family.h"
 #include "quell/model/generation_settings.h"
 #include "quell/model/image_input.h"
@@ -228,9 +229,32 @@ void open_other_files(const Model& model, const ModelDirectory& directory, Json&
     try_to_read("tokenizer", refused, [&] { Tokenizer::open(directory); });
 }
 
+bool has_weights(const ModelDirectory& directory) {
+  return directory.has("model.safetensors") || directory.has("model.safetensors.index.json");
+}
+
+/// What config.json says on its own.
+Json describe_shapes(const InspectJob& job) {
+  const Settings config = job.model_dir.read("config.json");
+  const Architecture architecture = build_architecture(config);
+  return {{"model_type", architecture.spec.model_type},
+          {"architecture", architecture_of(config)},
+          {"layers", architecture.graph.blocks.size()},
+          {"hidden_size", architecture.spec.hidden_size},
+          {"vocab_size", architecture.spec.vocab_size},
+          {"weights", "none; sizes are those that config.json says"},
+          {"scheme_sizes", describe_scheme_sizes(architecture.graph, job.scheme)}};
+}
+
 }  // namespace
 
 Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
+  // A misspelt scheme should not cost the time to read a model.
+  if (!job.scheme.empty()) parse_size_scheme(job.scheme);
+  const bool shapes_alone = !job.scheme.empty() && !job.calibration && !job.kernels;
+  if (shapes_alone && job.model_dir.has("config.json") && !has_weights(job.model_dir))
+    return describe_shapes(job);
+
   const Checkpoint checkpoint = Checkpoint::open(job.model_dir);
   const Model model = load_model(checkpoint, {.allow_missing = true});
   Json report = describe_model(model, checkpoint);
@@ -255,6 +279,7 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
           job.model_dir.string(), ": tensor \"",
           model.missing_tensors.empty() ? "" : model.missing_tensors.front(),
           "\" is missing, so there are no ranges to measure");
+  if (!job.scheme.empty()) report["scheme_sizes"] = describe_scheme_sizes(model.graph, job.scheme);
   if (job.calibration) report["sites"] = describe_ranges(model, *job.calibration, ctx);
   open_other_files(model, job.model_dir, report);
   report["files"] = describe_files(job.model_dir);
@@ -264,13 +289,28 @@ Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
 
 namespace {
 
-constexpr const char* kOrder[] = {"model_type",  "architecture",      "head",
-                                  "image",       "preprocessing",     "outputs",
-                                  "parameters",  "bytes_per_dtype",   "layers",
-                                  "hidden_size", "intermediate_size", "vocab_size",
-                                  "norm",        "context",           "quantized",
-                                  "tied",        "missing_tensors",   "unused_tensors",
-                                  "isa",         "threads",           "threads_because"};
+constexpr const char* kOrder[] = {"model_type",
+                                  "architecture",
+                                  "head",
+                                  "image",
+                                  "preprocessing",
+                                  "outputs",
+                                  "parameters",
+                                  "bytes_per_dtype",
+                                  "layers",
+                                  "hidden_size",
+                                  "intermediate_size",
+                                  "vocab_size",
+                                  "norm",
+                                  "context",
+                                  "quantized",
+                                  "tied",
+                                  "missing_tensors",
+                                  "unused_tensors",
+                                  "weights",
+                                  "isa",
+                                  "threads",
+                                  "threads_because"};
 
 /// Whether a line would say something of the model: networks of images have no vocabulary, and
 /// those without blocks no layers, no hidden size and no norm between them.
@@ -300,6 +340,8 @@ std::string inspect_text(const Json& report) {
     if (value == "graph") out += " (described op by op in config.json)";
     out += "\n";
   }
+  if (report.contains("scheme_sizes")) out += scheme_sizes_text(report["scheme_sizes"]);
+  if (report.contains("weights")) return out;
   for (const auto& [what, line] : report.at("refused").items())
     out += "refused, " + what + ": " + line.get<std::string>() + "\n";
   for (const Json& file : report.at("files")) {

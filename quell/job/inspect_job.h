@@ -13,6 +13,9 @@ struct InspectJob {
   std::optional<CalibrationChoice> calibration;  ///< adds activation ranges per site
   bool kernels = false;                          ///< adds fused operators other than linears
   bool threads_asked = false;                    ///< the number of threads was named, not chosen
+  /// Adds sizes by the accounting of the papers (job/scheme_sizes.h): "W2A8". Empty: none. These
+  /// need config.json alone; without weights they are all that is reported.
+  std::string scheme;
 };
 
 /// The report as JSON; `inspect_text` lays it out for people.

@@ -43,6 +43,19 @@ nothing (training, bookkeeping, dropout) is passed over. A key that Quell does n
 every other `quant_method` (GPTQ, AWQ, bitsandbytes, HQQ, EETQ, FP8, ...) and format (`pack-quantized`, `float-quantized`, ...), several groups, other targets, weights alone, quantized outputs, `kv_cache_scheme`,
 `sparsity_config`, `transform_config`, an `actorder` with `g_idx`.
 
+### Sizes by a scheme
+
+`quell inspect MODEL --scheme W2A8` adds what the model takes as the papers on training with few bits count it, in MB of 2^20 bytes. `config.json` alone is enough. The forms: `W2A8`; `W1.58A8`, ternary codes, five to a
+byte (1.6 bits each, a plain packing, no entropy code); `"W2A8 E8"` where embeddings have other bits than the matrices. Bits are 1.58, 2 to 8, or 32 for floats; those of the activations change no size.
+Codes: the table of words (a tied head is the same table and counts once, a head of its own counts as one more), all matrices of the layers, the pooler. f32: positions, types, norms, biases, classifiers. BART's
+`final_logits_bias` is a buffer and does not count. The papers differ in the steps they count, so there are three lines; in bold the one that their numbers are:
+
+| | floats | bits | codes, without steps | with a step for each matrix | and one for each row of the word table |
+|---|---|---|---|---|---|
+| BERT-base | 417.64 | 2 | 27.95 | 27.95 | **28.07** |
+| GPT-2 | 474.70 | 8 / 4 / 2 | **121.27 / 62.37 / 32.92** | 121.27 / 62.37 / 32.92 | 121.46 / 62.56 / 33.11 |
+| BART-base | 531.85 | 2 | **39.41** | 39.42 | 39.61 |
+
 ### generation_config.json
 
 Read by `generate` and the summarization task. Where it is there, it counts alone, as in transformers: without `eos_token_id` in it nothing ends the text. Without the file, the same keys of `config.json` count.

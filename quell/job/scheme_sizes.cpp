@@ -1,0 +1,132 @@
+#include "quell/job/scheme_sizes.h"
+
+#include <cmath>
+#include <regex>
+
+#include "quell/base/error.h"
+#include "quell/graph/ops.h"
+#include "quell/io/json.h"
+#include "quell/job/report.h"
+
+namespace quell {
+namespace {
+
+constexpr double kMegabyte = 1 << 20;
+
+/// Bits that a code of "1.58", "2", ... takes.
+double stored_bits(const std::string& bits) {
+  return bits == "1.58" ? SizeScheme::kTernaryBits : std::stod(bits);
+}
+
+/// How a parameter's matrix counts.
+enum class Counts { kFloat, kMatrix, kTable };
+
+Counts counts_as(const Graph& graph, ParamId id) {
+  const ParamDef& def = graph.param(id);
+  if (def.shape.rank() != 2) return Counts::kFloat;
+  // A head of its own is a table of words, as its tied form is.
+  if (def.role == Role::kTokenTable || def.role == Role::kLmHead) return Counts::kTable;
+  if (def.role == Role::kClassifier) return Counts::kFloat;
+
+  for (const NodeId n : graph.users(id)) {
+    if (!graph.node(n).op->product) continue;
+    const bool in_head = graph.head_begin != kNoNode && n >= graph.head_begin;
+    if (!in_head || def.role == Role::kPooler) return Counts::kMatrix;
+  }
+  return Counts::kFloat;
+}
+
+std::uint64_t code_bytes(std::uint64_t elements, double bits) {
+  constexpr double kBitsOfByte = 8;
+  return static_cast<std::uint64_t>(std::ceil(static_cast<double>(elements) * bits / kBitsOfByte));
+}
+
+/// Elements that are f32 in every scheme: biases and further vectors. A bias that checkpoints may
+/// leave out (BART's final_logits_bias) is a buffer, and no parameter.
+std::uint64_t vector_elements(const ParamDef& def) {
+  const bool has_bias = def.has_bias && !def.zero_bias_if_missing;
+  return static_cast<std::uint64_t>(def.shape[0]) * (def.vectors.size() + (has_bias ? 1 : 0));
+}
+
+double times_smaller(std::uint64_t whole, std::uint64_t part) {
+  return static_cast<double>(whole) / static_cast<double>(part);
+}
+
+}  // namespace
+
+SizeScheme parse_size_scheme(const std::string& text) {
+  static const std::regex kForm("W(1\\.58|[2-8]|32)A([2-8]|16|32)(?: ?E(1\\.58|[2-8]|32))?");
+  std::smatch found;
+  require(std::regex_match(text, found, kForm), ErrorCode::kUsage, "--scheme: \"", text,
+          "\" is no scheme; say W2A8, W1.58A8, or \"W2A8 E8\" for other bits of the embeddings "
+          "(1.58, 2 to 8, or 32 for floats)");
+
+  SizeScheme scheme;
+  scheme.weight_bits = stored_bits(found[1]);
+  scheme.activation_bits = std::stod(found[2]);
+  scheme.embedding_bits = found[3].matched ? stored_bits(found[3]) : scheme.weight_bits;
+  return scheme;
+}
+
+SchemeSizes sizes_by_scheme(const Graph& graph, const SizeScheme& scheme) {
+  SchemeSizes sizes;
+  for (ParamId id = 0; id < graph.num_params(); ++id) {
+    const ParamDef& def = graph.param(id);
+    const std::uint64_t vectors = sizeof(float) * vector_elements(def);
+    sizes.float_model += vectors;
+    sizes.without_steps += vectors;
+    if (!def.has_weight || def.tied_to != kNoParam) continue;
+
+    const auto elements = static_cast<std::uint64_t>(def.shape.numel());
+    sizes.float_model += sizeof(float) * elements;
+
+    const Counts counts = counts_as(graph, id);
+    const bool table = counts == Counts::kTable;
+    const double bits = table ? scheme.embedding_bits : scheme.weight_bits;
+    if (counts == Counts::kFloat || bits == SizeScheme::kFloatBits) {
+      sizes.without_steps += sizeof(float) * elements;
+      continue;
+    }
+    sizes.without_steps += code_bytes(elements, bits);
+    sizes.matrix_steps += sizeof(float);
+    if (table)
+      sizes.table_row_steps += sizeof(float) * (static_cast<std::uint64_t>(def.shape[0]) - 1);
+  }
+  return sizes;
+}
+
+Json describe_scheme_sizes(const Graph& graph, const std::string& text) {
+  const SizeScheme scheme = parse_size_scheme(text);
+  const SchemeSizes sizes = sizes_by_scheme(graph, scheme);
+  const auto row = [&](std::uint64_t bytes) {
+    return Json{{"bytes", bytes},
+                {"megabytes", static_cast<double>(bytes) / kMegabyte},
+                {"times_smaller", times_smaller(sizes.float_model, bytes)}};
+  };
+  const bool ternary = scheme.weight_bits == SizeScheme::kTernaryBits ||
+                       scheme.embedding_bits == SizeScheme::kTernaryBits;
+  return {{"scheme", text},
+          {"ternary", ternary},
+          {"float", row(sizes.float_model)},
+          {"without_steps", row(sizes.without_steps)},
+          {"step_per_matrix", row(sizes.with_matrix_steps())},
+          {"step_per_row_of_words", row(sizes.with_row_steps())}};
+}
+
+std::string scheme_sizes_text(const Json& sizes) {
+  std::string out = "\nsize by " + sizes.at("scheme").get<std::string>() + ", in MB of 2^20 bytes";
+  if (sizes.at("ternary") == true) out += "; ternary codes: five a byte, 1.6 bits each";
+  out += "\n";
+  for (const auto& [key, title] :
+       {std::pair("float", "floats"),
+        {"without_steps", "codes, without steps"},
+        {"step_per_matrix", "with a step for each matrix"},
+        {"step_per_row_of_words", "and one for each row of the word table"}}) {
+    const Json& row = sizes.at(key);
+    out += format_text("  %-40s %10.2f  %6.1fx\n", title, row.at("megabytes").get<double>(),
+                       row.at("times_smaller").get<double>());
+  }
+  return out;
+}
+
+}  // namespace quell

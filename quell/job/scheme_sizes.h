@@ -1,0 +1,44 @@
+// What a model takes by the accounting of the papers on training with few bits (TernaryBERT,
+// QuantGPT, QuantBART): from shapes alone.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "quell/graph/graph.h"
+#include "quell/io/json_fwd.h"
+
+namespace quell {
+
+/// Bits of weights, of embeddings and of activations. Ternary weights ("1.58") take 1.6 bits each:
+/// five trits a byte, without a code that looks at how often a value occurs.
+struct SizeScheme {
+  static constexpr double kFloatBits = 32;
+  static constexpr double kTernaryBits = 1.6;
+  double weight_bits = kFloatBits;
+  double embedding_bits = kFloatBits;
+  double activation_bits = kFloatBits;  ///< takes no part in sizes
+  bool operator==(const SizeScheme&) const = default;
+};
+/// "W2A8", "W1.58A8", "W2A8 E8": E where embeddings have other bits than weights. Bits are 1.58, 2
+/// to 8, or 32 for floats. Throws Error(kUsage).
+SizeScheme parse_size_scheme(const std::string& text);
+
+/// Bytes of the model, in three parts that the papers count or leave out.
+struct SchemeSizes {
+  std::uint64_t float_model = 0;  ///< every parameter as f32
+  /// Codes of the table of words (a tied head is the same table), of all matrices of the layers and
+  /// of the pooler; everything else as f32: positions, types, norms, biases, classifiers.
+  std::uint64_t without_steps = 0;
+  std::uint64_t matrix_steps = 0;     ///< f32, one for each matrix and each table
+  std::uint64_t table_row_steps = 0;  ///< f32: one for each row of each table instead of one for it
+  std::uint64_t with_matrix_steps() const { return without_steps + matrix_steps; }
+  std::uint64_t with_row_steps() const { return with_matrix_steps() + table_row_steps; }
+};
+SchemeSizes sizes_by_scheme(const Graph& graph, const SizeScheme& scheme);
+
+/// For `quell inspect --scheme`.
+Json describe_scheme_sizes(const Graph& graph, const std::string& scheme);
+std::string scheme_sizes_text(const Json& sizes);
+
+}  // namespace quell
