@@ -1,13 +1,11 @@
 #include "quell/compress/recipe.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <regex>
-#include <set>
 
 #include "quell/base/error.h"
 #include "quell/compress/ignored.h"
+#include "quell/io/yaml_section.h"
 #include "quell/text/data/text_file.h"
 
 namespace quell {
@@ -19,53 +17,6 @@ struct Builtin {
 };
 constexpr Builtin kBuiltins[] = {
 #include "builtin_recipes.inc"
-};
-
-/// A mapping whose keys must be known and distinct.
-class Section {
- public:
-  Section(const YAML::Node& node, std::string where, const std::vector<std::string>& known)
-      : where_(std::move(where)) {
-    require(node.IsMap(), ErrorCode::kInvalidInput, where_, ": expected a mapping");
-    for (const auto& item : node) {
-      require(item.first.IsScalar(), ErrorCode::kInvalidInput, where_, ": a key is not plain text");
-      const std::string key = item.first.Scalar();
-      require(std::find(known.begin(), known.end(), key) != known.end(), ErrorCode::kInvalidInput,
-              where_, ": unknown key \"", key, "\"; known are ", comma_list(known));
-      require(values_.emplace(key, item.second).second, ErrorCode::kInvalidInput, where_,
-              ": duplicate key \"", key, '"');
-    }
-  }
-  const YAML::Node* find(const std::string& key) const {
-    const auto it = values_.find(key);
-    return it == values_.end() ? nullptr : &it->second;
-  }
-  std::string where(const std::string& key) const { return where_ + ": key \"" + key + "\""; }
-  std::string scalar(const std::string& key, const std::string& fallback) const {
-    const YAML::Node* node = find(key);
-    if (!node) return fallback;
-    require(node->IsScalar(), ErrorCode::kInvalidInput, where(key), ": expected one value");
-    return node->Scalar();
-  }
-  std::string choice(const std::string& key, const std::vector<std::string>& allowed,
-                     const std::string& fallback) const {
-    const std::string value = scalar(key, fallback);
-    require(std::find(allowed.begin(), allowed.end(), value) != allowed.end(),
-            ErrorCode::kInvalidInput, where(key), ": \"", value, "\"; use ", comma_list(allowed));
-    return value;
-  }
-  bool flag(const std::string& key, bool fallback) const {
-    return choice(key, {"true", "false"}, fallback ? "true" : "false") == "true";
-  }
-  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high,
-                       std::int64_t fallback) const {
-    const YAML::Node* node = find(key);
-    return node ? parse_integer(scalar(key, ""), where(key), low, high) : fallback;
-  }
-
- private:
-  std::string where_;
-  std::map<std::string, YAML::Node> values_;
 };
 
 QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec,
@@ -124,68 +75,6 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
   return spec;
 }
 
-std::vector<PassParams> read_passes(const YAML::Node& node, const std::string& where) {
-  require(node.IsSequence(), ErrorCode::kInvalidInput, where, ": expected a list");
-  std::vector<PassParams> passes;
-  for (const YAML::Node& item : node) {
-    if (item.IsScalar()) {
-      passes.emplace_back(item.Scalar(), std::map<std::string, std::string>());
-      continue;
-    }
-    require(item.IsMap() && item.size() == 1 && item.begin()->first.IsScalar(),
-            ErrorCode::kInvalidInput, where,
-            ": each pass is a name, or one name with its settings");
-    const std::string name = item.begin()->first.Scalar();
-    std::map<std::string, std::string> values;
-    const YAML::Node settings = item.begin()->second;
-    require(settings.IsMap() || settings.IsNull(), ErrorCode::kInvalidInput, where,
-            ": settings of ", name, " are not a mapping");
-    for (const auto& setting : settings) {
-      require(setting.first.IsScalar() && setting.second.IsScalar(), ErrorCode::kInvalidInput,
-              where, ": a setting of ", name, " is not plain");
-      require(values.emplace(setting.first.Scalar(), setting.second.Scalar()).second,
-              ErrorCode::kInvalidInput, where, ": duplicate key \"", setting.first.Scalar(), '"');
-    }
-    passes.emplace_back(name, std::move(values));
-  }
-  return passes;
-}
-
-/// yaml-cpp resolves aliases into shared, possibly cyclic, nodes and recurses on depth: both are
-/// refused before it builds anything.
-void refuse_aliases_and_depth(const std::string& yaml, const std::string& source) {
-  constexpr std::size_t kMaxBytes = 1 << 20, kMaxDepth = 32;
-  require(yaml.size() <= kMaxBytes, ErrorCode::kInvalidInput, source, ": ", yaml.size(),
-          " bytes, more than a recipe needs");
-  std::size_t depth = 0, dashes = 0;
-  char quote = 0;
-  bool comment = false, line_start = true;
-  char previous = '\n';
-  for (const char c : yaml) {
-    if (c == '\n') comment = false, line_start = true, dashes = 0;
-    const bool token_start = previous == ' ' || previous == '\n' || previous == '[' ||
-                             previous == '{' || previous == ',' || previous == ':' ||
-                             previous == '-' || previous == '\t';
-    if (!comment && !quote && c == '#' && token_start) comment = true;
-    if (!comment && (c == '"' || c == '\'') && (quote == c || (!quote && token_start)))
-      quote = quote ? 0 : c;
-    if (!comment && !quote) {
-      require(!((c == '*' || c == '&' || c == '!') && token_start), ErrorCode::kInvalidInput,
-              source,
-              ": YAML anchors, aliases and tags are not allowed in a recipe; quote a value that "
-              "starts with ",
-              c);
-      if (c == '[' || c == '{') ++depth;
-      if ((c == ']' || c == '}') && depth > 0) --depth;
-      if (line_start && (c == '-' || c == '?')) ++dashes;
-      if (c != ' ' && c != '-' && c != '?') line_start = false;
-    }
-    require(depth <= kMaxDepth && dashes <= kMaxDepth, ErrorCode::kInvalidInput, source,
-            ": nested too deep");
-    previous = c;
-  }
-}
-
 }  // namespace
 
 void set_scheme(Recipe& recipe, const std::string& scheme) {
@@ -202,15 +91,10 @@ std::string scheme_of(const Recipe& recipe) {
 }
 
 Recipe parse_recipe(const std::string& yaml, const std::string& source) {
-  refuse_aliases_and_depth(yaml, source);
   Recipe recipe;
   recipe.weights = {8, true, Granularity::kPerChannel};
   recipe.activations = {8, false, Granularity::kPerTensor};
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
-    require(documents.size() <= 1, ErrorCode::kInvalidInput, source, ": holds ", documents.size(),
-            " YAML documents (parted by ---), a recipe is one; remove the others");
-    const YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
+  read_yaml(yaml, source, [&](const YAML::Node& root) {
     const Section s(root, source,
                     {"name", "description", "scheme", "weights", "activations", "batch_size",
                      "quantize", "migrate", "residual", "ignore", "passes"});
@@ -251,12 +135,8 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
       }
     }
     if (const YAML::Node* passes = s.find("passes"))
-      recipe.passes = read_passes(*passes, s.where("passes"));
-  } catch (const YAML::Exception& e) {
-    throw Error(ErrorCode::kInvalidInput, source + ": not a valid recipe: " + e.what());
-  } catch (const Error& e) {
-    throw Error(ErrorCode::kInvalidInput, e.what());
-  }
+      recipe.passes = read_methods(*passes, s.where("passes"), "pass");
+  });
   return recipe;
 }
 

@@ -3,6 +3,10 @@
 
 #include <torch/torch.h>
 
+#include <functional>
+#include <string>
+
+#include "quell/base/error.h"
 #include "quell/model/family.h"
 #include "quell/model/model.h"
 
@@ -26,6 +30,16 @@ inline Model random_model(Architecture architecture, std::uint64_t seed = 1) {
     }
   }
   return model;
+}
+
+/// What `f` throws; "" where it throws nothing.
+inline std::string refusal(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
 }
 
 /// Two sequences of five tokens below `vocabulary`; the last two of the second are padding.

@@ -61,15 +61,6 @@ double biggest_difference(const torch::Tensor& a, const torch::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
 
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
-
 TEST(TorchModel, TrainsWhatACheckpointStoresUnderItsNames) {
   const Model model = random_model(small_decoder());
   const TorchModel trained(model);

@@ -6,11 +6,8 @@
 #include "quell/graph/forms.h"
 #include "quell/train/clip_search.h"
 #include "quell/train/fake_quantizer.h"
-#include "quell/train/losses/attention_maps.h"
-#include "quell/train/losses/attention_scores.h"
-#include "quell/train/losses/hidden_states.h"
 #include "quell/train/losses/logits.h"
-#include "quell/train/losses/token_scaled.h"
+#include "quell/train/objective.h"
 #include "quell/train/optimizers/optimizer.h"
 #include "quell/train/optimizers/schedule.h"
 #include "tests/train/golden_qat.h"
@@ -55,6 +52,7 @@ class TrainingRun {
   /// Steps from the first to the last, each against what was recorded of it.
   void check() {
     prepare();
+    choose_terms();
     const auto steps = settings_.at("steps").get<std::int64_t>();
     const torch::Tensor want = expect("losses");
     const bool is_double = dtype_ == torch::kFloat64;
@@ -247,19 +245,52 @@ class TrainingRun {
 
   // What it is trained by.
 
-  torch::Tensor of_student(const std::string& label) const { return student_.value(label); }
-  torch::Tensor of_teacher(const std::string& label) const {
-    const torch::NoGradGuard guard;
-    return teacher_.value(label);
-  }
-  using LayerLoss = torch::Tensor (*)(const std::vector<torch::Tensor>&,
-                                      const std::vector<torch::Tensor>&);
-  torch::Tensor apart(const std::string& label, LayerLoss loss = train::layer_mse) const {
-    return loss(of_student(label).unbind(0), of_teacher(label).unbind(0));
+  /// `column`: what the recorded run calls the loss.
+  void add_term(const std::string& column, const std::string& term, Settings settings = {},
+                double weight = 1) {
+    choices_.push_back({MethodParams(term, std::move(settings), "term"), weight});
+    const int use = ++uses_[term];
+    name_of_column_[column] = use > 1 ? term + "." + std::to_string(use) : term;
   }
 
-  Terms losses(std::int64_t step) const {
-    return json_.at("op") == "kdqat_train" ? losses_of_kdqat(step) : losses_of_tokens(step);
+  void choose_terms() {
+    const bool of_classes = json_.at("op") == "kdqat_train";
+    if (of_classes)
+      choose_terms_of_kdqat();
+    else
+      choose_terms_of_tsld();
+    if (choices_.empty()) return;
+
+    const Graph& graph = student_model_.graph;
+    layers_ = make_layer_map(graph, teacher_model_.graph, "");
+    task_ = of_classes ? TaskKind::kClasses : TaskKind::kCausalLm;
+    const TermSetting setting{student_.interpreter(), &teacher_.interpreter(), layers_, task_};
+    objective_.emplace(choices_, setting);
+  }
+
+  void choose_terms_of_kdqat() {
+    if (flag("gt_loss")) add_term("gt", "labels", {{"reduction", "sum"}});
+    if (flag("attnmap_distill"))
+      add_term("map", "attention_maps", {}, settings_.at("map_coeff").get<double>());
+    if (flag("attn_distill")) add_term("score", "attention_scores");
+    if (flag("rep_distill")) add_term("rep", "hidden_states");
+    if (flag("pred_distill")) add_term("pred", "logits");
+    if (flag("output_distill"))
+      add_term("output", "attention_outputs", {}, settings_.at("output_coeff").get<double>());
+    if (flag("sa_output_distill"))
+      add_term("sa_output", "attention_outputs", {{"point", "projection"}});
+    if (flag("context_distill")) add_term("context", "attention_outputs", {{"point", "context"}});
+  }
+
+  void choose_terms_of_tsld() {
+    if (flag("kd_gt")) add_term("gt_loss", "labels");
+    if (flag("kd_pred")) add_term("pred_loss", "logits");
+    if (flag("kd_tsld"))
+      add_term("tsld_loss", "token_scaled",
+               {{"tau", settings_.at("kd_tsld_temp").dump()}, {"padding", "counted"}});
+    if (!flag("kd_l2l")) return;
+    add_term("rep_loss", "hidden_states");
+    add_term("attn_loss", "attention_scores", {{"kind", "causal_map"}});
   }
 
   torch::Tensor labels(std::int64_t step) const {
@@ -269,62 +300,40 @@ class TrainingRun {
     return torch::tensor(ids).to(torch::kInt64);
   }
 
-  Terms losses_of_kdqat(std::int64_t step) const {
-    const torch::Tensor lengths =
-        torch::tensor(to_i32(inputs_.at(prefix(step) + "lengths"), "lengths")).to(torch::kInt64);
-    Terms terms;
-    if (flag("gt_loss"))
-      terms["gt"] =
-          torch::cross_entropy_loss(of_student("logits"), labels(step), {}, at::Reduction::Sum);
-    if (flag("attnmap_distill"))
-      terms["map"] =
-          attention_map_kl(of_student("probs").unbind(0), of_teacher("probs").unbind(0), lengths);
-    if (flag("attn_distill")) {
-      // References add the mask to scores.
-      const torch::Tensor mask =
-          torch::tensor(batch_.mask).view({1, batch_.batch, 1, 1, batch_.length});
-      const torch::Tensor added = (1 - mask) * -10000.0;
-      terms["score"] = attention_score_mse((of_student("scores") + added).unbind(0),
-                                           (of_teacher("scores") + added).unbind(0));
-    }
-    if (flag("rep_distill")) terms["rep"] = apart("hidden");
-    if (flag("pred_distill"))
-      terms["pred"] = train::soft_cross_entropy(of_student("logits"), of_teacher("logits"));
-    if (flag("output_distill")) terms["output"] = apart("attn_output");
-    if (flag("sa_output_distill")) terms["sa_output"] = apart("sa_output");
-    if (flag("context_distill")) terms["context"] = apart("context");
+  Terms losses(std::int64_t step) {
+    if (!objective_) return losses_of_bitdistiller(step);
 
-    const std::map<std::string, double> coefficients = {{"map", settings_.at("map_coeff")},
-                                                        {"output", settings_.at("output_coeff")}};
-    torch::Tensor total = torch::zeros({}, dtype_);
-    for (const auto& [name, term] : terms)
-      total = total + term * (coefficients.contains(name) ? coefficients.at(name) : 1.0);
-    terms["total"] = total;
+    TrainingBatch batch;
+    batch.kind = task_;
+    batch.tokens = batch_;
+    batch.labels = labels(step);
+    if (task_ == TaskKind::kCausalLm)
+      batch.labels = batch.labels.view({batch_.batch, batch_.length});
+    const TorchOutputs student = student_.interpreter().forward(batch_, objective_->student_taps());
+    const TorchOutputs teacher = of_teacher(objective_->teacher_taps());
+
+    const Terms values = objective_->values({batch, student, teacher});
+    Terms terms;
+    for (const auto& [column, name] : name_of_column_) terms[column] = values.at(name);
+    terms["total"] = terms["optimised_loss"] = values.at("loss");
     return terms;
   }
 
-  Terms losses_of_tokens(std::int64_t step) const {
-    const auto by_sentence = [&](const torch::Tensor& x) {
-      return x.view({batch_.batch, batch_.length, -1});
+  TorchOutputs of_teacher(const Taps& taps) {
+    const torch::NoGradGuard guard;
+    return teacher_.interpreter().forward(batch_, taps);
+  }
+
+  /// Of every position, and not of the next token: no term.
+  Terms losses_of_bitdistiller(std::int64_t step) {
+    const auto by_sentence = [&](const TorchOutputs& outputs) {
+      return outputs.values.at("logits").view({batch_.batch, batch_.length, -1});
     };
-    const torch::Tensor student = by_sentence(of_student("logits"));
-    const torch::Tensor teacher = by_sentence(of_teacher("logits"));
     const torch::Tensor ids = labels(step).view({batch_.batch, batch_.length});
     Terms terms;
-    if (flag("kd_gt")) terms["gt_loss"] = next_token_cross_entropy(student, ids);
-    if (flag("kd_pred")) terms["pred_loss"] = next_token_soft_cross_entropy(student, teacher);
-    if (flag("kd_tsld"))
-      terms["tsld_loss"] = token_scaled_soft_cross_entropy(
-          student, teacher, ids, settings_.at("kd_tsld_temp").get<double>());
-    if (flag("kd_l2l")) {
-      terms["rep_loss"] = apart("hidden");
-      terms["attn_loss"] = apart("probs", causal_map_mse);
-    }
-    if (settings_.contains("loss")) terms["kd"] = loss_of_bitdistiller(student, teacher, ids);
-
-    torch::Tensor total = torch::zeros({}, dtype_);
-    for (const auto& [name, term] : terms) total = total + term;
-    terms["optimised_loss"] = total;
+    terms["kd"] = loss_of_bitdistiller(by_sentence(student_.interpreter().forward(batch_)),
+                                       by_sentence(of_teacher({})), ids);
+    terms["optimised_loss"] = terms["kd"];
     return terms;
   }
 
@@ -397,6 +406,12 @@ class TrainingRun {
   Recorded teacher_;
   std::vector<TrainedParameter> trained_;
   std::vector<std::unique_ptr<FakeQuantizer>> quantizers_;
+  std::vector<TermChoice> choices_;
+  std::map<std::string, int> uses_;                    ///< of a term so far
+  std::map<std::string, std::string> name_of_column_;  ///< of a recorded loss: in the objective
+  LayerMap layers_;
+  TaskKind task_ = TaskKind::kUnlabelled;
+  std::optional<Objective> objective_;  ///< nothing: the run's loss is no term
   std::unique_ptr<Optimizer> optimizer_;
   Schedule schedule_;
   ClipNorm clip_ = ClipNorm::kGlobal;

@@ -16,5 +16,10 @@ namespace quell::train {
 torch::Tensor attention_map_kl(const std::vector<torch::Tensor>& student,
                                const std::vector<torch::Tensor>& teacher,
                                const torch::Tensor& lengths);
+/// The same of maps [B, H, queries, keys], where those have lengths of their own.
+torch::Tensor attention_map_kl(const std::vector<torch::Tensor>& student,
+                               const std::vector<torch::Tensor>& teacher,
+                               const torch::Tensor& query_lengths,
+                               const torch::Tensor& key_lengths);
 
 }  // namespace quell::train

@@ -5,16 +5,16 @@
 namespace quell::train {
 namespace {
 
-torch::Tensor project(const torch::Tensor& features, const torch::Tensor& map) {
-  const torch::Tensor z = features.matmul(map.transpose(0, 1));
-  return z / z.norm(2, -1, true);
-}
-
 torch::Tensor diagonal_mask(std::int64_t size) {
   return torch::eye(size, torch::dtype(torch::kBool));
 }
 
 }  // namespace
+
+torch::Tensor contrastive_features(const torch::Tensor& features, const torch::Tensor& map) {
+  const torch::Tensor z = features.matmul(map.transpose(0, 1));
+  return z / z.norm(2, -1, true);
+}
 
 SampleContrastive sample_contrastive(const torch::Tensor& student, const torch::Tensor& teacher,
                                      const torch::Tensor& student_map,
@@ -24,8 +24,8 @@ SampleContrastive sample_contrastive(const torch::Tensor& student, const torch::
           ErrorCode::kInvalidInput, "contrastive distillation: ", student.size(0), " and ",
           teacher.size(0), " sentences, maps to ", student_map.size(0), " and ",
           teacher_map.size(0), " values; both sides need the same");
-  const torch::Tensor s = project(student, student_map);
-  const torch::Tensor t = project(teacher.detach(), teacher_map);
+  const torch::Tensor s = contrastive_features(student, student_map);
+  const torch::Tensor t = contrastive_features(teacher.detach(), teacher_map);
   const std::int64_t batch = s.size(0);
   const torch::Tensor is_self = diagonal_mask(batch);
 

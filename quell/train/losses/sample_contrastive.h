@@ -33,6 +33,9 @@ SampleContrastive sample_contrastive(const torch::Tensor& student, const torch::
                                      const torch::Tensor& teacher_map,
                                      const SampleContrastiveOptions& options);
 
+/// z of those: [B, p] of length 1 each.
+torch::Tensor contrastive_features(const torch::Tensor& features, const torch::Tensor& map);
+
 /// Mean over the batch of a sentence's similarity to itself in the teacher, less that to the most
 /// similar other one: [B, p] of length 1 each.
 double contrastive_margin(const torch::Tensor& student, const torch::Tensor& teacher);

@@ -78,8 +78,9 @@ void TokenContrastive::remember(const torch::Tensor& ids, const torch::Tensor& i
   const torch::Tensor is_seen = counts.gt(0);
 
   const torch::Tensor means = sums / counts.clamp_min(1).unsqueeze(-1);
-  bank_ = torch::where(is_seen.unsqueeze(-1), means, bank_);
-  known_ = known_.logical_or(is_seen);
+  // In place: whoever holds them for a checkpoint sees what they become.
+  bank_.copy_(torch::where(is_seen.unsqueeze(-1), means, bank_));
+  known_.logical_or_(is_seen);
 }
 
 }  // namespace quell::train
