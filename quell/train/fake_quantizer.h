@@ -72,6 +72,8 @@ class FakeQuantizer {
   virtual std::vector<NamedTensor> state() const { return {}; }
 
   virtual DeployableForm deployable() const = 0;
+  /// Of activations whose step does not depend on the batch: what a file holds. Nothing elsewhere.
+  virtual std::optional<StepAndZero> static_step() const { return std::nullopt; }
   /// Of a weight, where the deployable form has a spec. Throws Error(kUnsupported) with the reason
   /// elsewhere, and for activations.
   virtual WeightCodes codes(const torch::Tensor& weight) const;

@@ -22,7 +22,7 @@ TensorView ids_of(const std::vector<std::int32_t>& values) {
 }
 
 /// What tells one batch from another.
-std::map<std::string, TensorView> tokens_of(const TokenBatch& batch) {
+std::map<std::string, TensorView> batch_tensors(const TokenBatch& batch) {
   std::map<std::string, TensorView> out = {{"ids", ids_of(batch.ids)},
                                            {"mask", ids_of(batch.mask)}};
   if (!batch.decoder_ids.empty()) out.emplace("decoder_ids", ids_of(batch.decoder_ids));
@@ -30,7 +30,7 @@ std::map<std::string, TensorView> tokens_of(const TokenBatch& batch) {
 }
 
 bool is_same(const SafetensorsFile& file, const TokenBatch& batch) {
-  for (const auto& [name, view] : tokens_of(batch)) {
+  for (const auto& [name, view] : batch_tensors(batch)) {
     if (!file.has(name)) return false;
     const TensorView& kept = file.at(name);
     if (kept.num_bytes() != view.num_bytes()) return false;
@@ -73,7 +73,7 @@ TorchOutputs TeacherCache::outputs(std::int64_t number, const TrainingBatch& bat
 
   TorchOutputs made = make();
   std::vector<torch::Tensor> alive;
-  std::map<std::string, TensorView> views = tokens_of(batch.tokens);
+  std::map<std::string, TensorView> views = batch_tensors(batch.tokens);
   const auto add = [&](const std::string& name, const torch::Tensor& t) {
     alive.push_back(t.detach().contiguous());
     views.emplace(name, view_of_tensor(alive.back()));

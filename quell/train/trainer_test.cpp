@@ -6,7 +6,9 @@
 #include <sstream>
 
 #include "quell/base/error.h"
+#include "quell/engine/lower.h"
 #include "quell/io/json.h"
+#include "quell/train/deploy.h"
 #include "quell/train/small_models.h"
 #include "quell/train/tiny_configs.h"
 
@@ -170,6 +172,38 @@ TEST_F(TrainerTest, WhatTheTeacherGaveIsKeptAndChangesNothing) {
   const std::string expected = bytes_of(dir_ / "a/checkpoint.safetensors");
   EXPECT_EQ(bytes_of(dir_ / "b/checkpoint.safetensors"), expected);
   EXPECT_EQ(bytes_of(dir_ / "c/checkpoint.safetensors"), expected);
+}
+
+TEST_F(TrainerTest, WhatIsDeployedComputesWhatWasTrained) {
+  TinyRun run(kRecipe);
+  run.go(dir_, 100);
+  const TokenBatch batch = run.data.batch(0).tokens;
+  const torch::NoGradGuard guard;
+  const torch::Tensor trained = run.student.forward(batch).values.at("logits");
+
+  deploy(run.student, run.quantizers, run.model);
+  ASSERT_TRUE(run.model.is_quantized());
+  ExecContext ctx(1);
+  ForwardOutputs exact, integer;
+  make_simulated_model(run.model, true, ctx.isa)->forward(batch, exact, ctx);
+  lower(run.model, ctx)->forward(batch, integer, ctx);
+  const auto simulated = exact.values.at("logits").f32();
+  const auto packed = integer.values.at("logits").f32();
+  ASSERT_EQ(static_cast<std::int64_t>(simulated.size()), trained.numel());
+  for (std::size_t i = 0; i < simulated.size(); ++i) {
+    EXPECT_EQ(simulated[i], packed[i]) << i;
+    EXPECT_NEAR(simulated[i], trained.flatten()[static_cast<std::int64_t>(i)].item<float>(), 1e-4)
+        << i;
+  }
+
+  // Without its codes the model gives something else: it is they that agree.
+  ForwardOutputs plain;
+  make_float_model(run.model)->forward(batch, plain, ctx);
+  double distance = 0;
+  for (std::size_t i = 0; i < simulated.size(); ++i)
+    distance =
+        std::max<double>(distance, std::abs(simulated[i] - plain.values.at("logits").f32()[i]));
+  EXPECT_GT(distance, 1e-2);
 }
 
 TEST_F(TrainerTest, ARunOfOtherSettingsIsRefused) {

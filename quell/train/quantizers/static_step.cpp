@@ -89,6 +89,12 @@ class StaticStep : public FakeQuantizer {
     if (learned_) return {};
     return {{"range", range_}, {"step", step_}, {"zero_point", zero_}};
   }
+  std::optional<StepAndZero> static_step() const override {
+    require_initialized(step_, "the step of static_step");
+    const double zero =
+        torch::round(zero_).clamp(spec_.min_code(), spec_.max_code()).item<double>();
+    return StepAndZero{step_.item<float>(), static_cast<std::int32_t>(zero)};
+  }
   DeployableForm deployable() const override {
     return {spec_, "int" + std::to_string(bits_) + (symmetric_ ? "" : ", asymmetric") +
                        ", one static step"};

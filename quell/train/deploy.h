@@ -1,0 +1,16 @@
+// From a trained student to a quantized model, which any engine runs and any writer exports.
+#pragma once
+
+#include "quell/model/model.h"
+#include "quell/train/student_quantizers.h"
+#include "quell/train/torch_model.h"
+
+namespace quell::train {
+
+/// Writes the parameters, the codes of matrices and the quantizers of activations into `model`,
+/// whose graph the quantizers were put into; the graph then says what they are. A table is looked
+/// up behind codes of its own. Throws Error(kUnsupported) naming a quantizer that no file can hold,
+/// with its reason.
+void deploy(const TorchModel& student, const StudentQuantizers& quantizers, Model& model);
+
+}  // namespace quell::train
