@@ -76,6 +76,11 @@ void put_attention_quant(const Entry& entry, Graph& graph) {
 /// Readers of a file quantize the table that it holds: the codes are those of training only where
 /// that gives them back.
 void put_table(const Entry& entry, const torch::Tensor& table, Model& model) {
+  // Training gives a tied head the matrix in floats, which would be gone.
+  for (const Param& p : model.params)
+    require(p.tied_to != entry.param, ErrorCode::kUnsupported, entry.name, ": ", p.module,
+            " multiplies with the same table in floats; leave embeddings in floats");
+
   const QTensor codes = codes_of(entry, table);
   Param& param = model.param(entry.param);
   param.weight = dequantize(codes);
