@@ -36,7 +36,6 @@ TrainingBatch batch_of(TaskKind kind, const std::vector<int>& lengths, int lengt
       out.tokens.mask.push_back(is_there ? 1 : 0);
       out.tokens.type_ids.push_back(0);
     }
-  out.lengths = torch::tensor(lengths).to(torch::kInt64);
 
   const torch::Tensor mask = torch::tensor(out.tokens.mask).view({out.tokens.batch, length});
   const torch::Tensor ids = torch::tensor(out.tokens.ids).to(torch::kInt64).view_as(mask);

@@ -43,7 +43,7 @@ StudentQuantizers::StudentQuantizers(const QuantizerChoices& choices, Model& mod
     const Node node = model.graph.node(n);
     if (node.is(op_attention)) add_attention(n, choices, slots);
     if (choices.embeddings && reads_word_table(model.graph, node))
-      add_table(n, *choices.embeddings, slots);
+      add_weight(Entry::Kind::kTable, node.param, *choices.embeddings, slots);
     if (is_quantized_linear(model.graph, node)) add_linear(n, choices, slots);
   }
   student.set_quantizers(std::move(slots));
@@ -74,23 +74,27 @@ TensorFunction StudentQuantizers::function_of(Entry& entry) {
   };
 }
 
+void StudentQuantizers::add_weight(Entry::Kind kind, ParamId p, const MethodParams& method,
+                                   QuantizerSlots& slots) {
+  if (slots.weights.contains(p)) return;
+  const ParamDef& def = model_.graph.param(p);
+  // Parameters that are rows of one tensor have quantizers, and so names, of their own.
+  const std::string part = def.packing.parts > 1 ? str(" part ", def.packing.part) : "";
+  Entry& entry = add(kind, def.weight_tensor() + part, method);
+  entry.param = p;
+  entry.tensor = student_.parameters().stored_weight(p);
+
+  set_weight_quant(model_.graph, p, {});
+  entry.quantizer->initialize(student_.parameters().weight(p).detach());
+  entry.initialized = true;
+  slots.weights[p] = function_of(entry);
+}
+
 void StudentQuantizers::add_linear(NodeId n, const QuantizerChoices& choices,
                                    QuantizerSlots& slots) {
   Graph& graph = model_.graph;
   const Node node = graph.node(n);
-  if (choices.weights && !slots.weights.contains(node.param)) {
-    Entry& entry =
-        add(Entry::Kind::kWeight, graph.param(node.param).weight_tensor(), *choices.weights);
-    entry.param = node.param;
-    entry.tensor = student_.parameters().stored_weight(node.param);
-    // Parameters that are rows of one tensor have quantizers, and so names, of their own.
-    const Packing& packing = graph.param(node.param).packing;
-    if (packing.parts > 1) entry.name += str(" part ", packing.part);
-    set_weight_quant(graph, node.param, {});
-    entry.quantizer->initialize(student_.parameters().weight(node.param).detach());
-    entry.initialized = true;
-    slots.weights[node.param] = function_of(entry);
-  }
+  if (choices.weights) add_weight(Entry::Kind::kWeight, node.param, *choices.weights, slots);
 
   if (!choices.activations) return;
   const ValueId x = base_of(graph, node.in[kLinearInput]);
@@ -115,18 +119,6 @@ void StudentQuantizers::add_attention(NodeId n, const QuantizerChoices& choices,
   put(AttentionStage::kKey, choices.attention);
   put(AttentionStage::kValue, choices.attention);
   put(AttentionStage::kMap, choices.map);
-}
-
-void StudentQuantizers::add_table(NodeId n, const MethodParams& method, QuantizerSlots& slots) {
-  const ParamId table = model_.graph.node(n).param;
-  if (slots.weights.contains(table)) return;
-  Entry& entry = add(Entry::Kind::kTable, model_.graph.param(table).weight_tensor(), method);
-  entry.param = table;
-  entry.tensor = student_.parameters().stored_weight(table);
-  set_weight_quant(model_.graph, table, {});
-  entry.quantizer->initialize(student_.parameters().weight(table).detach());
-  entry.initialized = true;
-  slots.weights[table] = function_of(entry);
 }
 
 void StudentQuantizers::initialize(const std::function<void()>& forward) {

@@ -62,9 +62,9 @@ class StudentQuantizers {
  private:
   Entry& add(Entry::Kind kind, std::string name, const MethodParams& method);
   TensorFunction function_of(Entry& entry);
+  void add_weight(Entry::Kind kind, ParamId p, const MethodParams& method, QuantizerSlots& slots);
   void add_linear(NodeId n, const QuantizerChoices& choices, QuantizerSlots& slots);
   void add_attention(NodeId n, const QuantizerChoices& choices, QuantizerSlots& slots);
-  void add_table(NodeId n, const MethodParams& method, QuantizerSlots& slots);
 
   Model& model_;
   TorchModel& student_;

@@ -84,12 +84,12 @@ Trainer::Trainer(const TrainingRecipe& recipe, const TrainerOptions& options,
     eval_every_ = std::max<std::int64_t>(1, parts.data.batches_per_epoch() / recipe.accumulate);
 }
 
-void Trainer::begin_quantizers(std::int64_t step, bool training) {
-  const double freeze = recipe_.freeze_at * static_cast<double>(total_);
+void Trainer::begin_quantizers(std::int64_t batch, bool training) {
+  const auto step = static_cast<double>(batch / recipe_.accumulate);
   const QuantizerStep told{.seed = options_.seed,
-                           .step = step,
+                           .step = batch,
                            .training = training,
-                           .frozen = static_cast<double>(step) >= freeze};
+                           .frozen = step >= recipe_.freeze_at * static_cast<double>(total_)};
   const auto moments = optimizer_ ? optimizer_->state() : std::map<std::string, torch::Tensor>();
   parts_.quantizers.begin_step(told, [&](const std::string& name) {
     const auto found = moments.find(kParameter + name + ".square");
@@ -97,7 +97,7 @@ void Trainer::begin_quantizers(std::int64_t step, bool training) {
   });
 }
 
-/// From the first batch, in floats as everything else is at that time.
+/// From the first batch, each behind those that come before it.
 void Trainer::start_static_steps() {
   if (parts_.quantizers.empty()) return;
   begin_quantizers(0, false);
@@ -194,14 +194,14 @@ void Trainer::restore(const TrainingState& state) {
     copy_into(t, found->second, name);
   }
   best_step_ = state.best_step;
-  best_score_ = state.best_metric;
+  best_score_ = state.best_score;
 }
 
 void Trainer::checkpoint(std::int64_t step, RunDirectory& run) const {
   run.write({.step = step,
              .tensors = tensors_of_run(),
              .best_step = best_step_,
-             .best_metric = best_score_,
+             .best_score = best_score_,
              .metrics_bytes = run.metrics_bytes()});
 }
 
@@ -241,7 +241,7 @@ TrainingResult Trainer::run(RunDirectory& run, const TrainerHooks& hooks) {
   }
   run.cut_metrics(kept ? kept->metrics_bytes : 0);
 
-  for (; done < total_;) {
+  while (done < total_) {
     const std::map<std::string, double> values = step(done);
     ++done;
     const bool is_last = done == total_;

@@ -71,7 +71,8 @@ class Trainer {
   void check_finite(const std::map<std::string, torch::Tensor>& values, std::int64_t step,
                     std::int64_t batch) const;
   TorchOutputs teacher_outputs(const TrainingBatch& batch, std::int64_t index);
-  void begin_quantizers(std::int64_t step, bool training);
+  /// Of a batch of the run, counted over all steps.
+  void begin_quantizers(std::int64_t batch, bool training);
   void start_static_steps();
   void evaluate(std::int64_t step, RunDirectory& run, const TrainerHooks& hooks);
 

@@ -27,8 +27,6 @@ struct TrainingBatch {
   /// none. Those of causal models stand at the token itself: position t predicts the label at t+1.
   /// Not defined(): unlabelled.
   torch::Tensor labels;
-  /// i64 [B]: tokens of each sequence, the rest being padding behind them.
-  torch::Tensor lengths;
 };
 
 }  // namespace quell::train

@@ -94,7 +94,7 @@ std::optional<TrainingState> RunDirectory::read(bool allow_drift) const {
   try {
     state.step = std::stoll(said("step"));
     state.best_step = std::stoll(said("best_step"));
-    state.best_metric = std::stod(said("best_metric"));
+    state.best_score = std::stod(said("best_score"));
     state.metrics_bytes = std::stoull(said("metrics_bytes"));
   } catch (const std::exception&) {
     throw Error(ErrorCode::kInvalidInput,
@@ -108,7 +108,7 @@ void RunDirectory::write(const TrainingState& state) const {
   std::map<std::string, std::string> metadata = {
       {"step", std::to_string(state.step)},
       {"best_step", std::to_string(state.best_step)},
-      {"best_metric", number_text(state.best_metric)},
+      {"best_score", number_text(state.best_score)},
       {"metrics_bytes", std::to_string(state.metrics_bytes)}};
   for (const auto& [name, value] : key_) metadata["key." + name] = value;
 
@@ -144,12 +144,6 @@ std::uint64_t RunDirectory::metrics_bytes() const {
   std::error_code error;
   const auto size = fs::file_size(metrics_file(), error);
   return error ? 0 : size;
-}
-
-void RunDirectory::remove() const {
-  std::error_code error;
-  fs::remove_all(path_, error);
-  if (error) fail(path_, "cannot be removed: " + error.message());
 }
 
 }  // namespace quell::train

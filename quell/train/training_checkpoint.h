@@ -22,7 +22,7 @@ struct TrainingState {
   /// Parameters, optimizer, quantizers, memory banks, the best model: by name.
   std::map<std::string, torch::Tensor> tensors;
   std::int64_t best_step = -1;  ///< -1: nothing was evaluated
-  double best_metric = 0;
+  double best_score = 0;
   std::uint64_t metrics_bytes = 0;  ///< of metrics.jsonl at that step
 };
 
@@ -46,10 +46,6 @@ class RunDirectory {
   void cut_metrics(std::uint64_t bytes);
   std::uint64_t metrics_bytes() const;
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
-
-  const std::filesystem::path& path() const { return path_; }
-  /// The run is over: removes the directory.
-  void remove() const;
 
  private:
   std::filesystem::path checkpoint_file() const { return path_ / "checkpoint.safetensors"; }

@@ -27,10 +27,6 @@ std::vector<std::size_t> shuffled(std::int64_t count, Random random) {
   return out;
 }
 
-torch::Tensor lengths_of(const TokenBatch& batch) {
-  return to_torch(batch.mask).view({batch.batch, batch.length}).sum(1);
-}
-
 }  // namespace
 
 void check_training_set(const TrainingSet& set, std::int64_t classes) {
@@ -92,7 +88,6 @@ TrainingBatch TrainingData::batch(std::int64_t i) const {
   TrainingBatch out;
   out.kind = set_.kind;
   out.tokens = make_batch(set_.sequences, drawn.rows, set_.pad_id);
-  out.lengths = lengths_of(out.tokens);
 
   switch (set_.kind) {
     case TaskKind::kClasses:

@@ -185,7 +185,7 @@ void set_bits(std::optional<MethodParams>& method, const std::string& bits,
   }
   std::map<std::string, std::string> values = method->values();
   if (bits == "1.58") {
-    // Of these two bits are three values.
+    // Two symmetric bits are three values, which is what dynscale and laq call 2 bits.
     const bool has_three = method->name() == "dynscale" || method->name() == "laq";
     require(has_three || method->name() == "seq", ErrorCode::kUsage, "--scheme ", scheme, ": ",
             method->name(), " has no ternary form; use W2");
