@@ -5,7 +5,7 @@ import re
 import sys
 
 LEVELS = {"base": 0, "tensor": 1, "kernels": 1, "io": 2, "ops": 2, "text": 3, "vision": 3, "quant": 3, "graph": 4, "model": 5, "engine": 6,
-          "compress": 7, "eval": 7, "exporting": 7, "train": 7, "job": 8, "cli": 9}
+          "compress": 7, "eval": 7, "exporting": 7, "train": 7, "job": 8, "train_job": 9, "cli": 9, "train_cli": 10}
 # Narrower than the level: these folders see only what is listed.
 ONLY = {"base": {"base"}, "tensor": {"base", "tensor"}, "kernels": {"base", "kernels"}, "cli": {"base", "job", "cli"}}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"](quell/([a-z_]+)/[^>"]+|torch/[^>"]+)[>"]', re.M)

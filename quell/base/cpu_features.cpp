@@ -1,6 +1,8 @@
 #include "quell/base/cpu_features.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -83,6 +85,18 @@ Isa best_isa() {
   for (const Isa isa : kAllIsas)
     if (cpu_supports(isa)) best = isa;
   return best;
+}
+
+std::string processor_name() {
+  std::ifstream in("/proc/cpuinfo");
+  std::string family, model, name;
+  for (std::string line; std::getline(in, line) && !line.empty();) {
+    const auto value = [&] { return line.substr(std::min(line.size(), line.find(':') + 2)); };
+    if (line.starts_with("model name")) name = value();
+    if (line.starts_with("cpu family")) family = value();
+    if (line.starts_with("model\t")) model = value();
+  }
+  return name.empty() ? "unknown" : name + " (family " + family + ", model " + model + ")";
 }
 
 }  // namespace quell

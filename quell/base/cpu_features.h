@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace quell {
@@ -18,5 +19,9 @@ bool cpu_supports(Isa isa);
 /// The strongest supported ISA, or the one that the environment variable QUELL_ISA forces. Throws
 /// Error(kUsage) when QUELL_ISA names an unknown ISA or one that this processor lacks.
 Isa best_isa();
+
+/// The name that the kernel gives the processor, with family and model; "unknown" where it gives
+/// none.
+std::string processor_name();
 
 }  // namespace quell

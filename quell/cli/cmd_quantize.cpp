@@ -1,35 +1,8 @@
-#include <signal.h>
-#include <unistd.h>
-
-#include <cstring>
-
 #include "quell/cli/command.h"
+#include "quell/cli/program.h"
 #include "quell/job/preflight.h"
 
 namespace quell::cli {
-namespace {
-
-/// Of a signal: a run that is stopped leaves what a killed one leaves, and says so.
-void stopped(int signal) {
-  static constexpr char kMessage[] = "\nquell: stopped; run the same command to go on\n";
-  const bool terminal = isatty(STDERR_FILENO) != 0;  // where a bar stands on the line
-  const char* message = terminal ? kMessage : kMessage + 1;
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, message, std::strlen(message));
-  ::raise(signal);
-}
-
-void say_how_to_go_on_when_stopped() {
-  struct sigaction action {};
-  action.sa_handler = stopped;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second time it is what it was: the end
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction before {};
-    if (::sigaction(signal, nullptr, &before) == 0 && before.sa_handler != SIG_IGN)
-      ::sigaction(signal, &action, nullptr);  // nohup
-  }
-}
-
-}  // namespace
 
 Command add_quantize(CLI::App& app) {
   struct Options {

@@ -1,9 +1,7 @@
 #include "quell/compress/journal.h"
 
-#include <bit>
 #include <cstring>
 #include <map>
-#include <sstream>
 
 #include "quell/base/build_id.h"
 #include "quell/base/error.h"
@@ -12,6 +10,7 @@
 #include "quell/io/mapped_file.h"
 #include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
+#include "quell/io/tensor_hash.h"
 #include "quell/kernels/sgemm/sgemm.h"
 
 namespace quell {
@@ -156,43 +155,6 @@ PlanItem read_item(const Json& j, const SafetensorsFile& file, const std::string
 
 std::string prefix_of(std::size_t plan, std::size_t item) { return str(plan, ".", item, "."); }
 
-/// 128 bits, eight bytes at a time. Not meant to resist anyone.
-class Hash {
- public:
-  void add(const void* data, std::size_t size) {
-    const char* p = static_cast<const char*>(data);
-    word(size);
-    for (; size >= 8; size -= 8, p += 8) {
-      std::uint64_t w;
-      std::memcpy(&w, p, 8);
-      word(w);
-    }
-    std::uint64_t rest = 0;
-    if (size > 0) std::memcpy(&rest, p, size);
-    word(rest);
-  }
-  void add(const std::string& text) { add(text.data(), text.size()); }
-  void add(const Tensor& t) {
-    word(static_cast<std::uint64_t>(t.numel()));
-    if (t.numel() > 0) add(t.view().raw(), t.view().num_bytes());
-  }
-  void add(const std::vector<std::int32_t>& v) { add(v.data(), v.size() * sizeof(v[0])); }
-  std::string text() const {
-    std::ostringstream out;
-    out << std::hex << a_ << '-' << b_;
-    return out.str();
-  }
-
- private:
-  void word(std::uint64_t w) {
-    a_ = (std::rotl(a_, 27) ^ w) * 0x9E3779B97F4A7C15U;
-    b_ = (std::rotl(b_, 31) + w) * 0xC2B2AE3D27D4EB4FU;
-    a_ ^= a_ >> 29;
-    b_ ^= b_ >> 32;
-  }
-  std::uint64_t a_ = 0x243F6A8885A308D3U, b_ = 0x13198A2E03707344U;
-};
-
 }  // namespace
 
 Journal::Journal(fs::path directory, JournalKey key)
@@ -297,7 +259,7 @@ void Journal::finish() const {
 
 JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& samples,
                        const Recipe& recipe, Isa isa) {
-  Hash hash;
+  TensorHash hash;
   hash.add(kernels::sgemm_library());
   hash.add(std::string(isa_name(isa)));
   hash.add(model.config->dump());

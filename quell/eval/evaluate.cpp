@@ -327,15 +327,7 @@ EvalSet load_eval_set(const EvalOptions& options, const DataChoice& choice, cons
     return set;
   }
   const std::string kind = kind_of(options.task, model);
-  ColumnChoice columns = choice.columns;
-  if (const GlueTask* glue = find_glue(options.task)) {
-    const ColumnChoice& usual =
-        data_ending(choice.file) == ".jsonl" ? glue->jsonl_columns : glue->columns;
-    if (columns.text.empty()) columns.text = usual.text;
-    if (columns.label.empty()) columns.label = usual.label;
-    columns.label_names = usual.label_names;
-  }
-  Dataset data = read_dataset(choice.file, columns);
+  Dataset data = read_dataset(choice.file, task_columns(options.task, choice));
   const auto tokenizer = open_tokenizer_for(data, model);
   if (is_perplexity(kind)) {
     PerplexitySet p =

@@ -1,5 +1,7 @@
 #include "quell/eval/glue.h"
 
+#include "quell/text/data/text_file.h"
+
 namespace quell {
 
 const std::vector<GlueTask>& glue_tasks() {
@@ -22,6 +24,19 @@ const GlueTask* find_glue(const std::string& task) {
   for (const GlueTask& t : glue_tasks())
     if (task == t.name) return &t;
   return nullptr;
+}
+
+ColumnChoice task_columns(const std::string& task, const DataChoice& choice) {
+  ColumnChoice columns = choice.columns;
+  const GlueTask* glue = find_glue(task);
+  if (!glue) return columns;
+
+  const bool is_jsonl = data_ending(choice.file) == ".jsonl";
+  const ColumnChoice& usual = is_jsonl ? glue->jsonl_columns : glue->columns;
+  if (columns.text.empty()) columns.text = usual.text;
+  if (columns.label.empty()) columns.label = usual.label;
+  columns.label_names = usual.label_names;
+  return columns;
 }
 
 }  // namespace quell

@@ -18,4 +18,7 @@ const std::vector<GlueTask>& glue_tasks();
 /// Null for other tasks.
 const GlueTask* find_glue(const std::string& task);
 
+/// The columns that `choice` asks for, or else those that the task's files have.
+ColumnChoice task_columns(const std::string& task, const DataChoice& choice);
+
 }  // namespace quell

@@ -67,7 +67,7 @@ bool is_wanted(const std::string& name) {
 /// Folders that are no part of a model: other forms of it, and what training left.
 bool is_unrelated_folder(const std::string& name) {
   static constexpr const char* kNames[] = {"onnx",   "openvino", "runs",  "original", "logs",
-                                           "coreml", "eval",     "wandb", "gguf"};
+                                           "coreml", "eval",     "wandb", "gguf",     "training"};
   return is_one_of(lower(name), kNames) || name.starts_with("checkpoint-") ||
          name.starts_with("global_step") || name == "__pycache__";
 }

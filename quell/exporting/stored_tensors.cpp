@@ -8,7 +8,10 @@
 namespace quell {
 
 Checkpoint original_of(const Model& model) {
-  return model.dir.has("config.json") ? Checkpoint::open(model.dir) : Checkpoint();
+  const bool has_weights =
+      model.dir.has("config.json") &&
+      (model.dir.has("model.safetensors") || model.dir.has("model.safetensors.index.json"));
+  return has_weights ? Checkpoint::open(model.dir) : Checkpoint();
 }
 
 Parts parts_of(const Model& model, const Param& p) {

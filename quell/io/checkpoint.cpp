@@ -76,6 +76,12 @@ Json normalize_config(Json config) {
   return config;
 }
 
+Checkpoint Checkpoint::with_config(Json config) const {
+  Checkpoint out = *this;
+  out.config_ = Settings(std::move(config), config_.file(), directory_.accepted());
+  return out;
+}
+
 Checkpoint Checkpoint::in_memory(std::map<std::string, Tensor> tensors) {
   Checkpoint checkpoint;
   checkpoint.held_ = std::make_shared<const std::map<std::string, Tensor>>(std::move(tensors));

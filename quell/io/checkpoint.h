@@ -23,6 +23,9 @@ class Checkpoint {
   /// Of tensors that lie in no file.
   static Checkpoint in_memory(std::map<std::string, Tensor> tensors);
 
+  /// The same tensors under another config.json, which is judged anew.
+  Checkpoint with_config(Json config) const;
+
   const std::filesystem::path& dir() const { return directory_.path(); }
   const ModelDirectory& directory() const { return directory_; }
   /// config.json; a key that is read counts as used (ModelDirectory::finish).

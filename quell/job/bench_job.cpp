@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 
 #include "quell/base/cpu_budget.h"
+#include "quell/base/cpu_features.h"
 #include "quell/base/error.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
@@ -47,19 +47,6 @@ TokenBatch random_batch(const ModelSpec& spec, std::int64_t batch, std::int64_t 
     order.push_back(static_cast<std::size_t>(b));
   }
   return make_batch(sequences, order, spec.pad_token_id);
-}
-
-/// The name the kernel gives the processor.
-std::string cpu_name() {
-  std::ifstream in("/proc/cpuinfo");
-  std::string family, model, name;
-  for (std::string line; std::getline(in, line) && !line.empty();) {
-    const auto value = [&] { return line.substr(std::min(line.size(), line.find(':') + 2)); };
-    if (line.starts_with("model name")) name = value();
-    if (line.starts_with("cpu family")) family = value();
-    if (line.starts_with("model\t")) model = value();
-  }
-  return name.empty() ? "unknown" : name + " (family " + family + ", model " + model + ")";
 }
 
 /// One thing to measure: `run` does it once; `units` things of kind `unit` are done by it.
@@ -128,7 +115,7 @@ class Bench {
     for (int r = 0; r < job_.repeat; ++r)
       for (Case& c : cases_) c.seconds.push_back(c.run());
     Json report = {
-        {"cpu", cpu_name()}, {"isa", isa_name(contexts_.front()->isa)}, {"rows", Json::array()}};
+        {"cpu", processor_name()}, {"isa", isa_name(contexts_.front()->isa)}, {"rows", Json::array()}};
     for (const auto& ctx : contexts_) report["threads"].push_back(ctx->pool.num_threads());
     report["threads_because"] = thread_count_reason(!job_.threads.empty(), cpu_budget());
     for (Case& c : cases_) {

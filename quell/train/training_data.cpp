@@ -87,7 +87,7 @@ TrainingBatch TrainingData::batch(std::int64_t i) const {
   const Drawn drawn = rows(i);
   TrainingBatch out;
   out.kind = set_.kind;
-  out.tokens = make_batch(set_.sequences, drawn.rows, set_.pad_id);
+  out.tokens = tokens_of(drawn.rows);
 
   switch (set_.kind) {
     case TaskKind::kClasses:
@@ -107,7 +107,14 @@ TrainingBatch TrainingData::batch(std::int64_t i) const {
           ids.masked_fill(is_padding, kIgnoredLabel).view({out.tokens.batch, out.tokens.length});
       break;
     }
-    case TaskKind::kSeq2Seq: add_targets(drawn.rows, out); break;
+    case TaskKind::kSeq2Seq: {
+      const TokenBatch targets = make_batch(set_.targets, drawn.rows, set_.pad_id);
+      const torch::Tensor is_padding = to_torch(targets.mask).eq(0);
+      out.labels = to_torch(targets.ids)
+                       .masked_fill(is_padding, kIgnoredLabel)
+                       .view({targets.batch, targets.length});
+      break;
+    }
     case TaskKind::kUnlabelled: break;
   }
   return out;
@@ -136,11 +143,16 @@ void TrainingData::mask_tokens(std::int64_t i, TrainingBatch& batch) const {
   batch.labels = to_torch(labels).view({tokens.batch, tokens.length});
 }
 
+TokenBatch TrainingData::tokens_of(const std::vector<std::size_t>& rows) const {
+  TokenBatch tokens = make_batch(set_.sequences, rows, set_.pad_id);
+  if (set_.kind == TaskKind::kSeq2Seq)
+    add_decoder(make_batch(set_.targets, rows, set_.pad_id), tokens);
+  return tokens;
+}
+
 /// A decoder reads its target one token late.
-void TrainingData::add_targets(const std::vector<std::size_t>& rows, TrainingBatch& batch) const {
-  const TokenBatch targets = make_batch(set_.targets, rows, set_.pad_id);
+void TrainingData::add_decoder(const TokenBatch& targets, TokenBatch& tokens) const {
   const std::int64_t length = targets.length;
-  TokenBatch& tokens = batch.tokens;
   tokens.decoder_length = length;
   tokens.decoder_ids.resize(targets.ids.size());
   tokens.decoder_mask.resize(targets.ids.size());
@@ -149,9 +161,6 @@ void TrainingData::add_targets(const std::vector<std::size_t>& rows, TrainingBat
     tokens.decoder_ids[t] = is_first ? set_.decoder_start_id : targets.ids[t - 1];
     tokens.decoder_mask[t] = is_first ? 1 : targets.mask[t - 1];
   }
-  batch.labels = to_torch(targets.ids)
-                     .masked_fill(to_torch(targets.mask).eq(0), kIgnoredLabel)
-                     .view({targets.batch, length});
 }
 
 }  // namespace quell::train

@@ -55,6 +55,8 @@ class TrainingData {
   Drawn rows(std::int64_t i) const;
   /// Padded; masks of masked language models are drawn from seed, batch and row.
   TrainingBatch batch(std::int64_t i) const;
+  /// Rows of the set, padded, with what a decoder reads; nothing is masked.
+  TokenBatch tokens_of(const std::vector<std::size_t>& rows) const;
 
  private:
   /// Of an epoch: the order of rows, and of batches.
@@ -65,7 +67,8 @@ class TrainingData {
   };
   const Epoch& epoch(std::int64_t index) const;
   void mask_tokens(std::int64_t i, TrainingBatch& batch) const;
-  void add_targets(const std::vector<std::size_t>& rows, TrainingBatch& batch) const;
+  /// What a decoder reads of its targets.
+  void add_decoder(const TokenBatch& targets, TokenBatch& tokens) const;
 
   const TrainingSet& set_;
   BatchOrder order_;
