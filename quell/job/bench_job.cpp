@@ -114,8 +114,9 @@ class Bench {
     for (Case& c : cases_) c.run();  // warm up
     for (int r = 0; r < job_.repeat; ++r)
       for (Case& c : cases_) c.seconds.push_back(c.run());
-    Json report = {
-        {"cpu", processor_name()}, {"isa", isa_name(contexts_.front()->isa)}, {"rows", Json::array()}};
+    Json report = {{"cpu", processor_name()},
+                   {"isa", isa_name(contexts_.front()->isa)},
+                   {"rows", Json::array()}};
     for (const auto& ctx : contexts_) report["threads"].push_back(ctx->pool.num_threads());
     report["threads_because"] = thread_count_reason(!job_.threads.empty(), cpu_budget());
     for (Case& c : cases_) {
