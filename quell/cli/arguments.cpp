@@ -21,17 +21,18 @@ bool parse_whole(const std::string& text, T& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
-                         const std::string& help, const char* type) {
+CLI::Option* path_type(CLI::Option* option, const char* type) {
   const auto not_empty = [](const std::string& path) {
     return path.empty() ? std::string("the path is empty (a variable that is not set?)")
                         : std::string();
   };
-  return app
-      .add_option_function<std::string>(
-          name, [&target](const std::string& path) { target = path; }, help)
-      ->check(CLI::Validator(not_empty, ""))
-      ->type_name(type);
+  return option->check(CLI::Validator(not_empty, ""))->type_name(type);
+}
+
+CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
+                         const std::string& help, const char* type) {
+  const auto take = [&target](const std::string& path) { target = path; };
+  return path_type(app.add_option_function<std::string>(name, take, help), type);
 }
 
 }  // namespace
@@ -111,6 +112,14 @@ CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem
 CLI::Option* data_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
                          const std::string& help) {
   return path_option(app, name, target, help, kDataType);
+}
+
+CLI::Option* data_option(CLI::App& app, const std::string& name,
+                         std::vector<std::filesystem::path>& target, const std::string& help) {
+  const auto take = [&target](const std::vector<std::string>& paths) {
+    target.assign(paths.begin(), paths.end());
+  };
+  return path_type(app.add_option_function<std::vector<std::string>>(name, take, help), kDataType);
 }
 
 CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target,

@@ -43,6 +43,9 @@ CLI::Option* file_option(CLI::App& app, const std::string& name, std::filesystem
 /// A file, or a folder of images.
 CLI::Option* data_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
                          const std::string& help);
+/// Files or folders, one or more.
+CLI::Option* data_option(CLI::App& app, const std::string& name,
+                         std::vector<std::filesystem::path>& target, const std::string& help);
 CLI::Option* output_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
                            const std::string& help);
 

@@ -37,9 +37,8 @@ std::string Report::to_table() const {
     note(engines, row.engine);
     note(metrics, row.result.metric);
   }
-  const auto pad = [](std::string text, std::size_t width) {
-    text.resize(std::max(width, text.size()), ' ');
-    return text;
+  const auto pad = [](const std::string& text, std::size_t width) {
+    return text + std::string(std::max(width, text.size()) - text.size(), ' ');
   };
   std::string out = pad("engine", 16);
   for (const std::string& metric : metrics) out += " " + pad(metric, 14);

@@ -1,42 +1,21 @@
 // The page of `quell report`: HTML, CSS and SVG in one file.
 #include <algorithm>
 
+#include "quell/job/html_page.h"
 #include "quell/job/site_report.h"
 
 namespace quell {
 namespace {
 
-constexpr const char* kStyle = R"(
-:root{--ink:#1d2433;--soft:#5b6577;--line:#dfe3ea;--paper:#fff;--tint:#f5f7fa;--bad:#c2410c;--good:#2563a8;--fade:#b9c4d4}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#9aa5b8;--line:#323a49;--paper:#161a22;--tint:#1e2430;--bad:#f08a4b;--good:#6aa6e8;--fade:#4a566a}}
-*{box-sizing:border-box}body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0 auto;max-width:1080px;padding:32px 24px}
-h1{font-size:26px;margin:0}h2{font-size:18px;margin:36px 0 8px}p,li{max-width:75ch}.soft{color:var(--soft)}
-.figures{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0}.figures div{background:var(--tint);border:1px solid var(--line);border-radius:8px;padding:10px 16px}
-.figures b{display:block;font-size:20px;font-variant-numeric:tabular-nums}
-code,pre{background:var(--tint);border:1px solid var(--line);border-radius:4px;padding:1px 4px;font-size:13px;overflow-wrap:anywhere}
-pre{padding:10px 12px;white-space:pre-wrap}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:13px}
-th,td{text-align:right;padding:4px 6px;border-bottom:1px solid var(--line);vertical-align:bottom;overflow-wrap:anywhere}th:first-child,td:first-child,td.text,th.text{text-align:left}
-th{color:var(--soft);font-weight:600}details{border-bottom:1px solid var(--line);padding:6px 0}summary{cursor:pointer}
-svg{display:block;max-width:100%;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}
+constexpr const char* kSiteStyle = R"(
 .inputs{display:flex;flex-wrap:wrap;gap:16px;margin:12px 0}figure{margin:0;width:196px;background:var(--tint);border:1px solid var(--line);border-radius:8px;padding:10px;font-size:13px;overflow-wrap:anywhere}
 figure img{display:block;width:96px;height:96px;object-fit:contain;margin:0 auto 8px}.other{color:var(--bad);font-weight:600}
-.bad{fill:var(--bad)}.good{fill:var(--good)}.fade{fill:var(--fade)}.axis{stroke:var(--line)}.span{stroke:var(--good)}.was{stroke:var(--fade)}
+.bad{fill:var(--bad)}.good{fill:var(--good)}.fade{fill:var(--fade)}.span{stroke:var(--good)}.was{stroke:var(--fade)}
 )";
 
-std::string escape(const std::string& text) {
-  std::string out;
-  for (const char c : text) switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
-    }
-  return out;
-}
-
 std::string figure(const std::string& value, const std::string& what) {
-  return "<div><b>" + escape(value) + "</b><span class=soft>" + escape(what) + "</span></div>\n";
+  return "<div><b>" + escape_html(value) + "</b><span class=soft>" + escape_html(what) +
+         "</span></div>\n";
 }
 
 /// One row a site: what it does alone, and what sparing it would gain.
@@ -55,7 +34,7 @@ std::string bars(const SiteReport& r) {
     const auto width = [&](double v) { return std::max(0.0, v / most) * (kWidth - 60); };
     const double gain = r.all - m.spared;
     svg += format_text("<text x=%d y=%d text-anchor=end>%s</text>", kLeft - 8, y + 13,
-                       escape(m.name).substr(0, 200).c_str());
+                       escape_html(m.name).substr(0, 200).c_str());
     svg += format_text(
         "<rect class=bad x=%d y=%d width=%.1f height=12 rx=2 /><text x=%.1f y=%d>%.3g</text>",
         kLeft, y + 3, width(m.alone), kLeft + width(m.alone) + 4, y + 13, m.alone);
@@ -111,7 +90,7 @@ std::string table(const SiteReport& r) {
       "it</th><th "
       "class=text>kernel</th></tr>\n";
   for (const SiteMeasurement& m : r.sites)
-    html += "<tr><td>" + escape(m.name) + "</td>" +
+    html += "<tr><td>" + escape_html(m.name) + "</td>" +
             format_text(
                 "<td>%d, "
                 "%d</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.1f</td><td>%.2f "
@@ -119,7 +98,7 @@ std::string table(const SiteReport& r) {
                 "<td>%.3g</td><td>%.3g</td>",
                 m.weight_bits, m.input_bits, m.input_sqnr, m.weight_sqnr, m.output_sqnr,
                 m.inputs_only_sqnr, m.weights_only_sqnr, 100 * m.clipped, m.alone, m.spared) +
-            "<td class=text>" + escape(m.kernel) + "</td></tr>\n";
+            "<td class=text>" + escape_html(m.kernel) + "</td></tr>\n";
   return html + "</table>\n";
 }
 
@@ -157,7 +136,7 @@ std::string layer_ranges(const SiteReport& r) {
   int y = kTop;
   for (std::size_t s = 0; s < rows.size(); ++s) {
     svg += format_text("<text x=%d y=%d text-anchor=end>%s</text>", kLeft - 8, y + 13,
-                       escape(r.sites[s].name).substr(0, 200).c_str());
+                       escape_html(r.sites[s].name).substr(0, 200).c_str());
     for (const int i : {0, 1})
       svg += format_text("<rect class=%s x=%.1f y=%d width=%.1f height=6 rx=2 />",
                          i == 0 ? "fade" : "good", x(rows[s].low[i]), y + 3 + 7 * i,
@@ -171,7 +150,7 @@ std::string layer_ranges(const SiteReport& r) {
 
 /// "207, golden retriever"
 std::string class_words(std::int64_t number, const std::string& label) {
-  return std::to_string(number) + (label.empty() ? "" : ", " + escape(label));
+  return std::to_string(number) + (label.empty() ? "" : ", " + escape_html(label));
 }
 
 std::string classes(const DivergentInput& input) {
@@ -198,11 +177,11 @@ std::string inputs_section(const SiteReport& r) {
     const std::string divergence = format_text("divergence %.3g", input.divergence);
     if (pictures)
       html += "<figure><img src=\"" + input.thumbnail + "\" alt=\"\"><figcaption>" +
-              escape(input.name) + "<br>" + classes(input) + divergence +
+              escape_html(input.name) + "<br>" + classes(input) + divergence +
               "</figcaption></figure>\n";
     else
-      html += "<li>" + escape(input.text) + "<br><span class=soft>" + escape(input.name) + ", " +
-              divergence + "</span><br>" + classes(input) + "</li>\n";
+      html += "<li>" + escape_html(input.text) + "<br><span class=soft>" + escape_html(input.name) +
+              ", " + divergence + "</span><br>" + classes(input) + "</li>\n";
   }
   return html + (pictures ? "</div>\n" : "</ol>\n");
 }
@@ -210,34 +189,30 @@ std::string inputs_section(const SiteReport& r) {
 }  // namespace
 
 std::string SiteReport::to_html() const {
-  const std::string title = escape(model + ": " + recipe + " " + scheme);
-  std::string html =
-      "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
-      "content=\"width=device-width\"><title>" +
-      title + "</title><style>" + kStyle + "</style></head><body>\n<h1>" + title + "</h1>\n";
+  std::string html;
   const std::string of_tokens =
       tokens > 0 ? format_text(" (%lld tokens)", static_cast<long long>(tokens)) : "";
   html += format_text(
               "<p class=soft>Calibrated on %lld samples, measured on %lld others%s, %s "
               "kernels, quell %s. Divergence: ",
               static_cast<long long>(calibration_samples), static_cast<long long>(samples),
-              of_tokens.c_str(), escape(isa).c_str(), QUELL_VERSION) +
-          escape(divergence) + ", against the float model.</p>\n<div class=figures>\n";
+              of_tokens.c_str(), escape_html(isa).c_str(), QUELL_VERSION) +
+          escape_html(divergence) + ", against the float model.</p>\n<div class=figures>\n";
   html += figure(format_text("%.4g", all), "divergence of the quantized model") +
           figure(std::to_string(sites.size()), "quantized sites");
   if (!task.empty())
     html += figure(format_text("%.2f", metric), task + format_text(" (float %.2f)", float_metric));
-  html += "</div>\n<h2>What to do</h2>\n<p><b>" + escape(verdict) + "</b></p>\n";
+  html += "</div>\n<h2>What to do</h2>\n<p><b>" + escape_html(verdict) + "</b></p>\n";
   if (!advice.empty()) {
     html += "<ul>\n";
     for (const Advice& a : advice) {
-      html += "<li>" + escape(a.text);
-      if (!a.arguments.empty()) html += ": <code>" + escape(a.arguments) + "</code>";
+      html += "<li>" + escape_html(a.text);
+      if (!a.arguments.empty()) html += ": <code>" + escape_html(a.arguments) + "</code>";
       html += "</li>\n";
     }
     html += "</ul>\n";
   }
-  if (!command.empty()) html += "<pre>" + escape(command) + "</pre>\n";
+  if (!command.empty()) html += "<pre>" + escape_html(command) + "</pre>\n";
   html += "<h2>Which site hurts</h2>\n<div class=wide>" + bars(*this) + "</div>\n" +
           inputs_section(*this) + "<h2>Numbers</h2>\n" + table(*this) +
           "<h2>Ranges by layer</h2>\n<p class=soft>Smallest and largest input of every site: "
@@ -250,14 +225,14 @@ std::string SiteReport::to_html() const {
           "quantizer reads it.</p>\n";
   for (const SiteMeasurement& m : sites)
     html +=
-        "<details><summary>" + escape(m.name) + "</summary>\n" +
+        "<details><summary>" + escape_html(m.name) + "</summary>\n" +
         ranges(m.min_before, m.max_before, "was", "before") +
         ranges(m.min_after, m.max_after, "span",
                m.columns > m.channels ? format_text("after, %lld columns more",
                                                     static_cast<long long>(m.columns - m.channels))
                                       : "after") +
         "</details>\n";
-  return html + "</body></html>\n";
+  return html_page(model + ": " + recipe + " " + scheme, kSiteStyle, html);
 }
 
 }  // namespace quell
