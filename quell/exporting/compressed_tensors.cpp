@@ -175,7 +175,7 @@ class Exporter {
     const Param* first = nullptr;
     const ActivationQuant* input = nullptr;
     for (std::size_t i = 0; i < model_.params.size(); ++i)
-      if (model_.params[i].quantized) {
+      if (has_module_of_codes(model_.params[i])) {
         first = &model_.params[i];
         input = &input_of(static_cast<int>(i));
       }
@@ -235,6 +235,9 @@ class Exporter {
     return *input_quant_of(model_.graph, model_.graph.node(node_of_.at(param)).in[0]);
   }
 
+  /// The codes of a head that is tied to a table are those of the table.
+  static bool has_module_of_codes(const Param& p) { return p.quantized && p.tied_to == kNoParam; }
+
   bool reads_constant_input(int n) const {
     return model_.graph.node(n).is(op_linear) && reads_constant(model_, n);
   }
@@ -264,7 +267,7 @@ class Exporter {
     if (p.bias.defined() && p.added_bias) tensors_.add(added_tensor_name(p, ".bias"), p.bias);
     if (p.packing.part > 0) return;  // written with the first part
     const Parts parts = parts_of(model_, p);
-    if (p.quantized) {
+    if (has_module_of_codes(p)) {
       for (const Param* part : parts)
         require(part->quantized.has_value(), ErrorCode::kUsage, p.weight_name,
                 ": holds several matrices, of which only some are quantized; quantize or ignore "
@@ -273,7 +276,7 @@ class Exporter {
       add_codes(parts, layout, StoredKind::kCodes, tensors_);
       add_steps(parts, layout, tensors_);
       add_input_steps(input_of(index), layout, tensors_);
-    } else if (p.dequantized.numel()) {
+    } else if (p.dequantized.defined() || p.table_codes) {
       add_table(p);
     } else if (p.tied_to < 0 && p.weight.defined() && p.added_weight) {
       tensors_.add(added_tensor_name(p, ".weight"), p.weight);
@@ -301,21 +304,21 @@ class Exporter {
           tensors_.add(module + suffix, Tensor::copy_of(it->second), StoredKind::kFloatLinears);
   }
 
-  /// A quantized table: its codes; or, where a head multiplies with the float table, that one, from
-  /// which a reader makes the codes.
+  /// A quantized table: its codes; or, where a head multiplies with another, float table, that one,
+  /// from which a reader makes the codes.
   void add_table(const Param& p) {
     const int index = static_cast<int>(&p - model_.params.data());
     const bool head_reads_it =
         std::any_of(model_.params.begin(), model_.params.end(),
                     [&](const Param& other) { return other.tied_to == index; });
-    if (head_reads_it) {
+    if (head_reads_it && !p.table_codes) {
       add_weight({&p}, names_.of_class(p.weight_name), StoredKind::kEmbeddings, narrow_, tensors_);
       return;
     }
     const QuantSpec spec = table_spec(*model_.config, p.module).value();
     coded_tables_.push_back(std::make_unique<Param>());
     Param& coded = *coded_tables_.back();
-    coded.quantized = quantize_weight(p.weight, spec);
+    coded.quantized = p.table_codes ? p.table_codes->clone() : quantize_weight(p.weight, spec);
     const CodeLayout layout = layout_of(p, spec.num_bits);
     add_codes({&coded}, layout, StoredKind::kEmbeddings, tensors_);
     add_steps({&coded}, layout, tensors_);
@@ -337,11 +340,16 @@ class Exporter {
   }
 
   Json own_section(const ActivationQuant& input) const {
+    std::vector<std::string> coded_heads;
+    for (const Param& p : model_.params)
+      if (p.quantized && !has_module_of_codes(p)) coded_heads.push_back(p.module);
+
     Json own = {
-        {"version", 2},
+        {"version", coded_heads.empty() ? 2 : 3},
         {"input_codes", input.spec.codes == CodeRange::kRestricted ? "restricted" : "full"},
         {"input_step", input.spec.step_rule == StepRule::kMaxCode ? "max_code" : "half_range"},
         {"residual_after_quant", model_.residual_after_quant}};
+    if (!coded_heads.empty()) own["coded_heads"] = coded_heads;
     if (const std::vector<std::string> accepted = model_.dir.accepted().met(); !accepted.empty())
       own["accepted"] = accepted;
     for (const Param& p : model_.params)
@@ -352,7 +360,7 @@ class Exporter {
       const std::vector<NodeId> readers = readers_of(model_.graph, value);
       const bool is_with_product = std::any_of(readers.begin(), readers.end(), [&](NodeId n) {
         const Node& reader = model_.graph.node(n);
-        return reader.op->product && model_.param(reader.param).quantized;
+        return reader.op->product && has_module_of_codes(model_.param(reader.param));
       });
       if (!is_with_product)
         own["inputs"][label_of(value)] =

@@ -37,8 +37,10 @@ struct Param {
   /// Model::set_codes. `weight` then still holds the float (migrated) matrix, or, for a checkpoint
   /// read back, the dequantized codes.
   std::optional<QTensor> quantized;
-  /// The same of a table: what quantized engines look up.
+  /// Of a quantized table what quantized engines look up, where `weight` is still the float table.
   Tensor dequantized;
+  /// Of a table whose `weight` is what these codes give.
+  std::optional<QTensor> table_codes;
   /// Tensors added by quantization that the Hugging Face module does not have (bias of an RMSNorm,
   /// of a linear without one).
   bool added_weight = false;
@@ -91,8 +93,10 @@ struct Model {
   }
   /// Linears of the parameter read their matrix behind a quantizer, which makes these codes of it.
   void set_codes(ParamId p, QTensor codes);
-  /// The same of a table that is looked up.
+  /// The same of a table that is looked up. Heads that are tied to it keep the float table.
   void set_table_codes(ParamId p, const QTensor& codes);
+  /// The table becomes what these codes give, for heads that are tied to it as well.
+  void replace_table(ParamId p, QTensor codes);
   /// Matrices are read as they are.
   void clear_weight_quantizers();
   bool is_quantized() const;

@@ -16,7 +16,8 @@ namespace {
 
 /// Matrices and their codes alone: what else a module has is small.
 void spill_param(Param& p, const std::shared_ptr<ScratchFile>& scratch) {
-  for (Tensor* t : {&p.weight, p.quantized ? &p.quantized->codes : nullptr})
+  for (Tensor* t : {&p.weight, p.quantized ? &p.quantized->codes : nullptr,
+                    p.table_codes ? &p.table_codes->codes : nullptr})
     if (t && t->shape().rank() == 2 && !t->in_scratch()) *t = Tensor::spilled(*t, scratch);
 }
 
@@ -194,7 +195,8 @@ class Loader {
     const auto table = table_spec(*model_.config, p.module);
     const bool codes = shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found);
     if (codes && table) {
-      p.weight = dequantize(read_qtensor(checkpoint_, *found, *table, p.packing, shape, used_));
+      p.table_codes = read_qtensor(checkpoint_, *found, *table, p.packing, shape, used_);
+      p.weight = dequantize(*p.table_codes);
       return;
     }
     if (codes) {
@@ -227,10 +229,22 @@ class Loader {
   }
 
   void set_weight_quantizers() {
-    for (ParamId p = 0; p < graph().num_params(); ++p)
-      if (model_.param(p).quantized) set_weight_quant(graph(), p, model_.param(p).quantized->spec);
+    for (ParamId p = 0; p < graph().num_params(); ++p) {
+      const Param& param = model_.param(p);
+      if (param.quantized) set_weight_quant(graph(), p, param.quantized->spec);
+      if (param.table_codes) set_weight_quant(graph(), p, param.table_codes->spec);
+      if (is_coded_head(*model_.config, param.module)) set_head_codes(p);
+    }
     for (const auto& [p, spec] : tables_)
       model_.set_table_codes(p, quantize_weight(model_.param(p).weight, spec));
+  }
+
+  void set_head_codes(ParamId head) {
+    const Param& p = model_.param(head);
+    const bool has_codes = p.tied_to != kNoParam && model_.param(p.tied_to).table_codes;
+    require(has_codes, ErrorCode::kInvalidInput, "section \"quell\": \"", p.module,
+            "\" is tied to no table of codes");
+    model_.set_codes(head, model_.param(p.tied_to).table_codes->clone());
   }
 
   void set_input_quantizers() {
@@ -296,11 +310,18 @@ void Model::set_table_codes(ParamId p, const QTensor& codes) {
   param(p).dequantized = dequantize(codes);
 }
 
+void Model::replace_table(ParamId p, QTensor codes) {
+  set_weight_quant(graph, p, codes.spec);
+  param(p).weight = dequantize(codes);
+  param(p).table_codes = std::move(codes);
+}
+
 void Model::clear_weight_quantizers() {
   clear_weight_quants(graph);
   for (Param& p : params) {
     p.quantized.reset();
     p.dequantized = Tensor();
+    p.table_codes.reset();
   }
 }
 

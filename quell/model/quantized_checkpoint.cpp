@@ -119,14 +119,15 @@ ChannelGroups read_channel_groups(const Checkpoint& checkpoint, const std::strin
 }  // namespace
 
 void check_quell_section(const Settings& config) {
-  constexpr std::int64_t kVersion = 2;
+  constexpr std::int64_t kVersion = 3;
 
   const Settings ours = config.section(kQuellKey);
   const std::int64_t version = json_int(ours, "version", 1, std::int64_t{1} << 31, 1);
   require(version <= kVersion, ErrorCode::kUnsupported, "section \"quell\": version ", version,
           " was written by a later Quell; this one reads ", kVersion);
-  for (const char* key : {"input_codes", "input_step", "residual_after_quant", "added_channels",
-                          "attention", "embeddings", "accepted", "folded_batch_norms", "inputs"})
+  for (const char* key :
+       {"input_codes", "input_step", "residual_after_quant", "added_channels", "attention",
+        "embeddings", "accepted", "folded_batch_norms", "inputs", "coded_heads"})
     ours.value(key);
 }
 
@@ -175,6 +176,11 @@ void record_table(const QuantSpec& spec, const std::string& module, Json& config
   Json& tables = embeddings["tables"];
   if (std::find(tables.begin(), tables.end(), Json(module)) == tables.end())
     tables.push_back(module);
+}
+
+bool is_coded_head(const Json& config, const std::string& module) {
+  const Json& heads = member(member(config, kQuellKey), "coded_heads");
+  return heads.is_array() && std::find(heads.begin(), heads.end(), Json(module)) != heads.end();
 }
 
 QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_name,
@@ -414,7 +420,8 @@ void read_groups(const Checkpoint& checkpoint, const NodeOf& node_of, Model& mod
   }
 }
 
-/// Quantizers of values that no product reads: pools of means do.
+/// Quantizers of values that no module of the file reads: pools of means do, and heads that are
+/// tied to a table.
 void read_inputs(const Json& ours, const NodeOf& node_of, Model& model) {
   const Json& inputs = member(ours, "inputs");
   if (inputs.is_null()) return;
@@ -422,8 +429,9 @@ void read_inputs(const Json& ours, const NodeOf& node_of, Model& model) {
           "section \"quell\": inputs must be an object of values and their quantizers");
   for (const auto& [name, json] : inputs.items()) {
     const ValueId value = model.graph.node(node_of(name)).out;
-    set_input_quant(model.graph, value, activation_quant_from_json(json),
-                    model.residual_after_quant, [](const Node&) { return false; });
+    set_input_quant(
+        model.graph, value, activation_quant_from_json(json), model.residual_after_quant,
+        [&](const Node& product) { return model.param(product.param).quantized.has_value(); });
   }
 }
 

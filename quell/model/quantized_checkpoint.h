@@ -39,6 +39,9 @@ QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_nam
 std::optional<QuantSpec> table_spec(const Json& config, const std::string& module);
 /// Writes that down in `config`. All tables have one spec, of steps by row.
 void record_table(const QuantSpec& spec, const std::string& module, Json& config);
+/// Whether the head `module` multiplies with the codes of the table that it is tied to (section
+/// "quell", key "coded_heads").
+bool is_coded_head(const Json& config, const std::string& module);
 ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config,
                                  const std::string& weight_name, std::set<std::string>& used);
 /// `shape` [rows, columns] of a linear or [rows] of its bias with the channels that quantization

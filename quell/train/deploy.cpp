@@ -1,11 +1,8 @@
 #include "quell/train/deploy.h"
 
-#include <algorithm>
-
 #include "quell/base/error.h"
 #include "quell/graph/forms.h"
 #include "quell/model/quantized_checkpoint.h"
-#include "quell/quant/quantize.h"
 
 namespace quell::train {
 namespace {
@@ -25,9 +22,9 @@ QuantSpec spec_of(const Entry& entry) {
 /// Codes of a weight [out, in] as its quantizer leaves it.
 QTensor codes_of(const Entry& entry, const torch::Tensor& weight) {
   const torch::NoGradGuard guard;
-  const WeightCodes made = entry.quantizer->codes(weight.detach());
   QTensor out;
   out.spec = spec_of(entry);
+  const WeightCodes made = entry.quantizer->codes(weight.detach());
 
   const torch::Tensor codes = made.codes.contiguous();
   const std::span<const std::int16_t> values(codes.data_ptr<std::int16_t>(),
@@ -73,29 +70,37 @@ void put_attention_quant(const Entry& entry, Graph& graph) {
   set_attention_quant(graph, n, std::move(quant));
 }
 
-/// Readers of a file quantize the table that it holds: the codes are those of training only where
-/// that gives them back.
+/// As files hold codes of a table: with a step a row.
+QTensor by_row(QTensor codes, const std::string& name) {
+  const std::int64_t rows = codes.codes.rows();
+  const std::int64_t steps = codes.qparams.scale.numel();
+  require(steps == 1 || steps == rows, ErrorCode::kUnsupported, name,
+          ": a file holds tables with one step a row; use granularity row or tensor");
+
+  codes.spec.granularity = Granularity::kPerChannel;
+  codes.spec.group_size = 0;
+  if (steps == rows) return codes;
+  const StepAndZero whole = codes.qparams.at(0);
+  const auto count = static_cast<std::size_t>(rows);
+  codes.qparams.scale = Tensor::from<float>(std::vector<float>(count, whole.scale), {rows});
+  codes.qparams.zero_point =
+      Tensor::from<std::int32_t>(std::vector<std::int32_t>(count, whole.zero_point), {rows});
+  return codes;
+}
+
+/// A head that reads codes multiplies with those of the table; any other with its values.
 void put_table(const Entry& entry, const torch::Tensor& table, Model& model) {
-  // Training gives a tied head the matrix in floats, which would be gone.
-  for (const Param& p : model.params)
-    require(p.tied_to != entry.param, ErrorCode::kUnsupported, entry.name, ": ", p.module,
-            " multiplies with the same table in floats; leave embeddings in floats");
-
-  const QTensor codes = codes_of(entry, table);
-  Param& param = model.param(entry.param);
-  param.weight = dequantize(codes);
-  QuantSpec spec = codes.spec;
-  spec.granularity = Granularity::kPerChannel;
-  const QTensor again = quantize_weight(param.weight, spec);
-
-  const Tensor back = dequantize(again);
-  const auto want = param.weight.f32();
-  const auto got = back.f32();
-  require(std::equal(want.begin(), want.end(), got.begin()), ErrorCode::kUnsupported, entry.name,
-          ": a file holds tables with one symmetric step a row, from which the values of this "
-          "quantizer do not come back; use twn or dynscale with granularity row and 2 bits");
-  model.set_table_codes(entry.param, again);
-  record_table(spec, param.module, *model.config);
+  QTensor codes = by_row(codes_of(entry, table), entry.name);
+  for (const NodeId n : readers_of(model.graph, model.graph.weight(entry.param))) {
+    const Node& head = model.graph.node(n);
+    if (!head.is(op_linear)) continue;
+    if (model.graph.is_from(head.in[kLinearInput], op_quantize))
+      model.set_codes(head.param, codes.clone());
+    else
+      set_weight_quant(model.graph, head.param, codes.spec);
+  }
+  record_table(codes.spec, model.param(entry.param).module, *model.config);
+  model.replace_table(entry.param, std::move(codes));
 }
 
 }  // namespace
@@ -111,8 +116,8 @@ void deploy(const TorchModel& student, const StudentQuantizers& quantizers, Mode
         put_table(*entry, student.parameters().weight(entry->param), model);
         break;
       case Entry::Kind::kInput:
-        set_input_quant(model.graph, entry->value, activation_of(*entry), false,
-                        [&](const Node& n) { return is_quantized_linear(model.graph, n); });
+        model.graph.set_attributes(quantize_node(model.graph, entry->value),
+                                   Attributes::of(activation_of(*entry)));
         break;
       case Entry::Kind::kAttention: put_attention_quant(*entry, model.graph); break;
     }

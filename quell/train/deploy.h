@@ -8,9 +8,10 @@
 namespace quell::train {
 
 /// Writes the parameters, the codes of matrices and the quantizers of activations into `model`,
-/// whose graph the quantizers were put into; the graph then says what they are. A table is looked
-/// up behind codes of its own. Throws Error(kUnsupported) naming a quantizer that no file can hold,
-/// with its reason.
+/// whose graph the quantizers were put into; the graph then says what they are. A table becomes
+/// what its codes give, and a head that is tied to it multiplies with these codes where its input
+/// has a quantizer, and else in floats. Throws Error(kUnsupported) naming a quantizer that no file
+/// can hold, with its reason.
 void deploy(const TorchModel& student, const StudentQuantizers& quantizers, Model& model);
 
 }  // namespace quell::train

@@ -128,7 +128,8 @@ class Comparison {
       const Graph& graph = student_.graph();
       const Node& node = graph.node(n);
       const ValueId input = base_of(graph, node.in[kLinearInput]);
-      if (!is_quantized_linear(graph, node) || !inputs_.contains(input)) continue;
+      const bool reads_codes = graph.is_from(node.in[kLinearInput], op_quantize);
+      if (!reads_codes || !inputs_.contains(input)) continue;
 
       Linear linear{.name = node.label, .input = input, .output = node.out};
       linear.there = counterpart(there, name);

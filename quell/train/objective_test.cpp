@@ -240,6 +240,50 @@ TEST(Objective, PaddingCountsNothing) {
   }
 }
 
+/// Of the mean over batches, as long as it is measured.
+TEST(Objective, TheTeachersConfidenceIsMeasuredWithTheFirstBatches) {
+  const Pair pair(tiny_gpt2(2));
+  const TrainingBatch first = batch_of(TaskKind::kCausalLm, {5, 3}, 5);
+  const TrainingBatch second = batch_of(TaskKind::kCausalLm, {2, 4}, 4);
+  const auto confidence = [&](const TrainingBatch& batch) {
+    const torch::Tensor logits = pair.teacher.forward(batch.tokens).values.at("logits");
+    const torch::Tensor p = torch::softmax(logits, -1).view({batch.tokens.batch, -1, kTinyWords});
+    double sum = 0;
+    int count = 0;
+    for (std::int64_t b = 0; b < batch.tokens.batch; ++b)
+      for (std::int64_t t = 0; t + 1 < batch.tokens.length; ++t) {
+        const auto label = batch.labels[b][t + 1].item<std::int64_t>();
+        if (label == kIgnoredLabel) continue;
+        sum += p[b][t][label].item<double>();
+        ++count;
+      }
+    return sum / count;
+  };
+  const auto value_at = [&](double share, const TrainingBatch& batch) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.17g", share);
+    return value_of(pair, choice("logits", {{"kind", "cakld"}, {"share", text}}), batch);
+  };
+
+  Objective measured({choice("logits", {{"kind", "cakld"}, {"share", "measured"}})},
+                     pair.setting(TaskKind::kCausalLm));
+  const auto next = [&](const TrainingBatch& batch) {
+    const TorchOutputs student = pair.student.forward(batch.tokens);
+    const TorchOutputs teacher = pair.teacher.forward(batch.tokens);
+    return measured.values({batch, student, teacher}).at("loss").item<double>();
+  };
+  const double of_first = confidence(first);
+  EXPECT_NEAR(next(first), value_at(of_first, first), 1e-12);
+  const double of_both = (of_first + confidence(second)) / 2;
+  EXPECT_NEAR(next(second), value_at(of_both, second), 1e-12);
+  ASSERT_EQ(measured.state().size(), 1U);
+
+  for (int i = 2; i < 10; ++i) next(first);
+  const double after_ten = next(first);
+  EXPECT_EQ(next(second), next(second)) << "it stays behind the tenth batch";
+  EXPECT_EQ(next(first), after_ten);
+}
+
 TEST(Objective, NextTokensAreThoseOfTheFormulas) {
   const Pair pair(tiny_gpt2(2));
   const TrainingBatch batch = batch_of(TaskKind::kCausalLm, {5, 5}, 5);

@@ -6,12 +6,13 @@
 
 namespace quell::train {
 
+namespace {
+
+/// A linear of a layer, or a pooler.
 bool is_quantized_linear(const Graph& graph, const Node& node) {
   if (!node.is(op_linear) || node.param == kNoParam) return false;
   return node.place.layer >= 0 || graph.param(node.param).role == Role::kPooler;
 }
-
-namespace {
 
 const char* stage_name(AttentionStage stage) {
   switch (stage) {
@@ -45,6 +46,7 @@ StudentQuantizers::StudentQuantizers(const QuantizerChoices& choices, Model& mod
     if (choices.embeddings && reads_word_table(model.graph, node))
       add_weight(Entry::Kind::kTable, node.param, *choices.embeddings, slots);
     if (is_quantized_linear(model.graph, node)) add_linear(n, choices, slots);
+    if (node.is(op_linear)) add_tied_head(n, choices, slots);
   }
   student.set_quantizers(std::move(slots));
 }
@@ -92,18 +94,35 @@ void StudentQuantizers::add_weight(Entry::Kind kind, ParamId p, const MethodPara
 
 void StudentQuantizers::add_linear(NodeId n, const QuantizerChoices& choices,
                                    QuantizerSlots& slots) {
-  Graph& graph = model_.graph;
-  const Node node = graph.node(n);
-  if (choices.weights) add_weight(Entry::Kind::kWeight, node.param, *choices.weights, slots);
+  const ParamId p = model_.graph.node(n).param;
+  if (choices.weights) add_weight(Entry::Kind::kWeight, p, *choices.weights, slots);
+  if (choices.activations) add_input(n, *choices.activations, slots);
+}
 
-  if (!choices.activations) return;
+/// The table comes first in the order of nodes. Its quantizer runs once a pass, for both readers.
+void StudentQuantizers::add_tied_head(NodeId n, const QuantizerChoices& choices,
+                                      QuantizerSlots& slots) {
+  const ParamId p = model_.graph.node(n).param;
+  const ParamId table = p == kNoParam ? kNoParam : model_.graph.param(p).tied_to;
+  if (table == kNoParam || !slots.weights.contains(table)) return;
+
+  set_weight_quant(model_.graph, p, {});
+  if (choices.head) add_input(n, *choices.head, slots);
+}
+
+/// Of what the linear reads, unless another linear has brought it already.
+void StudentQuantizers::add_input(NodeId linear, const MethodParams& method,
+                                  QuantizerSlots& slots) {
+  Graph& graph = model_.graph;
+  const Node node = graph.node(linear);
   const ValueId x = base_of(graph, node.in[kLinearInput]);
-  if (slots.values.contains(x)) return;
-  Entry& entry = add(Entry::Kind::kInput, node.label + " input", *choices.activations);
-  entry.value = x;
-  set_input_quant(graph, x, {}, false,
-                  [&](const Node& reader) { return is_quantized_linear(graph, reader); });
-  slots.values[x] = function_of(entry);
+  if (!slots.values.contains(x)) {
+    Entry& entry = add(Entry::Kind::kInput, node.label + " input", method);
+    entry.value = x;
+    set_input_quant(graph, x, {}, false, [](const Node&) { return false; });
+    slots.values[x] = function_of(entry);
+  }
+  read_codes(graph, linear);
 }
 
 void StudentQuantizers::add_attention(NodeId n, const QuantizerChoices& choices,

@@ -26,8 +26,9 @@ struct QuantizerStep {
 class StudentQuantizers {
  public:
   /// Puts quantizers in front of the linears of layers and poolers, at their matrices, at operands
-  /// of attentions and at the word table, and gives them to `student`, which `model` is. Learned
-  /// parameters of weights start from the weights. Throws Error(kInvalidInput) that names a
+  /// of attentions and at the word table, and gives them to `student`, which `model` is. Heads that
+  /// are tied to the table multiply with what its quantizer gives. Learned parameters of weights
+  /// start from the weights. Throws Error(kInvalidInput) that names a
   /// quantizer which cannot stand where it is put.
   StudentQuantizers(const QuantizerChoices& choices, Model& model, TorchModel& student);
 
@@ -64,6 +65,8 @@ class StudentQuantizers {
   TensorFunction function_of(Entry& entry);
   void add_weight(Entry::Kind kind, ParamId p, const MethodParams& method, QuantizerSlots& slots);
   void add_linear(NodeId n, const QuantizerChoices& choices, QuantizerSlots& slots);
+  void add_tied_head(NodeId n, const QuantizerChoices& choices, QuantizerSlots& slots);
+  void add_input(NodeId linear, const MethodParams& method, QuantizerSlots& slots);
   void add_attention(NodeId n, const QuantizerChoices& choices, QuantizerSlots& slots);
 
   Model& model_;
@@ -71,8 +74,5 @@ class StudentQuantizers {
   bool initializing_ = false;
   std::vector<std::unique_ptr<Entry>> places_;  ///< slots refer to them
 };
-
-/// Whether a node is a linear of a layer or a pooler, which recipes quantize.
-bool is_quantized_linear(const Graph& graph, const Node& node);
 
 }  // namespace quell::train

@@ -47,4 +47,12 @@ inline Json tiny_bart(int layers) {
           {"decoder_start_token_id", 2}};
 }
 
+/// Wide enough for groups of 128 columns.
+inline Json tiny_llama(int layers) {
+  return {{"model_type", "llama"},       {"architectures", {"LlamaForCausalLM"}},
+          {"vocab_size", kTinyWords},    {"hidden_size", 128},
+          {"num_hidden_layers", layers}, {"num_attention_heads", 2},
+          {"intermediate_size", 128},    {"max_position_embeddings", 16}};
+}
+
 }  // namespace quell::train

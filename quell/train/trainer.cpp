@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/io/json.h"
+#include "quell/train/latent_clips.h"
 
 namespace quell::train {
 namespace {
@@ -231,10 +232,14 @@ void Trainer::evaluate(std::int64_t step, RunDirectory& run, const TrainerHooks&
 }
 
 TrainingResult Trainer::run(RunDirectory& run, const TrainerHooks& hooks) {
+  const std::optional<TrainingState> kept = run.read(options_.allow_drift);
+  const std::int64_t clip_tokens = recipe_.quantizers.clip_search;
+  if (clip_tokens > 0 && !kept)
+    clip_latent_weights(parts_.student, parts_.quantizers, parts_.data, clip_tokens);
+
   start_static_steps();
   optimizer_ = make_optimizer(recipe_, parts_);
   std::int64_t done = 0;
-  const std::optional<TrainingState> kept = run.read(options_.allow_drift);
   if (kept) {
     restore(*kept);
     done = kept->step;

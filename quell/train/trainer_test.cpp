@@ -6,12 +6,8 @@
 #include <sstream>
 
 #include "quell/base/error.h"
-#include "quell/engine/lower.h"
-#include "quell/exporting/compressed_tensors.h"
 #include "quell/io/json.h"
-#include "quell/train/deploy.h"
-#include "quell/train/small_models.h"
-#include "quell/train/tiny_configs.h"
+#include "quell/train/tiny_training.h"
 
 namespace quell::train {
 namespace {
@@ -38,68 +34,6 @@ std::string bytes_of(const fs::path& file) {
   out << in.rdbuf();
   return out.str();
 }
-
-TrainingSet small_set() {
-  TrainingSet set;
-  set.kind = TaskKind::kClasses;
-  set.source = "rows";
-  for (std::int32_t i = 0; i < 7; ++i) {
-    TokenSequence sequence;
-    for (std::int32_t t = 0; t < 3 + i % 3; ++t) sequence.ids.push_back((5 * i + t) % kTinyWords);
-    set.sequences.push_back(sequence);
-    set.labels.push_back(i % 3);
-  }
-  return set;
-}
-
-class KilledError : public std::runtime_error {
- public:
-  KilledError() : std::runtime_error("killed") {}
-};
-
-/// A student and a teacher of random weights, and what trains the one.
-struct TinyRun {
-  explicit TinyRun(const std::string& yaml, bool cached = false, const fs::path& cache_dir = {})
-      : recipe(parse_training_recipe(yaml, "test")),
-        model(random_model(build_architecture(Settings(tiny_bert(2))), 3)),
-        teacher_model(random_model(build_architecture(Settings(tiny_bert(2))), 3)),
-        student(model),
-        teacher(teacher_model),
-        quantizers(recipe.quantizers, model, student),
-        layers(make_layer_map(model.graph, teacher_model.graph, "")),
-        objective(recipe.objective, {student, &teacher, layers, set.kind}),
-        data(set, {.batch_size = recipe.batch_size, .seed = 5, .fixed_batches = cached}) {
-    student.set_dropout(dropout_points(model.graph, recipe.dropout));
-    if (cached) cache = std::make_unique<TeacherCache>(cache_dir);
-  }
-
-  TrainingResult go(const fs::path& dir, std::int64_t checkpoint_every, std::int64_t killed_at = -1,
-                    const RunKey& key = {{"recipe", "a"}}) {
-    RunDirectory run(dir, key);
-    Trainer trainer(recipe, {.seed = 5, .checkpoint_every = checkpoint_every, .log_every = 1},
-                    {student, quantizers, objective, data, &teacher, cache.get()});
-    TrainerHooks hooks;
-    hooks.evaluate = [this]() -> Evaluation {
-      const double sum =
-          student.forward(data.batch(0).tokens).values.at("logits").sum().item<double>();
-      return {{{"sum", sum}}, sum};
-    };
-    hooks.progress = [&](std::int64_t step, std::int64_t, double, double) {
-      if (step == killed_at) throw KilledError();
-    };
-    return trainer.run(run, hooks);
-  }
-
-  TrainingSet set = small_set();
-  TrainingRecipe recipe;
-  Model model, teacher_model;
-  TorchModel student, teacher;
-  StudentQuantizers quantizers;
-  LayerMap layers;
-  Objective objective;
-  TrainingData data;
-  std::unique_ptr<TeacherCache> cache;
-};
 
 class TrainerTest : public ::testing::Test {
  protected:
@@ -175,57 +109,6 @@ TEST_F(TrainerTest, WhatTheTeacherGaveIsKeptAndChangesNothing) {
   EXPECT_EQ(bytes_of(dir_ / "c/checkpoint.safetensors"), expected);
 }
 
-TEST_F(TrainerTest, WhatIsDeployedComputesWhatWasTrained) {
-  TinyRun run(kRecipe);
-  run.go(dir_, 100);
-  const TokenBatch batch = run.data.batch(0).tokens;
-  const torch::NoGradGuard guard;
-  const torch::Tensor trained = run.student.forward(batch).values.at("logits");
-
-  deploy(run.student, run.quantizers, run.model);
-  ASSERT_TRUE(run.model.is_quantized());
-  ExecContext ctx(1);
-  ForwardOutputs exact, integer;
-  make_simulated_model(run.model, true, ctx.isa)->forward(batch, exact, ctx);
-  lower(run.model, ctx)->forward(batch, integer, ctx);
-  const auto simulated = exact.values.at("logits").f32();
-  const auto packed = integer.values.at("logits").f32();
-  ASSERT_EQ(static_cast<std::int64_t>(simulated.size()), trained.numel());
-  for (std::size_t i = 0; i < simulated.size(); ++i) {
-    EXPECT_EQ(simulated[i], packed[i]) << i;
-    EXPECT_NEAR(simulated[i], trained.flatten()[static_cast<std::int64_t>(i)].item<float>(), 1e-4)
-        << i;
-  }
-
-  // Without its codes the model gives something else: it is they that agree.
-  ForwardOutputs plain;
-  make_float_model(run.model)->forward(batch, plain, ctx);
-  double distance = 0;
-  for (std::size_t i = 0; i < simulated.size(); ++i)
-    distance =
-        std::max<double>(distance, std::abs(simulated[i] - plain.values.at("logits").f32()[i]));
-  EXPECT_GT(distance, 1e-2);
-}
-
-TEST_F(TrainerTest, WhatIsDeployedIsReadBackFromAFile) {
-  TinyRun run(kRecipe);
-  run.go(dir_ / "run", 100);
-  run.model.config = tiny_bert(2);
-  deploy(run.student, run.quantizers, run.model);
-  export_compressed_tensors(run.model, dir_ / "out", false);
-  const Model read = load_model(Checkpoint::open(dir_ / "out"));
-
-  const TokenBatch batch = run.data.batch(0).tokens;
-  ExecContext ctx(1);
-  ForwardOutputs here, there;
-  lower(run.model, ctx)->forward(batch, here, ctx);
-  lower(read, ctx)->forward(batch, there, ctx);
-  const auto want = here.values.at("logits").f32();
-  const auto got = there.values.at("logits").f32();
-  ASSERT_EQ(want.size(), got.size());
-  for (std::size_t i = 0; i < want.size(); ++i) EXPECT_EQ(want[i], got[i]) << i;
-}
-
 TEST_F(TrainerTest, StaticStepsLearnUntilTheyAreFrozenHoweverManyBatchesAStepHas) {
   const auto steps_after = [&](const std::string& freeze_at, const std::string& dir) {
     TinyRun run(R"(
@@ -279,28 +162,8 @@ training: {steps: 3, batch_size: 2}
   EXPECT_NE(message.find("rows"), std::string::npos) << message;
 }
 
-TEST(TrainingRecipes, AreReadAndRefusedByKey) {
-  for (const std::string& name : training_recipe_names()) {
-    const TrainingRecipe recipe = load_training_recipe(name);
-    EXPECT_EQ(recipe.name, name);
-    for (const TermChoice& term : recipe.objective) term_factory(term.method.name());
-  }
-  const auto message = [](const std::string& yaml) {
-    return refusal([&] { parse_training_recipe(yaml, "r.yaml"); });
-  };
-  EXPECT_NE(message("name: x").find("objective"), std::string::npos);
-  EXPECT_NE(message("objective: [labels]\ntraining: {lerning_rate: 1}").find("lerning_rate"),
-            std::string::npos);
-  EXPECT_NE(message("objective: [labels]\ntraining: {epochs: 1, steps: 2}").find("steps"),
-            std::string::npos);
-
-  TrainingRecipe ternary = load_training_recipe("ternarybert");
-  EXPECT_NO_THROW(set_training_scheme(ternary, "W1.58A8 E2"));
-  EXPECT_THROW(set_training_scheme(ternary, "W4A8"), Error);
-}
-
 TEST(TrainingData, EveryRowComesOnceAnEpochWhateverTheOrder) {
-  const TrainingSet set = small_set();
+  const TrainingSet set = tiny_classes().set;
   for (const bool fixed : {false, true}) {
     const TrainingData data(set, {.batch_size = 2, .seed = 1, .fixed_batches = fixed});
     ASSERT_EQ(data.batches_per_epoch(), 4);

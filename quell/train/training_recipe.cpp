@@ -29,12 +29,22 @@ std::optional<MethodParams> read_quantizer(const Section& s, const std::string& 
 }
 
 QuantizerChoices read_quantizers(const YAML::Node& node, const std::string& where) {
-  const Section s(node, where, {"weights", "embeddings", "activations", "attention", "map"});
-  return {.weights = read_quantizer(s, "weights"),
-          .embeddings = read_quantizer(s, "embeddings"),
-          .activations = read_quantizer(s, "activations"),
-          .attention = read_quantizer(s, "attention"),
-          .map = read_quantizer(s, "map")};
+  const Section s(
+      node, where,
+      {"weights", "embeddings", "head", "activations", "attention", "map", "clip_search"});
+  QuantizerChoices out = {.weights = read_quantizer(s, "weights"),
+                          .embeddings = read_quantizer(s, "embeddings"),
+                          .head = read_quantizer(s, "head"),
+                          .activations = read_quantizer(s, "activations"),
+                          .attention = read_quantizer(s, "attention"),
+                          .map = read_quantizer(s, "map"),
+                          .clip_search = s.integer("clip_search", 0, 1 << 20, 0)};
+  require(out.clip_search == 0 || out.weights, ErrorCode::kInvalidInput, s.where("clip_search"),
+          ": there is no quantizer of weights; name one, or leave it out");
+  require(!out.head || out.embeddings, ErrorCode::kInvalidInput, s.where("head"),
+          ": is about heads that multiply with the quantized word table; name a quantizer under "
+          "\"embeddings\", or leave it out");
+  return out;
 }
 
 /// `weight` is the sum's, everything else the term's own.
@@ -86,6 +96,12 @@ void read_schedule(const Section& s, TrainingRecipe& recipe) {
   recipe.steps = s.integer("steps", 0, kMostSteps, recipe.steps);
   recipe.freeze_at = s.number("freeze_at", 0, 1, recipe.freeze_at);
   recipe.eval_every = s.integer("eval_every", 0, kMostSteps, recipe.eval_every);
+}
+
+/// "kd-qat" is kd_qat.
+std::string with_underscores(std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
 }
 
 std::string text_of(const MethodParams& method) {
@@ -154,7 +170,7 @@ std::vector<std::string> training_recipe_names() {
 
 std::string training_recipe_text(const std::string& name) {
   for (const Builtin& b : kBuiltins)
-    if (name == b.name) return b.text;
+    if (with_underscores(name) == b.name) return b.text;
   throw Error(ErrorCode::kUsage, "training recipe \"" + name + "\" is unknown; built-in are " +
                                      comma_list(training_recipe_names()));
 }
@@ -162,7 +178,8 @@ std::string training_recipe_text(const std::string& name) {
 TrainingRecipe load_training_recipe(const std::string& name_or_file) {
   const std::vector<std::string> names = training_recipe_names();
   std::error_code ignored;
-  const bool is_built_in = std::find(names.begin(), names.end(), name_or_file) != names.end();
+  const std::string name = with_underscores(name_or_file);
+  const bool is_built_in = std::find(names.begin(), names.end(), name) != names.end();
   if (is_built_in || !std::filesystem::exists(name_or_file, ignored))
     return parse_training_recipe(training_recipe_text(name_or_file), name_or_file);
   return parse_training_recipe(read_data_text(name_or_file, 1 << 20), name_or_file);
@@ -208,6 +225,7 @@ void set_training_scheme(TrainingRecipe& recipe, const std::string& scheme) {
   QuantizerChoices& q = recipe.quantizers;
   set_bits(q.weights, match[1], scheme, "weights");
   set_bits(q.activations, match[2], scheme, "activations");
+  if (q.head) set_bits(q.head, match[2], scheme, "what the head reads");
   if (match[4].matched) set_bits(q.embeddings, match[4], scheme, "embeddings");
 }
 
@@ -218,9 +236,11 @@ std::string canonical_text(const TrainingRecipe& r) {
   };
   add("weights", r.quantizers.weights);
   add("embeddings", r.quantizers.embeddings);
+  add("head", r.quantizers.head);
   add("activations", r.quantizers.activations);
   add("attention", r.quantizers.attention);
   add("map", r.quantizers.map);
+  if (r.quantizers.clip_search > 0) text += str("clip search ", r.quantizers.clip_search, "; ");
   for (const TermChoice& term : r.objective)
     text += str("term ", text_of(term.method), " times ", term.weight, "; ");
 

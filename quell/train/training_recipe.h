@@ -19,11 +19,14 @@ namespace quell::train {
 struct QuantizerChoices {
   std::optional<MethodParams> weights;      ///< of the linears of layers, and of poolers
   std::optional<MethodParams> embeddings;   ///< the word table, and a head that is tied to it
+  std::optional<MethodParams> head;         ///< what such a head reads; else it multiplies floats
   std::optional<MethodParams> activations;  ///< what those linears read
   std::optional<MethodParams> attention;    ///< query, key and value as the products read them
   std::optional<MethodParams> map;          ///< attention probabilities
+  /// Tokens that the clips of weights are searched with before training; 0: they are not.
+  std::int64_t clip_search = 0;
 
-  bool any() const { return weights || embeddings || activations || attention || map; }
+  bool any() const { return weights || embeddings || head || activations || attention || map; }
 };
 
 struct TrainingRecipe {
@@ -55,7 +58,7 @@ struct TrainingRecipe {
 TrainingRecipe parse_training_recipe(const std::string& yaml, const std::string& source);
 
 std::vector<std::string> training_recipe_names();
-/// YAML text; throws Error(kUsage) with the known names.
+/// YAML text, of a name with dashes or underscores; throws Error(kUsage) with the known names.
 std::string training_recipe_text(const std::string& name);
 /// A built-in name, or a file.
 TrainingRecipe load_training_recipe(const std::string& name_or_file);

@@ -10,7 +10,7 @@
 namespace quell {
 namespace {
 
-Image noise(std::int64_t height, std::int64_t width, std::int64_t channels) {
+Image random_pixels(std::int64_t height, std::int64_t width, std::int64_t channels) {
   Image image(height, width, channels);
   std::mt19937 random(static_cast<unsigned>(height * 1000 + width));
   for (std::uint8_t& v : image.pixels) v = static_cast<std::uint8_t>(random() & 0xff);
@@ -20,7 +20,7 @@ Image noise(std::int64_t height, std::int64_t width, std::int64_t channels) {
 TEST(EncodePng, IsReadBackAsItWas) {
   for (const std::int64_t channels : {1, 3})
     for (const auto& [height, width] : {std::pair(1, 1), {1, 70}, {13, 19}, {96, 64}}) {
-      const Image image = noise(height, width, channels);
+      const Image image = random_pixels(height, width, channels);
       const Image again = decode_image(encode_png(image), "encoded");
       EXPECT_EQ(again, image) << height << " x " << width << " x " << channels;
     }

@@ -33,7 +33,7 @@ TEST(TrainCommand, ATernaryStudentIsWrittenReadBackAndMeasured) {
   const ScratchDir scratch;
   const std::string out = (scratch / "out").string();
   const CommandResult result =
-      distill(kModel + " " + out + " --recipe kd_qat --task classification" + kRows + kQuick +
+      distill(kModel + " " + out + " --recipe kd-qat --task classification" + kRows + kQuick +
               " --json " + (scratch / "r.json").string());
   ASSERT_EQ(result.exit_code, 0) << result.err;
 

@@ -9,6 +9,9 @@
 namespace quell::train {
 namespace {
 
+/// Over so many batches the teacher's confidence is measured, as BitDistiller's code does it.
+constexpr double kConfidenceBatches = 10;
+
 class Logits : public ObjectiveTerm {
  public:
   Logits(const MethodParams& params, const TermSetting& setting)
@@ -23,11 +26,19 @@ class Logits : public ObjectiveTerm {
   }
 
   torch::Tensor value(const TermInput& input) override {
-    const torch::Tensor at = rows_.counted(input.batch).at;
-    const torch::Tensor mean = of_rows(logits_at(input.student, at), logits_at(input.teacher, at));
+    const LogitRows::Counted counted = rows_.counted(input.batch);
+    const torch::Tensor& at = counted.at;
+    const torch::Tensor teacher = logits_at(input.teacher, at);
+    if (confidence_.defined()) measure_confidence(teacher, counted.labels);
+    const torch::Tensor mean = of_rows(logits_at(input.student, at), teacher);
     if (!sums_) return mean;
     const auto sequences = static_cast<double>(input.batch.tokens.batch);
     return mean * (static_cast<double>(at.size(0)) / sequences);
+  }
+
+  std::vector<NamedTensor> state() const override {
+    if (!confidence_.defined()) return {};
+    return {{"confidence", confidence_}};
   }
 
  private:
@@ -46,14 +57,33 @@ class Logits : public ObjectiveTerm {
       keys.emplace_back("share");
       require(kind_ == "jsd" || params.has("share"), ErrorCode::kInvalidInput,
               "term \"logits\": kind cakld needs \"share\", the weight of the reverse KL: the "
-              "teacher's mean confidence, from 0 to 1");
-      share_ = params.number("share", 0, 1, 0.5);
+              "teacher's mean confidence, from 0 to 1, or measured");
+      const bool is_measured =
+          kind_ == "cakld" && params.values().at("share") == std::string("measured");
+      if (is_measured)
+        confidence_ = torch::zeros({2}, torch::kFloat64);
+      else
+        share_ = params.number("share", 0, 1, 0.5);
     }
     if (kind_ == "top_k") {
       keys.emplace_back("k");
       k_ = params.integer("k", 1, rows_.columns(), std::min<std::int64_t>(10, rows_.columns()));
     }
     params.check_keys(keys);
+  }
+
+  /// The teacher's mean probability of the labels, or of its own first choice where there are none,
+  /// is the share of the reverse KL from the first batches on; it then stays.
+  void measure_confidence(const torch::Tensor& teacher, const torch::Tensor& labels) {
+    const torch::NoGradGuard guard;
+    if (confidence_[1].item<double>() < kConfidenceBatches) {
+      const torch::Tensor probabilities = torch::softmax(teacher, -1);
+      const torch::Tensor of_rows =
+          labels.defined() ? probabilities.gather(1, labels.unsqueeze(1)) : probabilities.amax(-1);
+      confidence_[0] += of_rows.mean().to(torch::kFloat64);
+      confidence_[1] += 1;
+    }
+    share_ = (confidence_[0] / confidence_[1]).item<double>();
   }
 
   /// Mean over rows.
@@ -75,7 +105,8 @@ class Logits : public ObjectiveTerm {
   double temperature_ = 1;
   double share_ = 0.5;
   std::int64_t k_ = 1;
-  bool sums_ = false;  ///< over the positions of a sequence
+  torch::Tensor confidence_;  ///< sum over batches, and how many: of a share that is measured
+  bool sums_ = false;         ///< over the positions of a sequence
 };
 
 }  // namespace
