@@ -120,18 +120,14 @@ TrainingBatch TrainingData::batch(std::int64_t i) const {
   return out;
 }
 
-/// Of the chosen tokens eight of ten become the mask, one another token, and one stays (BERT).
+/// Of the chosen tokens eight of ten become the mask, one another token, and one stays (BERT). At
+/// least one is chosen: short batches would often have nothing to learn from.
 void TrainingData::mask_tokens(std::int64_t i, TrainingBatch& batch) const {
   Random random = stream(order_.seed, Stream::kMasks, i);
   TokenBatch& tokens = batch.tokens;
   std::vector<std::int32_t> labels(tokens.ids.size(), static_cast<std::int32_t>(kIgnoredLabel));
-  for (std::size_t t = 0; t < tokens.ids.size(); ++t) {
-    const std::int32_t id = tokens.ids[t];
-    const bool is_special =
-        std::find(set_.special_ids.begin(), set_.special_ids.end(), id) != set_.special_ids.end();
-    if (!tokens.mask[t] || is_special || random.uniform() >= set_.masked_share) continue;
-
-    labels[t] = id;
+  const auto mask = [&](std::size_t t) {
+    labels[t] = tokens.ids[t];
     const double how = random.uniform();
     const auto any =
         static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(set_.vocabulary)));
@@ -139,7 +135,21 @@ void TrainingData::mask_tokens(std::int64_t i, TrainingBatch& batch) const {
       tokens.ids[t] = set_.mask_id;
     else if (how < 0.9)
       tokens.ids[t] = any;
+  };
+
+  std::vector<std::size_t> candidates;
+  for (std::size_t t = 0; t < tokens.ids.size(); ++t) {
+    const bool is_special = std::find(set_.special_ids.begin(), set_.special_ids.end(),
+                                      tokens.ids[t]) != set_.special_ids.end();
+    if (tokens.mask[t] && !is_special) candidates.push_back(t);
   }
+  bool is_any_masked = false;
+  for (const std::size_t t : candidates) {
+    if (random.uniform() >= set_.masked_share) continue;
+    mask(t);
+    is_any_masked = true;
+  }
+  if (!is_any_masked && !candidates.empty()) mask(candidates[random.below(candidates.size())]);
   batch.labels = to_torch(labels).view({tokens.batch, tokens.length});
 }
 
