@@ -410,6 +410,8 @@ TEST(ImageOps, ActivationsOfImages) {
   EXPECT_EQ(at(ActivationKind::kSign, -0.1F), -1);
   EXPECT_EQ(at(ActivationKind::kSign, 0), 0);
   EXPECT_EQ(at(ActivationKind::kSign, 2), 1);
+  EXPECT_EQ(at(ActivationKind::kRelu2, -3), 0);
+  EXPECT_EQ(at(ActivationKind::kRelu2, 1.5F), 2.25F);
   EXPECT_NEAR(at(ActivationKind::kSigmoid, 1), 1 / (1 + std::exp(-1.0)), 1e-7);
 }
 

@@ -129,6 +129,7 @@ TEST(OpGradients, AgreeWithDifferences) {
   check(op_activation, Attributes::of(ActivationKind::kHardSwish), 1);
   check(op_activation, Attributes::of(ActivationKind::kSigmoid), 1);
   check(op_activation, Attributes::of(ActivationKind::kHardTanh), 1);
+  check(op_activation, Attributes::of(ActivationKind::kRelu2), 1);
   check(op_linear, {}, 1, with_weight({5, 4}));
   check(op_norm, Attributes::of(NormAttributes{NormKind::kLayerNorm, 1e-5}), 1, with_weight({4}));
   check(op_norm, Attributes::of(NormAttributes{NormKind::kRmsNorm, 1e-5}), 1, with_weight({4}));

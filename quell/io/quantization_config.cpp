@@ -12,7 +12,7 @@ namespace {
   throw Error(ErrorCode::kUnsupported,
               "key \"quantization_config\": " + what +
                   " is not supported; Quell reads float checkpoints, and quantized ones of "
-                  "compressed-tensors as int-quantized or pack-quantized");
+                  "compressed-tensors as int-quantized or pack-quantized, and of bitnet");
 }
 
 bool says_nothing(const Json& value) { return value.is_null() || value == false || value.empty(); }
@@ -65,8 +65,56 @@ bool is_known_format(const std::string& format) {
   return false;
 }
 
+std::optional<BitNetSettings> read_bitnet_settings(const Settings& config) {
+  using Weights = BitNetSettings::Weights;
+  if (!config.has("quantization_config")) return std::nullopt;
+  const Settings section = config.section("quantization_config");
+  if (method_of(section) != "bitnet") return std::nullopt;
+
+  const std::string linear_class = json_string(section, "linear_class", "bitlinear");
+  const bool has_own_class = linear_class == "autobitlinear";
+  if (!has_own_class && linear_class != "bitlinear")
+    refuse("bitnet with linear_class \"" + linear_class + "\"");
+  const std::string mode = json_string(section, "quantization_mode", "offline");
+  if (mode != "offline" && mode != "online")
+    refuse("bitnet with quantization_mode \"" + mode + "\"");
+  if (json_bool(section, "use_rms_norm", false))
+    refuse("bitnet with a norm inside each linear (use_rms_norm)");
+  section.value("rms_norm_eps");  // of that norm
+
+  BitNetSettings settings;
+  if (has_own_class) settings.weights = mode == "online" ? Weights::kFloats : Weights::kTimesScale;
+  const Json& modules = section.value("modules_to_not_convert");
+  if (modules.is_null()) return settings;
+
+  settings.float_modules.emplace();
+  require(modules.is_array(), ErrorCode::kInvalidInput,
+          "key \"quantization_config\": modules_to_not_convert must be a list of modules");
+  for (const Json& module : modules) {
+    const bool is_name = module.is_string() && module.get<std::string>().find_first_of(
+                                                   "*+?^$()[]{}|\\") == std::string::npos;
+    if (!is_name) refuse("modules_to_not_convert with " + module.dump() + ", which is no name,");
+    settings.float_modules->push_back(module.get<std::string>());
+  }
+  return settings;
+}
+
+std::optional<int> read_paretoq_bits(const Settings& config) {
+  constexpr std::int64_t kMaxBits = 4, kFloatBits = 16;
+  const Json& bits = config.value("w_bits");
+  if (bits.is_null() || (bits.is_number_integer() && bits >= kFloatBits)) return std::nullopt;
+
+  const bool known = bits.is_number_integer() && bits >= 0 && bits <= kMaxBits;
+  require(known, ErrorCode::kUnsupported, "key \"w_bits\": ", bits.dump(),
+          " is not supported; ParetoQ has weights of 1 to 4 bits, and 0 for ternary ones");
+  require(!config.has("quantization_config"), ErrorCode::kUnsupported,
+          "key \"w_bits\": ParetoQ's codes beside a quantization_config are not supported");
+  return bits.get<int>();
+}
+
 void check_quantization_config(const Settings& config) {
-  if (!config.has("quantization_config")) return;
+  if (read_paretoq_bits(config) || !config.has("quantization_config")) return;
+  if (read_bitnet_settings(config)) return;
 
   const Settings section = config.section("quantization_config");
   const std::string method = method_of(section);

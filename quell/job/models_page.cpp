@@ -20,7 +20,7 @@ nothing (training, bookkeeping, dropout) is passed over. A key that Quell does n
   Quell does not go. Refused: `longrope` with two tables in use, rotary positions by type of layer, other types.
 - Windows: `sliding_window`, `layer_types`, `use_sliding_window`, `max_window_layers`, `attention_types` as each family reads them. A type of layer other than
   `full_attention` and `sliding_attention` is refused.
-- Activations: `relu`, `gelu` and `gelu_python`, `gelu_new`, `gelu_fast`, `gelu_accurate`, `gelu_pytorch_tanh` and `gelu_python_tanh`, `silu` and `swish`, `tanh`. All others are refused by name.
+- Activations: `relu`, `gelu` and `gelu_python`, `gelu_new`, `gelu_fast`, `gelu_accurate`, `gelu_pytorch_tanh` and `gelu_python_tanh`, `silu` and `swish`, `tanh`, `relu2`. All others are refused by name.
 - `"is_causal": false` makes a decoder attend to both sides, as in transformers: for `quell embed`, not for `quell generate`. Refused
   with a sliding window and with an encoder before it; GPT-Neo does not read it.
 - Refused where the value is not the harmless one: `is_decoder` and `add_cross_attention` of encoders, `position_embedding_type`, `pruned_heads`, `per_layer_config`, `tie_encoder_decoder`,
@@ -39,9 +39,17 @@ nothing (training, bookkeeping, dropout) is passed over. A key that Quell does n
 
 ### Quantized checkpoints
 
-`quantization_config` of compressed-tensors with format `int-quantized` or `naive-quantized`: one group of linears, integer weights, quantized inputs, static or dynamic. Refused by name before tensors are read:
-every other `quant_method` (GPTQ, AWQ, bitsandbytes, HQQ, EETQ, FP8, ...) and format (`pack-quantized`, `float-quantized`, ...), several groups, other targets, weights alone, quantized outputs, `kv_cache_scheme`,
-`sparsity_config`, `transform_config`, an `actorder` with `g_idx`.
+- compressed-tensors (`quantization_config`) with format `int-quantized`, `naive-quantized` or `pack-quantized`: one group of linears, integer weights, quantized inputs, static or dynamic.
+- BitNet b1.58 (`quant_method` `bitnet`; compared on the families `bitnet` and `llama`): ternary codes with one step a tensor, inputs of 8 bits with a step a token. `linear_class` `bitlinear` (a weight is code / `weight_scale`) and
+  `autobitlinear` (code * `weight_scale`, the bias too; with `quantization_mode` `online` codes are made of the float weights by their mean, when they are read). Codes are packed four rows to a byte, or floats. The engines
+  `simulated` and `integer` compute what transformers does in f32; `float` leaves inputs as they are. Linears named in `modules_to_not_convert` and heads are floats. Refused: `use_rms_norm`, a linear without `weight_scale`,
+  packed rows that are no multiple of four, patterns in `modules_to_not_convert`.
+- ParetoQ (key `w_bits` and tensors `weight_clip_val`, as its training saves LLaMA): codes of 1 to 4 bits, `0` for ternary ones, with a step a row, made of the float weights in f32 when they are read; the four levels of 2 bits are
+  the odd codes of 3 bits. Inputs are floats there: `--engine float` computes that, `simulated` and `integer` give them 8 bits a token. MobileLLM-ParetoQ was published as a pickle with rounded weights and without clips:
+  convert it first; where its config.json has `w_bits`, `--accept w_bits` reads the weights as floats.
+
+Refused by name before tensors are read: every other `quant_method` (GPTQ, AWQ, bitsandbytes, HQQ, EETQ, FP8, ...) and format (`float-quantized`, ...), several groups, other targets, weights alone, quantized outputs,
+`kv_cache_scheme`, `sparsity_config`, `transform_config`, an `actorder` with `g_idx`.
 
 ### Sizes by a scheme
 

@@ -46,12 +46,20 @@ ValueId mlp(GraphBuilder& g, ActivationKind kind, ValueId x, std::int64_t size,
   return g.linear("fc2", m.fc2, g.activation(kind, up), g.columns(x), options);
 }
 
-ValueId gated_mlp(GraphBuilder& g, ActivationKind kind, ValueId x, std::int64_t size,
-                  const GatedMlpModules& m) {
+ValueId gated_product(GraphBuilder& g, ActivationKind kind, ValueId x, std::int64_t size,
+                      const GatedMlpModules& m) {
   const ValueId gate = g.linear("gate_proj", m.gate, x, size, {.bias = m.bias});
   const ValueId up = g.linear("up_proj", m.up, x, size, {.bias = m.bias});
-  const ValueId product = g.multiply(g.activation(kind, gate), up);
+  return g.multiply(g.activation(kind, gate), up);
+}
+
+ValueId project_down(GraphBuilder& g, ValueId product, ValueId x, const GatedMlpModules& m) {
   return g.linear("down_proj", m.down, product, g.columns(x), {.bias = m.bias});
+}
+
+ValueId gated_mlp(GraphBuilder& g, ActivationKind kind, ValueId x, std::int64_t size,
+                  const GatedMlpModules& m) {
+  return project_down(g, gated_product(g, kind, x, size, m), x, m);
 }
 
 }  // namespace quell

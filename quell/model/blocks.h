@@ -50,13 +50,19 @@ struct MlpModules {
 ValueId mlp(GraphBuilder& g, ActivationKind kind, ValueId x, std::int64_t size,
             const MlpModules& modules);
 
-/// down(act(gate x) * up x).
+/// Of down(act(gate x) * up x).
 struct GatedMlpModules {
   std::string gate = "mlp.gate_proj";
   std::string up = "mlp.up_proj";
   std::string down = "mlp.down_proj";
   bool bias = false;
 };
+/// act(gate x) * up x.
+ValueId gated_product(GraphBuilder& g, ActivationKind kind, ValueId x, std::int64_t size,
+                      const GatedMlpModules& modules = {});
+/// down(product), to the columns of `x`.
+ValueId project_down(GraphBuilder& g, ValueId product, ValueId x, const GatedMlpModules& modules);
+/// All of it.
 ValueId gated_mlp(GraphBuilder& g, ActivationKind kind, ValueId x, std::int64_t size,
                   const GatedMlpModules& modules = {});
 

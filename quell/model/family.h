@@ -77,6 +77,7 @@ ActivationKind read_activation(const Config& config, const std::string& key,
 /// How a family spells its rotary positions.
 struct RotaryKeys {
   const char* theta = "rope_theta";
+  double default_theta = 10000;
   /// Key of the rotated part of a head and its default; null: the family rotates whole heads.
   const char* part = nullptr;
   double default_part = 1.0;

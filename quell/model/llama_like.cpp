@@ -32,9 +32,10 @@ DecoderSizes read_llama_like(ModelBuilder& g, const Config& c, const DecoderDefa
   read_decoder_sizes(g, c, defaults);
 
   DecoderSizes sizes;
-  sizes.norm = {NormKind::kRmsNorm, read_number(c, "rms_norm_eps", 1e-6)};
+  sizes.norm = {NormKind::kRmsNorm, read_number(c, "rms_norm_eps", defaults.rms_norm_eps)};
   sizes.attention = read_grouped_attention(c, g.spec.hidden_size, defaults);
-  sizes.attention.rotary = read_rotary(c, sizes.attention.head_dim, g.spec.max_position_embeddings);
+  sizes.attention.rotary = read_rotary(c, sizes.attention.head_dim, g.spec.max_position_embeddings,
+                                       {.default_theta = defaults.rope_theta});
   sizes.activation = read_activation(c, defaults.activation_key, defaults.activation);
   sizes.num_layers = read_num_layers(c, defaults.num_hidden_layers);
   return sizes;
@@ -56,8 +57,17 @@ ValueId attention(ModelBuilder& g, const DecoderSizes& sizes, const AttentionRec
     p.query = g.head_norm("q_norm", "self_attn.q_norm", p.query, head_dim, sizes.norm);
     p.key = g.head_norm("k_norm", "self_attn.k_norm", p.key, head_dim, sizes.norm);
   }
-  const ValueId context = g.attention(recipe, p.query, p.key, p.value, {.positions = positions});
+  ValueId context = g.attention(recipe, p.query, p.key, p.value, {.positions = positions});
+  if (variant.sub_norms)
+    context = g.norm("attention_sub_norm", "self_attn.attn_sub_norm", context, sizes.norm);
   return project_out(g, context, x, modules);
+}
+
+ValueId gated(ModelBuilder& g, const DecoderSizes& sizes, ValueId x, const LlamaVariant& variant) {
+  const GatedMlpModules modules{.bias = variant.mlp_bias};
+  ValueId product = gated_product(g, sizes.activation, x, g.spec.intermediate_size, modules);
+  if (variant.sub_norms) product = g.norm("ffn_sub_norm", "mlp.ffn_sub_norm", product, sizes.norm);
+  return project_down(g, product, x, modules);
 }
 
 }  // namespace
@@ -79,8 +89,7 @@ ValueId build_llama_like(ModelBuilder& g, const DecoderSizes& sizes, const Llama
     h = g.add(h, attention(g, sizes, recipe, x, positions, variant));
 
     const ValueId y = g.norm("ffn_norm", "post_attention_layernorm", h, sizes.norm);
-    h = g.add(
-        h, gated_mlp(g, sizes.activation, y, g.spec.intermediate_size, {.bias = variant.mlp_bias}));
+    h = g.add(h, gated(g, sizes, y, variant));
     g.hidden_state(h);
   }
 

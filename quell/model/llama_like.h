@@ -23,6 +23,8 @@ struct DecoderDefaults {
   std::optional<std::int64_t> eos_token_id = std::nullopt;
   const char* activation_key = "hidden_act";
   const char* activation = "silu";
+  double rms_norm_eps = 1e-6;
+  double rope_theta = 10000;
 };
 
 /// What decoders with rotary positions spell alike, for callers: vocab_size, hidden_size,
@@ -52,6 +54,7 @@ struct LlamaVariant {
   bool out_bias = false;
   bool mlp_bias = false;
   bool head_norms = false;                 ///< over the heads of q and k (Qwen 3)
+  bool sub_norms = false;                  ///< in front of o_proj and down_proj (BitNet)
   std::vector<std::int64_t> windows = {};  ///< by layer, 0: none; empty: no layer has one
 };
 /// Embedding, layers and final norm: the last hidden states.

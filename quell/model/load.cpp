@@ -9,6 +9,7 @@
 #include "quell/model/model.h"
 #include "quell/model/parameter_loader.h"
 #include "quell/model/quantized_checkpoint.h"
+#include "quell/model/quantized_layout.h"
 #include "quell/model/tensor_names.h"
 
 namespace quell {
@@ -121,6 +122,7 @@ Model fill(const Checkpoint& checkpoint, const Family& family, Architecture arch
   in_config(source, [&] {
     leave_out_missing_head(checkpoint, family, model);
     check_quell_section(checkpoint.config());
+    check_layout(checkpoint);
     return 0;
   });
   judge_config(checkpoint, family);

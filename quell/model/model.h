@@ -134,8 +134,8 @@ struct LoadOptions {
   std::shared_ptr<ScratchFile> scratch = nullptr;
   const Family* family = nullptr;  ///< null: the one of families/ that config.json names
 };
-/// Reads a checkpoint: float ones, and those that Quell or another tool wrote in the
-/// compressed-tensors `int-quantized` layout. Throws Error with file, tensor or key on anything
+/// Reads a checkpoint: float ones, and those that Quell or another tool wrote in a layout of
+/// quantized linears (quantized_layout.h). Throws Error with file, tensor or key on anything
 /// missing, misshapen or not finite.
 Model load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
 

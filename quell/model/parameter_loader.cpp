@@ -7,6 +7,7 @@
 #include "quell/base/log.h"
 #include "quell/graph/forms.h"
 #include "quell/model/quantized_checkpoint.h"
+#include "quell/model/quantized_layout.h"
 #include "quell/model/stored_codes.h"
 #include "quell/model/tensor_names.h"
 #include "quell/quant/quantize.h"
@@ -42,7 +43,11 @@ Tensor unpack(const Tensor& stored, const Packing& packing, const Shape& shape) 
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, std::string_view prefix, bool allow_missing, Model& model)
-      : checkpoint_(checkpoint), prefix_(prefix), allow_missing_(allow_missing), model_(model) {}
+      : checkpoint_(checkpoint),
+        layout_(layout_of(checkpoint, *model.config)),
+        prefix_(prefix),
+        allow_missing_(allow_missing),
+        model_(model) {}
 
   void load() {
     settle_ties();
@@ -170,8 +175,11 @@ class Loader {
     p.bias_name = def.bias_tensor();
 
     const Shape shape = with_added_channels(*model_.config, def.shape, p);
-    if (def.has_weight && def.tied_to == kNoParam) add_weight(id, def, shape, p);
+    float bias_scale = 1.0F;
+    if (def.has_weight && def.tied_to == kNoParam) bias_scale = add_weight(id, def, shape, p);
     if (def.has_bias) p.bias = read_bias(def, shape[0]);
+    if (bias_scale != 1.0F)
+      for (float& b : p.bias.f32()) b *= bias_scale;
     for (const std::string& name : def.vectors) {
       p.vector_names.push_back(def.module + "." + name);
       p.vectors.push_back(read(p.vector_names.back(), {shape[0]}, true));
@@ -190,25 +198,29 @@ class Loader {
       require(v >= 0.0F, ErrorCode::kInvalidInput, "tensor \"", name, "\": a variance of ", v);
   }
 
-  void add_weight(ParamId id, const ParamDef& def, const Shape& shape, Param& p) {
+  /// Returns what the bias in the file is multiplied by.
+  float add_weight(ParamId id, const ParamDef& def, const Shape& shape, Param& p) {
     const auto found = locate_table(def);
     const auto table = table_spec(*model_.config, p.module);
-    const bool codes = shape.rank() == 2 && found && is_quantized_module(checkpoint_, *found);
-    if (codes && table) {
+    const bool is_matrix = shape.rank() == 2 && found;
+    if (is_matrix && table && is_quantized_module(checkpoint_, *found)) {
       p.table_codes = read_qtensor(checkpoint_, *found, *table, p.packing, shape, used_);
       p.weight = dequantize(*p.table_codes);
-      return;
+      return 1.0F;
     }
-    if (codes) {
-      read_quantized_module(checkpoint_, *model_.config, *found, shape, p, used_);
-      inputs_[id] = read_input_quant(checkpoint_, *model_.config, *found, used_);
-      return;
+    if (is_matrix && layout_->holds(graph(), id, *found)) {
+      QuantizedModule module = layout_->read(def, *found, shape, used_);
+      p.weight = dequantize(module.weight);
+      p.quantized = std::move(module.weight);
+      inputs_[id] = module.input;
+      return module.bias_scale;
     }
 
     p.weight = read_weight(def, shape, found.value_or(p.weight_name));
     if (def.any_rank && locate(p.weight_name))
       p.stored_shape = checkpoint_.tensors().at(find(p.weight_name)).shape();
     if (table) tables_[id] = *table;
+    return 1.0F;
   }
 
   Tensor read_bias(const ParamDef& def, std::int64_t rows) {
@@ -261,6 +273,7 @@ class Loader {
   }
 
   const Checkpoint& checkpoint_;
+  std::unique_ptr<QuantizedLayout> layout_;
   std::string_view prefix_;
   bool allow_missing_;
   Model& model_;

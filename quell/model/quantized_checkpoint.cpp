@@ -10,6 +10,7 @@
 #include "quell/io/json.h"
 #include "quell/model/family.h"
 #include "quell/model/stored_codes.h"
+#include "quell/model/tensor_names.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -62,26 +63,6 @@ std::string module_of(const std::string& weight_name) {
   return weight_name.substr(0, weight_name.size() - std::string(".weight").size());
 }
 
-const TensorView& need(const Checkpoint& checkpoint, const std::string& name,
-                       std::set<std::string>& used) {
-  const auto it = checkpoint.tensors().find(name);
-  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(),
-          ": tensor \"", name, "\" is missing");
-  used.insert(name);
-  return it->second;
-}
-
-/// Steps must be positive, or codes would lose their meaning.
-Tensor read_scales(const TensorView& view, const std::string& name, std::int64_t count) {
-  Tensor scale = to_f32(view, name);
-  require(scale.numel() == count, ErrorCode::kInvalidInput, "tensor \"", name,
-          "\": ", scale.numel(), " scales, expected ", count);
-  for (const float s : scale.f32())
-    require(s > 0.0F, ErrorCode::kInvalidInput, "tensor \"", name, "\": a scale is not positive");
-  scale.reshape({count});
-  return scale;
-}
-
 Tensor read_vector(const Checkpoint& checkpoint, const std::string& name, std::int64_t size) {
   const auto it = checkpoint.tensors().find(name);
   if (it == checkpoint.tensors().end()) return {};
@@ -97,12 +78,12 @@ ChannelGroups read_channel_groups(const Checkpoint& checkpoint, const std::strin
                                   const QuantSpec& spec) {
   std::set<std::string> used;
   ChannelGroups groups;
-  groups.channels = to_i32(need(checkpoint, name + ".channels", used), name + ".channels");
+  groups.channels = to_i32(need_tensor(checkpoint, name + ".channels", used), name + ".channels");
   const std::vector<std::int32_t> zeros =
-      to_i32(need(checkpoint, name + ".zero_point", used), name + ".zero_point");
+      to_i32(need_tensor(checkpoint, name + ".zero_point", used), name + ".zero_point");
   const auto count = static_cast<std::int64_t>(zeros.size());
   const Tensor scales =
-      read_scales(need(checkpoint, name + ".scale", used), name + ".scale", count);
+      read_scales(need_tensor(checkpoint, name + ".scale", used), name + ".scale", count);
   std::vector<std::int32_t> sorted = groups.channels;
   std::sort(sorted.begin(), sorted.end());
   bool fits = count > 0 && static_cast<std::int64_t>(sorted.size()) % count == 0;
@@ -232,7 +213,7 @@ QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_nam
   const std::string scale_name = module + ".weight_scale",
                     zero_name = module + ".weight_zero_point";
   const Tensor scales =
-      read_scales(need(checkpoint, scale_name, used), scale_name, groups * packing.parts);
+      read_scales(need_tensor(checkpoint, scale_name, used), scale_name, groups * packing.parts);
   q.qparams.scale = Tensor::f32({groups});
   rows_of(scales.f32(), q.qparams.scale.f32());
   q.qparams.zero_point = Tensor(DType::kI32, {groups});
@@ -250,13 +231,11 @@ QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_nam
   return q;
 }
 
-void read_quantized_module(const Checkpoint& checkpoint, const Json& config,
-                           const std::string& weight_name, const Shape& shape, Param& p,
-                           std::set<std::string>& used) {
+QTensor read_quantized_weight(const Checkpoint& checkpoint, const Json& config,
+                              const std::string& weight_name, const Packing& packing,
+                              const Shape& shape, std::set<std::string>& used) {
   const QuantSpec spec = read_args(member(config_group(config, weight_name), "weights"), "weights");
-  QTensor q = read_qtensor(checkpoint, weight_name, spec, p.packing, shape, used);
-  p.weight = dequantize(q);
-  p.quantized = std::move(q);
+  return read_qtensor(checkpoint, weight_name, spec, packing, shape, used);
 }
 
 ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& config,
@@ -272,9 +251,9 @@ ActivationQuant read_input_quant(const Checkpoint& checkpoint, const Json& confi
   if (quant.spec.dynamic) return quant;
   const std::string scale = module_of(weight_name) + ".input_scale",
                     zero = module_of(weight_name) + ".input_zero_point";
-  quant.qparams.scale = read_scales(need(checkpoint, scale, used), scale, 1).f32()[0];
+  quant.qparams.scale = read_scales(need_tensor(checkpoint, scale, used), scale, 1).f32()[0];
   if (!quant.spec.symmetric) {
-    const std::vector<std::int32_t> zeros = to_i32(need(checkpoint, zero, used), zero);
+    const std::vector<std::int32_t> zeros = to_i32(need_tensor(checkpoint, zero, used), zero);
     require(zeros.size() == 1, ErrorCode::kInvalidInput, "tensor \"", zero,
             "\": expected one element");
     quant.qparams.zero_point = zeros[0] + (1 << (quant.spec.num_bits - 1));

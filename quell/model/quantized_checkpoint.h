@@ -27,9 +27,10 @@ void check_quell_section(const Settings& config);
 std::vector<std::string> folded_batch_norms_of(const Json& config);
 /// Whether `weight_name` ("...weight") holds integer codes with scales beside it.
 bool is_quantized_module(const Checkpoint& checkpoint, const std::string& weight_name);
-void read_quantized_module(const Checkpoint& checkpoint, const Json& config,
-                           const std::string& weight_name, const Shape& shape, Param& p,
-                           std::set<std::string>& used);
+/// Codes and steps of a linear, as config.json's section describes them.
+QTensor read_quantized_weight(const Checkpoint& checkpoint, const Json& config,
+                              const std::string& weight_name, const Packing& packing,
+                              const Shape& shape, std::set<std::string>& used);
 /// Codes and steps of one matrix [rows, columns] as `packing` stores it.
 QTensor read_qtensor(const Checkpoint& checkpoint, const std::string& weight_name,
                      const QuantSpec& spec, const Packing& packing, const Shape& shape,

@@ -152,7 +152,8 @@ RotaryRecipe read_rotary(const Settings& config, std::int64_t head_dim,
       r.parameters.refuse(key,
                           "rotary positions of their own for a type of layers are not supported");
 
-  r.theta = json_number(r.parameters, "rope_theta", read_number(config, keys.theta, 10000.0));
+  r.theta =
+      json_number(r.parameters, "rope_theta", read_number(config, keys.theta, keys.default_theta));
   require(r.theta > 0, ErrorCode::kInvalidInput, "key \"", keys.theta, "\": must be positive");
   const double beside =
       keys.part != nullptr ? read_number(config, keys.part, keys.default_part) : 1.0;

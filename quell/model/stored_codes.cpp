@@ -1,19 +1,11 @@
 #include "quell/model/stored_codes.h"
 
 #include "quell/base/error.h"
+#include "quell/model/tensor_names.h"
 #include "quell/quant/packed_codes.h"
 
 namespace quell {
 namespace {
-
-const TensorView& find_tensor(const Checkpoint& checkpoint, const std::string& name,
-                              std::set<std::string>& used) {
-  const auto it = checkpoint.tensors().find(name);
-  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(),
-          ": tensor \"", name, "\" is missing");
-  used.insert(name);
-  return it->second;
-}
 
 void require_like(const Checkpoint& checkpoint, const std::string& name, const TensorView& found,
                   DType dtype, const Shape& shape, const char* what) {
@@ -39,11 +31,21 @@ bool is_packed(const Checkpoint& checkpoint, const std::string& weight_name) {
 
 }  // namespace
 
+Tensor read_scales(const TensorView& view, const std::string& name, std::int64_t count) {
+  Tensor scale = to_f32(view, name);
+  require(scale.numel() == count, ErrorCode::kInvalidInput, "tensor \"", name,
+          "\": ", scale.numel(), " scales, expected ", count);
+  for (const float s : scale.f32())
+    require(s > 0.0F, ErrorCode::kInvalidInput, "tensor \"", name, "\": a scale is not positive");
+  scale.reshape({count});
+  return scale;
+}
+
 std::vector<std::int32_t> read_stored_codes(const Checkpoint& checkpoint,
                                             const std::string& weight_name, const Shape& stored,
                                             int num_bits, std::set<std::string>& used) {
   if (!is_packed(checkpoint, weight_name)) {
-    const TensorView& codes = find_tensor(checkpoint, weight_name, used);
+    const TensorView& codes = need_tensor(checkpoint, weight_name, used);
     require_like(checkpoint, weight_name, codes, DType::kI8, stored, "codes");
     return to_i32(codes, weight_name);
   }
@@ -51,11 +53,11 @@ std::vector<std::int32_t> read_stored_codes(const Checkpoint& checkpoint,
   const std::string shape_name = weight_name + kShapeSuffix,
                     packed_name = weight_name + kPackedSuffix;
   const std::vector<std::int32_t> shape =
-      to_i32(find_tensor(checkpoint, shape_name, used), shape_name);
+      to_i32(need_tensor(checkpoint, shape_name, used), shape_name);
   require(shape.size() == 2 && shape[0] == stored[0] && shape[1] == stored[1],
           ErrorCode::kInvalidInput, checkpoint.source_of(shape_name), ": tensor \"", shape_name,
           "\" is not the shape ", stored.to_string(), " that config.json says");
-  const TensorView& words = find_tensor(checkpoint, packed_name, used);
+  const TensorView& words = need_tensor(checkpoint, packed_name, used);
   require_like(checkpoint, packed_name, words, DType::kI32,
                {stored[0], packed_words(stored[1], num_bits)}, "words");
   const std::vector<std::int32_t> plain =
@@ -70,7 +72,7 @@ std::vector<std::int32_t> read_stored_zero_points(const Checkpoint& checkpoint,
                                                   std::int64_t per_row, int num_bits,
                                                   std::set<std::string>& used) {
   const std::string name = weight_name + "_zero_point";
-  const TensorView& found = find_tensor(checkpoint, name, used);
+  const TensorView& found = need_tensor(checkpoint, name, used);
   const std::vector<std::int32_t> stored = to_i32(found, name);
   if (!is_packed(checkpoint, weight_name) || found.dtype() != DType::kI32) {
     require(static_cast<std::int64_t>(stored.size()) == rows * per_row, ErrorCode::kInvalidInput,

@@ -24,6 +24,10 @@ std::vector<std::int32_t> read_stored_codes(const Checkpoint& checkpoint,
                                             const std::string& weight_name, const Shape& stored,
                                             int num_bits, std::set<std::string>& used);
 
+/// `count` steps as f32. Throws Error(kInvalidInput) where there are others or one is not positive:
+/// codes would lose their meaning.
+Tensor read_scales(const TensorView& view, const std::string& name, std::int64_t count);
+
 /// Signed zero points of the same matrix, `rows` times `per_row`; packed along the rows where the
 /// codes are packed and there is more than one.
 std::vector<std::int32_t> read_stored_zero_points(const Checkpoint& checkpoint,

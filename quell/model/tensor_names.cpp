@@ -91,6 +91,15 @@ void tensor_is_missing(const Checkpoint& checkpoint, const std::string& name) {
               checkpoint.dir().string() + ": tensor \"" + name + "\" is missing; " + reason);
 }
 
+const TensorView& need_tensor(const Checkpoint& checkpoint, const std::string& name,
+                              std::set<std::string>& used) {
+  const auto it = checkpoint.tensors().find(name);
+  require(it != checkpoint.tensors().end(), ErrorCode::kInvalidInput, checkpoint.dir().string(),
+          ": tensor \"", name, "\" is missing");
+  used.insert(name);
+  return it->second;
+}
+
 bool same_values(const TensorView& a, const TensorView& b) {
   if (a.shape() != b.shape()) return false;
   if (a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.num_bytes()) == 0) return true;

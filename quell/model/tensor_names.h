@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,11 @@ std::optional<std::string> locate_tensor(const Checkpoint& checkpoint, std::stri
 
 /// Throws Error(kInvalidInput) saying that `name` is missing, and why that may be.
 [[noreturn]] void tensor_is_missing(const Checkpoint& checkpoint, const std::string& name);
+
+/// The tensor of that very name, which joins `used`. Throws Error(kInvalidInput) where it is
+/// missing.
+const TensorView& need_tensor(const Checkpoint& checkpoint, const std::string& name,
+                              std::set<std::string>& used);
 
 /// Whether two tensors hold the same values, whatever their types.
 bool same_values(const TensorView& a, const TensorView& b);

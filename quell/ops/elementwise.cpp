@@ -25,7 +25,8 @@ constexpr Named kActivations[] = {{"relu", ActivationKind::kRelu},
                                   {"gelu_python_tanh", ActivationKind::kGeluTanh},
                                   {"silu", ActivationKind::kSilu},
                                   {"swish", ActivationKind::kSilu},
-                                  {"tanh", ActivationKind::kTanh}};
+                                  {"tanh", ActivationKind::kTanh},
+                                  {"relu2", ActivationKind::kRelu2}};
 
 constexpr std::int64_t kElementChunk = 1 << 14;
 
@@ -56,6 +57,7 @@ std::string_view activation_name(ActivationKind kind) {
     case ActivationKind::kHardTanh: return "hard_tanh";
     case ActivationKind::kSigmoid: return "sigmoid";
     case ActivationKind::kSign: return "sign";
+    case ActivationKind::kRelu2: return "relu2";
   }
   return "?";
 }
@@ -71,7 +73,8 @@ std::optional<kernels::Activation> fused_activation(ActivationKind kind) {
     case ActivationKind::kHardSwish:
     case ActivationKind::kHardTanh:
     case ActivationKind::kSigmoid:
-    case ActivationKind::kSign: break;
+    case ActivationKind::kSign:
+    case ActivationKind::kRelu2: break;
   }
   return std::nullopt;
 }
@@ -84,6 +87,7 @@ float activated(ActivationKind kind, float x) {
     case ActivationKind::kHardSwish: return x * std::clamp(x + 3.0F, 0.0F, 6.0F) / 6.0F;
     case ActivationKind::kHardTanh: return std::clamp(x, -1.0F, 1.0F);
     case ActivationKind::kSigmoid: return 1.0F / (1.0F + std::exp(-x));
+    case ActivationKind::kRelu2: return std::max(x, 0.0F) * std::max(x, 0.0F);
     default: return static_cast<float>((x > 0) - (x < 0));
   }
 }
@@ -171,6 +175,7 @@ double activation_derivative(ActivationKind kind, double x) {
       return s * (1 - s);
     }
     case ActivationKind::kSign: return 0;
+    case ActivationKind::kRelu2: return 2 * std::max(x, 0.0);
   }
   return 0;
 }

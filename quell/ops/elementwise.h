@@ -22,7 +22,8 @@ enum class ActivationKind {
   kHardSwish,  ///< x * relu6(x + 3) / 6
   kHardTanh,   ///< min(max(x, -1), 1)
   kSigmoid,
-  kSign,  ///< -1, 0 or 1
+  kSign,   ///< -1, 0 or 1
+  kRelu2,  ///< max(x, 0)^2
 };
 /// From the names in config.json (`gelu`, `gelu_new`, `gelu_pytorch_tanh`, `silu`, ...).
 std::optional<ActivationKind> activation_from_name(std::string_view name);

@@ -230,7 +230,7 @@ std::vector<OpCase> op_cases() {
   for (const Activation kind :
        {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu,
         Activation::kTanh, Activation::kRelu6, Activation::kHardSwish, Activation::kHardTanh,
-        Activation::kSigmoid, Activation::kSign})
+        Activation::kSigmoid, Activation::kSign, Activation::kRelu2})
     cases.push_back({std::string(activation_name(kind)),
                      [kind](ModelBuilder& g, ValueId x) { return g.activation(kind, x); }});
   return cases;

@@ -16,6 +16,7 @@ torch::Tensor activated(ActivationKind kind, const torch::Tensor& x) {
     case ActivationKind::kHardTanh: return torch::hardtanh(x);
     case ActivationKind::kSigmoid: return torch::sigmoid(x);
     case ActivationKind::kSign: return torch::sign(x);
+    case ActivationKind::kRelu2: return torch::square(torch::relu(x));
   }
   return {};
 }
