@@ -15,6 +15,7 @@ namespace quell {
 namespace {
 
 constexpr std::int64_t kGateGroup = 16;  // columns of gate and of up side by side
+constexpr int kWholeCode = 8;            // bits
 constexpr std::int64_t kGroupUnit = 8;   // what the kernels with the finest steps along k take
 
 void check(const QTensor& weight, const ActivationQuant& input) {
@@ -145,16 +146,10 @@ IntegerLinear::IntegerLinear(const Columns& c, const ActivationQuant& input, boo
   for (const std::int8_t code : c.codes)
     max_abs = std::max(max_abs, std::abs(static_cast<int>(code)));
   const int max_x = input.spec.max_code() + code_shift(input.spec);
-  const auto choose = [&](bool nibbles) {
-    return exact_ ? &kernels::choose_gemm_s8(Isa::kPortable, max_x, max_abs, nibbles, c.group_size)
-                  : &kernels::choose_gemm_s8(options.isa, max_x, max_abs, nibbles, c.group_size);
-  };
-  kernel_ = choose(false);
-  const bool fits = std::all_of(c.codes.begin(), c.codes.end(),
-                                [](std::int8_t code) { return code >= -8 && code <= 7; });
-  // Without VNNI small activations have kernels on whole codes that are faster than unpacking.
-  const bool faster_whole = options.isa == Isa::kAvx2 && max_x * max_abs <= 1023;
-  if (options.pack_nibbles && fits && !exact_ && !faster_whole) kernel_ = choose(true);
+  const int weight_bits =
+      options.pack_weights && !exact_ ? kernels::packed_bits_of(c.codes) : kWholeCode;
+  const Isa isa = exact_ ? Isa::kPortable : options.isa;
+  kernel_ = &kernels::choose_gemm_s8(isa, max_x, max_abs, weight_bits, c.group_size);
   packed_ = kernels::pack_weights(c.codes.data(), c.n, c.k, kernel_->layout);
 
   const auto padded = static_cast<std::size_t>(packed_.padded_n());

@@ -54,8 +54,9 @@ class IntegerProduct : public LinearOp {
 struct IntegerLinearOptions {
   Isa isa = Isa::kPortable;
   bool exact_simulation = false;  ///< plain loops instead of the ISA's kernel: same bytes, slow
-  /// Weights of 4 bits stay packed two to a byte where memory, not arithmetic, is the limit.
-  bool pack_nibbles = true;
+  /// Weights of 2 and of 4 bits stay packed, four and two to a byte, where memory and not
+  /// arithmetic is the limit.
+  bool pack_weights = true;
 };
 
 /// y = s_x s_w[j] (acc + c[j]) + b[j] with acc the exact sum of code products (docs/numerics.md),

@@ -29,5 +29,7 @@ QUELL_GEMM_S8(gemm_s8_avx2_maddubs2) { maddubs_gemm<Avx2, 4, 2, false>(QUELL_GEM
 QUELL_GEMM_S8(gemm_s8_avx2_maddubs8) { maddubs_gemm<Avx2, 3, 8, false>(QUELL_GEMM_S8_ARGS); }
 QUELL_GEMM_S8(gemm_s8_avx2_maddubs16) { maddubs_gemm<Avx2, 3, 16, false>(QUELL_GEMM_S8_ARGS); }
 QUELL_GEMM_S8(gemm_s8_avx2_nibbles) { maddubs_gemm<Avx2, 3, 8, true>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx2_crumbs8) { crumbs_gemm<Avx2, 3, 8>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx2_crumbs16) { crumbs_gemm<Avx2, 3, 16>(QUELL_GEMM_S8_ARGS); }
 
 }  // namespace quell::kernels

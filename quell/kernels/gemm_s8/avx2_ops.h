@@ -32,6 +32,15 @@ struct Vector256 {
   static I8 high_nibbles(I8 v) {
     return extend(_mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15)));
   }
+  /// Quad kQuad of four, sign-extended: a nibble has two, and a table of sixteen bytes for each.
+  template <int kQuad>
+  static I8 crumbs(I8 v) {
+    const __m128i first = _mm_setr_epi8(0, 1, -2, -1, 0, 1, -2, -1, 0, 1, -2, -1, 0, 1, -2, -1),
+                  second = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, -2, -2, -2, -2, -1, -1, -1, -1);
+    const I8 nibbles =
+        _mm256_and_si256(kQuad < 2 ? v : _mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(kQuad % 2 ? second : first), nibbles);
+  }
 };
 
 }  // namespace

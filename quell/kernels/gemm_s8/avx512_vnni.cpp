@@ -29,11 +29,21 @@ struct Avx512Vnni {
     return extend(
         _mm512_and_si512(_mm512_maskz_srli_epi16(0xffffffff, v, 4), _mm512_set1_epi8(15)));
   }
+  /// Quad kQuad of four, sign-extended: a nibble has two, and a table of sixteen bytes for each.
+  template <int kQuad>
+  static I8 crumbs(I8 v) {
+    const __m128i first = _mm_setr_epi8(0, 1, -2, -1, 0, 1, -2, -1, 0, 1, -2, -1, 0, 1, -2, -1),
+                  second = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, -2, -2, -2, -2, -1, -1, -1, -1);
+    const I8 low = kQuad < 2 ? v : _mm512_maskz_srli_epi16(0xffffffff, v, 4);
+    return _mm512_shuffle_epi8(_mm512_maskz_broadcast_i32x4(0xffff, kQuad % 2 ? second : first),
+                               _mm512_and_si512(low, _mm512_set1_epi8(15)));
+  }
 };
 
 }  // namespace
 
-QUELL_GEMM_S8(gemm_s8_avx512_vnni) { vnni_gemm<Avx512Vnni, false>(QUELL_GEMM_S8_ARGS); }
-QUELL_GEMM_S8(gemm_s8_avx512_vnni_nibbles) { vnni_gemm<Avx512Vnni, true>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx512_vnni) { vnni_gemm<Avx512Vnni, 8>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx512_vnni_nibbles) { vnni_gemm<Avx512Vnni, 4>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx512_vnni_crumbs) { vnni_crumbs_gemm<Avx512Vnni>(QUELL_GEMM_S8_ARGS); }
 
 }  // namespace quell::kernels

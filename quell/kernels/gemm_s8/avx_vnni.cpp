@@ -12,7 +12,8 @@ struct AvxVnni : Vector256 {
 
 }  // namespace
 
-QUELL_GEMM_S8(gemm_s8_avx_vnni) { vnni_gemm<AvxVnni, false>(QUELL_GEMM_S8_ARGS); }
-QUELL_GEMM_S8(gemm_s8_avx_vnni_nibbles) { vnni_gemm<AvxVnni, true>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx_vnni) { vnni_gemm<AvxVnni, 8>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx_vnni_nibbles) { vnni_gemm<AvxVnni, 4>(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_avx_vnni_crumbs) { vnni_crumbs_gemm<AvxVnni>(QUELL_GEMM_S8_ARGS); }
 
 }  // namespace quell::kernels

@@ -14,6 +14,8 @@ namespace quell::kernels {
 namespace {
 
 inline constexpr int kHalf = 16;
+/// So many rows unpack weights of 2 bits in registers (measured).
+inline constexpr std::int64_t kFewRows = 4;
 
 /// body(rows, registers, first column) with both counts as constants.
 template <int kRows, typename Body>
@@ -176,22 +178,82 @@ template <typename V, int kRows, int kVectors, int kFlush, bool kNibbles>
   store_sums<V>(sum, out);
 }
 
-template <typename V, int kRows, int kFlush, bool kNibbles>
+/// The same with four quads a byte: kFlush of them are summed in 16 bits.
+template <typename V, int kRows, int kVectors, int kFlush>
+[[gnu::always_inline]] inline void crumb_block(const std::uint8_t* x, std::int64_t ldx,
+                                               const std::int8_t* w, std::int64_t steps,
+                                               std::int32_t* out) {
+  typename V::I32 sum[kRows][kVectors];
+  for_all(sum, [](auto& s) { s = V::zero(); });
+  for (std::int64_t s = 0; s < steps; s += kFlush) {
+    typename V::I16 part[kRows][kVectors];
+#pragma GCC unroll 4
+    for (int f = 0; f < kFlush; f += 4, w += kPanel * 4) {
+      prefetch_weights<kRows>(w);
+      prefetch_weights<kRows>(w + 64);
+      const std::uint8_t* codes = x + 4 * (s + f);
+#pragma GCC unroll 4
+      for (int c = 0; c < kVectors; ++c) {
+        const typename V::I8 bytes = V::load(w + 32 * c);
+        const typename V::I8 quads[4] = {V::template crumbs<0>(bytes), V::template crumbs<1>(bytes),
+                                         V::template crumbs<2>(bytes),
+                                         V::template crumbs<3>(bytes)};
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; ++q)
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r) {
+            const typename V::I16 product =
+                V::maddubs(V::broadcast(codes + r * ldx + 4 * q), quads[q]);
+            part[r][c] = f + q == 0 ? product : V::add16(part[r][c], product);
+            V::keep(part[r][c]);
+          }
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int c = 0; c < kVectors; ++c) sum[r][c] = V::add(sum[r][c], V::add_pairs(part[r][c]));
+  }
+  store_sums<V>(sum, out);
+}
+
+template <typename V, int kRows, int kFlush, bool kNibbles, typename Panels = PackedPanels>
 void maddubs_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
                   const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
                   std::int64_t panel_begin, std::int64_t panel_end) {
   static_assert((kPackedK / 4) % kFlush == 0);
+  for_each_tile<kRows, Panels>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
+                               [&](std::int64_t row, const std::int8_t* panel, std::int64_t k,
+                                   std::int64_t depth, int rows, Tile& tile) {
+                                 const std::uint8_t* rows_x = x + row * ldx + k;
+                                 with_columns<kRows>(rows, [&](auto count, auto vectors, int c) {
+                                   if constexpr (kFlush <= 2)
+                                     maddubs_block<V, count.value, vectors.value, kFlush>(
+                                         rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
+                                   else
+                                     deep_block<V, count.value, vectors.value, kFlush, kNibbles>(
+                                         rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
+                                 });
+                               });
+}
+
+/// Weights of 2 bits: few rows unpack them in registers, each block of rows again; many read
+/// unpacked panels.
+template <typename V, int kRows, int kFlush>
+void crumbs_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
+                 const Epilogue& epilogue, std::int64_t m_begin, std::int64_t m_end,
+                 std::int64_t panel_begin, std::int64_t panel_end) {
+  if (m_end - m_begin > kFewRows)
+    return maddubs_gemm<V, kRows, kFlush, false, UnpackedPanels>(x, ldx, w, epilogue, m_begin,
+                                                                 m_end, panel_begin, panel_end);
+
   for_each_tile<kRows>(w, epilogue, m_begin, m_end, panel_begin, panel_end,
                        [&](std::int64_t row, const std::int8_t* panel, std::int64_t k,
                            std::int64_t depth, int rows, Tile& tile) {
                          const std::uint8_t* rows_x = x + row * ldx + k;
                          with_columns<kRows>(rows, [&](auto count, auto vectors, int c) {
-                           if constexpr (kFlush <= 2)
-                             maddubs_block<V, count.value, vectors.value, kFlush>(
-                                 rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
-                           else
-                             deep_block<V, count.value, vectors.value, kFlush, kNibbles>(
-                                 rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
+                           crumb_block<V, count.value, vectors.value, kFlush>(
+                               rows_x, ldx, panel + 4 * c, depth / 4, tile.sum + c);
                          });
                        });
 }

@@ -37,6 +37,14 @@ struct EmulatedVector {
     for (auto& b : v) b = extend(b >> 4);
     return v;
   }
+  template <int kQuad>
+  static I8 crumbs(I8 v) {
+    for (auto& b : v) {
+      const int code = b >> (2 * kQuad) & 3;
+      b = static_cast<std::uint8_t>(code < 2 ? code : code - 4);
+    }
+    return v;
+  }
 };
 
 template <std::size_t kBytes, int kTileRows>

@@ -3,7 +3,7 @@
 // so are the bytes.
 #pragma once
 
-#include "quell/kernels/gemm_s8/gemm_s8.h"
+#include "quell/kernels/gemm_s8/panels.h"
 #include "quell/kernels/simd/activations.h"
 
 namespace quell::kernels {
@@ -213,17 +213,20 @@ QUELL_SIMD void add_group(Tile& part, Tile& total, int rows, std::int64_t row0, 
 }
 
 /// Walks panels, row blocks and groups of k; `sums(row, panel, k_begin, k_count, rows, tile)` fills
-/// a tile of up to kRows rows, with `panel` pointing at k_begin.
-template <int kRows, typename Sums>
+/// a tile of up to kRows rows, with `panel` pointing at k_begin. Panels: how they are read
+/// (panels.h).
+template <int kRows, typename Panels = PackedPanels, typename Sums>
 QUELL_SIMD void for_each_tile(const PackedWeights& w, const Epilogue& epilogue,
                               std::int64_t m_begin, std::int64_t m_end, std::int64_t panel_begin,
                               std::int64_t panel_end, Sums sums) {
+  const Panels panels(w);
   Tile tile, part;
   const bool grouped = w.group_size > 0;
   const std::int64_t slices = grouped ? w.groups() : 1, depth = grouped ? w.group_size : w.depth();
   const std::int64_t share =
       round_up(w.panel_bytes() / ((m_end - m_begin + kRows - 1) / kRows) + 1, kCacheLine);
-  for (std::int64_t p = panel_begin; p < panel_end; ++p)
+  for (std::int64_t p = panel_begin; p < panel_end; ++p) {
+    const std::int8_t* panel = panels(p);
     for (std::int64_t i = m_begin; i < m_end; i += kRows) {
       const int rows = static_cast<int>(m_end - i < kRows ? m_end - i : kRows);
       // Every block of rows brings its share of the next panel closer; where there is one block,
@@ -234,11 +237,12 @@ QUELL_SIMD void for_each_tile(const PackedWeights& w, const Epilogue& epilogue,
           __builtin_prefetch(w.panel(p + 1) + b, 0, 2);
       }
       for (std::int64_t g = 0; g < slices; ++g) {
-        sums(i, w.panel(p) + w.bytes_of(g * depth), g * depth, depth, rows, grouped ? part : tile);
+        sums(i, panel + panels.bytes_of(g * depth), g * depth, depth, rows, grouped ? part : tile);
         if (grouped) add_group(part, tile, rows, i, p, g, w, epilogue);
       }
       finish_tile(tile, rows, i, p, w.n, grouped, epilogue);
     }
+  }
 }
 
 }  // namespace

@@ -29,12 +29,24 @@ constexpr std::int64_t code_stride(std::int64_t k) {
 
 /// How a panel of 32 output columns lies in memory.
 enum class WeightLayout {
-  kQuads,   ///< [K/4][32][4] s8: the unit of a 4-way dot product, of vpmaddubsw and of an AMX tile
-            ///< row
-  kPairs,   ///< [K/2][32][2] s8: for vpmaddwd on widened codes
-  kNibbles  ///< [K/8][32][4]: two quads of 4-bit codes in a byte, the first in the low nibble
+  kQuads,    ///< [K/4][32][4] s8: the unit of a 4-way dot product, of vpmaddubsw and of an AMX tile
+             ///< row
+  kPairs,    ///< [K/2][32][2] s8: for vpmaddwd on widened codes
+  kNibbles,  ///< [K/8][32][4]: two quads of 4-bit codes in a byte, the first in the low nibble
+  kCrumbs    ///< [K/16][32][4]: four quads of 2-bit codes in a byte, the first in the lowest bits
 };
 std::string_view layout_name(WeightLayout layout);
+
+/// Bits that a code takes.
+constexpr int bits_of(WeightLayout layout) {
+  switch (layout) {
+    case WeightLayout::kCrumbs: return 2;
+    case WeightLayout::kNibbles: return 4;
+    default: return 8;
+  }
+}
+/// The fewest of 2, 4 and 8 bits that hold all codes.
+int packed_bits_of(std::span<const std::int8_t> codes);
 
 struct PackedWeights {
   std::int64_t n = 0, k = 0;
@@ -55,9 +67,7 @@ struct PackedWeights {
   std::int64_t depth() const { return used_k > 0 ? used_k : padded_k(); }
   std::int64_t groups() const { return group_size > 0 ? k / group_size : 0; }
   /// Bytes of `depth` k in a panel.
-  std::int64_t bytes_of(std::int64_t depth) const {
-    return depth * kPanel / (layout == WeightLayout::kNibbles ? 2 : 1);
-  }
+  std::int64_t bytes_of(std::int64_t depth) const { return depth * kPanel * bits_of(layout) / 8; }
   std::int64_t panel_bytes() const { return bytes_of(padded_k()); }
   /// Where the parameters of a panel's group lie.
   std::int64_t group_at(std::int64_t panel, std::int64_t group) const {
@@ -68,7 +78,7 @@ struct PackedWeights {
   }
 };
 
-/// w: [N,K] row-major codes; kNibbles takes -8..7.
+/// w: [N,K] row-major codes; kNibbles takes -8..7, kCrumbs -2..1.
 PackedWeights pack_weights(const std::int8_t* w, std::int64_t n, std::int64_t k,
                            WeightLayout layout);
 /// Packs again into the same memory, for operands that change with every call (keys, values). `w`
@@ -165,8 +175,10 @@ struct GemmS8Kernel {
 std::span<const GemmS8Kernel> gemm_s8_kernels();
 
 /// The fastest kernel on `isa` or a weaker one that is exact for codes up to `max_x` and
-/// `max_abs_w` and takes groups of that size.
-const GemmS8Kernel& choose_gemm_s8(Isa isa, int max_x, int max_abs_w, bool nibbles = false,
+/// `max_abs_w` and takes groups of that size. Weights that fit in 2 or 4 `weight_bits` stay packed
+/// in so many, or in the next more that the instructions have a kernel for, where memory and not
+/// arithmetic is the limit.
+const GemmS8Kernel& choose_gemm_s8(Isa isa, int max_x, int max_abs_w, int weight_bits = 8,
                                    std::int64_t group_size = 0);
 
 }  // namespace quell::kernels

@@ -25,6 +25,11 @@ struct Problem {
   int max_w;
 };
 
+/// The largest magnitude of codes that a layout holds, at most `max_w`.
+int bound_of(WeightLayout layout, int max_w = 128) {
+  return std::min(max_w, 1 << (bits_of(layout) - 1));
+}
+
 /// Codes reach their bounds often, so that a sum that could saturate does. Bytes of x past K are
 /// not zero: kernels must not read meaning into them.
 Problem make_problem(std::int64_t m, std::int64_t n, std::int64_t k, int max_x, int max_w,
@@ -42,7 +47,8 @@ Problem make_problem(std::int64_t m, std::int64_t n, std::int64_t k, int max_x, 
         rng.below(3)
             ? static_cast<int>(rng.below(2 * static_cast<std::uint64_t>(max_w) + 1)) - max_w
             : (rng.below(2) ? max_w : -max_w);
-    v = static_cast<std::int8_t>(max_w == 8 ? std::min(code, 7) : std::min(code, 127));
+    const bool is_whole_range = max_w == 2 || max_w == 8 || max_w == 128;
+    v = static_cast<std::int8_t>(is_whole_range ? std::min(code, max_w - 1) : code);
   }
   return p;
 }
@@ -82,13 +88,15 @@ void check_sums(GemmS8 run, WeightLayout layout, int max_product) {
     for (const auto [max_x, max_w] : {std::array<int, 2>{255, 128},
                                       {255, 64},
                                       {255, 8},
+                                      {255, 2},
+                                      {255, 1},
                                       {127, 127},
                                       {127, 63},
                                       {63, 31},
                                       {31, 15},
                                       {15, 8},
                                       {15, 7}}) {
-      if (max_x * max_w > max_product || (layout == WeightLayout::kNibbles && max_w > 8)) continue;
+      if (max_x * max_w > max_product || max_w > bound_of(layout)) continue;
       const Problem p =
           make_problem(m, n, k, max_x, max_w, static_cast<std::uint64_t>(m * 1000 + n + max_x));
       const PackedWeights packed = pack_weights(p.w.data(), n, k, layout);
@@ -117,7 +125,7 @@ void check_sums(GemmS8 run, WeightLayout layout, int max_product) {
 /// reference.
 void check_groups(GemmS8 run, WeightLayout layout, int max_product, std::int64_t unit,
                   bool rows_too) {
-  const int max_w = 7, max_x = std::min(255, max_product / max_w);
+  const int max_w = bound_of(layout, 7), max_x = std::min(255, max_product / max_w);
   for (const std::int64_t size : {unit, 2 * unit, std::int64_t{128}})
     for (const std::int64_t m : {1, 5, 33}) {
       const std::int64_t groups = 3, n = 45, k = groups * size;
@@ -196,11 +204,10 @@ TEST(GemmS8, GroupsEmulated) {
                  rows_too);
     check_groups(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16, 32,
                  rows_too);
-    check_groups(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128, 4,
+    check_groups(vnni_gemm<EmulatedVnni<32, 6>, 8>, WeightLayout::kQuads, 255 * 128, 4, rows_too);
+    check_groups(vnni_gemm<EmulatedVnni<64, 12>, 4>, WeightLayout::kNibbles, 255 * 128, 8,
                  rows_too);
-    check_groups(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128, 8,
-                 rows_too);
-    check_groups(amx_gemm, WeightLayout::kQuads, 255 * 128, 64, rows_too);
+    check_groups(amx_gemm<>, WeightLayout::kQuads, 255 * 128, 64, rows_too);
   }
 }
 
@@ -223,18 +230,33 @@ TEST(GemmS8, Avx2NibblesEmulated) {
   check_sums(maddubs_gemm<EmulatedAvx2, 3, 8, true>, WeightLayout::kNibbles, 32767 / 16);
 }
 TEST(GemmS8, AvxVnniEmulated) {
-  check_sums(vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 255 * 128);
+  check_sums(vnni_gemm<EmulatedVnni<32, 6>, 8>, WeightLayout::kQuads, 255 * 128);
 }
 TEST(GemmS8, AvxVnniNibblesEmulated) {
-  check_sums(vnni_gemm<EmulatedVnni<32, 6>, true>, WeightLayout::kNibbles, 255 * 128);
+  check_sums(vnni_gemm<EmulatedVnni<32, 6>, 4>, WeightLayout::kNibbles, 255 * 128);
 }
 TEST(GemmS8, Avx512VnniEmulated) {
-  check_sums(vnni_gemm<EmulatedVnni<64, 12>, false>, WeightLayout::kQuads, 255 * 128);
+  check_sums(vnni_gemm<EmulatedVnni<64, 12>, 8>, WeightLayout::kQuads, 255 * 128);
 }
 TEST(GemmS8, Avx512VnniNibblesEmulated) {
-  check_sums(vnni_gemm<EmulatedVnni<64, 12>, true>, WeightLayout::kNibbles, 255 * 128);
+  check_sums(vnni_gemm<EmulatedVnni<64, 12>, 4>, WeightLayout::kNibbles, 255 * 128);
 }
-TEST(GemmS8, AmxEmulated) { check_sums(amx_gemm, WeightLayout::kQuads, 255 * 128); }
+TEST(GemmS8, Avx2Crumbs8Emulated) {
+  check_sums(crumbs_gemm<EmulatedAvx2, 3, 8>, WeightLayout::kCrumbs, 32767 / 16);
+}
+TEST(GemmS8, Avx2Crumbs16Emulated) {
+  check_sums(crumbs_gemm<EmulatedAvx2, 3, 16>, WeightLayout::kCrumbs, 32767 / 32);
+}
+TEST(GemmS8, AvxVnniCrumbsEmulated) {
+  check_sums(vnni_crumbs_gemm<EmulatedVnni<32, 6>>, WeightLayout::kCrumbs, 255 * 128);
+}
+TEST(GemmS8, Avx512VnniCrumbsEmulated) {
+  check_sums(vnni_crumbs_gemm<EmulatedVnni<64, 12>>, WeightLayout::kCrumbs, 255 * 128);
+}
+TEST(GemmS8, AmxCrumbsEmulated) {
+  check_sums(amx_gemm<UnpackedPanels>, WeightLayout::kCrumbs, 255 * 128);
+}
+TEST(GemmS8, AmxEmulated) { check_sums(amx_gemm<>, WeightLayout::kQuads, 255 * 128); }
 
 /// One epilogue with everything in it, spelled with library functions.
 struct EpilogueCase {
@@ -336,8 +358,9 @@ std::vector<std::uint8_t> run_epilogue(const EpilogueCase& c, GemmS8 run, Weight
     e.code_scale = code_scale.data();
     e.code_shift = column_shift.data();
   }
-  // In two calls, so that rows and panels are respected.
-  run(p.x.data(), p.ldx, packed, e, 0, 8, 0, panels);
+  // In several calls, so that rows and panels are respected.
+  run(p.x.data(), p.ldx, packed, e, 0, 1, 0, panels);
+  run(p.x.data(), p.ldx, packed, e, 1, 8, 0, panels);
   run(p.x.data(), p.ldx, packed, e, 8, m, 0, 2);
   run(p.x.data(), p.ldx, packed, e, 8, m, 2, panels);
 
@@ -466,7 +489,7 @@ TEST_P(Native, EpiloguesGiveTheReferencesBytes) {
             max_w = GetParam().max_product < 4096 ? 7 : 63;
   for (const EpilogueCase& c : kCases) {
     if (max_x * max_w > GetParam().max_product) continue;
-    const int bound = GetParam().layout == WeightLayout::kNibbles ? 7 : max_w;
+    const int bound = bound_of(GetParam().layout, max_w == 63 ? 63 : 7);
     EXPECT_EQ(run_epilogue(c, GetParam().run, GetParam().layout, max_x, bound),
               run_epilogue(c, gemm_s8_reference, WeightLayout::kQuads, max_x, bound))
         << c.name;
@@ -476,7 +499,7 @@ TEST_P(Native, EpiloguesGiveTheReferencesBytes) {
 TEST_P(Native, SquaredErrorsAreTheReferences) {
   if (!cpu_supports(GetParam().isa))
     GTEST_SKIP() << "this processor lacks " << isa_name(GetParam().isa);
-  const int max_x = GetParam().max_product < 2000 ? 15 : 63, max_w = 7;
+  const int max_x = GetParam().max_product < 2000 ? 15 : 63, max_w = bound_of(GetParam().layout, 7);
   for (const bool rowwise : {false, true})
     for (const bool asymmetric : {false, true})
       EXPECT_EQ(
@@ -492,8 +515,8 @@ INSTANTIATE_TEST_SUITE_P(GemmS8, Native,
 TEST(GemmS8, EmulatedEpiloguesGiveTheReferencesBytes) {
   for (const EpilogueCase& c : kCases) {
     const auto want = run_epilogue(c, gemm_s8_reference, WeightLayout::kQuads, 127, 63);
-    EXPECT_EQ(run_epilogue(c, amx_gemm, WeightLayout::kQuads, 127, 63), want) << c.name;
-    EXPECT_EQ(run_epilogue(c, vnni_gemm<EmulatedVnni<32, 6>, false>, WeightLayout::kQuads, 127, 63),
+    EXPECT_EQ(run_epilogue(c, amx_gemm<>, WeightLayout::kQuads, 127, 63), want) << c.name;
+    EXPECT_EQ(run_epilogue(c, vnni_gemm<EmulatedVnni<32, 6>, 8>, WeightLayout::kQuads, 127, 63),
               want)
         << c.name;
     EXPECT_EQ(run_epilogue(c, widen_gemm<EmulatedAvx2>, WeightLayout::kPairs, 127, 63), want)
@@ -534,12 +557,34 @@ TEST(GemmS8, ChoiceNeverSaturates) {
   EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 127, 63).name, "avx2_maddubs2");
   EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 63, 31).name, "avx2_maddubs8");
   EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 15, 7).name, "avx2_maddubs16");
-  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 255, 8, true).name, "avx2_nibbles");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 255, 8, 4).name, "avx2_nibbles");
   EXPECT_EQ(choose_gemm_s8(Isa::kPortable, 63, 31).name, "reference");
-  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 8, true).name, "avx512_vnni_nibbles");
-  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 127, false, 32).name, "avx512_vnni");
-  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 127, false, 128).name, "amx");
-  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 15, 7, false, 32).name, "avx2_maddubs8");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 8, 4).name, "avx512_vnni_nibbles");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 127, 8, 32).name, "avx512_vnni");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 127, 8, 128).name, "amx");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 15, 7, 8, 32).name, "avx2_maddubs8");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 255, 2, 2).name, "avx2_crumbs16");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 2, 2).name, "amx_crumbs");
+}
+
+TEST(GemmS8, ChoosesTheNarrowestKernelThatTakesTheGroups) {
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 255, 2, 2, 32).name, "avx2_crumbs8");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvxVnni, 255, 2, 2, 16).name, "avx_vnni_crumbs");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 2, 2, 32).name, "avx512_vnni_crumbs");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAmx, 255, 2, 2, 8).name, "avx512_vnni_nibbles");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 255, 2, 2, 16).name, "avx2_maddubs2");
+  EXPECT_EQ(choose_gemm_s8(Isa::kAvx2, 255, 8, 4, 16).name, "avx2_maddubs2");
+  EXPECT_EQ(choose_gemm_s8(Isa::kPortable, 255, 2, 2, 16).name, "reference_crumbs");
+}
+
+TEST(GemmS8, CountsTheBitsThatHoldAllCodes) {
+  const auto bits = [](std::vector<std::int8_t> codes) { return packed_bits_of(codes); };
+  EXPECT_EQ(bits({-2, 1}), 2);
+  EXPECT_EQ(bits({-2, 2}), 4);
+  EXPECT_EQ(bits({-3, 0}), 4);
+  EXPECT_EQ(bits({-8, 7}), 4);
+  EXPECT_EQ(bits({0, 8}), 8);
+  EXPECT_EQ(bits({-9}), 8);
 }
 
 }  // namespace

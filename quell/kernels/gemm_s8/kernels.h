@@ -13,16 +13,22 @@ namespace quell::kernels {
 
 QUELL_GEMM_S8(gemm_s8_reference);
 QUELL_GEMM_S8(gemm_s8_reference_nibbles);
+QUELL_GEMM_S8(gemm_s8_reference_crumbs);
 QUELL_GEMM_S8(gemm_s8_avx2_widen);
 QUELL_GEMM_S8(gemm_s8_avx2_maddubs);
 QUELL_GEMM_S8(gemm_s8_avx2_maddubs2);
 QUELL_GEMM_S8(gemm_s8_avx2_maddubs8);
 QUELL_GEMM_S8(gemm_s8_avx2_maddubs16);
 QUELL_GEMM_S8(gemm_s8_avx2_nibbles);
+QUELL_GEMM_S8(gemm_s8_avx2_crumbs8);
+QUELL_GEMM_S8(gemm_s8_avx2_crumbs16);
 QUELL_GEMM_S8(gemm_s8_avx_vnni);
 QUELL_GEMM_S8(gemm_s8_avx_vnni_nibbles);
+QUELL_GEMM_S8(gemm_s8_avx_vnni_crumbs);
 QUELL_GEMM_S8(gemm_s8_avx512_vnni);
 QUELL_GEMM_S8(gemm_s8_avx512_vnni_nibbles);
+QUELL_GEMM_S8(gemm_s8_avx512_vnni_crumbs);
 QUELL_GEMM_S8(gemm_s8_amx);
+QUELL_GEMM_S8(gemm_s8_amx_crumbs);
 
 }  // namespace quell::kernels

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <limits>
 
-#include "quell/kernels/gemm_s8/gemm_s8.h"
+#include "quell/kernels/gemm_s8/panels.h"
 
 namespace quell::kernels {
 namespace {
@@ -14,7 +14,25 @@ std::int64_t offset_in_panel(WeightLayout layout, std::int64_t c, std::int64_t k
   return (k / unit * kPanel + c) * unit + k % unit;
 }
 
+/// Puts a code of kBits among those that share a byte: quads of consecutive k, the first lowest.
+template <int kBits>
+void put_bits(std::int8_t* panel, std::int64_t c, std::int64_t k, std::int8_t code) {
+  constexpr std::int64_t kSpan = 4 * 8 / kBits;
+  std::int8_t& byte = panel[(k / kSpan * kPanel + c) * 4 + k % 4];
+  const int bits = code & ((1 << kBits) - 1);
+  byte = static_cast<std::int8_t>(byte | bits << (k % kSpan / 4 * kBits));
+}
+
 }  // namespace
+
+int packed_bits_of(std::span<const std::int8_t> codes) {
+  const auto [low, high] = std::minmax_element(codes.begin(), codes.end());
+  for (const int bits : {2, 4}) {
+    const int bound = 1 << (bits - 1);
+    if (codes.empty() || (*low >= -bound && *high < bound)) return bits;
+  }
+  return 8;
+}
 
 PackedWeights pack_weights(const std::int8_t* w, std::int64_t n, std::int64_t k,
                            WeightLayout layout) {
@@ -29,11 +47,10 @@ PackedWeights pack_weights(const std::int8_t* w, std::int64_t n, std::int64_t k,
     for (std::int64_t col = 0; col < k; ++col) {
       const std::int8_t code = w[row * k + col];
       std::int8_t* panel = bytes + row / kPanel * p.panel_bytes();
-      if (layout == WeightLayout::kNibbles) {
-        std::int8_t& byte = panel[(col / 8 * kPanel + row % kPanel) * 4 + col % 4];
-        byte = static_cast<std::int8_t>(byte | ((code & 15) << (col % 8 < 4 ? 0 : 4)));
-      } else {
-        panel[offset_in_panel(layout, row % kPanel, col)] = code;
+      switch (layout) {
+        case WeightLayout::kCrumbs: put_bits<2>(panel, row % kPanel, col, code); break;
+        case WeightLayout::kNibbles: put_bits<4>(panel, row % kPanel, col, code); break;
+        default: panel[offset_in_panel(layout, row % kPanel, col)] = code;
       }
       p.max_abs = std::max(p.max_abs, std::abs(static_cast<int>(code)));
       p.row_sum[static_cast<std::size_t>(row)] += code;
@@ -95,6 +112,12 @@ void pack_transposed(const std::uint8_t* from, std::int64_t step, std::int64_t w
 }
 
 }  // namespace
+
+std::int8_t* panel_memory(std::size_t bytes) {
+  thread_local AlignedBuffer memory;
+  if (memory.size() < bytes) memory = AlignedBuffer(bytes, Fill::kNone);
+  return reinterpret_cast<std::int8_t*>(memory.data());
+}
 
 void prepare_packing(std::int64_t n, std::int64_t k, WeightLayout layout, PackedWeights& out) {
   out.n = n;

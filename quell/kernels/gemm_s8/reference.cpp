@@ -10,9 +10,13 @@ namespace {
 int code_at(const std::int8_t* panel, WeightLayout layout, std::int64_t c, std::int64_t k) {
   if (layout == WeightLayout::kQuads) return panel[(k / 4 * kPanel + c) * 4 + k % 4];
   if (layout == WeightLayout::kPairs) return panel[(k / 2 * kPanel + c) * 2 + k % 2];
-  const auto byte = static_cast<std::uint8_t>(panel[(k / 8 * kPanel + c) * 4 + k % 4]);
-  const int nibble = k % 8 < 4 ? byte & 15 : byte >> 4;
-  return nibble < 8 ? nibble : nibble - 16;
+
+  // Quads share bytes, the first in the lowest bits.
+  const int bits = bits_of(layout);
+  const std::int64_t span = 4 * 8 / bits;
+  const auto byte = static_cast<std::uint8_t>(panel[(k / span * kPanel + c) * 4 + k % 4]);
+  const int code = byte >> (k % span / 4 * bits) & ((1 << bits) - 1);
+  return code < 1 << (bits - 1) ? code : code - (1 << bits);
 }
 
 void reference_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights& w,
@@ -42,5 +46,6 @@ void reference_gemm(const std::uint8_t* x, std::int64_t ldx, const PackedWeights
 
 QUELL_GEMM_S8(gemm_s8_reference) { reference_gemm(QUELL_GEMM_S8_ARGS); }
 QUELL_GEMM_S8(gemm_s8_reference_nibbles) { reference_gemm(QUELL_GEMM_S8_ARGS); }
+QUELL_GEMM_S8(gemm_s8_reference_crumbs) { reference_gemm(QUELL_GEMM_S8_ARGS); }
 
 }  // namespace quell::kernels
