@@ -202,9 +202,11 @@ TEST(LastTokens, AreThoseOfTheWholeBatchInIntegers) {
   const Tensor& expected = all.values.at("logits");
   const Tensor& found = last.values.at("logits");
   ASSERT_EQ(found.rows(), 2);
+  // The head multiplies floats, and the library that does so may add them up in another order for
+  // another number of rows.
   for (std::int64_t b = 0; b < 2; ++b)
     for (std::int64_t j = 0; j < found.cols(); ++j)
-      EXPECT_EQ(found.row(b)[j], expected.row(5 * b + 4)[j]) << b << " " << j;
+      EXPECT_NEAR(found.row(b)[j], expected.row(5 * b + 4)[j], 1e-5) << b << " " << j;
 }
 
 }  // namespace
