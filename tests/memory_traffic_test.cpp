@@ -193,5 +193,14 @@ TEST(MemoryTraffic, ModelsOfTextHaveNone) {
   EXPECT_TRUE(describe_memory_traffic(model, ctx).is_null());
 }
 
+TEST(MemoryTraffic, IdealWeightsOfTwoBitsTakeAQuarterOfAByte) {
+  ExecContext ctx(1);
+  Model model = make_network(kInverted);
+  quantize(model, "W2A8", ctx);
+  const auto traffic = by_name(model, ctx);
+  EXPECT_EQ(traffic.at("c").ideal, 3 * 48 * 6 + 36 / 4);
+  EXPECT_EQ(traffic.at("b").ideal, 2 * 48 * 6 + (6 * 9 + 3) / 4);
+}
+
 }  // namespace
 }  // namespace quell

@@ -11,6 +11,12 @@ namespace {
 
 constexpr std::int64_t kFloat = sizeof(float);
 
+/// As kernels pack them.
+std::int64_t codes_a_byte(const QuantSpec& spec) {
+  if (spec.num_bits <= 2) return 4;
+  return spec.num_bits <= 4 ? 2 : 1;
+}
+
 /// Goes through the lowered graph as the interpreter does, keeping in which forms values are there.
 class Tracer {
  public:
@@ -152,10 +158,9 @@ class Tracer {
       bytes += is_pixels(v) ? pixel_bytes(node) : values(v);
     }
 
-    const std::int64_t weights = weight_values(node);
     const Param* p = node.param == kNoParam ? nullptr : &model_.param(node.param);
-    const bool is_packed = p && p->quantized && p->quantized->spec.num_bits <= 4;
-    return bytes + (is_packed ? (weights + 1) / 2 : weights);
+    const std::int64_t in_a_byte = p && p->quantized ? codes_a_byte(p->quantized->spec) : 1;
+    return bytes + (weight_values(node) + in_a_byte - 1) / in_a_byte;
   }
 
   const Model& model_;

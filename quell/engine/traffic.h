@@ -25,8 +25,8 @@ struct OperatorTraffic {
 
 /// Of each operator that `lower` runs, as they are executed; nothing for models that are no
 /// networks of convolutions alone. The ideal of an operator: operands, residual and output in codes
-/// of one byte a value, weights of one byte, or half of one where they have at most four bits;
-/// pixels of the caller and outputs that it gets stay in f32.
+/// of one byte a value, weights of one byte, half of one where they have at most four bits, or a
+/// quarter where they have two; pixels of the caller and outputs that it gets stay in f32.
 std::vector<OperatorTraffic> describe_traffic(const Model& model, ExecContext& ctx);
 
 }  // namespace quell
