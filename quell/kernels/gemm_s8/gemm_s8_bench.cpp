@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 #include "quell/base/random.h"
 #include "quell/kernels/gemm_s8/gemm_s8.h"
@@ -37,6 +38,19 @@ Bounds bounds_of(const GemmS8Kernel& kernel) {
   return bounds;
 }
 
+/// Without groups.
+PackedWeights copy_of(const PackedWeights& w) {
+  PackedWeights copy;
+  copy.n = w.n;
+  copy.k = w.k;
+  copy.layout = w.layout;
+  copy.max_abs = w.max_abs;
+  copy.row_sum = w.row_sum;
+  copy.data = AlignedBuffer(w.data.size(), Fill::kNone);
+  std::memcpy(copy.data.data(), w.data.data(), w.data.size());
+  return copy;
+}
+
 /// One product, again and again: the same weights, or each time others of `weight_bytes` in all.
 class Product {
  public:
@@ -54,8 +68,9 @@ class Product {
     for (auto& v : w)
       v = static_cast<std::int8_t>(
           static_cast<int>(random.below(2 * static_cast<std::uint64_t>(bounds.w) + 1)) - bounds.w);
-    do packed_.push_back(pack_weights(w.data(), n, k, kernel.layout));
-    while (static_cast<std::int64_t>(packed_.size()) * bytes() < weight_bytes);
+    packed_.push_back(pack_weights(w.data(), n, k, kernel.layout));
+    while (static_cast<std::int64_t>(packed_.size()) * bytes() < weight_bytes)
+      packed_.push_back(copy_of(packed_[0]));
 
     scale_.assign(static_cast<std::size_t>(packed_[0].padded_n()), 1e-4F);
     bias_.assign(scale_.size(), 0.0F);
