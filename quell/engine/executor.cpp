@@ -28,7 +28,16 @@ class Call final : public OpCall {
     if (storage_[i].defined()) return storage_[i];
     return executor_.read(node_, i, storage_[i]);
   }
-  const Tensor& weight() const override { return executor_.weight(node_); }
+  const Tensor& weight() const override {
+    const PackedTable* table = executor_.packed_table(node_);
+    if (!table) return executor_.weight(node_);
+    if (!whole_table_.defined()) whole_table_ = table->dequantize();
+    return whole_table_;
+  }
+  Tensor look_up(std::span<const std::int32_t> ids, std::string_view what) const override {
+    const PackedTable* table = executor_.packed_table(node_);
+    return table ? table->look_up(ids, what) : OpCall::look_up(ids, what);
+  }
   const Tensor& bias() const override { return executor_.bias(node_); }
   const Tensor& vector(std::size_t i) const override { return executor_.vector(node_, i); }
   RowSpace rows(std::size_t i) const override {
@@ -41,6 +50,7 @@ class Call final : public OpCall {
   const Executor& executor_;
   const Node& node_;
   std::vector<Tensor>& storage_;  ///< by operand
+  mutable Tensor whole_table_;    ///< of ops that read all rows
 };
 
 }  // namespace
@@ -162,7 +172,12 @@ TensorView Executor::operand(ValueId v, Tensor& storage) const {
   if (input == InputKind::kPixels)
     return {batch_.pixels.data(), DType::kF32, {static_cast<std::int64_t>(batch_.pixels.size())}};
 
-  if (graph_.is_weight(v)) return matrix(v);
+  if (graph_.is_weight(v)) {
+    const PackedTable* table = packed_table(v);
+    if (!table) return matrix(v);
+    storage = table->dequantize();
+    return storage;
+  }
 
   const NodeId producer = graph_.producer(v);
   const bool is_view = producer != kNoNode && graph_.node(producer).op->view;
@@ -183,15 +198,23 @@ const Tensor& Executor::weight(const Node& node) const {
   return v == kNoValue ? model_.param(node.param).weight : matrix(v);
 }
 
-/// Tables are read behind their quantizers here; linears have operators of their own for that.
 const Tensor& Executor::matrix(ValueId v) const {
-  const NodeId quantizer = graph_.producer(v);
-  if (quantizer != kNoNode && quantization_.on && !quantization_.float_tables) {
-    const ParamId readers = weight_quantizer_of(graph_.node(quantizer)).readers;
-    const Tensor& dequantized = model_.param(readers).dequantized;
-    if (dequantized.defined()) return dequantized;
-  }
   return model_.param(graph_.value(v).param).weight;
+}
+
+const PackedTable* Executor::packed_table(const Node& node) const {
+  const ValueId v = graph_.weight_operand(node);
+  return v == kNoValue ? nullptr : packed_table(v);
+}
+
+/// Tables are read behind their quantizers here; linears have operators of their own for that.
+const PackedTable* Executor::packed_table(ValueId v) const {
+  const NodeId quantizer = graph_.producer(v);
+  if (quantizer == kNoNode || !quantization_.on || quantization_.float_tables) return nullptr;
+
+  const ParamId readers = weight_quantizer_of(graph_.node(quantizer)).readers;
+  const PackedTable& table = model_.param(readers).packed_table;
+  return table.defined() ? &table : nullptr;
 }
 
 const Tensor& Executor::bias(const Node& node) const { return model_.param(node.param).bias; }

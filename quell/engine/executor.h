@@ -119,9 +119,10 @@ class Executor {
   void spill();
   /// Leaves the last row of each sequence of `v`.
   void keep_last_rows(ValueId v);
-  /// Of the node's parameter, as the engine reads it: quantized tables where they are.
+  /// Of the node's parameter, in float.
   const Tensor& weight(const Node& node) const;
-  const Tensor& matrix(ValueId v) const;
+  /// What the node reads in the place of its weight where tables are quantized; else null.
+  const PackedTable* packed_table(const Node& node) const;
   const Tensor& bias(const Node& node) const;
   const Tensor& vector(const Node& node, std::size_t i) const;
   /// As its op reads operand `i`.
@@ -141,6 +142,8 @@ class Executor {
     values_.resize(static_cast<std::size_t>(graph_.num_values()));
     codes_.resize(values_.size());
   }
+  const Tensor& matrix(ValueId v) const;
+  const PackedTable* packed_table(ValueId v) const;
   void compute(NodeId node);
   void drop_dead(NodeId node);
   Tensor run_attention(NodeId node);

@@ -7,6 +7,7 @@
 #include "quell/engine/engines.h"
 #include "quell/graph/forms.h"
 #include "quell/model/family.h"
+#include "quell/ops/elementwise.h"
 #include "quell/quant/quantize.h"
 
 namespace quell {
@@ -147,12 +148,26 @@ TEST(Executor, TablesAreReadBehindTheirQuantizerWhereItIsOn) {
   };
   Quantization with_float_tables(true);
   with_float_tables.float_tables = true;
-  const float codes = model.param(0).dequantized.f32()[0];
+  const float codes = model.param(0).packed_table.dequantize().f32()[0];
   EXPECT_NE(codes, table.f32()[0]);
   EXPECT_EQ(first(true, quantized), codes);
   EXPECT_EQ(first(false, quantized), table.f32()[0]);
   EXPECT_EQ(first(with_float_tables, quantized), table.f32()[0]);
   EXPECT_EQ(first(true, model.graph.weight(0)), table.f32()[0]) << "nobody quantizes the matrix";
+
+  const auto looked_up = [&](const Quantization& quantization) {
+    Executor executor(model, ops, quantization, batch, ctx);
+    executor.run(model.graph.find("word_embeddings"));
+    const auto rows = executor.value(embedding.out).f32();
+    return std::vector<float>(rows.begin(), rows.end());
+  };
+  const auto rows_of = [&](const Tensor& whole) {
+    Tensor rows = Tensor::f32({static_cast<std::int64_t>(batch.ids.size()), whole.cols()});
+    gather_rows(whole, batch.ids, "token id", rows.span());
+    return std::vector<float>(rows.f32().begin(), rows.f32().end());
+  };
+  EXPECT_EQ(looked_up(true), rows_of(model.param(0).packed_table.dequantize()));
+  EXPECT_EQ(looked_up(with_float_tables), rows_of(table));
 }
 
 TEST(Executor, RefusesWhatTheModelCannotTake) {

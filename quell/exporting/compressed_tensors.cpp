@@ -276,7 +276,7 @@ class Exporter {
       add_codes(parts, layout, StoredKind::kCodes, tensors_);
       add_steps(parts, layout, tensors_);
       add_input_steps(input_of(index), layout, tensors_);
-    } else if (p.dequantized.defined() || p.table_codes) {
+    } else if (p.packed_table.defined()) {
       add_table(p);
     } else if (p.tied_to < 0 && p.weight.defined() && p.added_weight) {
       tensors_.add(added_tensor_name(p, ".weight"), p.weight);

@@ -117,7 +117,7 @@ std::vector<std::string> own_features(const Model& model) {
     out.emplace_back("outlier channels were split over added columns");
   if (any(model.params, [](const Param& p) { return p.added_bias || p.added_weight; }))
     out.emplace_back("modules without a bias or weight got one");
-  if (any(model.params, [](const Param& p) { return p.dequantized.defined() || p.table_codes; }))
+  if (any(model.params, [](const Param& p) { return p.packed_table.defined(); }))
     out.emplace_back("embeddings are quantized");
   if (needs_plain_codes(model) && any(model.params, [](const Param& p) {
         return p.quantized && p.quantized->spec.num_bits <= kMaxPackedBits;

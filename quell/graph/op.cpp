@@ -4,8 +4,16 @@
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/ops/elementwise.h"
 
 namespace quell {
+
+Tensor OpCall::look_up(std::span<const std::int32_t> ids, std::string_view what) const {
+  Tensor out =
+      Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(ids.size()), weight().cols()});
+  gather_rows(weight(), ids, what, out.span());
+  return out;
+}
 
 ValueType like_operand(const Graph& graph, const Node& node) {
   require(node.operand(0) != kNoValue, ErrorCode::kUnsupported, node.op->name,

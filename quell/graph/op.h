@@ -26,6 +26,9 @@ class OpCall {
   virtual bool has(std::size_t i) const { return node().operand(i) != kNoValue; }
   /// Weight and bias of the node's parameter; not defined() where it has none.
   virtual const Tensor& weight() const = 0;
+  /// Rows of the weight, [ids, columns]: of a table that lies packed, no others are unpacked.
+  /// Throws Error(kInvalidInput) on an id outside the table, `what` being what ids are of.
+  virtual Tensor look_up(std::span<const std::int32_t> ids, std::string_view what) const;
   virtual const Tensor& bias() const = 0;
   /// Vector `i` of ParamDef::vectors.
   virtual const Tensor& vector(std::size_t i) const = 0;

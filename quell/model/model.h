@@ -14,6 +14,7 @@
 #include "quell/io/json_fwd.h"
 #include "quell/model/model_spec.h"
 #include "quell/model/sentence_files.h"
+#include "quell/quant/packed_table.h"
 #include "quell/quant/quant_spec.h"
 
 namespace quell {
@@ -37,9 +38,9 @@ struct Param {
   /// Model::set_codes. `weight` then still holds the float (migrated) matrix, or, for a checkpoint
   /// read back, the dequantized codes.
   std::optional<QTensor> quantized;
-  /// Of a quantized table what quantized engines look up, where `weight` is still the float table.
-  Tensor dequantized;
-  /// Of a table whose `weight` is what these codes give.
+  /// The same of a table: what quantized engines look up. Not defined() where they read floats.
+  PackedTable packed_table;
+  /// The codes of a table whose `weight` is what they give.
   std::optional<QTensor> table_codes;
   /// Tensors added by quantization that the Hugging Face module does not have (bias of an RMSNorm,
   /// of a linear without one).

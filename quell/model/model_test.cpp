@@ -76,12 +76,12 @@ TEST(MakeModel, AQuantizedTableLeavesItsHeadInFloat) {
   two_bits.granularity = Granularity::kPerTensor;
   model.set_table_codes(table, quantize_weight(model.param(table).weight, two_bits));
   EXPECT_EQ(weight_quant_of(model.graph, table)->num_bits, 2);
-  EXPECT_NE(model.param(table).dequantized.f32()[0], 1);
+  EXPECT_NE(model.param(table).packed_table.dequantize().f32()[0], 1);
   EXPECT_EQ(model.param(table).weight.f32()[0], 1) << "the float matrix stays";
 
   model.clear_weight_quantizers();
   EXPECT_EQ(weight_quant_of(model.graph, table), nullptr);
-  EXPECT_FALSE(model.param(table).dequantized.defined());
+  EXPECT_FALSE(model.param(table).packed_table.defined());
 }
 
 TEST(MakeModel, SaysWhatDoesNotFit) {

@@ -244,7 +244,7 @@ class Loader {
     for (ParamId p = 0; p < graph().num_params(); ++p) {
       const Param& param = model_.param(p);
       if (param.quantized) set_weight_quant(graph(), p, param.quantized->spec);
-      if (param.table_codes) set_weight_quant(graph(), p, param.table_codes->spec);
+      if (param.table_codes) model_.set_table_codes(p, *param.table_codes);
       if (is_coded_head(*model_.config, param.module)) set_head_codes(p);
     }
     for (const auto& [p, spec] : tables_)
@@ -320,12 +320,13 @@ void Model::set_codes(ParamId p, QTensor codes) {
 
 void Model::set_table_codes(ParamId p, const QTensor& codes) {
   set_weight_quant(graph, p, codes.spec);
-  param(p).dequantized = dequantize(codes);
+  param(p).packed_table = PackedTable(codes);
 }
 
 void Model::replace_table(ParamId p, QTensor codes) {
   set_weight_quant(graph, p, codes.spec);
   param(p).weight = dequantize(codes);
+  param(p).packed_table = PackedTable(codes);
   param(p).table_codes = std::move(codes);
 }
 
@@ -333,7 +334,7 @@ void Model::clear_weight_quantizers() {
   clear_weight_quants(graph);
   for (Param& p : params) {
     p.quantized.reset();
-    p.dequantized = Tensor();
+    p.packed_table = PackedTable();
     p.table_codes.reset();
   }
 }

@@ -140,14 +140,17 @@ void multiply(const TensorView& a, const TensorView& b, TensorSpan y, ExecContex
   });
 }
 
+void check_row_ids(std::span<const std::int32_t> ids, std::int64_t rows, std::string_view what) {
+  for (const std::int32_t id : ids)
+    require(id >= 0 && id < rows, ErrorCode::kInvalidInput, what, " ", id,
+            " is outside the table of ", rows, " rows; does the data belong to this model?");
+}
+
 void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std::string_view what,
                  TensorSpan y) {
-  const std::int64_t n = table.rows();
-  for (std::size_t t = 0; t < ids.size(); ++t) {
-    require(ids[t] >= 0 && ids[t] < n, ErrorCode::kInvalidInput, what, " ", ids[t],
-            " is outside the table of ", n, " rows; does the data belong to this model?");
+  check_row_ids(ids, table.rows(), what);
+  for (std::size_t t = 0; t < ids.size(); ++t)
     std::copy_n(table.row(ids[t]), table.cols(), y.row(static_cast<std::int64_t>(t)));
-  }
 }
 
 double activation_derivative(ActivationKind kind, double x) {

@@ -42,6 +42,9 @@ void activate(ActivationKind kind, const TensorView& x, TensorSpan y, ExecContex
 double activation_derivative(ActivationKind kind, double x);
 void add(const TensorView& a, const TensorView& b, TensorSpan y, ExecContext& ctx);
 void multiply(const TensorView& a, const TensorView& b, TensorSpan y, ExecContext& ctx);
+/// Throws Error(kInvalidInput) on an id outside a table of `rows` rows, `what` being what ids are
+/// of.
+void check_row_ids(std::span<const std::int32_t> ids, std::int64_t rows, std::string_view what);
 /// y[t,:] = table[ids[t],:]. Throws Error(kInvalidInput) on an id outside the table.
 void gather_rows(const TensorView& table, std::span<const std::int32_t> ids, std::string_view what,
                  TensorSpan y);

@@ -203,8 +203,7 @@ Tensor dequantize(const QTensor& q) {
   for (std::int64_t g = 0; g < groups; ++g) {
     const StepAndZero qp = q.qparams.at(g);
     for (std::int64_t i = g * size; i < (g + 1) * size; ++i)
-      out.f32()[static_cast<std::size_t>(i)] =
-          static_cast<float>(codes[i] - qp.zero_point) * qp.scale;
+      out.f32()[static_cast<std::size_t>(i)] = dequantize_code(codes[i], qp);
   }
   return out;
 }

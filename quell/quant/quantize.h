@@ -46,6 +46,10 @@ QTensor quantize_weight(const TensorView& w, const QuantSpec& spec,
 /// down_proj's input into up_proj. Throws Error(kUnsupported) for one step a tensor.
 void divide_row_steps(QTensor& q, std::span<const float> divisor);
 
+/// The value of a code.
+inline float dequantize_code(std::int32_t code, const StepAndZero& qparams) {
+  return static_cast<float>(code - qparams.zero_point) * qparams.scale;
+}
 /// f32 [N,K].
 Tensor dequantize(const QTensor& q);
 

@@ -13,11 +13,7 @@ ValueType infer(const Graph& graph, const Node& node) {
 
 Tensor reference(OpCall& call) {
   const TensorView ids = call.in(0);
-  const Tensor& table = call.weight();
-  Tensor out = Tensor::f32({ids.rows(), table.cols()});
-  gather_rows(table, ids.as<std::int32_t>(), call.attributes<EmbeddingAttributes>().what,
-              out.span());
-  return out;
+  return call.look_up(ids.as<std::int32_t>(), call.attributes<EmbeddingAttributes>().what);
 }
 
 }  // namespace
