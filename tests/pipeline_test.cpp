@@ -9,6 +9,7 @@
 #include "quell/base/log.h"
 #include "quell/base/random.h"
 #include "quell/compress/compress.h"
+#include "quell/engine/lower.h"
 #include "quell/io/json.h"
 #include "quell/job/engine.h"
 #include "quell/job/preflight.h"
@@ -93,11 +94,45 @@ INSTANTIATE_TEST_SUITE_P(
         std::tuple("os_plus_gptq", "W4A4"), std::tuple("best", "W8A8"), std::tuple("best", "W4A4"),
         std::tuple("os_plus_explicit", "W4A4"), std::tuple("os_plus_adaround", "W4A4"),
         std::tuple("os_plus_corrected", "W6A6"), std::tuple("rtn_group32", "W4A8"),
-        std::tuple("rtn_group32", "W8A8"), std::tuple("os_plus_group", "W4A4"),
+        std::tuple("rtn_group32", "W8A8"), std::tuple("minmax", "W2A8"),
+        std::tuple("rtn_group32", "W2A8"), std::tuple("os_plus_group", "W4A4"),
         std::tuple("peg", "W8A8"), std::tuple("peg", "W6A6"), std::tuple("peg_folded", "W8A8")),
     [](const auto& info) {
       return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
     });
+
+/// Plain loops over whole codes, and floats of the whole table, are what is compared with.
+TEST(Pipeline, WeightsAndTablesOfTwoBitsStayPacked) {
+  const quell::testing::ScratchDir dir;
+  ExecContext ctx(2);
+  QuantizeJob job = make_job("minmax", "W2A8", dir / "out");
+  job.recipe.quantize_embeddings = true;
+  run_quantize_job(job, ctx);
+
+  const Model model = load_model(Checkpoint::open(dir / "out"));
+  std::size_t products = 0;
+  for (const LoweredNode& node : describe_lowering(model, ctx)) {
+    if (node.kernel.find("u8*s8") == std::string::npos) continue;
+    ++products;
+    EXPECT_NE(node.kernel.find("crumbs"), std::string::npos) << node.name << ": " << node.kernel;
+    const std::int64_t padded = kernels::round_up(node.rows, kernels::kPanel) *
+                                kernels::round_up(node.columns, kernels::kPackedK);
+    EXPECT_EQ(node.bytes, static_cast<std::size_t>(padded / 4)) << node.name;
+  }
+  EXPECT_GT(products, 0U);
+
+  std::size_t tables = 0;
+  for (const Param& p : model.params) {
+    if (!p.table_codes.defined()) continue;
+    ++tables;
+    const auto whole = static_cast<std::size_t>(p.weight.numel()) * sizeof(float);
+    EXPECT_LT(p.table_codes.bytes(), whole / 8) << p.module;
+  }
+  EXPECT_GT(tables, 0U);
+  const TokenBatch batch = some_batch(model);
+  EXPECT_TRUE(same_bytes(logits("integer", model, batch, ctx),
+                         logits("simulated-exact", model, batch, ctx)));
+}
 
 TEST(Pipeline, SameInputGivesTheSameFiles) {
   const quell::testing::ScratchDir dir;

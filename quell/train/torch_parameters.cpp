@@ -141,8 +141,8 @@ void TorchParameters::write_to(Model& model) const {
   for (std::size_t p = 0; p < entries_.size(); ++p) {
     Param& param = model.params[p];
     const Entry& entry = entries_[p];
-    require(!param.quantized && !param.packed_table.defined(), ErrorCode::kUnsupported, param.module,
-            ": holds codes of the weight that it had before training");
+    require(!param.quantized && !param.packed_table.defined(), ErrorCode::kUnsupported,
+            param.module, ": holds codes of the weight that it had before training");
     if (entry.weight.tensor >= 0) copy_to(read(entry.weight), param.weight);
     if (entry.bias.tensor >= 0) copy_to(read(entry.bias), param.bias);
     for (std::size_t i = 0; i < entry.vectors.size(); ++i)
