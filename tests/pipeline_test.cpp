@@ -123,10 +123,10 @@ TEST(Pipeline, WeightsAndTablesOfTwoBitsStayPacked) {
 
   std::size_t tables = 0;
   for (const Param& p : model.params) {
-    if (!p.table_codes.defined()) continue;
+    if (!p.packed_table.defined()) continue;
     ++tables;
     const auto whole = static_cast<std::size_t>(p.weight.numel()) * sizeof(float);
-    EXPECT_LT(p.table_codes.bytes(), whole / 8) << p.module;
+    EXPECT_LT(p.packed_table.bytes(), whole / 8) << p.module;
   }
   EXPECT_GT(tables, 0U);
   const TokenBatch batch = some_batch(model);
