@@ -175,12 +175,17 @@ std::vector<TokenBatch> compared_batches(const TrainingSet& set) {
 
 /// How often two models give the same label, in per cent; and how far their outputs are apart.
 struct Agreement {
-  std::int64_t labels = 0;
+  std::int64_t labels = 0;  ///< 0: the models give numbers, which are no labels
   std::int64_t same = 0;
   double distance = 0;
 
-  double percent() const {
-    return labels > 0 ? 100 * static_cast<double>(same) / static_cast<double>(labels) : 100;
+  double percent() const { return 100 * static_cast<double>(same) / static_cast<double>(labels); }
+  std::string text() const {
+    const std::string apart = format_text("logits differ by at most %.2e", distance);
+    if (labels == 0) return apart;
+    return format_text("%.2f %% of %lld labels are the same, ", percent(),
+                       static_cast<long long>(labels)) +
+           apart;
   }
 };
 
@@ -198,6 +203,7 @@ Agreement agreement_of(const ForwardModel& a, const ForwardModel& b,
       const std::span<const float> other(y.row(r), static_cast<std::size_t>(y.cols()));
       for (std::size_t c = 0; c < row.size(); ++c)
         out.distance = std::max<double>(out.distance, std::abs(row[c] - other[c]));
+      if (row.size() == 1) continue;
       ++out.labels;
       out.same += argmax(row) == argmax(other) ? 1 : 0;
     }
@@ -342,11 +348,9 @@ class TrainRun {
         [&](const TokenBatch& batch) { return same_bytes(*exact, *integer, batch, ctx_); });
     log(LogLevel::kInfo, "the file read back, on " + std::to_string(batches.size()) +
                              " batches of training rows: " + check.text());
-    log(LogLevel::kInfo,
-        format_text("integer engine beside training: %.2f %% of %lld labels are the same, logits "
-                    "differ by at most %.2e; simulated-exact and integer engine give %s bytes",
-                    agreement.percent(), static_cast<long long>(agreement.labels),
-                    agreement.distance, engines_agree ? "the same" : "DIFFERENT"));
+    log(LogLevel::kInfo, "integer engine beside training: " + agreement.text() +
+                             "; simulated-exact and integer engine give " +
+                             (engines_agree ? "the same" : "DIFFERENT") + " bytes");
     notes["deployment"] = {{"codes", check.codes},
                            {"differing", check.differing},
                            {"share", check.share()},
@@ -354,10 +358,10 @@ class TrainRun {
                            {"away_from_ties", check.away_from_ties},
                            {"rows", check.rows},
                            {"row_distance", check.row_distance},
-                           {"label_agreement", agreement.percent()},
                            {"labels", agreement.labels},
                            {"logit_distance", agreement.distance},
                            {"engines_agree", engines_agree}};
+    if (agreement.labels > 0) notes["deployment"]["label_agreement"] = agreement.percent();
     if (!engines_agree) return "the integer engine gives other bytes than simulated-exact";
     if (!check.passes()) return "does not compute what was trained: " + check.text();
     return "";

@@ -29,7 +29,7 @@ void add_unlabelled_rows(const std::vector<std::filesystem::path>& files,
                          const ColumnChoice& columns, std::int64_t max_seq_length,
                          const Model& model, TrainingSet& set);
 
-/// Names of classes in the order of their numbers, and how many the labels of a data file need.
+/// How many classes the labels of a data file need, at least two.
 std::int64_t count_classes(const TrainTask& task, const DataChoice& data);
 
 /// What a student is measured on during training and afterwards: rows of a task of quell eval, or,
