@@ -9,6 +9,7 @@
 #include "quell/io/mapped_file.h"
 #include "quell/job/calibration_check.h"
 #include "quell/job/random_model.h"
+#include "quell/text/data/recipe_library.h"
 #include "tests/support/support.h"
 
 namespace quell {
@@ -222,7 +223,7 @@ TEST_P(DeadLayers, SingleChannels) {
   quantize(std::move(other), GetParam(), "channels in front of linears");
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, DeadLayers, ::testing::ValuesIn(builtin_recipe_names()),
+INSTANTIATE_TEST_SUITE_P(Recipes, DeadLayers, ::testing::ValuesIn(quantization_recipes().names()),
                          [](const auto& info) { return info.param; });
 
 TEST_F(DeadLayer, IsNamedOnce) {

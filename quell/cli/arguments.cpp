@@ -1,9 +1,9 @@
 #include "quell/cli/arguments.h"
 
-#include <charconv>
 #include <cmath>
 
 #include "quell/base/error.h"
+#include "quell/base/exact_text.h"
 #include "quell/job/inspect_job.h"
 
 namespace quell::cli {
@@ -13,13 +13,6 @@ constexpr const char* kFileType = "FILE";
 constexpr const char* kDataType = "PATH";
 constexpr const char* kModelType = "DIR";
 constexpr const char* kOutputType = "OUT";
-
-/// The whole of `text` as a number; false where it is none, or too large for one.
-template <typename T>
-bool parse_whole(const std::string& text, T& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
 
 CLI::Option* path_type(CLI::Option* option, const char* type) {
   const auto not_empty = [](const std::string& path) {
@@ -36,6 +29,13 @@ CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem
 }
 
 }  // namespace
+
+CLI::Validator not_empty() {
+  const auto check = [](std::string& text) {
+    return std::string(text.empty() ? "is empty (a variable that is not set?)" : "");
+  };
+  return {check, ""};
+}
 
 CLI::Validator whole_number(std::int64_t low, std::int64_t high) {
   const auto check = [low, high](std::string& text) -> std::string {

@@ -15,6 +15,7 @@ class ModelDirectory;
 
 namespace quell::cli {
 
+CLI::Validator not_empty();
 /// Decimal digits from `low` to `high`, for Option::transform: no fraction, no overflow, and no
 /// octal numbers.
 CLI::Validator whole_number(std::int64_t low, std::int64_t high);

@@ -17,7 +17,8 @@ Command add_inspect(CLI::App& app) {
                 "convolutions the memory traffic of every operator");
   sub->add_option("--scheme", job->scheme,
                   "Also show what the model takes by such a scheme, counted as in the papers: "
-                  "W2A8, W1.58A8, \"W2A8 E8\" (bits of embeddings); config.json alone is enough");
+                  "W2A8, W1.58A8, \"W2A8 E8\" (bits of embeddings); config.json alone is enough")
+      ->check(not_empty());
   CLI::Option* data = data_option(*sub, "--calibration", calibration->data.file,
                                   "Data to measure activation ranges on");
   sub->add_option("--num-samples", calibration->num_samples, "Samples at most")

@@ -1,9 +1,23 @@
 #include <nlohmann/json.hpp>
 
 #include "quell/cli/command.h"
-#include "quell/job/quantize_job.h"
+#include "quell/job/recipes.h"
 
 namespace quell::cli {
+namespace {
+
+void list_recipes(Results& results) {
+  Json names;
+  std::string text;
+  for (const RecipeLibrary* library : recipe_libraries()) {
+    names[library->commands()] = library->names();
+    text += "for " + library->commands() + ":\n";
+    for (const std::string& recipe : library->names()) text += "  " + recipe + "\n";
+  }
+  results.print(names, text);
+}
+
+}  // namespace
 
 Command add_recipes(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("recipes", "List the built-in recipes, or print one");
@@ -11,14 +25,12 @@ Command add_recipes(CLI::App& app) {
   sub->add_option("name", *name, "Recipe to print");
   return {sub, [name](const GlobalOptions& globals, ExecContext&) {
             Results results(globals);
-            if (!name->empty()) {
+            if (name->empty()) {
+              list_recipes(results);
+            } else {
               const std::string recipe = builtin_recipe_text(*name);
               results.print({{"name", *name}, {"recipe", recipe}}, recipe);
-              return 0;
             }
-            std::string text;
-            for (const std::string& recipe : builtin_recipe_names()) text += recipe + "\n";
-            results.print(Json(builtin_recipe_names()), text);
             return 0;
           }};
 }

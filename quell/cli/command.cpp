@@ -58,9 +58,7 @@ void add_compression_options(CLI::App& app, CompressionOptions& o, const std::st
                  "convolutions images");
   app.add_option("--scheme", o.scheme,
                  "Bits of weights and activations, as W8A8; overrides the recipe")
-      ->check([](const std::string& scheme) {
-        return std::string(scheme.empty() ? "is empty (a variable that is not set?)" : "");
-      });
+      ->check(not_empty());
   app.add_option("--ignore", o.ignore,
                  "Linears and convolutions left in float: name, glob or re:REGEX; may be repeated");
   data_option(app, "--calibration", o.calibration.data.file,

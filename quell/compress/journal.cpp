@@ -12,6 +12,7 @@
 #include "quell/io/safetensors.h"
 #include "quell/io/tensor_hash.h"
 #include "quell/kernels/sgemm/sgemm.h"
+#include "quell/model/model_hash.h"
 
 namespace quell {
 namespace {
@@ -262,13 +263,7 @@ JournalKey journal_key(const Model& model, const std::vector<TokenBatch>& sample
   TensorHash hash;
   hash.add(kernels::sgemm_library());
   hash.add(std::string(isa_name(isa)));
-  hash.add(model.config->dump());
-  for (const Param& p : model.params) {
-    hash.add(p.weight);
-    p.weight.drop_pages();
-    hash.add(p.bias);
-    for (const Tensor& v : p.vectors) hash.add(v);
-  }
+  add_model(model, hash);
   for (const TokenBatch& b : samples) {
     hash.add(str(b.batch, "x", b.length, "x", b.decoder_length));
     for (const auto* v : {&b.ids, &b.mask, &b.type_ids, &b.decoder_ids, &b.decoder_mask})

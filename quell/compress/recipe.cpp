@@ -4,20 +4,13 @@
 #include <regex>
 
 #include "quell/base/error.h"
+#include "quell/base/exact_text.h"
 #include "quell/compress/ignored.h"
 #include "quell/io/yaml_section.h"
-#include "quell/text/data/text_file.h"
+#include "quell/text/data/recipe_library.h"
 
 namespace quell {
 namespace {
-
-struct Builtin {
-  const char* name;
-  const char* text;
-};
-constexpr Builtin kBuiltins[] = {
-#include "builtin_recipes.inc"
-};
 
 QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, QuantSpec spec,
                          bool weights, ObserverChoice* observer) {
@@ -140,26 +133,8 @@ Recipe parse_recipe(const std::string& yaml, const std::string& source) {
   return recipe;
 }
 
-std::vector<std::string> builtin_recipe_names() {
-  std::vector<std::string> names;
-  for (const Builtin& b : kBuiltins) names.emplace_back(b.name);
-  return names;
-}
-
-std::string builtin_recipe_text(const std::string& name) {
-  for (const Builtin& b : kBuiltins)
-    if (name == b.name) return b.text;
-  throw Error(ErrorCode::kUsage, "recipe \"" + name + "\" is unknown; built-in are " +
-                                     comma_list(builtin_recipe_names()));
-}
-
 Recipe load_recipe(const std::string& name_or_file) {
-  for (const Builtin& b : kBuiltins)
-    if (name_or_file == b.name) return parse_recipe(b.text, name_or_file);
-  std::error_code ec;
-  if (!std::filesystem::exists(name_or_file, ec))
-    return parse_recipe(builtin_recipe_text(name_or_file), name_or_file);  // throws with the names
-  return parse_recipe(read_data_text(name_or_file, 1 << 20), name_or_file);
+  return parse_recipe(quantization_recipes().read(name_or_file), name_or_file);
 }
 
 std::string canonical_text(const Recipe& r) {
@@ -168,11 +143,11 @@ std::string canonical_text(const Recipe& r) {
                s.group_size, " ", s.dynamic, " ", static_cast<int>(s.codes), " ",
                static_cast<int>(s.step_rule), "; ");
   };
-  std::string text =
-      str(spec(r.weights), spec(r.activations), r.observer.name, " ", r.observer.quantile, " ",
-          r.observer.first_batch_twice, " ", r.batch_size, " ", r.quantize_attention,
-          r.residual_after_quant, r.quantize_embeddings, r.quantize_projections, r.quantize_head,
-          r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
+  std::string text = str(spec(r.weights), spec(r.activations), r.observer.name, " ",
+                         exact_text(r.observer.quantile), " ", r.observer.first_batch_twice, " ",
+                         r.batch_size, " ", r.quantize_attention, r.residual_after_quant,
+                         r.quantize_embeddings, r.quantize_projections, r.quantize_head,
+                         r.quantize_lm_head, r.migrate_relu, r.migrate_attention);
   if (r.observer.after_search) text += "; calibrate after_search";
   for (const std::string& i : r.ignore) text += "; ignore " + i;
   for (const PassParams& p : r.passes) {

@@ -40,10 +40,7 @@ std::string scheme_of(const Recipe& recipe);
 /// cyclic), duplicate and unknown keys too.
 Recipe parse_recipe(const std::string& yaml, const std::string& source);
 
-std::vector<std::string> builtin_recipe_names();
-/// YAML text; throws Error(kUsage) with the known names.
-std::string builtin_recipe_text(const std::string& name);
-/// A built-in name, or a file.
+/// A built-in recipe (recipe_library.h), or a file. Throws Error(kUsage) where it is neither.
 Recipe load_recipe(const std::string& name_or_file);
 
 /// Everything a recipe asks for, on one line: equal texts do equal work.

@@ -4,6 +4,7 @@
 
 #include "quell/base/error.h"
 #include "quell/compress/pass.h"
+#include "quell/text/data/recipe_library.h"
 
 namespace quell {
 namespace {
@@ -19,12 +20,29 @@ void expect_refused(const std::string& yaml, const std::string& words) {
 }
 
 TEST(Recipe, BuiltinsParseAndTheirPassesExist) {
-  EXPECT_GE(builtin_recipe_names().size(), 5U);
-  for (const std::string& name : builtin_recipe_names()) {
+  EXPECT_GE(quantization_recipes().names().size(), 5U);
+  for (const std::string& name : quantization_recipes().names()) {
     const Recipe r = load_recipe(name);
     EXPECT_EQ(r.name, name);
     for (const PassParams& p : r.passes) EXPECT_NE(make_pass(p, r), nullptr);
   }
+}
+
+/// Of those that train models, too: the message says which commands take them.
+TEST(Recipe, LibrariesKnowEachOthersNames) {
+  EXPECT_EQ(quantization_recipes().find("best-fast"), quantization_recipes().find("best_fast"));
+  EXPECT_EQ(quantization_recipes().find("kd_qat"), nullptr);
+  const auto refusal = [](const RecipeLibrary& library, const std::string& name) -> std::string {
+    try {
+      return "accepted: " + library.read(name);
+    } catch (const Error& e) {
+      return e.what();
+    }
+  };
+  EXPECT_NE(refusal(quantization_recipes(), "kd-qat").find("is for quell train and quell distill"),
+            std::string::npos);
+  EXPECT_NE(refusal(training_recipes(), "best").find("is for quell quantize"), std::string::npos);
+  EXPECT_NE(refusal(training_recipes(), "nonsense").find("built-in are"), std::string::npos);
 }
 
 TEST(Recipe, ReadsEveryKey) {

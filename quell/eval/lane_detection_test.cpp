@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "quell/base/error.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell {
 namespace {
@@ -91,8 +92,8 @@ TEST(LaneScore, OneOfMoreThanFourMayBeMissed) {
 
 class LaneLabels : public ::testing::Test {
  protected:
-  std::filesystem::path file_ = std::filesystem::path(::testing::TempDir()) / "lane_labels.jsonl";
-  void TearDown() override { std::filesystem::remove(file_); }
+  testing::ScratchDir dir_;
+  std::filesystem::path file_ = dir_ / "lane_labels.jsonl";
 
   std::vector<LabelledFrame> read(const std::string& text) {
     std::ofstream(file_) << text;

@@ -393,8 +393,9 @@ class Exporter {
 ExportSummary export_compressed_tensors(const Model& model, const fs::path& out, bool replace) {
   const Exporter exporter(model);
   OutputDirectory directory(out, replace);
-  ExportSummary summary{exporter.tensors().bytes(), exporter.own_features(),
-                        copy_side_files(model.dir.path(), directory.staging())};
+  ExportSummary summary{
+      exporter.tensors().bytes(), exporter.own_features(),
+      copy_side_files(model.dir.path(), directory.staging(), sentence_modules_of(model))};
   copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", exporter.config().dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", exporter.tensors().sources(),

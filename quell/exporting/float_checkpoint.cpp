@@ -66,7 +66,9 @@ ExportSummary export_float_checkpoint(const Model& model, const std::filesystem:
     config["quell"]["accepted"] = accepted;
   OutputDirectory directory(out, replace);
   const ExportSummary summary{
-      tensors.bytes(), {}, copy_side_files(model.dir.path(), directory.staging())};
+      tensors.bytes(),
+      {},
+      copy_side_files(model.dir.path(), directory.staging(), sentence_modules_of(model))};
   copy_sentence_modules(model, directory.staging());
   write_text_file(directory.staging() / "config.json", config.dump(2) + "\n");
   write_safetensors(directory.staging() / "model.safetensors", tensors.sources(),

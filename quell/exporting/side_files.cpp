@@ -64,6 +64,12 @@ bool is_wanted(const std::string& name) {
   return is_one_of(extension, kExtensions) || begins_with_one_of(small, kBeginnings);
 }
 
+bool is_of_sentence_transformers(const std::string& name) {
+  static constexpr const char* kNames[] = {"modules.json", "sentence_bert_config.json",
+                                           "config_sentence_transformers.json"};
+  return is_one_of(name, kNames);
+}
+
 /// Folders that are no part of a model: other forms of it, and what training left.
 bool is_unrelated_folder(const std::string& name) {
   static constexpr const char* kNames[] = {"onnx",   "openvino", "runs",  "original", "logs",
@@ -74,13 +80,15 @@ bool is_unrelated_folder(const std::string& name) {
 
 class SideFiles {
  public:
-  SideFiles(fs::path from, fs::path to) : from_(std::move(from)), to_(std::move(to)) {
+  SideFiles(fs::path from, fs::path to, SentenceModules modules)
+      : from_(std::move(from)), to_(std::move(to)), modules_(modules) {
     std::error_code ec;
     root_ = fs::canonical(from_, ec);
     require(!ec, ErrorCode::kIo, from_.string(), ": cannot be read: ", ec.message());
   }
 
   std::vector<std::string> copy() {
+    const bool stay = modules_ == SentenceModules::kStay;
     const std::set<std::string> modules = module_folders();
     const std::set<fs::path> code = code_files();
     for (const fs::directory_entry& entry : entries(from_)) {
@@ -91,6 +99,8 @@ class SideFiles {
           copy_folder(name, [](const std::string& file) { return file.ends_with(".jinja"); });
         else if (!belongs_to(name, modules) && !is_unrelated_folder(name))
           leave(name + "/", "no module that modules.json names");
+      } else if (stay && is_of_sentence_transformers(name)) {
+        leave(name, "the model that is written makes no sentence embeddings");
       } else if (name == "adapter_config.json") {
         leave(name, "an adapter is not merged into the weights");
       } else if (code.contains(name) || (is_wanted(name) && !is_replaced(name))) {
@@ -102,7 +112,8 @@ class SideFiles {
     }
     for (const fs::path& file : code)
       if (file.has_parent_path()) copy_file(file);
-    for (const std::string& folder : modules) copy_module(folder);
+    for (const std::string& folder : modules)
+      if (!stay) copy_module(folder);
     std::sort(left_.begin(), left_.end());
     return std::move(left_);
   }
@@ -260,16 +271,23 @@ class SideFiles {
   }
 
   fs::path from_, to_, root_;
+  SentenceModules modules_;
   std::vector<std::string> left_;
 };
 
 }  // namespace
 
-std::vector<std::string> copy_side_files(const fs::path& from, const fs::path& to) {
+SentenceModules sentence_modules_of(const Model& model) {
+  const bool is_sentence_model = model.sentence.defined() || model.max_seq_length > 0;
+  return is_sentence_model ? SentenceModules::kTravel : SentenceModules::kStay;
+}
+
+std::vector<std::string> copy_side_files(const fs::path& from, const fs::path& to,
+                                         SentenceModules modules) {
   std::error_code ec;
   if (!fs::exists(from, ec)) return {};  // a model that was made in memory
 
-  return SideFiles(from, to).copy();
+  return SideFiles(from, to, modules).copy();
 }
 
 }  // namespace quell

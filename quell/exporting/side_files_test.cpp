@@ -89,6 +89,22 @@ TEST_F(SideFiles, OldWeightsAndUnrelatedFoldersStay) {
   EXPECT_EQ(left.size(), 1U);
 }
 
+/// Of a classifier that was trained from a sentence model: they would make it one again.
+TEST_F(SideFiles, OfSentenceTransformersStayWhereNothingReadsThem) {
+  put("modules.json",
+      R"([{"name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+          {"name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])");
+  for (const char* name : {"1_Pooling/config.json", "sentence_bert_config.json",
+                           "config_sentence_transformers.json", "tokenizer.json"})
+    put(name, "{}");
+  const std::vector<std::string> left = copy_side_files(from(), to(), SentenceModules::kStay);
+  EXPECT_TRUE(arrived("tokenizer.json"));
+  EXPECT_FALSE(arrived("1_Pooling/config.json"));
+  EXPECT_FALSE(arrived("modules.json"));
+  EXPECT_FALSE(arrived("sentence_bert_config.json"));
+  EXPECT_TRUE(mentions(left, "modules.json"));
+}
+
 TEST_F(SideFiles, FoldersOfModulesTravelWholeWithoutPickles) {
   put("modules.json",
       R"([{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},

@@ -8,6 +8,7 @@
 
 #include "quell/base/error.h"
 #include "quell/io/json.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell {
 namespace {
@@ -76,7 +77,8 @@ TEST(Safetensors, RefusesEveryBrokenRule) {
 }
 
 TEST(Safetensors, WritesWhatItReads) {
-  const std::string path = ::testing::TempDir() + "quell_round_trip.safetensors";
+  const testing::ScratchDir dir;
+  const std::string path = (dir / "round_trip.safetensors").string();
   Tensor a = Tensor::f32({2, 3}), b(DType::kI8, {5});
   for (std::size_t i = 0; i < 6; ++i) a.f32()[i] = static_cast<float>(i) / 3;
   for (std::size_t i = 0; i < 5; ++i)
@@ -88,7 +90,6 @@ TEST(Safetensors, WritesWhatItReads) {
   EXPECT_TRUE(std::equal(back.f32().begin(), back.f32().end(), a.f32().begin()));
   EXPECT_EQ(to_i32(file.at("b"), "b")[4], -4);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.at("a").raw()) % 8, 0U);
-  std::filesystem::remove(path);
   EXPECT_THROW(write_safetensors("/nonexistent/dir/x.safetensors", {{"a", a}}), Error);
 }
 

@@ -19,6 +19,23 @@ QuantSpec spec_of(const Entry& entry) {
   return *form.spec;
 }
 
+/// Of what attention reads.
+QuantSpec attention_spec(const Entry& entry) {
+  const QuantSpec spec = spec_of(entry);
+  require(!spec.dynamic, ErrorCode::kUnsupported, entry.name,
+          ": attention on codes wants static steps; use static_step");
+  return spec;
+}
+
+/// Of a table [rows, columns], of which files hold a step a row.
+QuantSpec table_spec(const Entry& entry, std::int64_t columns) {
+  const QuantSpec spec = spec_of(entry);
+  const bool fits = spec.granularity != Granularity::kPerGroup || spec.group_size == columns;
+  require(fits, ErrorCode::kUnsupported, entry.name,
+          ": a file holds tables with one step a row; use granularity row or tensor");
+  return spec;
+}
+
 /// Codes of a weight [out, in] as its quantizer leaves it.
 QTensor codes_of(const Entry& entry, const torch::Tensor& weight) {
   const torch::NoGradGuard guard;
@@ -56,9 +73,8 @@ void put_attention_quant(const Entry& entry, Graph& graph) {
   AttentionQuant quant;
   if (const AttentionQuant* there = attention_quant_of(graph.node(n))) quant = *there;
 
+  attention_spec(entry);
   const ActivationQuant point = activation_of(entry);
-  require(!point.spec.dynamic, ErrorCode::kUnsupported, entry.name,
-          ": attention on codes wants static steps; use static_step");
   switch (entry.point.stage) {
     case AttentionStage::kQuery: quant.query = point; break;
     case AttentionStage::kKey: quant.key = point; break;
@@ -71,11 +87,9 @@ void put_attention_quant(const Entry& entry, Graph& graph) {
 }
 
 /// As files hold codes of a table: with a step a row.
-QTensor by_row(QTensor codes, const std::string& name) {
+QTensor by_row(QTensor codes) {
   const std::int64_t rows = codes.codes.rows();
   const std::int64_t steps = codes.qparams.scale.numel();
-  require(steps == 1 || steps == rows, ErrorCode::kUnsupported, name,
-          ": a file holds tables with one step a row; use granularity row or tensor");
 
   codes.spec.granularity = Granularity::kPerChannel;
   codes.spec.group_size = 0;
@@ -90,7 +104,8 @@ QTensor by_row(QTensor codes, const std::string& name) {
 
 /// A head that reads codes multiplies with those of the table; any other with its values.
 void put_table(const Entry& entry, const torch::Tensor& table, Model& model) {
-  QTensor codes = by_row(codes_of(entry, table), entry.name);
+  table_spec(entry, table.size(1));
+  QTensor codes = by_row(codes_of(entry, table));
   for (const NodeId n : readers_of(model.graph, model.graph.weight(entry.param))) {
     const Node& head = model.graph.node(n);
     if (!head.is(op_linear)) continue;
@@ -103,7 +118,41 @@ void put_table(const Entry& entry, const torch::Tensor& table, Model& model) {
   model.replace_table(entry.param, std::move(codes));
 }
 
+/// Engines multiply codes with codes.
+void check_products(const Entry& entry, const Graph& graph) {
+  for (const NodeId n : graph.order()) {
+    const Node& node = graph.node(n);
+    const bool multiplies = node.is(op_linear) && node.param == entry.param;
+    require(!multiplies || graph.is_from(node.in[kLinearInput], op_quantize),
+            ErrorCode::kUnsupported, entry.name,
+            ": its codes would be multiplied with floats, which no engine does; give the recipe a "
+            "quantizer of activations");
+  }
+}
+
 }  // namespace
+
+void check_deployable(const StudentQuantizers& quantizers, const TorchModel& student) {
+  bool has_weights = quantizers.empty();
+  for (const auto& entry : quantizers.entries()) {
+    switch (entry->kind) {
+      case Entry::Kind::kWeight:
+        spec_of(*entry);
+        check_products(*entry, student.graph());
+        has_weights = true;
+        break;
+      case Entry::Kind::kInput: spec_of(*entry); break;
+      case Entry::Kind::kTable:
+        table_spec(*entry, student.parameters().weight(entry->param).size(1));
+        break;
+      case Entry::Kind::kAttention: attention_spec(*entry); break;
+    }
+  }
+  require(
+      has_weights, ErrorCode::kUnsupported,
+      "the recipe leaves weights in floats, and files hold quantizers of activations and tables "
+      "only beside quantized weights; give it a quantizer of weights, or none at all");
+}
 
 void deploy(const TorchModel& student, const StudentQuantizers& quantizers, Model& model) {
   student.parameters().write_to(model);

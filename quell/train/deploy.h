@@ -7,11 +7,14 @@
 
 namespace quell::train {
 
+/// Throws Error(kUnsupported) naming a quantizer that no file can hold, with its reason: before a
+/// training run is spent on it.
+void check_deployable(const StudentQuantizers& quantizers, const TorchModel& student);
+
 /// Writes the parameters, the codes of matrices and the quantizers of activations into `model`,
 /// whose graph the quantizers were put into; the graph then says what they are. A table becomes
 /// what its codes give, and a head that is tied to it multiplies with these codes where its input
-/// has a quantizer, and else in floats. Throws Error(kUnsupported) naming a quantizer that no file
-/// can hold, with its reason.
+/// has a quantizer, and else in floats. Throws as check_deployable does.
 void deploy(const TorchModel& student, const StudentQuantizers& quantizers, Model& model);
 
 }  // namespace quell::train

@@ -11,6 +11,7 @@
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/io/json.h"
 #include "quell/train/tiny_training.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell::train {
 namespace {
@@ -69,17 +70,11 @@ double largest_distance(const std::vector<float>& a, const std::vector<float>& b
 
 class Deploy : public ::testing::Test {
  protected:
-  void SetUp() override {
-    torch::set_num_threads(1);
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    dir_ = fs::temp_directory_path() / (std::string("quell_deploy_") + info->name());
-    fs::remove_all(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
+  void SetUp() override { torch::set_num_threads(1); }
 
   /// Trains, deploys, and compares all engines; the model as it is read back.
   Model check(TinyRun& run) {
-    fs::remove_all(dir_);
+    for (const char* name : {"run", "out", "again"}) fs::remove_all(dir_ / name);
     run.go(dir_ / "run", 100);
     const TokenBatch batch = run.data.batch(0).tokens;
     const torch::NoGradGuard guard;
@@ -128,7 +123,7 @@ class Deploy : public ::testing::Test {
     }
   }
 
-  fs::path dir_;
+  testing::ScratchDir dir_;
 };
 
 const std::string kCodedHead = std::string(kTernary) + "  head: {dynamic: {granularity: token}}\n";
@@ -186,9 +181,8 @@ TEST_F(Deploy, AFileThatTiesAHeadToNothingIsRefused) {
 
 TEST_F(Deploy, RefusesWhatNoFileHolds) {
   const auto message = [](const std::string& quantizers) {
-    TinyRun run(recipe_with(quantizers), tiny_next_words(tiny_llama(1)));
-    run.quantizers.initialize([&] { run.student.forward(run.data.batch(0).tokens); });
-    return refusal([&] { deploy(run.student, run.quantizers, run.model); });
+    const TinyRun run(recipe_with(quantizers), tiny_next_words(tiny_llama(1)));
+    return refusal([&] { check_deployable(run.quantizers, run.student); });
   };
   const auto expect = [&](const std::string& quantizers, const std::string& tensor,
                           const std::string& why) {
@@ -202,6 +196,8 @@ TEST_F(Deploy, RefusesWhatNoFileHolds) {
   expect("  activations: {dynamic: {granularity: tensor}}", "q_proj input", "granularity token");
   expect("  embeddings: {twn: {granularity: group, group_size: 32}}", "embed_tokens.weight",
          "one step a row");
+  expect("  weights: {twn: {granularity: row}}", "q_proj.weight", "quantizer of activations");
+  expect("  activations: {dynamic: {granularity: token}}", "weights in floats", "none at all");
 }
 
 }  // namespace

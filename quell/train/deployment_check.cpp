@@ -178,12 +178,14 @@ class Comparison {
       float difference = 0;
       float largest = 0;
       for (std::int64_t c = 0; c < trained.cols(); ++c) {
-        difference = std::max(difference, std::abs(trained.row(r)[c] - deployed.row(r)[c]));
+        const float apart = std::abs(trained.row(r)[c] - deployed.row(r)[c]);
+        if (!(apart <= difference)) difference = apart;  // a NaN, too
         largest = std::max(largest, std::abs(trained.row(r)[c]));
       }
       ++result_.rows;
       const double distance = largest > 0 ? difference / largest : difference;
-      if (distance <= result_.row_distance) continue;
+      const bool is_known = distance <= result_.row_distance || std::isnan(result_.row_distance);
+      if (is_known) continue;
       result_.row_distance = distance;
       result_.farthest = linear.name;
     }

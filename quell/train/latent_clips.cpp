@@ -90,8 +90,11 @@ void clip_latent_weights(TorchModel& student, const StudentQuantizers& quantizer
     const torch::Tensor& stored = student.parameters().at(entry->tensor);
     require(weight.is_alias_of(stored), ErrorCode::kUnsupported, entry->name,
             ": clip_search cannot write rows that lie apart in their tensor; leave it out");
-    const ClipSearch settings{.group_size = group_size_of(*entry, weight.size(1)),
-                              .sample_tokens = tokens};
+    const std::int64_t group = group_size_of(*entry, weight.size(1));
+    require(weight.size(1) % group == 0, ErrorCode::kInvalidInput, entry->name,
+            ": clip_search: groups of ", group, " do not divide its ", weight.size(1),
+            " columns; choose another group_size of weights");
+    const ClipSearch settings{.group_size = group, .sample_tokens = tokens};
     const Clips clips = search_clips(weight, rows.at(x), settings, [&](const torch::Tensor& w) {
       return entry->quantizer->quantize(w);
     });

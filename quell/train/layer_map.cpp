@@ -77,7 +77,18 @@ LayerMap make_layer_map(const Graph& student, const Graph& teacher, const std::s
   return map;
 }
 
+namespace {
+
+void check_map(const Graph& student, const LayerMap& map) {
+  require(map.size() == student.stacks.size(), ErrorCode::kInvalidInput,
+          "the student has more layers than the teacher; name the teacher's layer of each with "
+          "--layer-map");
+}
+
+}  // namespace
+
 ValuePairs hidden_state_pairs(const Graph& student, const Graph& teacher, const LayerMap& map) {
+  check_map(student, map);
   ValuePairs pairs;
   for (std::size_t s = 0; s < map.size(); ++s) {
     const StackInfo& of_student = stack_of(student, s);
@@ -92,6 +103,7 @@ ValuePairs hidden_state_pairs(const Graph& student, const Graph& teacher, const 
 }
 
 NodePairs attention_pairs(const Graph& student, const Graph& teacher, const LayerMap& map) {
+  check_map(student, map);
   NodePairs pairs;
   for (std::size_t s = 0; s < map.size(); ++s) {
     for (std::size_t l = 0; l < map[s].size(); ++l) {

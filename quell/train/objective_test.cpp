@@ -198,6 +198,9 @@ TEST(Objective, ValuesAreCompared) {
   EXPECT_NEAR(value_of(pair, choice("logits"), batch), (s - t).square().mean().item<double>(),
               1e-12);
   EXPECT_NE(refusal_of(pair, choice("logits", {{"kind", "kl"}}), TaskKind::kValue), "");
+  const TermChoice either =
+      choice("logits", {{"kind", "soft_cross_entropy"}, {"regression", "mse"}});
+  EXPECT_NEAR(value_of(pair, either, batch), (s - t).square().mean().item<double>(), 1e-12);
 }
 
 /// Whose value more padding does not change.

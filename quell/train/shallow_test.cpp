@@ -11,6 +11,7 @@
 #include "quell/train/small_models.h"
 #include "quell/train/tiny_configs.h"
 #include "quell/train/torch_model.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell::train {
 namespace {
@@ -48,10 +49,10 @@ void check_student(const Json& config, const char* key, const char* table, const
     EXPECT_TRUE(same(weight_at(student, of_student), weight_at(teacher, of_teacher))) << l;
   }
 
-  const fs::path out = fs::path(::testing::TempDir()) / ("quell_shallow_" + std::string(key));
+  const testing::ScratchDir dir;
+  const fs::path out = dir / "student";
   export_float_checkpoint(student, out, true);
   const Model loaded = load_model(Checkpoint::open(out));
-  fs::remove_all(out);
   EXPECT_EQ(loaded.graph.stacks[0].layers, 3);
   EXPECT_TRUE(logits_of(loaded).equal(logits_of(student)));
   EXPECT_FALSE(logits_of(student).equal(logits_of(teacher)));

@@ -25,6 +25,7 @@ TensorView ids_of(const std::vector<std::int32_t>& values) {
 std::map<std::string, TensorView> batch_tensors(const TokenBatch& batch) {
   std::map<std::string, TensorView> out = {{"ids", ids_of(batch.ids)},
                                            {"mask", ids_of(batch.mask)}};
+  if (!batch.type_ids.empty()) out.emplace("type_ids", ids_of(batch.type_ids));
   if (!batch.decoder_ids.empty()) out.emplace("decoder_ids", ids_of(batch.decoder_ids));
   return out;
 }

@@ -86,6 +86,7 @@ Trainer::Trainer(const TrainingRecipe& recipe, const TrainerOptions& options,
 }
 
 void Trainer::begin_quantizers(std::int64_t batch, bool training) {
+  if (parts_.quantizers.empty()) return;
   const auto step = static_cast<double>(batch / recipe_.accumulate);
   const QuantizerStep told{.seed = options_.seed,
                            .step = batch,
@@ -121,11 +122,23 @@ void Trainer::check_finite(const std::map<std::string, torch::Tensor>& values, s
                            std::int64_t batch) const {
   for (const auto& [name, value] : values) {
     if (std::isfinite(value.item<double>())) continue;
-    throw Error(ErrorCode::kNumeric,
-                str("step ", step, ": ", name, " is not finite in batch ", batch, " (rows ",
-                    rows_text(parts_.data, batch),
-                    "); the last checkpoint is kept; try a smaller learning rate"));
+    throw Error(ErrorCode::kNumeric, str("step ", step, ": ", name, " is not finite in batch ",
+                                         batch, " (rows ", rows_text(parts_.data, batch),
+                                         "); an earlier checkpoint stays; try a smaller learning "
+                                         "rate, or look at the labels of these rows"));
   }
+}
+
+/// What both sides gave is let go before gradients are taken, but for what these need.
+std::map<std::string, torch::Tensor> Trainer::losses(std::int64_t index) {
+  const TrainingBatch batch = parts_.data.batch(index);
+  const TorchOutputs teacher = teacher_outputs(batch, index);
+
+  begin_quantizers(index, true);
+  const DropoutDraw draw{options_.seed, index};
+  const TorchOutputs student =
+      parts_.student.forward(batch.tokens, parts_.objective.student_taps(), draw);
+  return parts_.objective.values({batch, student, teacher});
 }
 
 std::map<std::string, double> Trainer::step(std::int64_t step) {
@@ -133,15 +146,7 @@ std::map<std::string, double> Trainer::step(std::int64_t step) {
   std::map<std::string, double> sums;
   for (std::int64_t part = 0; part < recipe_.accumulate; ++part) {
     const std::int64_t index = step * recipe_.accumulate + part;
-    const TrainingBatch batch = parts_.data.batch(index);
-    const TorchOutputs teacher = teacher_outputs(batch, index);
-
-    begin_quantizers(index, true);
-    const DropoutDraw draw{options_.seed, index};
-    const TorchOutputs student =
-        parts_.student.forward(batch.tokens, parts_.objective.student_taps(), draw);
-    const std::map<std::string, torch::Tensor> values =
-        parts_.objective.values({batch, student, teacher});
+    const std::map<std::string, torch::Tensor> values = losses(index);
     check_finite(values, step, index);
 
     const auto parts = static_cast<double>(recipe_.accumulate);
@@ -157,7 +162,8 @@ std::map<std::string, double> Trainer::step(std::int64_t step) {
     throw Error(ErrorCode::kNumeric,
                 str("step ", step, ": the gradient of ", culprit, " is not finite (rows ",
                     rows_text(parts_.data, step * recipe_.accumulate),
-                    "); the last checkpoint is kept; try a smaller learning rate"));
+                    "); an earlier checkpoint stays; try a smaller learning rate, or look at the "
+                    "labels of these rows"));
   optimizer_->step(rate);
   sums["gradient_norm"] = norm;
   sums["learning_rate"] = rate;
@@ -206,6 +212,16 @@ void Trainer::checkpoint(std::int64_t step, RunDirectory& run) const {
              .metrics_bytes = run.metrics_bytes()});
 }
 
+void Trainer::check_parameters(std::int64_t step) const {
+  const torch::NoGradGuard guard;
+  for (const auto& [name, t] : learned()) {
+    const bool is_finite = torch::isfinite(t).all().item<bool>();
+    require(is_finite, ErrorCode::kNumeric, "step ", step, ": ", name,
+            " is not finite after the update; an earlier checkpoint stays; try a smaller learning "
+            "rate");
+  }
+}
+
 void Trainer::evaluate(std::int64_t step, RunDirectory& run, const TrainerHooks& hooks) {
   const torch::NoGradGuard guard;
   begin_quantizers(step * recipe_.accumulate, false);
@@ -224,7 +240,9 @@ void Trainer::evaluate(std::int64_t step, RunDirectory& run, const TrainerHooks&
   }
   run.add_metrics(line.dump());
 
-  if (best_step_ >= 0 && evaluation.score <= best_score_) return;
+  const bool is_better =
+      best_step_ < 0 || std::isnan(best_score_) || evaluation.score > best_score_;
+  if (!is_better) return;
   best_step_ = step;
   best_score_ = evaluation.score;
   best_.clear();
@@ -243,6 +261,8 @@ TrainingResult Trainer::run(RunDirectory& run, const TrainerHooks& hooks) {
   if (kept) {
     restore(*kept);
     done = kept->step;
+    require(done >= 0 && done <= total_, ErrorCode::kInvalidInput, "the checkpoint is of step ",
+            done, ", and the run has ", total_);
   }
   run.cut_metrics(kept ? kept->metrics_bytes : 0);
 
@@ -256,8 +276,12 @@ TrainingResult Trainer::run(RunDirectory& run, const TrainerHooks& hooks) {
       run.add_metrics(line.dump());
     }
     if (hooks.progress) hooks.progress(done, total_, values.at("loss"), values.at("learning_rate"));
-    if (hooks.evaluate && (done % eval_every_ == 0 || is_last)) evaluate(done, run, hooks);
-    if (done % options_.checkpoint_every == 0 || is_last) checkpoint(done, run);
+
+    const bool evaluates = hooks.evaluate && (done % eval_every_ == 0 || is_last);
+    const bool keeps = done % options_.checkpoint_every == 0 || is_last;
+    if (evaluates || keeps) check_parameters(done);
+    if (evaluates) evaluate(done, run, hooks);
+    if (keeps) checkpoint(done, run);
   }
 
   for (const auto& [name, t] : learned())

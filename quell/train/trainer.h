@@ -67,9 +67,12 @@ class Trainer {
   TrainingResult run(RunDirectory& run, const TrainerHooks& hooks);
 
  private:
+  std::map<std::string, torch::Tensor> losses(std::int64_t batch);
   std::map<std::string, double> step(std::int64_t step);
   void check_finite(const std::map<std::string, torch::Tensor>& values, std::int64_t step,
                     std::int64_t batch) const;
+  /// Before anything is made of them.
+  void check_parameters(std::int64_t step) const;
   TorchOutputs teacher_outputs(const TrainingBatch& batch, std::int64_t index);
   /// Of a batch of the run, counted over all steps.
   void begin_quantizers(std::int64_t batch, bool training);

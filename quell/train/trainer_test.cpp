@@ -8,6 +8,7 @@
 #include "quell/base/error.h"
 #include "quell/io/json.h"
 #include "quell/train/tiny_training.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell::train {
 namespace {
@@ -37,14 +38,8 @@ std::string bytes_of(const fs::path& file) {
 
 class TrainerTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    torch::set_num_threads(1);
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    dir_ = fs::temp_directory_path() / (std::string("quell_trainer_") + info->name());
-    fs::remove_all(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-  fs::path dir_;
+  void SetUp() override { torch::set_num_threads(1); }
+  testing::ScratchDir dir_;
 };
 
 TEST_F(TrainerTest, AKilledRunEndsWithTheSameBytes) {
@@ -81,8 +76,8 @@ training: {learning_rate: 0.02, steps: 120, batch_size: 4, clip_gradients: none}
     torch::Tensor values = p.tensor;
     values.add_(torch::ones_like(values) * 0.2);
   }
-  run.go(dir_, 1000);
-  std::ifstream in(dir_ / "metrics.jsonl");
+  run.go(dir_ / "run", 1000);
+  std::ifstream in(dir_ / "run/metrics.jsonl");
   std::string line;
   double first = 0, last = 0;
   while (std::getline(in, line)) {
@@ -140,9 +135,9 @@ training: {learning_rate: 0.001, steps: 4, batch_size: 1, accumulate: 3, freeze_
 
 TEST_F(TrainerTest, ARunOfOtherSettingsIsRefused) {
   TinyRun first(kRecipe);
-  EXPECT_THROW(first.go(dir_, 2, 5), KilledError);
+  EXPECT_THROW(first.go(dir_ / "run", 2, 5), KilledError);
   TinyRun second(kRecipe);
-  const std::string message = refusal([&] { second.go(dir_, 2, -1, {{"recipe", "b"}}); });
+  const std::string message = refusal([&] { second.go(dir_ / "run", 2, -1, {{"recipe", "b"}}); });
   EXPECT_NE(message.find("another recipe"), std::string::npos) << message;
 }
 
@@ -157,9 +152,21 @@ training: {steps: 3, batch_size: 2}
     torch::Tensor values = run.student.parameters().trained().front().tensor;
     values.fill_(NAN);
   }
-  const std::string message = refusal([&] { run.go(dir_, 1); });
+  const std::string message = refusal([&] { run.go(dir_ / "run", 1); });
   EXPECT_NE(message.find("step 0"), std::string::npos) << message;
   EXPECT_NE(message.find("rows"), std::string::npos) << message;
+}
+
+/// Behind the last update no loss would tell. Words that no row holds have no gradient: 0 / 0.
+TEST_F(TrainerTest, ParametersThatAreNotFiniteAreNamedAndNotKept) {
+  TinyRun run(R"(
+name: test
+objective: [logits]
+training: {epsilon: 0, warmup: 0, decay: constant, steps: 1, batch_size: 2}
+)");
+  const std::string message = refusal([&] { run.go(dir_ / "run", 1); });
+  EXPECT_NE(message.find("not finite"), std::string::npos) << message;
+  EXPECT_FALSE(fs::exists(dir_ / "run/checkpoint.safetensors"));
 }
 
 TEST(TrainingData, EveryRowComesOnceAnEpochWhateverTheOrder) {

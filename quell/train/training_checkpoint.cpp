@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstring>
 #include <fstream>
 
 #include "quell/base/error.h"
+#include "quell/base/exact_text.h"
+#include "quell/io/json.h"
+#include "quell/io/mapped_file.h"
+#include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
+#include "quell/io/tensor_hash.h"
 
 namespace quell::train {
 namespace {
@@ -31,11 +35,17 @@ constexpr std::array<TypePair, 5> kTypes = {{{DType::kF32, torch::kFloat32},
   throw Error(ErrorCode::kIo, str(file.string(), ": ", what));
 }
 
-/// Exactly, as text.
-std::string number_text(double value) {
-  std::array<char, 64> buffer;
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
-  return {buffer.data(), end};
+/// Of all that a checkpoint goes on from.
+template <typename Views>
+std::string hash_of(const TrainingState& state, const Views& tensors) {
+  TensorHash hash;
+  hash.add(str(state.step, " ", state.best_step, " ", exact_text(state.best_score), " ",
+               state.metrics_bytes));
+  for (const auto& [name, view] : tensors) {
+    hash.add(name);
+    hash.add(view.raw(), view.num_bytes());
+  }
+  return hash.text();
 }
 
 }  // namespace
@@ -66,6 +76,35 @@ RunDirectory::RunDirectory(fs::path path, RunKey key)
   std::error_code error;
   fs::create_directories(path_, error);
   if (error) fail(path_, "cannot be made: " + error.message());
+  check_owned();
+
+  const std::string text = Json(key_).dump(2) + "\n";
+  const bool is_known = fs::exists(key_file(), error);
+  const bool goes_on = fs::exists(checkpoint_file(), error);
+  if (is_known && !goes_on && read_text_file(key_file()) != text) {
+    fs::remove_all(teacher_directory(), error);
+    fs::remove_all(model_directory(), error);
+  }
+  if (!is_known || !goes_on) write_text_file(key_file(), text);
+}
+
+void RunDirectory::check_owned() const {
+  std::error_code error;
+  if (fs::exists(key_file(), error)) return;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
+    const std::string name = entry.path().filename().string();
+    require(name.starts_with("."), ErrorCode::kInvalidInput, path_.string(),
+            ": is where this run would be kept, and holds something else (", name,
+            "); move it away, or choose another output");
+  }
+}
+
+void RunDirectory::remove() const {
+  std::error_code ignored;
+  for (const fs::path& own :
+       {teacher_directory(), model_directory(), checkpoint_file(), metrics_file(), key_file()})
+    fs::remove_all(own, ignored);
+  fs::remove(path_, ignored);  // nothing happens where a user has put something there
 }
 
 std::optional<TrainingState> RunDirectory::read(bool allow_drift) const {
@@ -91,15 +130,13 @@ std::optional<TrainingState> RunDirectory::read(bool allow_drift) const {
   }
 
   TrainingState state;
-  try {
-    state.step = std::stoll(said("step"));
-    state.best_step = std::stoll(said("best_step"));
-    state.best_score = std::stod(said("best_score"));
-    state.metrics_bytes = std::stoull(said("metrics_bytes"));
-  } catch (const std::exception&) {
-    throw Error(ErrorCode::kInvalidInput,
-                checkpoint_file().string() + ": is no checkpoint of training; remove it");
-  }
+  const bool is_complete = parse_whole(said("step"), state.step) &&
+                           parse_whole(said("best_step"), state.best_step) &&
+                           parse_whole(said("best_score"), state.best_score) &&
+                           parse_whole(said("metrics_bytes"), state.metrics_bytes);
+  require(is_complete && said("hash") == hash_of(state, file.tensors()), ErrorCode::kInvalidInput,
+          checkpoint_file().string(), ": is damaged, or no checkpoint of training; remove ",
+          path_.string(), " to start again");
   for (const auto& [name, view] : file.tensors()) state.tensors[name] = tensor_of_file(view);
   return state;
 }
@@ -108,7 +145,7 @@ void RunDirectory::write(const TrainingState& state) const {
   std::map<std::string, std::string> metadata = {
       {"step", std::to_string(state.step)},
       {"best_step", std::to_string(state.best_step)},
-      {"best_score", number_text(state.best_score)},
+      {"best_score", exact_text(state.best_score)},
       {"metrics_bytes", std::to_string(state.metrics_bytes)}};
   for (const auto& [name, value] : key_) metadata["key." + name] = value;
 
@@ -118,6 +155,7 @@ void RunDirectory::write(const TrainingState& state) const {
     alive.push_back(tensor.detach().contiguous());
     views.emplace(name, view_of_tensor(alive.back()));
   }
+  metadata["hash"] = hash_of(state, views);
   write_safetensors(checkpoint_file(), views, metadata);
 }
 

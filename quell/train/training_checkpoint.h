@@ -26,13 +26,21 @@ struct TrainingState {
   std::uint64_t metrics_bytes = 0;  ///< of metrics.jsonl at that step
 };
 
-/// A directory with checkpoint.safetensors and metrics.jsonl. The checkpoint is written under
-/// another name, flushed and renamed, so that a run which is killed, or meets a full disk, keeps
-/// the one before. All errors of the file system are Error(kIo).
+/// A directory with run_key.json, checkpoint.safetensors and metrics.jsonl. The checkpoint is
+/// written under another name, flushed and renamed, so that a run which is killed, or meets a full
+/// disk, keeps the one before. All errors of the file system are Error(kIo).
 class RunDirectory {
  public:
-  /// Makes the directory where it is missing.
+  /// Makes the directory where it is missing. What a run of another key left there before its first
+  /// checkpoint is removed. Throws Error(kInvalidInput) where other files lie there.
   RunDirectory(std::filesystem::path path, RunKey key);
+
+  const std::filesystem::path& path() const { return path_; }
+  /// Where what is made anew without loss may be kept meanwhile.
+  std::filesystem::path teacher_directory() const { return path_ / "teacher"; }
+  std::filesystem::path model_directory() const { return path_ / "model"; }
+  /// All that the run has written; the directory too, where nothing else lies in it.
+  void remove() const;
 
   /// Of the run with this key; nothing where there is no checkpoint. With `allow_drift` a run of
   /// other threads, ISA or build goes on too. Throws Error(kInvalidInput) naming what differs, and
@@ -48,7 +56,9 @@ class RunDirectory {
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
 
  private:
+  std::filesystem::path key_file() const { return path_ / "run_key.json"; }
   std::filesystem::path checkpoint_file() const { return path_ / "checkpoint.safetensors"; }
+  void check_owned() const;
 
   std::filesystem::path path_;
   RunKey key_;

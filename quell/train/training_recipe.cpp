@@ -1,23 +1,15 @@
 #include "quell/train/training_recipe.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <regex>
 
 #include "quell/base/error.h"
+#include "quell/base/exact_text.h"
 #include "quell/io/yaml_section.h"
-#include "quell/text/data/text_file.h"
+#include "quell/text/data/recipe_library.h"
 
 namespace quell::train {
 namespace {
-
-struct Builtin {
-  const char* name;
-  const char* text;
-};
-constexpr Builtin kBuiltins[] = {
-#include "training_recipes.inc"
-};
 
 constexpr double kLargestWeight = 1e9;
 constexpr std::int64_t kMostSteps = std::int64_t{1} << 40;
@@ -98,12 +90,6 @@ void read_schedule(const Section& s, TrainingRecipe& recipe) {
   recipe.eval_every = s.integer("eval_every", 0, kMostSteps, recipe.eval_every);
 }
 
-/// "kd-qat" is kd_qat.
-std::string with_underscores(std::string name) {
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
-
 std::string text_of(const MethodParams& method) {
   std::string text = method.name();
   for (const auto& [key, value] : method.values()) text += " " + key + "=" + value;
@@ -162,27 +148,8 @@ TrainingRecipe parse_training_recipe(const std::string& yaml, const std::string&
   return recipe;
 }
 
-std::vector<std::string> training_recipe_names() {
-  std::vector<std::string> names;
-  for (const Builtin& b : kBuiltins) names.emplace_back(b.name);
-  return names;
-}
-
-std::string training_recipe_text(const std::string& name) {
-  for (const Builtin& b : kBuiltins)
-    if (with_underscores(name) == b.name) return b.text;
-  throw Error(ErrorCode::kUsage, "training recipe \"" + name + "\" is unknown; built-in are " +
-                                     comma_list(training_recipe_names()));
-}
-
 TrainingRecipe load_training_recipe(const std::string& name_or_file) {
-  const std::vector<std::string> names = training_recipe_names();
-  std::error_code ignored;
-  const std::string name = with_underscores(name_or_file);
-  const bool is_built_in = std::find(names.begin(), names.end(), name) != names.end();
-  if (is_built_in || !std::filesystem::exists(name_or_file, ignored))
-    return parse_training_recipe(training_recipe_text(name_or_file), name_or_file);
-  return parse_training_recipe(read_data_text(name_or_file, 1 << 20), name_or_file);
+  return parse_training_recipe(training_recipes().read(name_or_file), name_or_file);
 }
 
 namespace {
@@ -242,16 +209,19 @@ std::string canonical_text(const TrainingRecipe& r) {
   add("map", r.quantizers.map);
   if (r.quantizers.clip_search > 0) text += str("clip search ", r.quantizers.clip_search, "; ");
   for (const TermChoice& term : r.objective)
-    text += str("term ", text_of(term.method), " times ", term.weight, "; ");
+    text += str("term ", text_of(term.method), " times ", exact_text(term.weight), "; ");
 
-  text += str(r.optimizer, " ", r.adam.beta1, " ", r.adam.beta2, " ", r.adam.epsilon, " ",
-              r.momentum, " ", r.learning_rate, " ", r.quantizer_learning_rate, " ", r.weight_decay,
-              "; clip ", static_cast<int>(r.clip), " ", r.clip_norm, "; ");
-  text += str("decay ", static_cast<int>(r.schedule.decay), " ", r.schedule.warmup, "; batch ",
-              r.batch_size, " ", r.accumulate, "; epochs ", r.epochs, " steps ", r.steps,
-              "; length ", r.max_seq_length, "; ");
-  text += str("dropout ", r.dropout.hidden, " ", r.dropout.attention, " ", r.dropout.head,
-              "; freeze ", r.freeze_at, "; eval ", r.eval_every);
+  text +=
+      str(r.optimizer, " ", exact_text(r.adam.beta1), " ", exact_text(r.adam.beta2), " ",
+          exact_text(r.adam.epsilon), " ", exact_text(r.momentum), " ", exact_text(r.learning_rate),
+          " ", exact_text(r.quantizer_learning_rate), " ", exact_text(r.weight_decay), "; clip ",
+          static_cast<int>(r.clip), " ", exact_text(r.clip_norm), "; ");
+  text += str("decay ", static_cast<int>(r.schedule.decay), " ", exact_text(r.schedule.warmup),
+              "; batch ", r.batch_size, " ", r.accumulate, "; epochs ", exact_text(r.epochs),
+              " steps ", r.steps, "; length ", r.max_seq_length, "; ");
+  text += str("dropout ", exact_text(r.dropout.hidden), " ", exact_text(r.dropout.attention), " ",
+              exact_text(r.dropout.head), "; freeze ", exact_text(r.freeze_at), "; eval ",
+              r.eval_every);
   return text;
 }
 

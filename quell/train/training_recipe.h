@@ -57,10 +57,8 @@ struct TrainingRecipe {
 /// Throws Error(kInvalidInput) with file, key and remedy.
 TrainingRecipe parse_training_recipe(const std::string& yaml, const std::string& source);
 
-std::vector<std::string> training_recipe_names();
-/// YAML text, of a name with dashes or underscores; throws Error(kUsage) with the known names.
-std::string training_recipe_text(const std::string& name);
-/// A built-in name, or a file.
+/// A built-in recipe (compress/recipe_library.h), or a file. Throws Error(kUsage) where it is
+/// neither.
 TrainingRecipe load_training_recipe(const std::string& name_or_file);
 
 /// "W2A8", "W1.58A8 E2": sets bits of the recipe's quantizers, where they have any. Throws

@@ -5,9 +5,11 @@
 
 #include "quell/engine/lower.h"
 #include "quell/graph/forms.h"
+#include "quell/text/data/recipe_library.h"
 #include "quell/train/deploy.h"
 #include "quell/train/latent_clips.h"
 #include "quell/train/tiny_training.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell::train {
 namespace {
@@ -42,14 +44,8 @@ constexpr RecipeCase kCases[] = {
 
 class BuiltInRecipe : public ::testing::TestWithParam<RecipeCase> {
  protected:
-  void SetUp() override {
-    torch::set_num_threads(1);
-    dir_ =
-        fs::temp_directory_path() / str("quell_recipe_", GetParam().recipe, "_", GetParam().family);
-    fs::remove_all(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-  fs::path dir_;
+  void SetUp() override { torch::set_num_threads(1); }
+  testing::ScratchDir dir_;
 };
 
 TEST_P(BuiltInRecipe, TrainsAndDeploysAModelOfItsKind) {
@@ -61,7 +57,7 @@ TEST_P(BuiltInRecipe, TrainsAndDeploysAModelOfItsKind) {
   std::vector<torch::Tensor> before;
   for (const TorchParameter& p : run.student.parameters().trained())
     before.push_back(p.tensor.detach().clone());
-  run.go(dir_, 100);
+  run.go(dir_ / "run", 100);
 
   std::size_t i = 0;
   for (const TorchParameter& p : run.student.parameters().trained()) {
@@ -140,20 +136,20 @@ TEST(LatentClips, MakeOutputsBetterAndLeaveQueriesAndKeysAlone) {
 }
 
 TEST(TrainingRecipes, EachIsTriedAbove) {
-  for (const std::string& name : training_recipe_names())
+  for (const std::string& name : training_recipes().names())
     EXPECT_TRUE(std::any_of(std::begin(kCases), std::end(kCases), [&](const RecipeCase& c) {
       return name == c.recipe;
     })) << name;
 }
 
 TEST(TrainingRecipes, GoByNamesWithDashesToo) {
-  EXPECT_EQ(training_recipe_text("kd-qat"), training_recipe_text("kd_qat"));
+  EXPECT_EQ(training_recipes().read("kd-qat"), training_recipes().read("kd_qat"));
   EXPECT_EQ(load_training_recipe("quant-noise").name, "quant_noise");
-  EXPECT_THROW(training_recipe_text("kd qat"), Error);
+  EXPECT_THROW(training_recipes().read("kd qat"), Error);
 }
 
 TEST(TrainingRecipes, AreReadAndRefusedByKey) {
-  for (const std::string& name : training_recipe_names()) {
+  for (const std::string& name : training_recipes().names()) {
     const TrainingRecipe recipe = load_training_recipe(name);
     EXPECT_EQ(recipe.name, name);
     for (const TermChoice& term : recipe.objective) term_factory(term.method.name());
@@ -169,6 +165,14 @@ TEST(TrainingRecipes, AreReadAndRefusedByKey) {
   EXPECT_NE(
       message("objective: [labels]\nquantizers: {head: {static_step: {}}}").find("embeddings"),
       std::string::npos);
+}
+
+TEST(TrainingRecipes, EqualTextsMeanEqualNumbers) {
+  TrainingRecipe a = load_training_recipe("kd_qat");
+  TrainingRecipe b = a;
+  EXPECT_EQ(canonical_text(a), canonical_text(b));
+  b.learning_rate *= 1 + 1e-9;
+  EXPECT_NE(canonical_text(a), canonical_text(b));
 }
 
 TEST(TrainingRecipes, TakeSchemes) {

@@ -99,6 +99,8 @@ void set_recipe(TrainOptions& o) {
   if (o.learning_rate) recipe.learning_rate = *o.learning_rate;
   if (o.max_seq_length) recipe.max_seq_length = *o.max_seq_length;
   if (o.eval_every) recipe.eval_every = *o.eval_every;
+  require(!o.eval_every || !o.job.eval_data.file.empty(), ErrorCode::kUsage,
+          "--eval-every: needs --eval-data");
 }
 
 int run(TrainOptions& o, const GlobalOptions& globals, ExecContext& ctx) {
@@ -144,7 +146,8 @@ Command add_distill(CLI::App& app) {
       ->required();
   sub->add_option("--scheme", o->scheme,
                   "Bits of weights and activations, and of embeddings, as W1.58A8 or \"W2A8 E2\"; "
-                  "overrides the recipe");
+                  "overrides the recipe")
+      ->check(not_empty());
   model_option(*sub, "--student", *student,
                "Model that the student starts from; default: the teacher");
   sub->add_option("--layers", o->job.layers,
@@ -153,7 +156,8 @@ Command add_distill(CLI::App& app) {
   sub->add_option("--layer-map", o->job.layer_map,
                   "Which of the teacher's layers, from 0, as 0,2,5; default: evenly spread");
   sub->add_option("--unlabelled", o->unlabelled,
-                  "More rows, whose labels are not read: the teacher says what is right");
+                  "More rows, whose labels are not read: the teacher says what is right")
+      ->check(not_empty());
   add_data_options(*sub, *o);
   add_recipe_options(*sub, *o);
   sub->add_flag("--diagnostics", o->job.diagnostics,

@@ -154,6 +154,10 @@ bool has_head(const Model& model, const TrainTask& task, std::optional<std::int6
 }  // namespace
 
 Model load_start(const StartChoice& choice, const TrainTask& task) {
+  require(!choice.num_labels || task.kind == TaskKind::kClasses, ErrorCode::kUsage,
+          "--num-labels: goes with tasks about classes, not with --task ", task.name);
+  require(!choice.num_labels || *choice.num_labels > 1, ErrorCode::kUsage,
+          "--num-labels 1: is no choice; for numbers use --task regression");
   std::optional<std::int64_t> labels = choice.num_labels;
   if (task.kind == TaskKind::kValue) labels = 1;
 
@@ -164,7 +168,9 @@ Model load_start(const StartChoice& choice, const TrainTask& task) {
   if (choice.random_weights) {
     const Json config = choice.directory.read("config.json").json();
     Model model = random_model(choice, config);
-    if (model.spec.head != task.head) model = random_model(choice, with_head(config));
+    const bool says_labels = is_classifier(task) && labels;
+    if (says_labels || model.spec.head != task.head)
+      model = random_model(choice, with_head(config));
     return model;
   }
 

@@ -1,5 +1,7 @@
 #include "quell/train_job/train_job.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <chrono>
 #include <set>
@@ -19,9 +21,12 @@
 #include "quell/io/tensor_hash.h"
 #include "quell/job/export_message.h"
 #include "quell/job/outputs.h"
+#include "quell/model/model_hash.h"
+#include "quell/model/text_encoder.h"
 #include "quell/train/build_id.h"
 #include "quell/train/deploy.h"
 #include "quell/train/deployment_check.h"
+#include "quell/train/logit_rows.h"
 #include "quell/train/shallow.h"
 #include "quell/train/torch_forward.h"
 #include "quell/train/trainer.h"
@@ -31,9 +36,13 @@ namespace quell::train {
 namespace fs = std::filesystem;
 namespace {
 
-/// Sequences that the written file is compared with training on, and tokens a batch of them.
+/// What the written file is compared with training on: sequences and tokens at most (integer
+/// products are checked with the slow reference), and tokens a batch.
 constexpr std::size_t kComparedSequences = 64;
-constexpr std::int64_t kComparedTokens = 1024;
+constexpr std::int64_t kComparedTokens = 2048;
+constexpr std::int64_t kComparedBatch = 1024;
+/// Of the largest logit: two orders of summation in f32.
+constexpr double kLargestFloatDistance = 1e-3;
 constexpr std::chrono::seconds kBetweenLines(10);
 
 std::string hash_of(const TrainingSet& set) {
@@ -53,13 +62,11 @@ std::string hash_of(const TrainingSet& set) {
   return hash.text();
 }
 
-void add_model(const Model& model, TensorHash& hash) {
-  hash.add(model.config->dump());
-  for (const Param& p : model.params) {
-    hash.add(p.weight);
-    hash.add(p.bias);
-    for (const Tensor& v : p.vectors) hash.add(v);
-  }
+std::string columns_text(const ColumnChoice& columns) {
+  std::string text = " label " + columns.label;
+  for (const std::string& column : columns.text) text += " text " + column;
+  for (const std::string& name : columns.label_names) text += " class " + name;
+  return text;
 }
 
 /// What the bytes of the run depend on.
@@ -70,7 +77,8 @@ RunKey key_of(const TrainJob& job, const TrainingSet& set, const Model& student,
   if (teacher) add_model(*teacher, models);
   TensorHash held_out;
   if (!job.eval_data.file.empty())
-    held_out.add(read_text_file(job.eval_data.file) + str(" ", job.eval_limit));
+    held_out.add(read_text_file(job.eval_data.file) + str(" ", job.eval_limit) +
+                 columns_text(job.eval_data.columns));
 
   RunKey key;
   key["recipe"] = canonical_text(job.recipe);
@@ -92,7 +100,34 @@ void check_teacher(const Model& student, const Model& teacher) {
           "; both read the same tokens, so that they must be the same");
 }
 
+bool has_tokenizer(const Model& model) {
+  try {
+    open_tokenizer(model);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// Both sides read the ids that the student's tokenizer makes.
+void check_tokenizers(const TrainJob& job, const TrainTask& task, const RowChoice& asked,
+                      const TrainingSet& of_student, const Model& teacher) {
+  constexpr std::int64_t kComparedRows = 64;
+  if (job.model_dir.path() == job.teacher_dir.path() || !has_tokenizer(teacher)) return;
+
+  RowChoice rows = asked;
+  rows.limit = rows.limit > 0 ? std::min(rows.limit, kComparedRows) : kComparedRows;
+  const TrainingSet of_teacher = read_training_set(task, rows, teacher);
+  const std::size_t count = std::min(of_teacher.sequences.size(), of_student.sequences.size());
+  for (std::size_t i = 0; i < count; ++i)
+    require(of_teacher.sequences[i].ids == of_student.sequences[i].ids, ErrorCode::kInvalidInput,
+            teacher.dir.string(), ": the teacher's tokenizer gives other ids for row ", i + 1,
+            " of --data than the student's (", job.model_dir.string(),
+            "); both must have the same vocabulary");
+}
+
 void check_terms(const TrainJob& job) {
+  bool has_teacher_term = false;
   for (const TermChoice& term : job.recipe.objective) {
     const TermFactory& factory = term_factory(term.method.name());
     require(!factory.needs_teacher || !job.teacher_dir.empty(), ErrorCode::kUsage, "recipe ",
@@ -101,7 +136,17 @@ void check_terms(const TrainJob& job) {
     require(!factory.needs_labels || job.unlabelled.empty(), ErrorCode::kUsage,
             "--unlabelled: term \"", factory.name, "\" of recipe ", job.recipe.name,
             " learns from labels, which these rows do not have");
+    has_teacher_term |= factory.needs_teacher;
   }
+  const bool makes_a_student = has_teacher_term || job.recipe.quantizers.any() || job.layers > 0;
+  require(job.teacher_dir.empty() || makes_a_student, ErrorCode::kUsage, "recipe ", job.recipe.name,
+          " learns nothing from a teacher and quantizes nothing; use quell train");
+  require(has_teacher_term || !job.cache_teacher, ErrorCode::kUsage, "--cache-teacher: recipe ",
+          job.recipe.name, " learns nothing from a teacher");
+  const bool has_eval = !job.eval_data.file.empty();
+  require(has_eval || job.eval_limit == 0, ErrorCode::kUsage, "--eval-limit: needs --eval-data");
+  require(has_eval || !job.diagnostics, ErrorCode::kUsage,
+          "--diagnostics: are taken at evaluations; needs --eval-data");
 }
 
 Model make_student(const TrainJob& job, const TrainTask& task) {
@@ -111,14 +156,20 @@ Model make_student(const TrainJob& job, const TrainTask& task) {
                            .count_labels = [&] { return count_classes(task, job.data); },
                            .seed = job.seed};
   Model start = load_start(choice, task);
-  require(job.layers > 0 || job.layer_map.empty(), ErrorCode::kUsage,
-          "--layer-map: goes with --layers");
+  require(job.layers > 0 || !job.teacher_dir.empty() || job.layer_map.empty(), ErrorCode::kUsage,
+          "--layer-map: goes with --layers, or names the teacher's layers for --student");
   return job.layers > 0 ? make_shallow_student(start, job.layers, job.layer_map) : std::move(start);
 }
 
 /// Which layers of the teacher the student's stand beside.
 LayerMap layers_of(const TrainJob& job, const Model& student, const Model* teacher) {
   if (!teacher) return {};
+  // A deeper student has no layers spread over it. Terms that compare layers say what they lack.
+  bool is_deeper = false;
+  const std::size_t stacks = std::min(student.graph.stacks.size(), teacher->graph.stacks.size());
+  for (std::size_t s = 0; s < stacks; ++s)
+    is_deeper |= student.graph.stacks[s].layers > teacher->graph.stacks[s].layers;
+  if (is_deeper && job.layer_map.empty()) return {};
   return make_layer_map(student.graph, teacher->graph, job.layer_map);
 }
 
@@ -160,16 +211,19 @@ std::vector<TokenBatch> compared_batches(const TrainingSet& set) {
   const TrainingData data(set, {.batch_size = 1, .seed = 0, .fixed_batches = true});
   std::vector<TokenBatch> out;
   std::vector<std::size_t> rows;
+  std::int64_t of_batch = 0;
   std::int64_t tokens = 0;
   const std::size_t count = std::min(kComparedSequences, set.sequences.size());
-  for (std::size_t row = 0; row < count; ++row) {
+  for (std::size_t row = 0; row < count && tokens < kComparedTokens; ++row) {
     rows.push_back(row);
+    of_batch += std::ssize(set.sequences[row].ids);
     tokens += std::ssize(set.sequences[row].ids);
-    if (tokens < kComparedTokens && row + 1 < count) continue;
+    if (of_batch < kComparedBatch) continue;
     out.push_back(data.tokens_of(rows));
     rows.clear();
-    tokens = 0;
+    of_batch = 0;
   }
+  if (!rows.empty()) out.push_back(data.tokens_of(rows));
   return out;
 }
 
@@ -178,6 +232,19 @@ struct Agreement {
   std::int64_t labels = 0;  ///< 0: the models give numbers, which are no labels
   std::int64_t same = 0;
   double distance = 0;
+  double magnitude = 0;  ///< of the largest output
+
+  void add(const float* row, const float* other, std::int64_t columns) {
+    const auto size = static_cast<std::size_t>(columns);
+    for (std::size_t c = 0; c < size; ++c) {
+      const double apart = std::abs(row[c] - other[c]);
+      if (!(apart <= distance)) distance = apart;  // a NaN, too
+      magnitude = std::max<double>(magnitude, std::abs(row[c]));
+    }
+    if (columns == 1) return;
+    ++labels;
+    same += argmax(std::span(row, size)) == argmax(std::span(other, size)) ? 1 : 0;
+  }
 
   double percent() const { return 100 * static_cast<double>(same) / static_cast<double>(labels); }
   std::string text() const {
@@ -189,36 +256,53 @@ struct Agreement {
   }
 };
 
-Agreement agreement_of(const ForwardModel& a, const ForwardModel& b,
-                       const std::vector<TokenBatch>& batches, ExecContext& ctx) {
-  Agreement out;
+Tensor logits_of(const ForwardModel& model, const TokenBatch& batch, ExecContext& ctx) {
+  ForwardOutputs outputs;
+  model.forward(batch, outputs, ctx);
+  return std::move(outputs.values.at("logits"));
+}
+
+/// Training, the engine that runs the file, and, where given, the exact simulation of it, on the
+/// same batches.
+struct EngineComparison {
+  Agreement agreement;        ///< of training and the engine, where a row is no padding
+  bool engines_agree = true;  ///< to the byte
+};
+
+EngineComparison compare_engines(const TorchForward& trained, const ForwardModel& engine,
+                                 const ForwardModel* exact, const LogitRows& rows,
+                                 const std::vector<TokenBatch>& batches, ExecContext& ctx) {
+  EngineComparison out;
   for (const TokenBatch& batch : batches) {
-    ForwardOutputs of_a, of_b;
-    a.forward(batch, of_a, ctx);
-    b.forward(batch, of_b, ctx);
-    const Tensor& x = of_a.values.at("logits");
-    const Tensor& y = of_b.values.at("logits");
-    for (std::int64_t r = 0; r < x.rows(); ++r) {
-      const std::span<const float> row(x.row(r), static_cast<std::size_t>(x.cols()));
-      const std::span<const float> other(y.row(r), static_cast<std::size_t>(y.cols()));
-      for (std::size_t c = 0; c < row.size(); ++c)
-        out.distance = std::max<double>(out.distance, std::abs(row[c] - other[c]));
-      if (row.size() == 1) continue;
-      ++out.labels;
-      out.same += argmax(row) == argmax(other) ? 1 : 0;
+    const Tensor of_training = logits_of(trained, batch, ctx);
+    const Tensor of_engine = logits_of(engine, batch, ctx);
+    if (exact) {
+      const Tensor of_exact = logits_of(*exact, batch, ctx);
+      const auto x = of_engine.f32();
+      const auto y = of_exact.f32();
+      out.engines_agree = out.engines_agree && std::equal(x.begin(), x.end(), y.begin(), y.end());
     }
+    TrainingBatch unlabelled;
+    unlabelled.tokens = batch;
+    const torch::Tensor counted = rows.counted(unlabelled).at.contiguous();
+    const std::int64_t* row = counted.data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < counted.numel(); ++i)
+      out.agreement.add(of_training.row(row[i]), of_engine.row(row[i]), of_training.cols());
   }
   return out;
 }
 
-bool same_bytes(const ForwardModel& a, const ForwardModel& b, const TokenBatch& batch,
-                ExecContext& ctx) {
-  ForwardOutputs of_a, of_b;
-  a.forward(batch, of_a, ctx);
-  b.forward(batch, of_b, ctx);
-  const auto x = of_a.values.at("logits").f32();
-  const auto y = of_b.values.at("logits").f32();
-  return std::equal(x.begin(), x.end(), y.begin(), y.end());
+/// Gives a complete model its name. It lies beside it, so that nothing is copied.
+void publish(const fs::path& model, const fs::path& output, bool replace) {
+  OutputDirectory directory(output, replace);
+  for (const fs::directory_entry& entry : fs::directory_iterator(model)) {
+    const fs::path to = directory.staging() / entry.path().filename();
+    std::error_code error;
+    fs::rename(entry.path(), to, error);
+    if (error) fs::copy(entry.path(), to, fs::copy_options::recursive, error);
+    require(!error, ErrorCode::kIo, output.string(), ": cannot be written: ", error.message());
+  }
+  directory.commit();
 }
 
 /// What a run learned, and everything it was made of.
@@ -238,19 +322,19 @@ class TrainRun {
     student_.emplace(student_model_);
     student_->set_dropout(dropout_points(student_model_.graph, job.recipe.dropout));
     quantizers_.emplace(job.recipe.quantizers, student_model_, *student_);
+    check_deployable(*quantizers_, *student_);
     layers_ = layers_of(job, student_model_, teacher_model_ ? &*teacher_model_ : nullptr);
     const TermSetting setting{*student_, teacher_ ? &*teacher_ : nullptr, layers_, set_.kind};
     objective_.emplace(job.recipe.objective, setting);
   }
 
-  TrainingResult train(const fs::path& directory) {
-    RunDirectory run(directory, key_);
+  TrainingResult train(RunDirectory& run) {
     const BatchOrder order{.batch_size = job_.recipe.batch_size,
                            .seed = job_.seed,
                            .fixed_batches = job_.cache_teacher};
     const TrainingData data(set_, order);
     std::optional<TeacherCache> cache;
-    if (job_.cache_teacher && teacher_) cache.emplace(directory / "teacher");
+    if (job_.cache_teacher && teacher_) cache.emplace(run.teacher_directory());
 
     const TrainerOptions options{.seed = job_.seed,
                                  .checkpoint_every = job_.checkpoint_every,
@@ -261,7 +345,7 @@ class TrainRun {
                     {*student_, *quantizers_, *objective_, data, teacher_ ? &*teacher_ : nullptr,
                      cache ? &*cache : nullptr});
     log(LogLevel::kInfo, str("training ", trainer.total_steps(), " steps on ",
-                             set_.sequences.size(), " rows; kept in ", directory.string(),
+                             set_.sequences.size(), " rows; kept in ", run.path().string(),
                              "; should this run be stopped, run the same command to go on"));
 
     ProgressLines lines;
@@ -273,8 +357,10 @@ class TrainRun {
     return trainer.run(run, hooks);
   }
 
-  /// Writes the model, reads it back and compares.
-  void finish(const TrainingResult& result, const fs::path& directory, Report& report) {
+  const RunKey& key() const { return key_; }
+
+  /// Writes the model beside the run, reads it back and compares; then it gets its name.
+  void finish(const TrainingResult& result, RunDirectory& run, Report& report) {
     const TorchForward trained(*student_);
     if (held_out_ && teacher_model_)
       report.add("teacher", job_.task,
@@ -285,27 +371,34 @@ class TrainRun {
     Json notes = {{"recipe", canonical_text(job_.recipe)},
                   {"steps", result.steps},
                   {"best_step", result.best_step}};
-    const ExportSummary summary = write_model(quantized);
-    const Model read = load_model(Checkpoint::open(job_.output));
+    const fs::path written = run.model_directory();
+    const ExportSummary summary = write_model(quantized, written);
+    const Model read = load_model(Checkpoint::open(written));
     std::string failure;
     if (quantized)
       failure = compare_quantized(read, trained, report, notes);
-    else if (held_out_)
-      report.add("float", job_.task, held_out_->measure(*make_float_model(read), ctx_));
+    else
+      failure = compare_float(read, trained, report);
 
-    keep_records(directory, notes, report);
+    require(failure.empty(), ErrorCode::kVerification, job_.output.string(),
+            ": is not written: the model, kept in ", written.string(), ", ", failure);
+    keep_records(run, written, notes, report);
+    publish(written, job_.output, job_.replace_output);
+    run.remove();
     log(LogLevel::kInfo, "wrote " + job_.output.string() + " (recipe " + job_.recipe.name + ", " +
                              bytes_text(summary.total()) + ")");
-    require(failure.empty(), ErrorCode::kVerification, job_.output.string(), ": ", failure);
   }
 
  private:
   void read_rows() {
+    std::int64_t positions = student_model_.spec.max_position_embeddings;
+    if (teacher_model_)
+      positions = std::min(positions, teacher_model_->spec.max_position_embeddings);
     RowChoice rows{.data = job_.data,
                    .limit = job_.limit,
-                   .max_seq_length = std::min(job_.recipe.max_seq_length,
-                                              student_model_.spec.max_position_embeddings)};
+                   .max_seq_length = std::min(job_.recipe.max_seq_length, positions)};
     set_ = read_training_set(task_, rows, student_model_);
+    if (teacher_model_) check_tokenizers(job_, task_, rows, set_, *teacher_model_);
     add_unlabelled_rows(job_.unlabelled, job_.data.columns, rows.max_seq_length, student_model_,
                         set_);
     if (job_.eval_data.file.empty()) return;
@@ -324,13 +417,43 @@ class TrainRun {
     return out;
   }
 
-  ExportSummary write_model(bool quantized) {
+  ExportSummary write_model(bool quantized, const fs::path& to) {
+    constexpr bool kReplace = true;  // of a run that was stopped just here
     if (quantized) {
       deploy(*student_, *quantizers_, student_model_);
-      return export_compressed_tensors(student_model_, job_.output, job_.replace_output);
+      return export_compressed_tensors(student_model_, to, kReplace);
     }
     student_->parameters().write_to(student_model_);
-    return export_float_checkpoint(student_model_, job_.output, job_.replace_output);
+    return export_float_checkpoint(student_model_, to, kReplace);
+  }
+
+  /// What is wrong with a file of floats; "": nothing.
+  std::string compare_float(const Model& read, const TorchForward& trained, Report& report) {
+    const auto engine = make_float_model(read);
+    if (held_out_) report.add("float", job_.task, held_out_->measure(*engine, ctx_));
+
+    const EngineComparison same =
+        compare_engines(trained, *engine, nullptr, logit_rows(), compared_batches(set_), ctx_);
+    log(LogLevel::kInfo, "the file read back, beside training: " + same.agreement.text());
+    const bool agrees =
+        same.agreement.distance <= kLargestFloatDistance * std::max(1.0, same.agreement.magnitude);
+    return agrees ? "" : "does not compute what was trained: " + same.agreement.text();
+  }
+
+  LogitRows logit_rows() const {
+    return {"logits", TermSetting{*student_, nullptr, layers_, set_.kind}};
+  }
+
+  /// Null, said with the reason, where no integer kernel runs what was trained.
+  std::unique_ptr<ForwardModel> integer_engine(const Model& read) const {
+    try {
+      return lower(read, ctx_);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kUnsupported) throw;
+      log(LogLevel::kWarning, str("the integer engine does not run this model (", error.what(),
+                                  "); it is measured in simulated-exact"));
+      return nullptr;
+    }
   }
 
   /// What is wrong with the file; "": nothing.
@@ -338,19 +461,20 @@ class TrainRun {
                                 Json& notes) {
     const std::vector<TokenBatch> batches = compared_batches(set_);
     const auto exact = make_simulated_model(read, true, ctx_.isa);
-    const auto integer = lower(read, ctx_);
-    if (held_out_) report.add("integer", job_.task, held_out_->measure(*integer, ctx_));
+    const std::unique_ptr<ForwardModel> integer = integer_engine(read);
+    const ForwardModel& engine = integer ? *integer : *exact;
+    const std::string engine_name = integer ? "integer" : "simulated-exact";
+    if (held_out_) report.add(engine_name, job_.task, held_out_->measure(engine, ctx_));
 
     const DeploymentCheck check = check_deployment(*student_, *quantizers_, read, batches, ctx_);
-    const Agreement agreement = agreement_of(trained, *integer, batches, ctx_);
-    const bool engines_agree = std::all_of(
-        batches.begin(), batches.end(),
-        [&](const TokenBatch& batch) { return same_bytes(*exact, *integer, batch, ctx_); });
+    const auto [agreement, engines_agree] = compare_engines(
+        trained, engine, integer ? exact.get() : nullptr, logit_rows(), batches, ctx_);
     log(LogLevel::kInfo, "the file read back, on " + std::to_string(batches.size()) +
                              " batches of training rows: " + check.text());
-    log(LogLevel::kInfo, "integer engine beside training: " + agreement.text() +
-                             "; simulated-exact and integer engine give " +
-                             (engines_agree ? "the same" : "DIFFERENT") + " bytes");
+    log(LogLevel::kInfo, engine_name + " engine beside training: " + agreement.text() +
+                             (integer ? str("; simulated-exact and integer engine give ",
+                                            engines_agree ? "the same" : "DIFFERENT", " bytes")
+                                      : ""));
     notes["deployment"] = {{"codes", check.codes},
                            {"differing", check.differing},
                            {"share", check.share()},
@@ -360,6 +484,7 @@ class TrainRun {
                            {"row_distance", check.row_distance},
                            {"labels", agreement.labels},
                            {"logit_distance", agreement.distance},
+                           {"engine", engine_name},
                            {"engines_agree", engines_agree}};
     if (agreement.labels > 0) notes["deployment"]["label_agreement"] = agreement.percent();
     if (!engines_agree) return "the integer engine gives other bytes than simulated-exact";
@@ -367,16 +492,16 @@ class TrainRun {
     return "";
   }
 
-  /// Metrics and notes go with the model; what only a stopped run needs goes away.
-  void keep_records(const fs::path& directory, Json notes, const Report& report) {
+  /// Metrics and notes go with the model.
+  static void keep_records(const RunDirectory& run, const fs::path& model, Json notes,
+                           const Report& report) {
     std::error_code error;
-    const fs::path records = job_.output / "training";
+    const fs::path records = model / "training";
     fs::create_directories(records, error);
     require(!error, ErrorCode::kIo, records.string(), ": cannot be made: ", error.message());
     notes["results"] = report.to_json().at("results");
-    write_text_file(records / "metrics.jsonl", read_text_file(directory / "metrics.jsonl"));
+    write_text_file(records / "metrics.jsonl", read_text_file(run.metrics_file()));
     write_text_file(records / "run.json", notes.dump(2) + "\n");
-    fs::remove_all(directory, error);
   }
 
   const TrainJob& job_;
@@ -394,12 +519,24 @@ class TrainRun {
   std::optional<Objective> objective_;
 };
 
+/// Of libtorch and of OpenBLAS, which it multiplies with and which counts its threads itself: how
+/// many there are can change the last bits of a product.
+void set_threads(int threads) {
+  torch::set_num_threads(threads);
+  using SetThreads = void (*)(int);
+  const auto of_blas =
+      reinterpret_cast<SetThreads>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (of_blas) of_blas(threads);
+}
+
 fs::path check_output(const TrainJob& job) {
   const fs::path output = resolve_output(job.output);
-  keep_input_folders(job.output, {job.model_dir.path(), job.teacher_dir.path()});
   std::vector<fs::path> files = job.unlabelled;
   files.insert(files.end(), {job.data.file, job.eval_data.file});
-  keep_inputs(job.output, files);
+  for (const fs::path& written : {job.output, run_directory_beside(job.output)}) {
+    keep_input_folders(written, {job.model_dir.path(), job.teacher_dir.path()});
+    keep_inputs(written, files);
+  }
   return output;
 }
 
@@ -414,18 +551,20 @@ Report run_train_job(const TrainJob& asked, ExecContext& ctx) {
   job.output = check_output(asked);
   const TrainTask& task = find_train_task(job.task);
   check_terms(job);
-  const OutputLock lock(job.output);  // of the run beside it too
+  const fs::path directory = run_directory_beside(job.output);
+  const OutputLock lock(job.output);
+  const OutputLock lock_of_run(directory);  // which another command may name as its output
   {
     const OutputDirectory probe(job.output, job.replace_output);
   }  // an unwritable output must not cost a training run
 
-  torch::set_num_threads(ctx.pool.num_threads());
-  const fs::path directory = run_directory_beside(job.output);
+  set_threads(ctx.pool.num_threads());
   TrainRun run(job, task, ctx);
-  const TrainingResult result = run.train(directory);
+  RunDirectory kept(directory, run.key());
+  const TrainingResult result = run.train(kept);
 
   Report report;
-  run.finish(result, directory, report);
+  run.finish(result, kept, report);
   return report;
 }
 

@@ -43,8 +43,8 @@ struct TrainJob {
 /// Where a run is kept until it is complete: OUT.training.
 std::filesystem::path run_directory_beside(const std::filesystem::path& output);
 
-/// Goes on with what an earlier run of the same job left. Throws Error: kVerification where what
-/// was written does not compute what was trained (it stays there).
+/// Goes on with what an earlier run of the same job left. Throws Error: kVerification where the
+/// file does not compute what was trained; `output` is not written then.
 Report run_train_job(const TrainJob& job, ExecContext& ctx);
 
 }  // namespace quell::train

@@ -188,8 +188,10 @@ std::int64_t count_classes(const TrainTask& task, const DataChoice& choice) {
   double largest = 0;
   for (const Example& row : data.examples)
     if (row.label) largest = std::max(largest, *row.label);
-  require(largest < 1e6, ErrorCode::kInvalidInput, data.source, ": label ", largest,
-          " is no class; for numbers use --task regression");
+  const auto rows = static_cast<double>(data.examples.size());
+  require(largest < 1e6 && largest < std::max(rows, 2.0), ErrorCode::kInvalidInput, data.source,
+          ": label ", largest, " of ", rows,
+          " rows is no class; for numbers use --task regression, or say --num-labels");
   return std::max<std::int64_t>(2, std::llround(largest) + 1);
 }
 

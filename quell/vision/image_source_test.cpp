@@ -10,6 +10,7 @@
 #include "quell/base/error.h"
 #include "quell/io/mapped_file.h"
 #include "quell/vision/pixel_batch.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell {
 namespace {
@@ -22,15 +23,6 @@ std::string golden_file(const std::string& name) { return read_text_file(kGolden
 /// A folder with a few images, removed at the end.
 class ImageSourceTest : public ::testing::Test {
  protected:
-  ImageSourceTest() {
-    std::string pattern = (fs::temp_directory_path() / "quell-images-XXXXXX").string();
-    root_ = ::mkdtemp(pattern.data());
-  }
-  ~ImageSourceTest() override {
-    std::error_code ec;
-    fs::remove_all(root_, ec);
-  }
-
   void write(const std::string& name, const std::string& bytes) const {
     fs::create_directories((root_ / name).parent_path());
     std::ofstream(root_ / name, std::ios::binary) << bytes;
@@ -40,14 +32,14 @@ class ImageSourceTest : public ::testing::Test {
       open_images(choice);
     } catch (const Error& e) {
       std::string message = e.what();
-      for (std::size_t at; (at = message.find(root_.string())) != std::string::npos;)
-        message.replace(at, root_.string().size(), "~");
+      for (std::size_t at; (at = message.find(root_.path().string())) != std::string::npos;)
+        message.replace(at, root_.path().string().size(), "~");
       return message;
     }
     return "accepted";
   }
 
-  fs::path root_;
+  testing::ScratchDir root_;
 };
 
 std::string tar_of(const std::vector<std::pair<std::string, std::string>>& files) {

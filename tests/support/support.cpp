@@ -12,6 +12,8 @@
 #include <set>
 #include <sstream>
 
+#include "quell/text/data/recipe_library.h"
+
 namespace quell::testing {
 namespace fs = std::filesystem;
 namespace {
@@ -81,17 +83,6 @@ std::string test_name(const std::string& folder) {
   return name;
 }
 
-ScratchDir::ScratchDir() {
-  std::string pattern = (fs::temp_directory_path() / "quell-test-XXXXXX").string();
-  path_ = ::mkdtemp(pattern.data());
-}
-
-ScratchDir::~ScratchDir() {
-  std::error_code ec;
-  fs::permissions(path_, fs::perms::owner_all, ec);
-  fs::remove_all(path_, ec);
-}
-
 CommandResult run_shell(const std::string& script, const fs::path& dir) {
   const ScratchDir scratch;
   std::ofstream(scratch / "script") << "QUELL='" QUELL_COMMAND "' REVIEWS='" << kReviews.string()
@@ -129,7 +120,7 @@ std::vector<TokenSequence> load_sequences(const CalibrationChoice& choice, const
 }
 
 Recipe quick_recipe(const std::string& name) {
-  std::string text = builtin_recipe_text(name);
+  std::string text = quantization_recipes().read(name);
   if (const std::size_t at = text.find("iterations: 1000"); at != std::string::npos)
     text.replace(at, 16, "iterations: 60");
   return parse_recipe(text, name);

@@ -9,6 +9,7 @@
 #include "quell/engine/engines.h"
 #include "quell/io/json.h"
 #include "quell/job/calibration_samples.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell::testing {
 
@@ -27,18 +28,6 @@ std::string test_name(const std::string& folder);
 /// The embedded example: model, calibration and evaluation data.
 inline const std::filesystem::path kReviews =
     std::filesystem::path(QUELL_SOURCE_DIR) / "examples/reviews";
-
-/// A directory of its own, removed at the end.
-class ScratchDir {
- public:
-  ScratchDir();
-  ~ScratchDir();
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 /// A built-in recipe, but with few rounds of AdaRound, of which the bytes of a result do not need
 /// more.

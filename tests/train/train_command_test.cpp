@@ -90,12 +90,21 @@ TEST(TrainCommand, AnEncoderGetsAHeadAndFewerLayers) {
   Json config = Json::parse(read_text_file(scratch / "encoder/config.json"));
   config["architectures"] = {"BertModel"};
   write_text_file(scratch / "encoder/config.json", config.dump());
+  // A sentence model: with its modules the classifier would be measured as one.
+  write_text_file(scratch / "encoder/modules.json",
+                  R"([{"name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+                      {"name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])");
+  fs::create_directory(scratch / "encoder/1_Pooling");
+  write_text_file(scratch / "encoder/1_Pooling/config.json",
+                  R"({"word_embedding_dimension": 96, "pooling_mode_mean_tokens": true})");
   const CommandResult tuned =
       train((scratch / "encoder").string() + " " + (scratch / "tuned").string() +
             " --task classification" + kRows + kQuick);
   ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
   EXPECT_EQ(load_model(Checkpoint::open(scratch / "tuned")).spec.head,
             Head::kSequenceClassification);
+  EXPECT_FALSE(fs::exists(scratch / "tuned/modules.json"));
+  EXPECT_FALSE(fs::exists(scratch / "tuned/1_Pooling"));
 
   const CommandResult shallow = distill(
       kModel + " " + (scratch / "shallow").string() +
@@ -129,6 +138,8 @@ TEST(TrainCommand, BadInputIsOneLine) {
   const std::string data = " --data " + (kReviews / "calibration.tsv").string();
   write_text_file(scratch / "empty.tsv", "sentence\tlabel\n");
   write_text_file(scratch / "labels.tsv", "sentence\tlabel\ngood\t1\nbad\t7\n");
+  write_text_file(scratch / "nf3.yaml",
+                  "quantizers: {weights: {nf3: {group_size: 32}}}\nobjective: [labels]\n");
   const auto refused = [&](const std::string& arguments, int code, const std::string& words) {
     expect_one_line_error(run_quell(arguments), code, words, arguments);
     EXPECT_FALSE(fs::exists(scratch / "out")) << arguments;
@@ -149,6 +160,11 @@ TEST(TrainCommand, BadInputIsOneLine) {
           "layers");
   refused("distill " + kModel + out + " --recipe kd_qat --scheme W4A8 --task classification" + data,
           2, "W4A8");
+  refused("train " + kModel + out + " --recipe " + (scratch / "nf3.yaml").string() +
+              " --task classification" + data,
+          1, "no form in a file");
+  refused("train " + kModel + out + " --recipe best --task classification" + data, 2,
+          "is for quell quantize");
   refused("train " + kModel + out + " --task classification --epochs 1 --steps 3" + data, 2,
           "--epochs");
 }

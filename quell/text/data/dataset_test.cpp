@@ -8,6 +8,7 @@
 #include "quell/base/scratch_file.h"
 #include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell {
 namespace {
@@ -15,17 +16,7 @@ namespace fs = std::filesystem;
 
 class Datasets : public ::testing::Test {
  protected:
-  Datasets() {
-    std::string name = (fs::temp_directory_path() / "quell-dataset-XXXXXX").string();
-    dir_ = mkdtemp(name.data());
-  }
-  ~Datasets() override {
-    std::error_code ignored;
-    fs::remove_all(dir_, ignored);
-    set_log_sink({});
-  }
-  Datasets(const Datasets&) = delete;
-  Datasets& operator=(const Datasets&) = delete;
+  void TearDown() override { set_log_sink({}); }
 
   fs::path file(const std::string& name, const std::string& text) const {
     write_text_file(dir_ / name, text);
@@ -41,7 +32,7 @@ class Datasets : public ::testing::Test {
     return "";
   }
 
-  fs::path dir_;
+  testing::ScratchDir dir_;
 };
 
 std::string with_line_ends(const std::string& text, const std::string& end) {

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "quell/base/error.h"
+#include "tests/support/scratch_dir.h"
 
 namespace quell {
 namespace {
@@ -47,7 +48,7 @@ TEST(TextRows, MarksAndLineEndsChangeNothing) {
 
 /// Large letters, other names of a format, labels that are words.
 TEST(TextRows, StructuredFilesAreRowsWhateverTheyAreCalled) {
-  const std::filesystem::path dir = ::testing::TempDir();
+  const testing::ScratchDir dir;
   const auto read = [&](const std::string& name, const std::string& bytes) {
     const std::filesystem::path file = dir / name;
     std::ofstream(file, std::ios::binary) << bytes;
@@ -55,7 +56,6 @@ TEST(TextRows, StructuredFilesAreRowsWhateverTheyAreCalled) {
     TextRows rows({file, {}, {}, false}, none);
     std::vector<std::string> texts;
     for (const TextRows::Row& row : rows.next(9)) texts.push_back(row.example.texts.at(0));
-    std::filesystem::remove(file);
     return texts;
   };
   const std::vector<std::string> expected = {"one", "two"};

@@ -19,10 +19,15 @@ class Logits : public ObjectiveTerm {
         kind_(params.choice(
             "kind", {"soft_cross_entropy", "kl", "reverse_kl", "cakld", "jsd", "top_k", "mse"},
             rows_.columns() == 1 ? "mse" : "soft_cross_entropy")) {
-    require(rows_.columns() > 1 || kind_ == "mse", ErrorCode::kInvalidInput,
-            "term \"logits\": kind ", kind_, " of one logit is 0 whatever it is; choose mse");
     read(params);
     sums_ = params.choice("positions", {"mean", "sum"}, kind_ == "cakld" ? "sum" : "mean") == "sum";
+
+    const bool takes_numbers = params.choice("regression", {"none", "mse"}, "none") == "mse";
+    const bool has_distribution = rows_.columns() > 1;
+    if (has_distribution || kind_ == "mse") return;
+    require(takes_numbers, ErrorCode::kInvalidInput, "term \"logits\": kind ", kind_,
+            " of one logit is 0 whatever it is; choose mse, or regression: mse beside it");
+    kind_ = "mse";
   }
 
   torch::Tensor value(const TermInput& input) override {
@@ -43,7 +48,7 @@ class Logits : public ObjectiveTerm {
 
  private:
   void read(const MethodParams& params) {
-    std::vector<std::string> keys = {"kind", "positions"};
+    std::vector<std::string> keys = {"kind", "regression", "positions"};
     if (kind_ == "soft_cross_entropy") {
       keys.emplace_back("classes");
       const bool is_mean = params.choice("classes", {"sum", "mean"}, "sum") == "mean";
@@ -78,8 +83,12 @@ class Logits : public ObjectiveTerm {
     const torch::NoGradGuard guard;
     if (confidence_[1].item<double>() < kConfidenceBatches) {
       const torch::Tensor probabilities = torch::softmax(teacher, -1);
-      const torch::Tensor of_rows =
-          labels.defined() ? probabilities.gather(1, labels.unsqueeze(1)) : probabilities.amax(-1);
+      torch::Tensor of_rows = probabilities.amax(-1);
+      if (labels.defined()) {
+        const torch::Tensor of_labels =
+            probabilities.gather(1, labels.clamp_min(0).unsqueeze(1)).squeeze(1);
+        of_rows = torch::where(labels.eq(kIgnoredLabel), of_rows, of_labels);
+      }
       confidence_[0] += of_rows.mean().to(torch::kFloat64);
       confidence_[1] += 1;
     }
