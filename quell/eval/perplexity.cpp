@@ -190,7 +190,8 @@ PerplexitySet make_perplexity_set(const PerplexityOptions& options, const Datase
             "--skip ", options.skip, " leaves nothing of the ", windows, " windows of ", window,
             " tokens in ", data.source);
     require(!set.sequences.empty(), ErrorCode::kInvalidInput, data.source, ": ", ids.size(),
-            " tokens are fewer than one window of ", window);
+            " tokens are fewer than one window of ", window,
+            "; give more text, or a shorter window (--window, in training --max-seq-length)");
   }
   return set;
 }

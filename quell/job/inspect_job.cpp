@@ -250,7 +250,7 @@ Json describe_shapes(const InspectJob& job) {
 
 Json run_inspect_job(const InspectJob& job, ExecContext& ctx) {
   // A misspelt scheme should not cost the time to read a model.
-  if (!job.scheme.empty()) parse_size_scheme(job.scheme);
+  if (!job.scheme.empty()) parse_scheme(job.scheme);
   const bool shapes_alone = !job.scheme.empty() && !job.calibration && !job.kernels;
   if (shapes_alone && job.model_dir.has("config.json") && !has_weights(job.model_dir))
     return describe_shapes(job);

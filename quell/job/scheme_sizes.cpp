@@ -1,7 +1,6 @@
 #include "quell/job/scheme_sizes.h"
 
 #include <cmath>
-#include <regex>
 
 #include "quell/base/error.h"
 #include "quell/graph/ops.h"
@@ -13,10 +12,11 @@ namespace {
 
 constexpr double kMegabyte = 1 << 20;
 
-/// Bits that a code of "1.58", "2", ... takes.
-double stored_bits(const std::string& bits) {
-  return bits == "1.58" ? SizeScheme::kTernaryBits : std::stod(bits);
-}
+/// Ternary weights: five trits a byte, without a code that looks at how often a value occurs.
+constexpr double kTernaryBits = 1.6;
+
+/// That a code takes.
+double stored_bits(const SchemeBits& side) { return side.is_ternary ? kTernaryBits : side.bits; }
 
 /// How a parameter's matrix counts.
 enum class Counts { kFloat, kMatrix, kTable };
@@ -54,21 +54,7 @@ double times_smaller(std::uint64_t whole, std::uint64_t part) {
 
 }  // namespace
 
-SizeScheme parse_size_scheme(const std::string& text) {
-  static const std::regex kForm("W(1\\.58|[2-8]|32)A([2-8]|16|32)(?: ?E(1\\.58|[2-8]|32))?");
-  std::smatch found;
-  require(std::regex_match(text, found, kForm), ErrorCode::kUsage, "--scheme: \"", text,
-          "\" is no scheme; say W2A8, W1.58A8, or \"W2A8 E8\" for other bits of the embeddings "
-          "(1.58, 2 to 8, or 32 for floats)");
-
-  SizeScheme scheme;
-  scheme.weight_bits = stored_bits(found[1]);
-  scheme.activation_bits = std::stod(found[2]);
-  scheme.embedding_bits = found[3].matched ? stored_bits(found[3]) : scheme.weight_bits;
-  return scheme;
-}
-
-SchemeSizes sizes_by_scheme(const Graph& graph, const SizeScheme& scheme) {
+SchemeSizes sizes_by_scheme(const Graph& graph, const Scheme& scheme) {
   SchemeSizes sizes;
   for (ParamId id = 0; id < graph.num_params(); ++id) {
     const ParamDef& def = graph.param(id);
@@ -82,12 +68,12 @@ SchemeSizes sizes_by_scheme(const Graph& graph, const SizeScheme& scheme) {
 
     const Counts counts = counts_as(graph, id);
     const bool table = counts == Counts::kTable;
-    const double bits = table ? scheme.embedding_bits : scheme.weight_bits;
-    if (counts == Counts::kFloat || bits == SizeScheme::kFloatBits) {
+    const SchemeBits& side = table ? scheme.of_embeddings() : scheme.weights;
+    if (counts == Counts::kFloat || side.is_float()) {
       sizes.without_steps += sizeof(float) * elements;
       continue;
     }
-    sizes.without_steps += code_bytes(elements, bits);
+    sizes.without_steps += code_bytes(elements, stored_bits(side));
     sizes.matrix_steps += sizeof(float);
     if (table)
       sizes.table_row_steps += sizeof(float) * (static_cast<std::uint64_t>(def.shape[0]) - 1);
@@ -96,15 +82,14 @@ SchemeSizes sizes_by_scheme(const Graph& graph, const SizeScheme& scheme) {
 }
 
 Json describe_scheme_sizes(const Graph& graph, const std::string& text) {
-  const SizeScheme scheme = parse_size_scheme(text);
+  const Scheme scheme = parse_scheme(text);
   const SchemeSizes sizes = sizes_by_scheme(graph, scheme);
   const auto row = [&](std::uint64_t bytes) {
     return Json{{"bytes", bytes},
                 {"megabytes", static_cast<double>(bytes) / kMegabyte},
                 {"times_smaller", times_smaller(sizes.float_model, bytes)}};
   };
-  const bool ternary = scheme.weight_bits == SizeScheme::kTernaryBits ||
-                       scheme.embedding_bits == SizeScheme::kTernaryBits;
+  const bool ternary = scheme.weights.is_ternary || scheme.of_embeddings().is_ternary;
   return {{"scheme", text},
           {"ternary", ternary},
           {"float", row(sizes.float_model)},

@@ -7,22 +7,9 @@
 
 #include "quell/graph/graph.h"
 #include "quell/io/json_fwd.h"
+#include "quell/quant/scheme.h"
 
 namespace quell {
-
-/// Bits of weights, of embeddings and of activations. Ternary weights ("1.58") take 1.6 bits each:
-/// five trits a byte, without a code that looks at how often a value occurs.
-struct SizeScheme {
-  static constexpr double kFloatBits = 32;
-  static constexpr double kTernaryBits = 1.6;
-  double weight_bits = kFloatBits;
-  double embedding_bits = kFloatBits;
-  double activation_bits = kFloatBits;  ///< takes no part in sizes
-  bool operator==(const SizeScheme&) const = default;
-};
-/// "W2A8", "W1.58A8", "W2A8 E8": E where embeddings have other bits than weights. Bits are 1.58, 2
-/// to 8, or 32 for floats. Throws Error(kUsage).
-SizeScheme parse_size_scheme(const std::string& text);
 
 /// Bytes of the model, in three parts that the papers count or leave out.
 struct SchemeSizes {
@@ -35,7 +22,7 @@ struct SchemeSizes {
   std::uint64_t with_matrix_steps() const { return without_steps + matrix_steps; }
   std::uint64_t with_row_steps() const { return with_matrix_steps() + table_row_steps; }
 };
-SchemeSizes sizes_by_scheme(const Graph& graph, const SizeScheme& scheme);
+SchemeSizes sizes_by_scheme(const Graph& graph, const Scheme& scheme);
 
 /// For `quell inspect --scheme`.
 Json describe_scheme_sizes(const Graph& graph, const std::string& scheme);

@@ -118,8 +118,15 @@ void put_table(const Entry& entry, const torch::Tensor& table, Model& model) {
   model.replace_table(entry.param, std::move(codes));
 }
 
-/// Engines multiply codes with codes.
+/// Engines multiply codes with codes, and groups of eight at least.
 void check_products(const Entry& entry, const Graph& graph) {
+  constexpr std::int64_t kGroupUnit = 8;
+  const QuantSpec spec = spec_of(entry);
+  const bool in_groups = spec.granularity == Granularity::kPerGroup;
+  require(!in_groups || spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported, entry.name,
+          ": weights in groups of ", spec.group_size,
+          " have no integer kernel; take a multiple of ", kGroupUnit);
+
   for (const NodeId n : graph.order()) {
     const Node& node = graph.node(n);
     const bool multiplies = node.is(op_linear) && node.param == entry.param;
@@ -137,7 +144,6 @@ void check_deployable(const StudentQuantizers& quantizers, const TorchModel& stu
   for (const auto& entry : quantizers.entries()) {
     switch (entry->kind) {
       case Entry::Kind::kWeight:
-        spec_of(*entry);
         check_products(*entry, student.graph());
         has_weights = true;
         break;

@@ -197,6 +197,7 @@ TEST_F(Deploy, RefusesWhatNoFileHolds) {
   expect("  embeddings: {twn: {granularity: group, group_size: 32}}", "embed_tokens.weight",
          "one step a row");
   expect("  weights: {twn: {granularity: row}}", "q_proj.weight", "quantizer of activations");
+  expect("  weights: {twn: {granularity: group, group_size: 4}}", "q_proj.weight", "multiple of 8");
   expect("  activations: {dynamic: {granularity: token}}", "weights in floats", "none at all");
 }
 

@@ -1,5 +1,6 @@
 #include "quell/train/trainer.h"
 
+#include <chrono>
 #include <cmath>
 
 #include "quell/base/error.h"
@@ -16,6 +17,9 @@ constexpr const char* kOptimizer = "optimizer.";
 constexpr const char* kQuantizerState = "quantizer_state.";
 constexpr const char* kTermState = "term_state.";
 constexpr const char* kBest = "best.";
+
+/// So much of a run may be lost at most, however slow its steps are.
+constexpr std::chrono::minutes kLongestUnkept(5);
 
 /// Weights decay, vectors (norms, biases, steps) do not.
 std::vector<TrainedParameter> trained_parameters(const TrainingRecipe& recipe,
@@ -266,6 +270,7 @@ TrainingResult Trainer::run(RunDirectory& run, const TrainerHooks& hooks) {
   }
   run.cut_metrics(kept ? kept->metrics_bytes : 0);
 
+  auto kept_at = std::chrono::steady_clock::now();
   while (done < total_) {
     const std::map<std::string, double> values = step(done);
     ++done;
@@ -278,10 +283,13 @@ TrainingResult Trainer::run(RunDirectory& run, const TrainerHooks& hooks) {
     if (hooks.progress) hooks.progress(done, total_, values.at("loss"), values.at("learning_rate"));
 
     const bool evaluates = hooks.evaluate && (done % eval_every_ == 0 || is_last);
-    const bool keeps = done % options_.checkpoint_every == 0 || is_last;
+    const bool is_due = std::chrono::steady_clock::now() - kept_at > kLongestUnkept;
+    const bool keeps = done % options_.checkpoint_every == 0 || is_due || is_last;
     if (evaluates || keeps) check_parameters(done);
     if (evaluates) evaluate(done, run, hooks);
-    if (keeps) checkpoint(done, run);
+    if (!keeps) continue;
+    checkpoint(done, run);
+    kept_at = std::chrono::steady_clock::now();
   }
 
   for (const auto& [name, t] : learned())

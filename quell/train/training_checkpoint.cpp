@@ -35,6 +35,24 @@ constexpr std::array<TypePair, 5> kTypes = {{{DType::kF32, torch::kFloat32},
   throw Error(ErrorCode::kIo, str(file.string(), ": ", what));
 }
 
+/// "before, now" of two texts without what both begin and end with.
+std::string difference_text(const std::string& before, const std::string& now) {
+  constexpr std::size_t kLongest = 60;
+  const std::size_t shorter = std::min(before.size(), now.size());
+  std::size_t begin = 0;
+  while (begin < shorter && before[begin] == now[begin]) ++begin;
+  std::size_t end = 0;
+  while (end < shorter - begin && before[before.size() - 1 - end] == now[now.size() - 1 - end])
+    ++end;
+  while (begin > 0 && before[begin - 1] != ';' && before[begin - 1] != ',') --begin;
+
+  const auto part = [&](const std::string& text) {
+    const std::string whole = text.substr(begin, text.size() - end - begin);
+    return "\"" + (whole.size() > kLongest ? whole.substr(0, kLongest) + "..." : whole) + "\"";
+  };
+  return part(before) + ", now " + part(now);
+}
+
 /// Of all that a checkpoint goes on from.
 template <typename Views>
 std::string hash_of(const TrainingState& state, const Views& tensors) {
@@ -125,8 +143,8 @@ std::optional<TrainingState> RunDirectory::read(bool allow_drift) const {
         is_drift ? "; --allow-drift goes on all the same, to bytes that may differ"
                  : "; remove that folder, or write elsewhere";
     throw Error(ErrorCode::kInvalidInput,
-                str(path_.string(), " holds a run of another ", name, " (\"", said("key." + name),
-                    "\", now \"", value, "\")", remedy));
+                str(path_.string(), " holds a run with another value of \"", name, "\" (",
+                    difference_text(said("key." + name), value), ")", remedy));
   }
 
   TrainingState state;

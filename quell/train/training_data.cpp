@@ -37,13 +37,16 @@ void check_training_set(const TrainingSet& set, std::int64_t classes) {
   require(set.kind != TaskKind::kSeq2Seq || set.targets.size() == set.sequences.size(),
           ErrorCode::kInvalidInput, set.source, ": ", set.sequences.size(), " rows have ",
           set.targets.size(), " targets");
-  if (set.kind != TaskKind::kClasses) return;
+  if (set.kind == TaskKind::kClasses) check_labels(set.labels, classes, set.source);
+}
 
-  for (std::size_t i = 0; i < set.labels.size(); ++i) {
-    const double label = set.labels[i];
+void check_labels(const std::vector<double>& labels, std::int64_t classes,
+                  const std::string& source) {
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const double label = labels[i];
     const bool is_class =
         label >= 0 && label < static_cast<double>(classes) && label == std::floor(label);
-    require(is_class, ErrorCode::kInvalidInput, set.source, ": row ", i + 1, " has label ", label,
+    require(is_class, ErrorCode::kInvalidInput, source, ": row ", i + 1, " has label ", label,
             ", and classes go from 0 to ", classes - 1);
   }
 }

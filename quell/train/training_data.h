@@ -31,6 +31,9 @@ struct TrainingSet {
 /// Throws Error(kInvalidInput) naming source and row where there are no rows, or labels do not fit
 /// `classes` (kClasses).
 void check_training_set(const TrainingSet& set, std::int64_t classes);
+/// The same of labels alone.
+void check_labels(const std::vector<double>& labels, std::int64_t classes,
+                  const std::string& source);
 
 struct BatchOrder {
   std::int64_t batch_size = 32;

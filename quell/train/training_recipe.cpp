@@ -1,11 +1,11 @@
 #include "quell/train/training_recipe.h"
 
 #include <algorithm>
-#include <regex>
 
 #include "quell/base/error.h"
 #include "quell/base/exact_text.h"
 #include "quell/io/yaml_section.h"
+#include "quell/quant/scheme.h"
 #include "quell/text/data/recipe_library.h"
 
 namespace quell::train {
@@ -154,46 +154,43 @@ TrainingRecipe load_training_recipe(const std::string& name_or_file) {
 
 namespace {
 
-/// Bits of a side of a scheme: "2", or "1.58", which is ternary.
-void set_bits(std::optional<MethodParams>& method, const std::string& bits,
+void set_bits(std::optional<MethodParams>& method, const SchemeBits& side,
               const std::string& scheme, const std::string& what) {
   require(method.has_value(), ErrorCode::kUsage, "--scheme ", scheme, ": the recipe leaves ", what,
           " in floats; choose another recipe, or name a quantizer for them in a copy of it");
+  require(!side.is_float(), ErrorCode::kUsage, "--scheme ", scheme, ": the recipe quantizes ", what,
+          "; leave the quantizer out in a copy of it");
   static const std::vector<std::string> kTernary = {"twn", "absmean", "lat"};
   const bool is_ternary =
       std::find(kTernary.begin(), kTernary.end(), method->name()) != kTernary.end();
   if (is_ternary) {
-    require(bits == "1.58" || bits == "2", ErrorCode::kUsage, "--scheme ", scheme, ": ",
-            method->name(), " has three values, not ", bits, " bits");
+    require(side.bits == 2, ErrorCode::kUsage, "--scheme ", scheme, ": ", method->name(),
+            " has three values, not ", side.text(), " bits");
     return;
   }
+
   std::map<std::string, std::string> values = method->values();
-  if (bits == "1.58") {
+  values["bits"] = side.text();
+  if (side.is_ternary) {
     // Two symmetric bits are three values, which is what dynscale and laq call 2 bits.
     const bool has_three = method->name() == "dynscale" || method->name() == "laq";
     require(has_three || method->name() == "seq", ErrorCode::kUsage, "--scheme ", scheme, ": ",
             method->name(), " has no ternary form; use W2");
-    values["bits"] = has_three ? "2" : "1.58";
-  } else {
-    values["bits"] = bits;
+    if (has_three) values["bits"] = "2";
   }
   method = MethodParams(method->name(), std::move(values), "quantizer");
 }
 
 }  // namespace
 
-void set_training_scheme(TrainingRecipe& recipe, const std::string& scheme) {
-  static const std::regex kPattern("[wW](1\\.58|[2-8])[aA]([2-8])( ?[eE](1\\.58|[2-8]))?");
-  std::smatch match;
-  require(scheme.size() < 24 && std::regex_match(scheme, match, kPattern), ErrorCode::kUsage,
-          "--scheme ", scheme,
-          ": expected W<bits>A<bits>, and E<bits> of embeddings if wanted, as in W1.58A8 or \"W2A8 "
-          "E2\"");
+void set_training_scheme(TrainingRecipe& recipe, const std::string& text) {
+  const Scheme scheme = parse_scheme(text);
   QuantizerChoices& q = recipe.quantizers;
-  set_bits(q.weights, match[1], scheme, "weights");
-  set_bits(q.activations, match[2], scheme, "activations");
-  if (q.head) set_bits(q.head, match[2], scheme, "what the head reads");
-  if (match[4].matched) set_bits(q.embeddings, match[4], scheme, "embeddings");
+  set_bits(q.weights, scheme.weights, text, "weights");
+  set_bits(q.activations, scheme.activations, text, "activations");
+  if (q.head) set_bits(q.head, scheme.activations, text, "what the head reads");
+  if (q.embeddings || scheme.embeddings)
+    set_bits(q.embeddings, scheme.of_embeddings(), text, "embeddings");
 }
 
 std::string canonical_text(const TrainingRecipe& r) {

@@ -61,7 +61,8 @@ TrainingRecipe parse_training_recipe(const std::string& yaml, const std::string&
 /// neither.
 TrainingRecipe load_training_recipe(const std::string& name_or_file);
 
-/// "W2A8", "W1.58A8 E2": sets bits of the recipe's quantizers, where they have any. Throws
+/// "W2A8", "W1.58A8 E2" (quant/scheme.h): sets bits of the recipe's quantizers; embeddings that it
+/// quantizes have those of weights where nothing is said of them. Throws
 /// Error(kUsage) where the recipe's methods cannot have so many.
 void set_training_scheme(TrainingRecipe& recipe, const std::string& scheme);
 

@@ -368,7 +368,17 @@ class TrainRun {
     if (held_out_) report.add("trained", job_.task, held_out_->measure(trained, ctx_));
 
     const bool quantized = !quantizers_->empty();
-    Json notes = {{"recipe", canonical_text(job_.recipe)},
+    Json notes = {{"recipe_name", job_.recipe.name},
+                  {"task", job_.task},
+                  {"data", job_.data.file.string()},
+                  {"eval_data", job_.eval_data.file.string()},
+                  {"start", job_.model_dir.string()},
+                  {"teacher", job_.teacher_dir.path().string()},
+                  {"layers", job_.layers},
+                  {"layer_map", job_.layer_map},
+                  {"seed", job_.seed},
+                  {"key", key_},
+                  {"recipe", canonical_text(job_.recipe)},
                   {"steps", result.steps},
                   {"best_step", result.best_step}};
     const fs::path written = run.model_directory();
@@ -444,37 +454,22 @@ class TrainRun {
     return {"logits", TermSetting{*student_, nullptr, layers_, set_.kind}};
   }
 
-  /// Null, said with the reason, where no integer kernel runs what was trained.
-  std::unique_ptr<ForwardModel> integer_engine(const Model& read) const {
-    try {
-      return lower(read, ctx_);
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::kUnsupported) throw;
-      log(LogLevel::kWarning, str("the integer engine does not run this model (", error.what(),
-                                  "); it is measured in simulated-exact"));
-      return nullptr;
-    }
-  }
-
   /// What is wrong with the file; "": nothing.
   std::string compare_quantized(const Model& read, const TorchForward& trained, Report& report,
                                 Json& notes) {
     const std::vector<TokenBatch> batches = compared_batches(set_);
     const auto exact = make_simulated_model(read, true, ctx_.isa);
-    const std::unique_ptr<ForwardModel> integer = integer_engine(read);
-    const ForwardModel& engine = integer ? *integer : *exact;
-    const std::string engine_name = integer ? "integer" : "simulated-exact";
-    if (held_out_) report.add(engine_name, job_.task, held_out_->measure(engine, ctx_));
+    const auto integer = lower(read, ctx_);
+    if (held_out_) report.add("integer", job_.task, held_out_->measure(*integer, ctx_));
 
     const DeploymentCheck check = check_deployment(*student_, *quantizers_, read, batches, ctx_);
-    const auto [agreement, engines_agree] = compare_engines(
-        trained, engine, integer ? exact.get() : nullptr, logit_rows(), batches, ctx_);
+    const auto [agreement, engines_agree] =
+        compare_engines(trained, *integer, exact.get(), logit_rows(), batches, ctx_);
     log(LogLevel::kInfo, "the file read back, on " + std::to_string(batches.size()) +
                              " batches of training rows: " + check.text());
-    log(LogLevel::kInfo, engine_name + " engine beside training: " + agreement.text() +
-                             (integer ? str("; simulated-exact and integer engine give ",
-                                            engines_agree ? "the same" : "DIFFERENT", " bytes")
-                                      : ""));
+    log(LogLevel::kInfo, "integer engine beside training: " + agreement.text() +
+                             "; simulated-exact and integer engine give " +
+                             (engines_agree ? "the same" : "DIFFERENT") + " bytes");
     notes["deployment"] = {{"codes", check.codes},
                            {"differing", check.differing},
                            {"share", check.share()},
@@ -484,7 +479,6 @@ class TrainRun {
                            {"row_distance", check.row_distance},
                            {"labels", agreement.labels},
                            {"logit_distance", agreement.distance},
-                           {"engine", engine_name},
                            {"engines_agree", engines_agree}};
     if (agreement.labels > 0) notes["deployment"]["label_agreement"] = agreement.percent();
     if (!engines_agree) return "the integer engine gives other bytes than simulated-exact";

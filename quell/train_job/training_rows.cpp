@@ -135,6 +135,12 @@ std::vector<MetricResult> measure_targets(const ForwardModel& model, const Train
   return {{"perplexity", std::exp(loss / static_cast<double>(count)), count}};
 }
 
+void check_classes(const std::vector<double>& labels, const std::string& source,
+                   const Model& model) {
+  const std::int64_t classes = num_labels(Settings(*model.config, "config.json"));
+  check_labels(labels, classes, source);
+}
+
 }  // namespace
 
 TrainingSet read_training_set(const TrainTask& task, const RowChoice& rows, const Model& model) {
@@ -205,6 +211,7 @@ HeldOut::HeldOut(const TrainTask& task, const RowChoice& rows, const Model& mode
     set_.source = text.source;
   } else {
     set_ = load_eval_set(options_, rows.data, model);
+    if (task.kind == TaskKind::kClasses) check_classes(set_.labels, set_.source, model);
   }
 }
 

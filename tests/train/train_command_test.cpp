@@ -154,6 +154,9 @@ TEST(TrainCommand, BadInputIsOneLine) {
   refused("train " + kModel + out + " --task classification --data " +
               (scratch / "labels.tsv").string(),
           1, "label 7");
+  refused("train " + kModel + out + " --task classification" + data + " --eval-data " +
+              (scratch / "labels.tsv").string(),
+          1, "row 2 has label 7");
   refused("distill " + kModel + out + " --recipe kd_qat --task causal-lm" + data, 1,
           "not supported");
   refused("distill " + kModel + out + " --recipe kd_qat --layers 9 --task classification" + data, 1,

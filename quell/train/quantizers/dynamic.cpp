@@ -53,7 +53,8 @@ class Dynamic : public FakeQuantizer {
       const torch::Tensor largest = w.abs().amax(1, true);
       const torch::Tensor scale =
           divide_or_zero(torch::full_like(largest, largest_code(bits_)), largest);
-      return divide_or_zero(torch::round(w * scale), scale);
+      torch::Tensor codes = w * scale;
+      return codes.round_().div_(scale.masked_fill(scale == 0, HUGE_VAL));
     }
 
     const double levels = std::exp2(bits_) - 1;
@@ -62,7 +63,8 @@ class Dynamic : public FakeQuantizer {
       const torch::Tensor step =
           ((w.amax(1, true).clamp_min(0) - low) / levels).clamp_min(kEngineStep);
       const torch::Tensor zero = -torch::round(low / step);
-      return ((torch::round(w / step) + zero).clamp(0, levels) - zero) * step;
+      torch::Tensor codes = w / step;
+      return codes.round_().add_(zero).clamp_(0, levels).sub_(zero).mul_(step);
     }
     const torch::Tensor low = w.amin(1, true);
     const torch::Tensor range = w.amax(1, true) - low + kRangeFloor;

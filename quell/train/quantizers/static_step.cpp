@@ -21,7 +21,9 @@ class StepAndOffset : public torch::autograd::Function<StepAndOffset> {
     ctx->save_for_backward({x, step, z});
     ctx->saved_data["low"] = low;
     ctx->saved_data["high"] = high;
-    return ((torch::round(x / step) + z).clamp(low, high) - z) * step;
+    torch::Tensor codes = x / step;
+    codes.round_().add_(z).clamp_(low, high);
+    return codes.sub_(z).mul_(step);
   }
 
   static tensor_list backward(AutogradContext* ctx, const tensor_list& gradients) {

@@ -35,13 +35,14 @@ class Twn : public FakeQuantizer {
   Ternary ternarize(const torch::Tensor& x) const {
     const torch::NoGradGuard guard;
     const torch::Tensor w = groups_.split(apply_clip(x, clip_));
-    const torch::Tensor magnitude = w.abs();
+    torch::Tensor magnitude = w.abs();
     const torch::Tensor threshold = factor_ * magnitude.mean(1, true);
-    const torch::Tensor selected = (magnitude > threshold).to(w.dtype());
+    const torch::Tensor selected = magnitude > threshold;
 
     // A row of zeros selects nothing: its scale is 0, not 0 / 0.
     const torch::Tensor count = selected.sum(1, true).clamp_min(1);
-    return {w.sign() * selected, (magnitude * selected).sum(1, true) / count};
+    const torch::Tensor sum = magnitude.mul_(selected).sum(1, true);
+    return {w.sign().mul_(selected), sum / count};
   }
 
   StepGroups groups_;
