@@ -82,6 +82,12 @@ Checkpoint Checkpoint::with_config(Json config) const {
   return out;
 }
 
+Checkpoint Checkpoint::without(const std::vector<std::string>& tensors) const {
+  Checkpoint out = *this;
+  for (const std::string& name : tensors) out.tensors_.erase(name);
+  return out;
+}
+
 Checkpoint Checkpoint::in_memory(std::map<std::string, Tensor> tensors) {
   Checkpoint checkpoint;
   checkpoint.held_ = std::make_shared<const std::map<std::string, Tensor>>(std::move(tensors));

@@ -25,6 +25,8 @@ class Checkpoint {
 
   /// The same tensors under another config.json, which is judged anew.
   Checkpoint with_config(Json config) const;
+  /// The same checkpoint, but for tensors that are not looked at.
+  Checkpoint without(const std::vector<std::string>& tensors) const;
 
   const std::filesystem::path& dir() const { return directory_.path(); }
   const ModelDirectory& directory() const { return directory_; }

@@ -54,6 +54,8 @@ void add_data_options(CLI::App& app, TrainOptions& o) {
       ->transform(whole_number(0, kMostRows));
   optional_option(app, "--num-labels", job.num_labels, whole_number(1, 1 << 20),
                   "Classes of a head that the checkpoint lacks; default: as many as --data has");
+  app.add_flag("--new-head", job.new_head,
+               "Leave the checkpoint's classifier out and start from a new one");
 }
 
 void add_recipe_options(CLI::App& app, TrainOptions& o) {

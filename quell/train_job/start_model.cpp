@@ -109,8 +109,8 @@ void make_head(double deviation, std::uint64_t seed, Model& model) {
           missing.empty() ? "" : *missing.begin(), "\" is missing");
   model.missing_tensors.clear();
   if (!made.empty())
-    log(LogLevel::kInfo, model.dir.string() + ": has no head for the task; a new one (" + made +
-                             ") starts from random numbers");
+    log(LogLevel::kInfo,
+        model.dir.string() + ": a new head for the task (" + made + ") starts from random numbers");
 }
 
 void check_float(const Model& model) {
@@ -141,13 +141,24 @@ void leave_out_sentence_modules(Model& model) {
 
 std::int64_t labels_of(const Json& config) { return num_labels(Settings(config, "config.json")); }
 
+/// Tensors of the head, but for a pooler, which belongs to the encoder.
+std::vector<std::string> head_tensors(const Model& model) {
+  std::vector<std::string> names;
+  for (ParamId p = 0; p < model.graph.num_params(); ++p) {
+    const Param& param = model.param(p);
+    if (param.role == Role::kPooler || !is_of_head(model.graph, p)) continue;
+    names.insert(names.end(), {param.weight_name, param.bias_name});
+  }
+  return names;
+}
+
 bool has_head(const Model& model, const TrainTask& task, std::optional<std::int64_t> labels) {
   if (model.spec.head != task.head) return false;
   if (!is_classifier(task) || !labels) return true;
 
   const std::int64_t there = labels_of(*model.config);
   require(there == *labels, ErrorCode::kInvalidInput, model.dir.string(), ": its head has ", there,
-          " labels, and ", *labels, " are needed; start from a model without a head");
+          " labels, and ", *labels, " are needed; --new-head starts from another one");
   return true;
 }
 
@@ -161,6 +172,8 @@ Model load_start(const StartChoice& choice, const TrainTask& task) {
   std::optional<std::int64_t> labels = choice.num_labels;
   if (task.kind == TaskKind::kValue) labels = 1;
 
+  require(!choice.new_head || (is_classifier(task) && !choice.random_weights), ErrorCode::kUsage,
+          "--new-head: goes with tasks about classes and numbers, and not with --config");
   const auto with_head = [&](const Json& config) {
     const bool counts = is_classifier(task) && !labels;
     return config_with_head(config, task, counts ? choice.count_labels() : labels.value_or(0));
@@ -177,9 +190,11 @@ Model load_start(const StartChoice& choice, const TrainTask& task) {
   const Checkpoint checkpoint = Checkpoint::open(choice.directory);
   Model model = load_model(checkpoint);
   check_float(model);
-  if (!has_head(model, task, labels)) {
+  if (choice.new_head || !has_head(model, task, labels)) {
+    const std::vector<std::string> old_head =
+        choice.new_head ? head_tensors(model) : std::vector<std::string>();
     const Json config = with_head(checkpoint.config().json());
-    model = load_model(checkpoint.with_config(config), {.allow_missing = true});
+    model = load_model(checkpoint.without(old_head).with_config(config), {.allow_missing = true});
     make_head(initializer_range(config), choice.seed, model);
   }
   leave_out_sentence_modules(model);

@@ -16,6 +16,7 @@ struct StartChoice {
   bool random_weights = false;  ///< of the directory only config.json and the tokenizer are used
   /// Classes of a head; nothing: those that the checkpoint has, or as many as `count_labels` says.
   std::optional<std::int64_t> num_labels;
+  bool new_head = false;  ///< instead of the one that is there
   std::function<std::int64_t()> count_labels;
   std::uint64_t seed = 0;
 };

@@ -153,6 +153,7 @@ Model make_student(const TrainJob& job, const TrainTask& task) {
   const StartChoice choice{.directory = job.model_dir,
                            .random_weights = job.random_weights,
                            .num_labels = job.num_labels,
+                           .new_head = job.new_head,
                            .count_labels = [&] { return count_classes(task, job.data); },
                            .seed = job.seed};
   Model start = load_start(choice, task);

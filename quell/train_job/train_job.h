@@ -29,6 +29,7 @@ struct TrainJob {
 
   bool random_weights = false;
   std::optional<std::int64_t> num_labels;  ///< of a head that has to be made
+  bool new_head = false;                   ///< instead of the one that the model has
   int layers = 0;                          ///< of the student's stacks; 0: as many as it has
   std::string layer_map;                   ///< empty: evenly spread
 

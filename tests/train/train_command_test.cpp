@@ -115,6 +115,20 @@ TEST(TrainCommand, AnEncoderGetsAHeadAndFewerLayers) {
   EXPECT_TRUE(student.is_quantized());
 }
 
+TEST(TrainCommand, AClassifierBecomesAModelOfNumbersWithANewHead) {
+  const ScratchDir scratch;
+  const std::string numbers = " --task regression --text-column sentence --label-column label" +
+                              std::string(kRows) + kQuick;
+  const CommandResult kept = train(kModel + " " + (scratch / "kept").string() + numbers);
+  expect_one_line_error(kept, 1, "--new-head", "regression with the old head");
+
+  const CommandResult made =
+      train(kModel + " " + (scratch / "made").string() + " --new-head" + numbers);
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  const Model model = load_model(Checkpoint::open(scratch / "made"));
+  EXPECT_EQ(model.config->at("num_labels"), 1);
+}
+
 TEST(TrainCommand, RandomWeightsLearn) {
   const ScratchDir scratch;
   const CommandResult result =

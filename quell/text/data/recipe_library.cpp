@@ -49,8 +49,9 @@ std::string RecipeLibrary::read(const std::string& name_or_file) const {
     require(other == this || !other->find(name_or_file), ErrorCode::kUsage, "recipe \"",
             name_or_file, "\" is for ", other->commands(), "; for ", commands(), " there are ",
             comma_list(names()));
-  throw Error(ErrorCode::kUsage,
-              "recipe \"" + name_or_file + "\" is unknown; built-in are " + comma_list(names()));
+  throw Error(ErrorCode::kUsage, "recipe \"" + name_or_file +
+                                     "\" is unknown: there is no such file, and built-in are " +
+                                     comma_list(names()));
 }
 
 const RecipeLibrary& quantization_recipes() {
