@@ -15,11 +15,7 @@ constexpr const char* kModelType = "DIR";
 constexpr const char* kOutputType = "OUT";
 
 CLI::Option* path_type(CLI::Option* option, const char* type) {
-  const auto not_empty = [](const std::string& path) {
-    return path.empty() ? std::string("the path is empty (a variable that is not set?)")
-                        : std::string();
-  };
-  return option->check(CLI::Validator(not_empty, ""))->type_name(type);
+  return option->check(not_empty("the path "))->type_name(type);
 }
 
 CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem::path& target,
@@ -30,9 +26,9 @@ CLI::Option* path_option(CLI::App& app, const std::string& name, std::filesystem
 
 }  // namespace
 
-CLI::Validator not_empty() {
-  const auto check = [](std::string& text) {
-    return std::string(text.empty() ? "is empty (a variable that is not set?)" : "");
+CLI::Validator not_empty(const std::string& what) {
+  const auto check = [what](const std::string& text) {
+    return text.empty() ? what + "is empty (a variable that is not set?)" : std::string();
   };
   return {check, ""};
 }

@@ -15,7 +15,8 @@ class ModelDirectory;
 
 namespace quell::cli {
 
-CLI::Validator not_empty();
+/// `what`: how the message begins, with a space behind it.
+CLI::Validator not_empty(const std::string& what = "");
 /// Decimal digits from `low` to `high`, for Option::transform: no fraction, no overflow, and no
 /// octal numbers.
 CLI::Validator whole_number(std::int64_t low, std::int64_t high);

@@ -16,27 +16,26 @@ namespace {
 
 constexpr std::int64_t kGateGroup = 16;  // columns of gate and of up side by side
 constexpr int kWholeCode = 8;            // bits
-constexpr std::int64_t kGroupUnit = 8;   // what the kernels with the finest steps along k take
 
 void check(const QTensor& weight, const ActivationQuant& input) {
   const bool grouped_x = input.spec.granularity == Granularity::kPerGroup,
              grouped_w = weight.spec.granularity == Granularity::kPerGroup;
-  require(!grouped_w || weight.spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported,
+  require(!grouped_w || weight.spec.group_size % kIntegerGroupUnit == 0, ErrorCode::kUnsupported,
           "weights in groups of ", weight.spec.group_size,
-          " run simulated only; integer kernels take multiples of ", kGroupUnit);
-  require(!grouped_x || (input.spec.group_size % kGroupUnit == 0 &&
+          " run simulated only; integer kernels take multiples of ", kIntegerGroupUnit);
+  require(!grouped_x || (input.spec.group_size % kIntegerGroupUnit == 0 &&
                          weight.codes.cols() % input.spec.group_size == 0),
           ErrorCode::kUnsupported, "activations of ", weight.codes.cols(), " columns in groups of ",
-          input.spec.group_size, " have no integer kernel; take a multiple of ", kGroupUnit,
+          input.spec.group_size, " have no integer kernel; take a multiple of ", kIntegerGroupUnit,
           " that divides the columns");
   if (const ChannelGroups* groups = input.groups.get()) {
     require(!grouped_w, ErrorCode::kUnsupported,
             "weights in groups and static groups of channels run simulated only");
-    require(groups->size() % kGroupUnit == 0 &&
+    require(groups->size() % kIntegerGroupUnit == 0 &&
                 static_cast<std::int64_t>(groups->channels.size()) == weight.codes.cols(),
             ErrorCode::kUnsupported, groups->channels.size(), " channels in groups of ",
             groups->size(), " for ", weight.codes.cols(),
-            " columns have no integer kernel; take a multiple of ", kGroupUnit);
+            " columns have no integer kernel; take a multiple of ", kIntegerGroupUnit);
   }
   require(!grouped_x || !grouped_w || input.spec.group_size == weight.spec.group_size,
           ErrorCode::kUnsupported, "activations in groups of ", input.spec.group_size,

@@ -9,6 +9,9 @@
 
 namespace quell {
 
+/// Groups along k are multiples of it: what the integer kernels with the finest steps take.
+inline constexpr std::int64_t kIntegerGroupUnit = 8;
+
 /// y = fake_quantize(x) * dequantize(w)^T + bias in f32, or the convolution of both where there is
 /// a geometry: what papers call quantization.
 std::unique_ptr<LinearOp> make_fake_quantized_product(const QTensor& weight, const TensorView& bias,

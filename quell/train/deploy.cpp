@@ -3,6 +3,7 @@
 #include "quell/base/error.h"
 #include "quell/graph/forms.h"
 #include "quell/model/quantized_checkpoint.h"
+#include "quell/quant/quantized_linear.h"
 
 namespace quell::train {
 namespace {
@@ -17,23 +18,6 @@ QuantSpec spec_of(const Entry& entry) {
   require(form.spec.has_value(), ErrorCode::kUnsupported, entry.name,
           ": has no form in a file: ", form.text);
   return *form.spec;
-}
-
-/// Of what attention reads.
-QuantSpec attention_spec(const Entry& entry) {
-  const QuantSpec spec = spec_of(entry);
-  require(!spec.dynamic, ErrorCode::kUnsupported, entry.name,
-          ": attention on codes wants static steps; use static_step");
-  return spec;
-}
-
-/// Of a table [rows, columns], of which files hold a step a row.
-QuantSpec table_spec(const Entry& entry, std::int64_t columns) {
-  const QuantSpec spec = spec_of(entry);
-  const bool fits = spec.granularity != Granularity::kPerGroup || spec.group_size == columns;
-  require(fits, ErrorCode::kUnsupported, entry.name,
-          ": a file holds tables with one step a row; use granularity row or tensor");
-  return spec;
 }
 
 /// Codes of a weight [out, in] as its quantizer leaves it.
@@ -73,7 +57,6 @@ void put_attention_quant(const Entry& entry, Graph& graph) {
   AttentionQuant quant;
   if (const AttentionQuant* there = attention_quant_of(graph.node(n))) quant = *there;
 
-  attention_spec(entry);
   const ActivationQuant point = activation_of(entry);
   switch (entry.point.stage) {
     case AttentionStage::kQuery: quant.query = point; break;
@@ -104,7 +87,6 @@ QTensor by_row(QTensor codes) {
 
 /// A head that reads codes multiplies with those of the table; any other with its values.
 void put_table(const Entry& entry, const torch::Tensor& table, Model& model) {
-  table_spec(entry, table.size(1));
   QTensor codes = by_row(codes_of(entry, table));
   for (const NodeId n : readers_of(model.graph, model.graph.weight(entry.param))) {
     const Node& head = model.graph.node(n);
@@ -118,14 +100,27 @@ void put_table(const Entry& entry, const torch::Tensor& table, Model& model) {
   model.replace_table(entry.param, std::move(codes));
 }
 
-/// Engines multiply codes with codes, and groups of eight at least.
+/// What attention reads.
+void check_attention(const Entry& entry) {
+  require(!spec_of(entry).dynamic, ErrorCode::kUnsupported, entry.name,
+          ": attention on codes wants static steps; use static_step");
+}
+
+/// A table [rows, columns], of which files hold a step a row.
+void check_table(const Entry& entry, std::int64_t columns) {
+  const QuantSpec spec = spec_of(entry);
+  const bool fits = spec.granularity != Granularity::kPerGroup || spec.group_size == columns;
+  require(fits, ErrorCode::kUnsupported, entry.name,
+          ": a file holds tables with one step a row; use granularity row or tensor");
+}
+
+/// Engines multiply codes with codes, and groups that their kernels take.
 void check_products(const Entry& entry, const Graph& graph) {
-  constexpr std::int64_t kGroupUnit = 8;
   const QuantSpec spec = spec_of(entry);
   const bool in_groups = spec.granularity == Granularity::kPerGroup;
-  require(!in_groups || spec.group_size % kGroupUnit == 0, ErrorCode::kUnsupported, entry.name,
-          ": weights in groups of ", spec.group_size,
-          " have no integer kernel; take a multiple of ", kGroupUnit);
+  require(!in_groups || spec.group_size % kIntegerGroupUnit == 0, ErrorCode::kUnsupported,
+          entry.name, ": weights in groups of ", spec.group_size,
+          " have no integer kernel; take a multiple of ", kIntegerGroupUnit);
 
   for (const NodeId n : graph.order()) {
     const Node& node = graph.node(n);
@@ -149,9 +144,9 @@ void check_deployable(const StudentQuantizers& quantizers, const TorchModel& stu
         break;
       case Entry::Kind::kInput: spec_of(*entry); break;
       case Entry::Kind::kTable:
-        table_spec(*entry, student.parameters().weight(entry->param).size(1));
+        check_table(*entry, student.parameters().weight(entry->param).size(1));
         break;
-      case Entry::Kind::kAttention: attention_spec(*entry); break;
+      case Entry::Kind::kAttention: check_attention(*entry); break;
     }
   }
   require(
@@ -161,6 +156,7 @@ void check_deployable(const StudentQuantizers& quantizers, const TorchModel& stu
 }
 
 void deploy(const TorchModel& student, const StudentQuantizers& quantizers, Model& model) {
+  check_deployable(quantizers, student);
   student.parameters().write_to(model);
   for (const auto& entry : quantizers.entries()) {
     switch (entry->kind) {

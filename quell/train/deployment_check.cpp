@@ -8,6 +8,7 @@
 #include "quell/engine/engines.h"
 #include "quell/graph/forms.h"
 #include "quell/quant/quantize.h"
+#include "quell/train/distance.h"
 #include "quell/train/torch_forward.h"
 
 namespace quell::train {
@@ -179,13 +180,12 @@ class Comparison {
       float largest = 0;
       for (std::int64_t c = 0; c < trained.cols(); ++c) {
         const float apart = std::abs(trained.row(r)[c] - deployed.row(r)[c]);
-        if (!(apart <= difference)) difference = apart;  // a NaN, too
+        if (is_farther(apart, difference)) difference = apart;
         largest = std::max(largest, std::abs(trained.row(r)[c]));
       }
       ++result_.rows;
       const double distance = largest > 0 ? difference / largest : difference;
-      const bool is_known = distance <= result_.row_distance || std::isnan(result_.row_distance);
-      if (is_known) continue;
+      if (!is_farther(distance, result_.row_distance)) continue;
       result_.row_distance = distance;
       result_.farthest = linear.name;
     }

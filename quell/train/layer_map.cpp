@@ -50,6 +50,13 @@ std::vector<NodeId> attentions_of(const Graph& graph, const Place& place) {
   return out;
 }
 
+/// A map that could not be spread evenly is empty.
+void check_map(const Graph& student, const LayerMap& map) {
+  require(map.size() == student.stacks.size(), ErrorCode::kInvalidInput,
+          "the student has more layers than the teacher; name the teacher's layer of each with "
+          "--layer-map");
+}
+
 }  // namespace
 
 LayerMap make_layer_map(const Graph& student, const Graph& teacher, const std::string& named) {
@@ -76,16 +83,6 @@ LayerMap make_layer_map(const Graph& student, const Graph& teacher, const std::s
   }
   return map;
 }
-
-namespace {
-
-void check_map(const Graph& student, const LayerMap& map) {
-  require(map.size() == student.stacks.size(), ErrorCode::kInvalidInput,
-          "the student has more layers than the teacher; name the teacher's layer of each with "
-          "--layer-map");
-}
-
-}  // namespace
 
 ValuePairs hidden_state_pairs(const Graph& student, const Graph& teacher, const LayerMap& map) {
   check_map(student, map);

@@ -45,6 +45,10 @@ torch::Tensor divide_or_zero(const torch::Tensor& a, const torch::Tensor& b) {
   return a / b.masked_fill(b == 0, HUGE_VAL);
 }
 
+torch::Tensor divide_or_zero_(torch::Tensor a, const torch::Tensor& b) {
+  return a.div_(b.masked_fill(b == 0, HUGE_VAL));
+}
+
 torch::Tensor round_half_away(const torch::Tensor& x) {
   // Not floor(|x| + 1/2): the sum is rounded, and the number just below 1/2 would go to 1.
   const torch::Tensor whole = x.trunc();

@@ -19,6 +19,8 @@ torch::Tensor straight_through(const torch::Tensor& x, const torch::Tensor& valu
 
 /// a / b, and 0 where b is 0 (rows without anything in them), with gradients 0.
 torch::Tensor divide_or_zero(const torch::Tensor& a, const torch::Tensor& b);
+/// The same, written into `a`.
+torch::Tensor divide_or_zero_(torch::Tensor a, const torch::Tensor& b);
 /// Round half away from zero; torch::round rounds half to even.
 torch::Tensor round_half_away(const torch::Tensor& x);
 /// Largest code of restricted symmetric codes: 2^(bits-1) - 1.

@@ -9,7 +9,6 @@
 #include "quell/base/exact_text.h"
 #include "quell/io/json.h"
 #include "quell/io/mapped_file.h"
-#include "quell/io/output_file.h"
 #include "quell/io/safetensors.h"
 #include "quell/io/tensor_hash.h"
 

@@ -11,7 +11,6 @@
 #include "quell/base/error.h"
 #include "quell/base/log.h"
 #include "quell/engine/lower.h"
-#include "quell/eval/metrics.h"
 #include "quell/exporting/compressed_tensors.h"
 #include "quell/exporting/float_checkpoint.h"
 #include "quell/io/json.h"
@@ -26,21 +25,16 @@
 #include "quell/train/build_id.h"
 #include "quell/train/deploy.h"
 #include "quell/train/deployment_check.h"
-#include "quell/train/logit_rows.h"
 #include "quell/train/shallow.h"
 #include "quell/train/torch_forward.h"
 #include "quell/train/trainer.h"
+#include "quell/train_job/engine_comparison.h"
 #include "quell/train_job/start_model.h"
 
 namespace quell::train {
 namespace fs = std::filesystem;
 namespace {
 
-/// What the written file is compared with training on: sequences and tokens at most (integer
-/// products are checked with the slow reference), and tokens a batch.
-constexpr std::size_t kComparedSequences = 64;
-constexpr std::int64_t kComparedTokens = 2048;
-constexpr std::int64_t kComparedBatch = 1024;
 /// Of the largest logit: two orders of summation in f32.
 constexpr double kLargestFloatDistance = 1e-3;
 constexpr std::chrono::seconds kBetweenLines(10);
@@ -143,10 +137,17 @@ void check_terms(const TrainJob& job) {
           " learns nothing from a teacher and quantizes nothing; use quell train");
   require(has_teacher_term || !job.cache_teacher, ErrorCode::kUsage, "--cache-teacher: recipe ",
           job.recipe.name, " learns nothing from a teacher");
+}
+
+/// Options that would change nothing.
+void check_options(const TrainJob& job) {
   const bool has_eval = !job.eval_data.file.empty();
   require(has_eval || job.eval_limit == 0, ErrorCode::kUsage, "--eval-limit: needs --eval-data");
   require(has_eval || !job.diagnostics, ErrorCode::kUsage,
           "--diagnostics: are taken at evaluations; needs --eval-data");
+  const bool uses_map = job.layers > 0 || !job.teacher_dir.empty();
+  require(uses_map || job.layer_map.empty(), ErrorCode::kUsage,
+          "--layer-map: goes with --layers, or names the teacher's layers for --student");
 }
 
 Model make_student(const TrainJob& job, const TrainTask& task) {
@@ -157,8 +158,6 @@ Model make_student(const TrainJob& job, const TrainTask& task) {
                            .count_labels = [&] { return count_classes(task, job.data); },
                            .seed = job.seed};
   Model start = load_start(choice, task);
-  require(job.layers > 0 || !job.teacher_dir.empty() || job.layer_map.empty(), ErrorCode::kUsage,
-          "--layer-map: goes with --layers, or names the teacher's layers for --student");
   return job.layers > 0 ? make_shallow_student(start, job.layers, job.layer_map) : std::move(start);
 }
 
@@ -206,92 +205,6 @@ class ProgressLines {
   std::int64_t first_ = -1;  ///< the first step of this process, which is not timed
   std::chrono::steady_clock::time_point start_, last_;
 };
-
-/// Some rows, in batches as training pads them.
-std::vector<TokenBatch> compared_batches(const TrainingSet& set) {
-  const TrainingData data(set, {.batch_size = 1, .seed = 0, .fixed_batches = true});
-  std::vector<TokenBatch> out;
-  std::vector<std::size_t> rows;
-  std::int64_t of_batch = 0;
-  std::int64_t tokens = 0;
-  const std::size_t count = std::min(kComparedSequences, set.sequences.size());
-  for (std::size_t row = 0; row < count && tokens < kComparedTokens; ++row) {
-    rows.push_back(row);
-    of_batch += std::ssize(set.sequences[row].ids);
-    tokens += std::ssize(set.sequences[row].ids);
-    if (of_batch < kComparedBatch) continue;
-    out.push_back(data.tokens_of(rows));
-    rows.clear();
-    of_batch = 0;
-  }
-  if (!rows.empty()) out.push_back(data.tokens_of(rows));
-  return out;
-}
-
-/// How often two models give the same label, in per cent; and how far their outputs are apart.
-struct Agreement {
-  std::int64_t labels = 0;  ///< 0: the models give numbers, which are no labels
-  std::int64_t same = 0;
-  double distance = 0;
-  double magnitude = 0;  ///< of the largest output
-
-  void add(const float* row, const float* other, std::int64_t columns) {
-    const auto size = static_cast<std::size_t>(columns);
-    for (std::size_t c = 0; c < size; ++c) {
-      const double apart = std::abs(row[c] - other[c]);
-      if (!(apart <= distance)) distance = apart;  // a NaN, too
-      magnitude = std::max<double>(magnitude, std::abs(row[c]));
-    }
-    if (columns == 1) return;
-    ++labels;
-    same += argmax(std::span(row, size)) == argmax(std::span(other, size)) ? 1 : 0;
-  }
-
-  double percent() const { return 100 * static_cast<double>(same) / static_cast<double>(labels); }
-  std::string text() const {
-    const std::string apart = format_text("logits differ by at most %.2e", distance);
-    if (labels == 0) return apart;
-    return format_text("%.2f %% of %lld labels are the same, ", percent(),
-                       static_cast<long long>(labels)) +
-           apart;
-  }
-};
-
-Tensor logits_of(const ForwardModel& model, const TokenBatch& batch, ExecContext& ctx) {
-  ForwardOutputs outputs;
-  model.forward(batch, outputs, ctx);
-  return std::move(outputs.values.at("logits"));
-}
-
-/// Training, the engine that runs the file, and, where given, the exact simulation of it, on the
-/// same batches.
-struct EngineComparison {
-  Agreement agreement;        ///< of training and the engine, where a row is no padding
-  bool engines_agree = true;  ///< to the byte
-};
-
-EngineComparison compare_engines(const TorchForward& trained, const ForwardModel& engine,
-                                 const ForwardModel* exact, const LogitRows& rows,
-                                 const std::vector<TokenBatch>& batches, ExecContext& ctx) {
-  EngineComparison out;
-  for (const TokenBatch& batch : batches) {
-    const Tensor of_training = logits_of(trained, batch, ctx);
-    const Tensor of_engine = logits_of(engine, batch, ctx);
-    if (exact) {
-      const Tensor of_exact = logits_of(*exact, batch, ctx);
-      const auto x = of_engine.f32();
-      const auto y = of_exact.f32();
-      out.engines_agree = out.engines_agree && std::equal(x.begin(), x.end(), y.begin(), y.end());
-    }
-    TrainingBatch unlabelled;
-    unlabelled.tokens = batch;
-    const torch::Tensor counted = rows.counted(unlabelled).at.contiguous();
-    const std::int64_t* row = counted.data_ptr<std::int64_t>();
-    for (std::int64_t i = 0; i < counted.numel(); ++i)
-      out.agreement.add(of_training.row(row[i]), of_engine.row(row[i]), of_training.cols());
-  }
-  return out;
-}
 
 /// Gives a complete model its name. It lies beside it, so that nothing is copied.
 void publish(const fs::path& model, const fs::path& output, bool replace) {
@@ -546,6 +459,7 @@ Report run_train_job(const TrainJob& asked, ExecContext& ctx) {
   job.output = check_output(asked);
   const TrainTask& task = find_train_task(job.task);
   check_terms(job);
+  check_options(job);
   const fs::path directory = run_directory_beside(job.output);
   const OutputLock lock(job.output);
   const OutputLock lock_of_run(directory);  // which another command may name as its output

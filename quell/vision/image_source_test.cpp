@@ -1,7 +1,6 @@
 #include "quell/vision/image_source.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>

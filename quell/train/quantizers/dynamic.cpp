@@ -53,8 +53,7 @@ class Dynamic : public FakeQuantizer {
       const torch::Tensor largest = w.abs().amax(1, true);
       const torch::Tensor scale =
           divide_or_zero(torch::full_like(largest, largest_code(bits_)), largest);
-      torch::Tensor codes = w * scale;
-      return codes.round_().div_(scale.masked_fill(scale == 0, HUGE_VAL));
+      return divide_or_zero_((w * scale).round_(), scale);
     }
 
     const double levels = std::exp2(bits_) - 1;
